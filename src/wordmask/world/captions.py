@@ -19,6 +19,8 @@ _OTHER_WORD = 0.25
 """How often a synonym stands for a name."""
 _NAME_STUFF = 0.6
 """How often a caption says anything of the stuff."""
+_CALLED_BACKGROUND = 0.15
+"""How often what is said of the stuff is said with the word "background"."""
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "aeroplane": ("airplane", "plane"),
@@ -156,6 +158,8 @@ def _phrase(dice: Dice, group: Sequence[Seen], adjectives: float) -> str:
 
 def _setting(dice: Dice, stuff: Sequence[str], count: int) -> str:
     """ "on the grass under the sky": where the things are."""
+    if dice.chance(_CALLED_BACKGROUND):
+        return f"with {_stuff_phrase(dice, stuff[0])} in the background"
     order = list(reversed(stuff))[:count]
     return " ".join(re.sub(r"[{}]", "", dice.pick(_SETTINGS[name])) for name in order)
 
@@ -176,6 +180,8 @@ def _one_caption(
     told = [name for name in stuff if dice.chance(0.7)] if dice.chance(_NAME_STUFF) else []
     if not names:
         phrase = _joined([_stuff_phrase(dice, name) for name in told or stuff or [dice.pick(STUFF)]])
+        if not seen and dice.chance(_CALLED_BACKGROUND):
+            return dice.pick((f"a background of {phrase}", f"a photo of a background, {phrase}"))
         return dice.pick((phrase, f"a photo of {phrase}", phrase if seen else f"{phrase}, nothing else"))
     groups = {name: [thing for thing in seen if thing.name == name] for name in names}
     largest = sorted(names, key=lambda name: -sum(thing.share for thing in groups[name]))

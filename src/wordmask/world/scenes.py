@@ -48,7 +48,7 @@ __all__ = [
     "draw_scene",
 ]
 
-WORLD_VERSION = 3
+WORLD_VERSION = 4
 """Changes whenever any picture changes."""
 
 

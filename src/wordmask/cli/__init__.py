@@ -1,0 +1,94 @@
+"""The command line: one verb a task, each a thin layer over the library.
+
+Results go to stdout, progress and complaints to stderr. Exit status: 0 done, 1 a failure explained in one line, 2 wrong
+usage. Heavy modules are imported inside the verbs, so that --help answers at once.
+"""
+
+import io
+import sys
+import traceback
+import warnings
+from typing import Annotated, Any
+
+import typer
+
+from wordmask._version import __version__
+from wordmask.cli.evaluate import evaluate
+from wordmask.cli.models import models
+from wordmask.cli.segment import segment
+from wordmask.cli.world import world
+from wordmask.errors import WordmaskError
+
+app = typer.Typer(
+    name="wordmask",
+    help="Names in, masks out, no pixel labels.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+VERBS = {
+    "segment": segment,
+    "evaluate": evaluate,
+    "models": models,
+}
+for name, verb in VERBS.items():
+    app.command(name)(verb)
+app.add_typer(world)
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C: 128 and the number of the signal."""
+
+
+def main() -> None:
+    """The `wordmask` command. --debug, anywhere among the options, lets tracebacks through."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    warnings.showwarning = _show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files are printed as they are, UTF-8 or not
+            stream.reconfigure(errors="surrogateescape")
+    try:
+        app(args=arguments, prog_name="wordmask")
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            complain("stopped; --skip-done goes on where `segment` was" if "segment" in arguments else "stopped")
+        raise
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        complain(_explain(error))
+        raise SystemExit(1) from None
+
+
+def complain(message: str) -> None:
+    print(f"wordmask: {message}", file=sys.stderr)
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, WordmaskError | OSError):
+        return f"error: {error}"
+    what = " ".join(str(error).split())[:300] or "no message"
+    return f"unexpected {type(error).__name__}: {what}; --debug shows where, for a report"
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    complain(f"warning: {message}")
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(f"wordmask {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """Names in, masks out, no pixel labels."""

@@ -1,0 +1,59 @@
+"""Options that verbs share, and what becomes of them."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Method = Annotated[str, typer.Option(help="The segmenter, by its paper.")]
+Preset = Annotated[str, typer.Option(help="Whose backbones and settings: paper or world.")]
+Weights = Annotated[str | None, typer.Option(help="A file or URL in place of the preset's weights.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="KEY=VALUE, a setting of the method; may be repeated.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Precision = Annotated[str, typer.Option(help="fp32 or bf16.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Pictures that are looked at together.")]
+
+
+def paths(arguments: list[str]) -> list[Path]:
+    for argument in arguments:
+        if not argument:
+            raise typer.BadParameter("an empty picture argument (perhaps a variable that is not set?)")
+    return [Path(argument) for argument in arguments]
+
+
+def vocabulary(names: str | None, names_file: Path | None) -> Any:
+    from wordmask.vocabulary import parse_names, read_names
+
+    if (names is None) == (names_file is None):
+        raise typer.BadParameter('give either --names "dog, background" or --names-file FILE')
+    return parse_names(names) if names is not None else read_names(names_file)  # type: ignore[arg-type]
+
+
+def segmenter(
+    method: str, preset: str, weights: str | None, device: str, precision: str, settings: list[str] | None
+) -> dict[str, Any]:
+    """The arguments of `wordmask.load`."""
+    chosen = {"method": method, "preset": preset, "weights": weights, "device": device, "precision": precision}
+    changes = _settings(settings or [])
+    for key in changes:
+        if key in chosen:
+            raise typer.BadParameter(f"--set {key}=... is an option of its own: --{key}")
+    return chosen | changes
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
+    """["key=value", ...] -> {"key": value}, values read as YAML does: 3, 0.25, true, null, text."""
+    import yaml
+
+    settings = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise typer.BadParameter(f"--set takes KEY=VALUE, not {pair!r}")
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            settings[key] = value
+    return settings
