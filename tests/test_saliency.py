@@ -152,6 +152,21 @@ def test_a_stream_keeps_its_order_and_leaves_out_what_cannot_be_read(tmp_path):
     assert [error.source for error in bad] == [str(tmp_path / "b.png")]
 
 
+@pytest.mark.parametrize(
+    ("images", "batch_size", "told"),
+    [
+        ("photo.jpg", 8, r"look_many takes many pictures, not one str; for one use look; .*find_images"),
+        (noise(4, 5), 8, "takes many pictures, not one ndarray"),
+        (None, 8, "takes many pictures, not NoneType"),
+        ([], 0, "batch_size must be a whole number, 1 or more, not 0"),
+        ([], 2.5, "batch_size must be a whole number, 1 or more, not 2.5"),
+    ],
+)
+def test_mistakes_are_told_at_the_call_and_not_at_the_first_map(images, batch_size, told):
+    with pytest.raises(SaliencyError, match=told):
+        instances().look_many(images, batch_size=batch_size)
+
+
 def test_one_picture_that_cannot_be_read_is_an_error(tmp_path):
     with pytest.raises(ImageReadError):
         seed().look(tmp_path / "nothing.png")

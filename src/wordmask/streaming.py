@@ -7,12 +7,14 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 
 import numpy as np
 from PIL import Image
 
+from wordmask.errors import WordmaskError
 from wordmask.image_files import ImageReadError, name_of, warn_left_out
-from wordmask.images import ImageSource, read_image
+from wordmask.images import ImageSource, is_one_picture, read_image
 
 READERS = 4
 """Threads that decode; Pillow works outside Python's lock, so they run beside the network."""
@@ -24,6 +26,27 @@ MOST_BYTES = 512 * 1024 * 1024
 class Read:
     image: np.ndarray  # (H, W, 3) uint8
     source: str
+
+
+def many_pictures(
+    images: Iterable[ImageSource], batch_size: int, *, taker: str, of_one: str, error: type[WordmaskError]
+) -> Iterator[ImageSource]:
+    """The arguments of a method that streams, checked when it is called and not when its first result is asked for.
+
+    taker: the method's name. of_one: its sister for a single picture. error: what is raised.
+    """
+    kind = type(images).__name__
+    if is_one_picture(images):
+        raise error(
+            f"{taker} takes many pictures, not one {kind}; for one use {of_one}; for a folder give find_images(folder)"
+        )
+    try:
+        stream = iter(images)
+    except TypeError as cause:
+        raise error(f"{taker} takes many pictures, not {kind}") from cause
+    if not isinstance(batch_size, Integral) or batch_size < 1:
+        raise error(f"batch_size must be a whole number, 1 or more, not {batch_size!r}")
+    return stream
 
 
 def read_ahead(

@@ -21,7 +21,7 @@ from wordmask.image_files import ImageReadError
 from wordmask.images import ImageSource, resize, to_tensor
 from wordmask.overlay import draw_overlay
 from wordmask.saliency.refinement import THRESHOLD, Refinement, refine
-from wordmask.streaming import read_ahead
+from wordmask.streaming import Read, many_pictures, read_ahead
 
 FOREGROUND = (220, 60, 50)
 BACKGROUND = (0, 0, 0)
@@ -100,9 +100,11 @@ class Saliency(ABC):
     ) -> Iterator[SaliencyMap]:
         """A stream of any length, in its order and in constant memory; pictures are read ahead in threads. One that
         cannot be read is left out: it is handed to `on_bad`, or named in a warning."""
-        if batch_size < 1:
-            raise SaliencyError(f"batch_size must be 1 or more, not {batch_size}")
-        for batch in read_ahead(images, batch_size, on_bad=on_bad, max_pixels=max_pixels):
+        stream = many_pictures(images, batch_size, taker="look_many", of_one="look", error=SaliencyError)
+        return self._look_at_batches(read_ahead(stream, batch_size, on_bad=on_bad, max_pixels=max_pixels))
+
+    def _look_at_batches(self, batches: Iterator[list[Read]]) -> Iterator[SaliencyMap]:
+        for batch in batches:
             maps = self.maps([read.image for read in batch])
             for read, soft in zip(batch, maps, strict=True):
                 yield SaliencyMap(soft, read.image, read.source)

@@ -6,16 +6,15 @@ names, each in milliseconds.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
 
 from wordmask.errors import WordmaskError
 from wordmask.image_files import ImageReadError, name_of
-from wordmask.images import ImageSource, is_one_picture, read_image
+from wordmask.images import ImageSource, read_image
 from wordmask.segmentation import Segmentation
-from wordmask.streaming import Read, read_ahead
+from wordmask.streaming import Read, many_pictures, read_ahead
 from wordmask.vocabulary import Vocabulary
 
 Names = Vocabulary | Sequence[str] | Mapping[str, Any]
@@ -69,17 +68,7 @@ class Segmenter(ABC):
         A picture that cannot be read is left out: it is handed to `on_bad`, or named in a warning. `source` of each
         result says which picture it is. An error of the stream's own comes after the results of all before it.
         """
-        if is_one_picture(images):
-            raise SegmenterError(
-                f"segment_many takes many pictures, not one {type(images).__name__}; "
-                "for one use segment; for a folder give find_images(folder)"
-            )
-        try:
-            stream = iter(images)
-        except TypeError as error:
-            raise SegmenterError(f"segment_many takes many pictures, not {type(images).__name__}") from error
-        if not isinstance(batch_size, Integral) or batch_size < 1:
-            raise SegmenterError(f"batch_size must be a whole number, 1 or more, not {batch_size!r}")
+        stream = many_pictures(images, batch_size, taker="segment_many", of_one="segment", error=SegmenterError)
         batches = read_ahead(stream, batch_size, on_bad=on_bad, max_pixels=max_pixels)
         return self._segment_batches(batches, Vocabulary.of(names))
 
