@@ -15,14 +15,16 @@ BENCHMARKS = {
 }
 
 
-def open_benchmark(name: str, *, split: str | None = None, root: str | Path | None = None) -> "Benchmark":
-    """A benchmark by its name. `root` is where the data lie; the world needs none."""
+def open_benchmark(
+    name: str, *, split: str | None = None, root: str | Path | None = None, pictures: int | None = None
+) -> "Benchmark":
+    """A benchmark by its name. `root` is where the data lie; the world needs none. pictures: only so many of them."""
     from wordmask.benchmarks.datasets import BenchmarkError
-    from wordmask.benchmarks.world import World
+    from wordmask.benchmarks.world import PICTURES, World
 
     if name not in BENCHMARKS:
         raise BenchmarkError(f"no benchmark is called {name!r}; choose one of {', '.join(BENCHMARKS)}")
-    return World(split or "all", stuff=name == "world-stuff")
+    return World(split or "all", stuff=name == "world-stuff", pictures=PICTURES if pictures is None else pictures)
 
 
 def evaluate(

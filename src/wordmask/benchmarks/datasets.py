@@ -16,6 +16,10 @@ class BenchmarkError(WordmaskError):
     """No such benchmark or split, or its files are not as published."""
 
 
+class MissingDataError(BenchmarkError):
+    """The data of a benchmark are not here; the message says which, and how the folder should look."""
+
+
 @dataclass(frozen=True)
 class Sample:
     image: np.ndarray  # (H, W, 3) uint8

@@ -8,6 +8,7 @@ import io
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ from wordmask._version import __version__
 from wordmask.cli.evaluate import evaluate
 from wordmask.cli.models import models
 from wordmask.cli.segment import segment
+from wordmask.cli.tables import tables
 from wordmask.cli.world import world
 from wordmask.errors import WordmaskError
 
@@ -28,9 +30,10 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-VERBS = {
+VERBS: dict[str, Callable[..., None]] = {
     "segment": segment,
     "evaluate": evaluate,
+    "tables": tables,
     "models": models,
 }
 for name, verb in VERBS.items():

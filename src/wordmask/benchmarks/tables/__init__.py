@@ -1,0 +1,26 @@
+"""The papers' tables, ours beside the published figures. One file a paper; a new table is one line in `TABLES`.
+
+>>> from wordmask.benchmarks.tables import find
+>>> find("clip-diy-1").title
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wordmask.benchmarks.tables.base import Table
+
+TABLES: dict[str, str] = {
+    "world": "wordmask.benchmarks.tables.world",
+}
+"""Name -> the module whose `TABLES` holds it. Importing one costs little: methods load when a row is measured."""
+
+
+def find(name: str) -> "Table":
+    """A table by its name, with nothing measured yet."""
+    from wordmask.benchmarks.tables.base import TableError
+
+    if name not in TABLES:
+        raise TableError(f"no table is called {name!r}; choose one of {', '.join(TABLES)}")
+    table: Table = import_module(TABLES[name]).TABLES[name]
+    return table

@@ -1,0 +1,164 @@
+"""A table under way: where its data lie, which device works, and the folder that keeps its figures."""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from wordmask import benchmarks, saliency, segmenters
+from wordmask._version import __version__
+from wordmask.benchmarks.datasets import Benchmark
+from wordmask.benchmarks.evaluation import Report
+from wordmask.errors import WordmaskError
+from wordmask.files import atomic_write
+from wordmask.segmenters.base import Segmenter
+from wordmask.world.models import WEIGHTS
+
+Progress = Callable[[str, int | None], AbstractContextManager[Callable[..., None] | None]]
+"""(description, how many) -> a context that gives `report(done, total)`."""
+
+
+class RunError(WordmaskError):
+    """The folder holds figures that were measured otherwise."""
+
+
+def world_fingerprint() -> str:
+    """Tells the world's models of one installation from those of another, which may be better trained."""
+    digest = hashlib.sha256()
+    for file in sorted(WEIGHTS.rglob("*.safetensors")):
+        digest.update(file.relative_to(WEIGHTS).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+class Run:
+    """Handed to every cell's `measure`.
+
+    root: the folder of the data sets. pictures: how many of each benchmark, None for all. device: as for `load`.
+    weights: a method's name -> a file or URL in place of its presets' weights, such as a student of one's own.
+    folder: keeps the figures, so that a table that was stopped goes on; `fresh` forgets those of an earlier run.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        root: Path | None = None,
+        pictures: int | None = None,
+        device: str = "auto",
+        precision: str = "fp32",
+        batch_size: int = 8,
+        weights: Mapping[str, str] | None = None,
+        fresh: bool = False,
+        progress: Progress | None = None,
+    ):
+        self.folder, self.root, self.pictures = folder, root, pictures
+        self.device, self.precision, self.batch_size = device, precision, batch_size
+        self.weights = dict(weights or {})
+        self.progress: Progress = progress or (lambda description, total: nullcontext())
+        self._loaded: tuple[str, Any] | None = None
+        self._cell: tuple[str, str] = ("", "")
+        if fresh:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._figures: dict[str, dict[str, dict[str, float]]] = self._open()
+
+    def segmenter(self, method: str, preset: str = "paper", **settings: Any) -> Segmenter:
+        """`wordmask.load` on this run's device. The last one stays loaded for the next cell of its row."""
+        return self._load(segmenters.load, segmenters.METHODS, method, preset, settings)
+
+    def saliency(self, method: str, preset: str = "paper", **settings: Any) -> Any:
+        """`wordmask.saliency.load` in the same way."""
+        return self._load(saliency.load, saliency.METHODS, method, preset, settings)
+
+    def open(self, benchmark: str, split: str | None = None) -> Benchmark:
+        """A benchmark with this run's `root` and as many pictures as it is to have."""
+        return benchmarks.open_benchmark(benchmark, split=split, root=self.root, pictures=self.pictures)
+
+    def evaluate(self, segmenter: Segmenter, benchmark: "str | Benchmark", split: str | None = None) -> Report:
+        """A segmenter on a benchmark, with progress."""
+        opened = self.open(benchmark, split) if isinstance(benchmark, str) else benchmark
+        with self.progress(self.describe(opened), len(opened)) as report:
+            return benchmarks.evaluate(segmenter, opened, batch_size=self.batch_size, on_progress=report)
+
+    def describe(self, benchmark: Benchmark) -> str:
+        """For the progress bar: the row at hand and what it is measured on."""
+        return f"{self._cell[0] or 'measuring'}: {benchmark.name}, {benchmark.split}"
+
+    @contextmanager
+    def at(self, row: str, column: str) -> Iterator[None]:
+        self._cell = (row, column)
+        try:
+            yield
+        finally:
+            self._cell = ("", "")
+
+    @property
+    def cell_folder(self) -> Path:
+        """For what a cell wants to keep while it is being measured."""
+        return self.folder / "work" / "-".join(re.sub(r"\W+", "_", part).strip("_") for part in self._cell)
+
+    def kept(self, row: str, column: str) -> float | None:
+        return self._figures.get(row, {}).get(column, {}).get("value")
+
+    def keep(self, row: str, figures: Mapping[str, float], *, seconds: float) -> None:
+        for column, value in figures.items():
+            self._figures.setdefault(row, {})[column] = {"value": float(value), "seconds": round(seconds, 2)}
+        text = json.dumps({"of": self._described(), "figures": self._figures}, indent=1, ensure_ascii=False)
+        with atomic_write(self._file) as file:
+            file.write(text.encode())
+
+    @property
+    def count_kept(self) -> int:
+        return sum(len(columns) for columns in self._figures.values())
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "figures.json"
+
+    def _described(self) -> dict[str, Any]:
+        return {
+            "wordmask": __version__,
+            "world models": world_fingerprint(),
+            "pictures": self.pictures,
+            "precision": self.precision,
+            "weights": self.weights,
+        }
+
+    def _open(self) -> dict[str, dict[str, dict[str, float]]]:
+        if not self._file.exists():
+            return {}
+        try:
+            read = json.loads(self._file.read_text())
+            of, figures = read["of"], read["figures"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{self._file} holds no figures of a table ({error}); --fresh starts anew") from error
+        if of != self._described():
+            raise RunError(
+                f"{self._file} holds figures measured with {of}, not with {self._described()}: "
+                "choose another --out-dir, or --fresh to measure anew"
+            )
+        return dict(figures)
+
+    def _load(self, load: Callable[..., Any], known: Mapping[str, Any], method: str, preset: str, settings: Any) -> Any:
+        from wordmask.benchmarks.tables.base import NotRunError
+
+        if method not in known:
+            raise NotRunError(f"this version of wordmask has no method {method!r}")
+        presets = getattr(import_module(known[method].module), known[method].presets)
+        if preset not in presets:
+            raise NotRunError(f"{method} has no preset {preset!r} in this version of wordmask")
+        if method in self.weights:
+            settings = {"weights": self.weights[method], **settings}
+        key = repr((known is segmenters.METHODS, method, preset, sorted(settings.items())))
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = None  # two large networks need not fit together
+            try:
+                loaded = load(method, preset=preset, device=self.device, precision=self.precision, **settings)
+            except WordmaskError as error:
+                raise NotRunError(str(error)) from error
+            self._loaded = (key, loaded)
+        return self._loaded[1]

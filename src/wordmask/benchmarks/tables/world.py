@@ -1,0 +1,41 @@
+"""Every method on the built-in world: the papers' comparison where no weights and no data can be had."""
+
+from functools import partial
+from typing import Any
+
+from wordmask.benchmarks.tables.base import Row, Table
+from wordmask.benchmarks.tables.run import Run
+
+COLUMNS = ("single", "multi", "pairs", "all", "stuff")
+"""The splits of the benchmark `world`; `stuff` is all of `world-stuff`, where nothing is background."""
+
+
+def measure(run: Run, column: str, *, method: str, **settings: Any) -> float:
+    """mIoU in percent."""
+    segmenter = run.segmenter(method, "world", **settings)
+    if column == "stuff":
+        return run.evaluate(segmenter, "world-stuff").miou
+    return run.evaluate(segmenter, "world", column).miou
+
+
+def row(label: str, method: str, **settings: Any) -> Row:
+    return Row(label, measure=partial(measure, method=method, **settings))
+
+
+TABLES = {
+    "world": Table(
+        "world",
+        "Every method on the built-in world (mIoU, percent)",
+        COLUMNS,
+        (
+            row("MaskCLIP, value path alone", "maskclip", residual=False),
+            row("MaskCLIP, with residual and MLP", "maskclip", residual=True),
+            row("MaskCLIP, with key smoothing", "maskclip", residual=True, key_smoothing=True),
+            row("ReCo", "reco"),
+            row("CLIP-DIY", "clip-diy"),
+            row("CLIP-DINOiser", "clip-dinoiser"),
+            row("SelfMask + CLIP", "selfmask-clip"),
+            row("NamedMask", "namedmask"),
+        ),
+    )
+}

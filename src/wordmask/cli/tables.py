@@ -1,0 +1,60 @@
+"""`wordmask tables`: the papers' tables, ours beside the published figures."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wordmask.cli import options
+
+
+def tables(
+    name: Annotated[str | None, typer.Argument(help="Which table; without it, all are listed.")] = None,
+    root: Annotated[Path | None, typer.Option(help="The folder of the data sets; the world needs none.")] = None,
+    pictures: Annotated[int | None, typer.Option(min=1, help="Only so many pictures of each benchmark.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only rows whose label holds this; may be repeated.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the table as this HTML file.")] = None,
+    out_dir: Annotated[
+        Path, typer.Option(help="Keeps every figure below NAME/: a table that was stopped goes on.")
+    ] = Path("runs/tables"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget figures that were kept, measure anew.")] = False,
+    weights: Annotated[
+        list[str] | None, typer.Option(help="METHOD=FILE or URL in place of its presets' weights; may be repeated.")
+    ] = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "fp32",
+    batch_size: options.BatchSize = 8,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure a paper's table and print it beside the published figures. What is missing is named, not skipped.
+
+    Example: `wordmask tables world --pictures 40` or `wordmask tables clip-diy-1 --root data`
+    """
+    from wordmask.commands.tables import list_tables, run
+
+    if name is None:
+        list_tables(as_json=json)
+        return
+    run(
+        name,
+        root=root,
+        pictures=pictures,
+        only=only or [],
+        out=out,
+        out_dir=out_dir,
+        fresh=fresh,
+        weights=dict(map(_method_and_file, weights or [])),
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        as_json=json,
+    )
+
+
+def _method_and_file(pair: str) -> tuple[str, str]:
+    method, equals, file = pair.partition("=")
+    if not (method and equals and file):
+        raise typer.BadParameter(
+            f"--weights takes METHOD=FILE, such as namedmask=run/student.safetensors, not {pair!r}"
+        )
+    return method, file
