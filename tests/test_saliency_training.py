@@ -14,15 +14,12 @@ from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.bilateral_solver import BilateralGrid
 from wordmask.saliency.found import background_mask, load_head
 from wordmask.saliency.found_training import FoundLesson, FoundTraining, solved_masks, train_head
+from wordmask.saliency.pictures import Pictures
 from wordmask.saliency.selfmask import load_network
-from wordmask.saliency.selfmask_training import (
-    SelfMaskTraining,
-    VoteStore,
-    new_network,
-    train_network,
-)
+from wordmask.saliency.selfmask_training import SelfMaskTraining, new_network, train_network
 from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings
-from wordmask.saliency.training import Crops, Lesson, Pictures, crops_at
+from wordmask.saliency.training import Crops, Lesson, crops_at
+from wordmask.saliency.votes import VoteStore
 from wordmask.world import draw_scene
 from wordmask.world.training.checkpoints import CheckpointError
 from wordmask.world.training_file import write_array
@@ -224,7 +221,7 @@ def test_all_of_selfmask_learns_the_encoder_too(folder, tmp_path):
 
 
 def test_votes_are_done_once_and_are_those_of_the_voters(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("wordmask.saliency.selfmask_training.BLOCK", 4)
+    monkeypatch.setattr("wordmask.saliency.votes.BLOCK", 4)
     pictures = Pictures(folder)
     store = VoteStore(tmp_path, pictures, voters())
     store.complete()
@@ -240,7 +237,7 @@ def test_votes_are_done_once_and_are_those_of_the_voters(folder, tmp_path, monke
 def test_votes_of_other_settings_are_refused(folder, tmp_path):
     VoteStore(tmp_path, Pictures(folder), voters())
     others = VotedMasks([plain_saliency.tiny_dino()], VotingSettings(clusters=(4,)))
-    with pytest.raises(SaliencyError, match="other pictures or settings"):
+    with pytest.raises(SaliencyError, match="other pictures, networks or settings"):
         VoteStore(tmp_path, Pictures(folder), others)
 
 

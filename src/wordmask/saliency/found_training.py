@@ -8,13 +8,14 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from wordmask.encoders.dino import DinoEncoder
-from wordmask.encoders.weights import write_state_dict
+from wordmask.encoders.weights import fingerprint, write_state_dict
 from wordmask.registry import pick_device
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.bilateral_solver import BilateralGrid
 from wordmask.saliency.found import background_mask, load_encoder, new_head
+from wordmask.saliency.pictures import Pictures
 from wordmask.saliency.refinement import THRESHOLD, found_mask
-from wordmask.saliency.training import Crops, Lesson, Pictures, SaliencyTraining, train
+from wordmask.saliency.training import Crops, Lesson, Progress, SaliencyTraining, train
 
 HEAD_FILE = "found.safetensors"
 
@@ -66,6 +67,7 @@ class FoundLesson(Lesson):
             raise SaliencyError(f"crop={settings.crop} is no multiple of {encoder.name}'s patch, {encoder.patch_size}")
         self.head = new_head(encoder.width)
         self.settings = settings
+        self.teachers = (fingerprint(encoder.model),)
         self._encoder = [encoder]  # in a list, so that its tensors are none of this module's
 
     def losses(self, crops: Crops, step: int) -> dict[str, Tensor]:
@@ -87,15 +89,16 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype))
 
 
-def train_found(settings: FoundTraining) -> nn.Conv2d:
+def train_found(settings: FoundTraining, progress: Progress | None = None) -> nn.Conv2d:
     """Run, or go on with, a training; the head, which also lies in `out` as found.safetensors."""
-    pictures = Pictures(settings.pictures)
-    torch.manual_seed(settings.seed)
-    encoder = load_encoder(settings.dino, settings.dino_weights, pick_device(settings.device))
-    return train_head(encoder, settings, pictures)
+    device = pick_device(settings.device)
+    encoder = load_encoder(settings.dino, settings.dino_weights, device, settings.precision)
+    return train_head(encoder, settings, settings.open_pictures(), progress)
 
 
-def train_head(encoder: DinoEncoder, settings: FoundTraining, pictures: Pictures) -> nn.Conv2d:
+def train_head(
+    encoder: DinoEncoder, settings: FoundTraining, pictures: Pictures, progress: Progress | None = None
+) -> nn.Conv2d:
     """`train_found` with an encoder and pictures at hand."""
     torch.manual_seed(settings.seed)
     lesson = FoundLesson(encoder, settings)
@@ -105,6 +108,7 @@ def train_head(encoder: DinoEncoder, settings: FoundTraining, pictures: Pictures
         pictures,
         steps=settings.steps,
         rate=lambda step: settings.decay ** (step // settings.decay_every),
+        progress=progress,
     )
     told = {"dino": encoder.name, "settings": settings.identity(pictures), "steps": str(settings.steps)}
     write_state_dict(settings.out / HEAD_FILE, lesson.head.state_dict(), told)

@@ -1,33 +1,29 @@
 """SelfMask's training: the voted masks of all pictures first, each drawn once, then a network that learns them."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import numpy as np
 import torch
-from pycocotools import mask as rle
-from pydantic import NonNegativeFloat, PositiveInt, TypeAdapter
+import torch.nn.functional as F
+from pydantic import NonNegativeFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from wordmask.encoders.dino import DinoEncoder
-from wordmask.encoders.weights import load_into
-from wordmask.files import atomic_write
+from wordmask.encoders.weights import fingerprint, load_into
 from wordmask.registry import pick_device
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.found import load_encoder
+from wordmask.saliency.pictures import Pictures
 from wordmask.saliency.selfmask import write_network
 from wordmask.saliency.selfmask_losses import selfmask_losses
 from wordmask.saliency.selfmask_network import STATISTICS, SelfMaskNetwork, SelfMaskShape
 from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings
-from wordmask.saliency.training import Crops, Lesson, Pictures, SaliencyTraining, train
+from wordmask.saliency.training import Crops, Lesson, Progress, SaliencyTraining, train
+from wordmask.saliency.votes import VoteStore
 
 NETWORK_FILE = "selfmask.safetensors"
 VOTES = "votes"
-BLOCK = 256
-"""Voted masks a file."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,9 @@ class SelfMaskTraining(SaliencyTraining):
     """Figures are SelfMask's. dino: where the encoder starts from. voters, voter_weights: whose features are clustered.
 
     every_layer: the losses are applied to every decoder layer. mask_mlp: masks are asked for with the query behind an
-    MLP of its own; the published network has none.
+    MLP of its own; the published network has none. compare: masks and targets meet at the targets' pixels, or on the
+    grid of the masks, sixteen times as few points under patches of 8, on which targets are averaged. encoder_pace: how
+    fast the encoder learns, over the rest.
     """
 
     dino: str = "vit_small_patch8_224.dino"
@@ -50,55 +48,11 @@ class SelfMaskTraining(SaliencyTraining):
     ranking_weight: NonNegativeFloat = 1.0
     every_layer: bool = True
     mask_mlp: bool = True
+    compare: Literal["pixels", "grid"] = "pixels"
+    encoder_pace: NonNegativeFloat = 1.0
 
     def steps(self, pictures: int) -> int:
         return max(1, self.epochs * pictures // self.batch)
-
-
-class VoteStore:
-    """The voted masks of a run's pictures, as COCO RLE in files of a few hundred; what is there is not done again."""
-
-    def __init__(self, folder: Path, pictures: Pictures, voters: VotedMasks):
-        self.folder, self.pictures, self.voters = folder, pictures, voters
-        told = TypeAdapter(VotingSettings).dump_python(voters.settings, mode="json")
-        names = [encoder.name for encoder in voters.encoders]
-        identity = json.dumps([pictures.fingerprint, names, told], sort_keys=True)
-        claim = folder / "settings.json"
-        if claim.exists() and claim.read_text() != identity:
-            raise SaliencyError(f"{folder} holds masks of other pictures or settings: choose another folder")
-        with atomic_write(claim) as file:
-            file.write(identity.encode())
-        self._blocks: dict[int, list[Any]] = {}  # all of them in the end: a mask is some hundred bytes
-
-    def complete(self) -> None:
-        """Vote for every picture that has no mask yet."""
-        for number in range((len(self.pictures) + BLOCK - 1) // BLOCK):
-            if not self._path(number).exists():
-                self._write(number)
-
-    def mask(self, index: int, image: np.ndarray) -> np.ndarray:
-        """The mask (H, W) bool of a picture."""
-        number, place = divmod(index, BLOCK)
-        if number not in self._blocks:
-            self._blocks[number] = json.loads(self._path(number).read_text())
-        entry = self._blocks[number][place]
-        if tuple(entry["size"]) != image.shape[:2]:
-            raise SaliencyError(f"{self._path(number)}: mask {index} is not of its picture's size; delete the file")
-        decoded: np.ndarray = rle.decode({"size": entry["size"], "counts": entry["counts"].encode()})
-        return decoded.astype(bool)
-
-    def _path(self, number: int) -> Path:
-        return self.folder / f"{number:06d}.json"
-
-    def _write(self, number: int) -> None:
-        entries = []
-        for index in range(number * BLOCK, min((number + 1) * BLOCK, len(self.pictures))):
-            _, image = self.pictures.readable(index)
-            [soft] = self.voters.maps([image])
-            coded = rle.encode(np.asfortranarray(soft > 0.5, dtype=np.uint8))
-            entries.append({"size": list(image.shape[:2]), "counts": coded["counts"].decode()})
-        with atomic_write(self._path(number)) as file:
-            file.write(json.dumps(entries).encode())
 
 
 class SelfMaskLesson(Lesson):
@@ -107,12 +61,19 @@ class SelfMaskLesson(Lesson):
         self.network = network
         self.settings = settings
 
+    def pace(self, name: str) -> float:
+        return self.settings.encoder_pace if name.startswith("network.encoder.") else 1.0
+
     def losses(self, crops: Crops, step: int) -> dict[str, Tensor]:
         device = self.network.queries.device
         if crops.masks is None:
             raise ValueError("SelfMask learns from crops with masks")
-        asked = self.network(crops.images.to(device).float() / 255, every_layer=self.settings.every_layer)
-        parts = selfmask_losses(asked.masks, asked.objectness, crops.masks.to(device))
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            asked = self.network(crops.images.to(device).float() / 255, every_layer=self.settings.every_layer)
+        targets = crops.masks.to(device)
+        if self.settings.compare == "grid":
+            targets = F.adaptive_avg_pool2d(targets[:, None].float(), asked.masks.shape[-2:])[:, 0]
+        parts = selfmask_losses(asked.masks.float(), asked.objectness.float(), targets)
         return {"dice": parts["dice"], "ranking": self.settings.ranking_weight * parts["ranking"]}
 
 
@@ -136,34 +97,49 @@ def new_network(encoder: DinoEncoder, settings: SelfMaskTraining) -> SelfMaskNet
     return network
 
 
-def train_selfmask(settings: SelfMaskTraining) -> SelfMaskNetwork:
+def train_selfmask(
+    settings: SelfMaskTraining, progress: Progress | None = None, voting_progress: Progress | None = None
+) -> SelfMaskNetwork:
     """Vote, then run, or go on with, a training; the network, which also lies in `out` as selfmask.safetensors."""
     device = pick_device(settings.device)
     voting = VotingSettings(dinos=settings.voters, dino_weights=settings.voter_weights)
     sources: Sequence[str | None] = settings.voter_weights or [None] * len(settings.voters)
     if len(sources) != len(settings.voters):
         raise SaliencyError(f"{len(settings.voters)} voters need as many voter_weights, not {len(sources)}")
-    voters = [load_encoder(dino, source, device) for dino, source in zip(settings.voters, sources, strict=True)]
+    voters = [
+        load_encoder(dino, source, device, settings.precision)
+        for dino, source in zip(settings.voters, sources, strict=True)
+    ]
     encoder = load_encoder(settings.dino, settings.dino_weights, "cpu")
-    return train_network(encoder, VotedMasks(voters, voting), settings, Pictures(settings.pictures))
+    pictures = settings.open_pictures()
+    return train_network(encoder, VotedMasks(voters, voting), settings, pictures, progress, voting_progress)
 
 
 def train_network(
-    encoder: DinoEncoder, voters: VotedMasks, settings: SelfMaskTraining, pictures: Pictures
+    encoder: DinoEncoder,
+    voters: VotedMasks,
+    settings: SelfMaskTraining,
+    pictures: Pictures,
+    progress: Progress | None = None,
+    voting_progress: Progress | None = None,
 ) -> SelfMaskNetwork:
     """`train_selfmask` with the encoders and pictures at hand."""
     votes = VoteStore(settings.out / VOTES, pictures, voters)
-    votes.complete()
+    on_cpu = all(voter.device.type == "cpu" for voter in voters.encoders)
+    votes.complete(workers=settings.workers if on_cpu else 1, progress=voting_progress)
     torch.manual_seed(settings.seed)
     network = new_network(encoder, settings)
+    lesson = SelfMaskLesson(network, settings)
+    lesson.teachers = (fingerprint(encoder.model), *(fingerprint(voter.model) for voter in voters.encoders))
     steps = settings.steps(len(pictures))
     train(
-        SelfMaskLesson(network, settings),
+        lesson,
         settings,
         pictures,
         steps=steps,
         rate=lambda step: (1 - step / steps) ** settings.power,
         mask_of=votes.mask,
+        progress=progress,
     )
     told = {"settings": settings.identity(pictures), "steps": str(steps)}
     write_network(settings.out / NETWORK_FILE, network, told)

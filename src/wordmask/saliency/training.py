@@ -3,11 +3,14 @@
 Pictures alone teach here: a folder of them, or a file of the world's training pictures.
 """
 
-import hashlib
 import json
 import logging
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -18,33 +21,43 @@ from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass as settings
 from torch import Tensor, nn
 
-from wordmask.image_files import ImageReadError, find_images
-from wordmask.images import read_image
+from wordmask.encoders.clip import Precision
 from wordmask.registry import pick_device
-from wordmask.saliency.base import SaliencyError, raise_at_once
+from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.crops import blurred, centre_crop, scaled_crop
+from wordmask.saliency.pictures import Pictures
 from wordmask.world.training.checkpoints import load_checkpoint, save_checkpoint
 from wordmask.world.training.data import shuffled
 from wordmask.world.training.logs import JsonLog
-from wordmask.world.training_file import open_array
 
 logger = logging.getLogger(__name__)
+
+BATCHES_AHEAD = 4
+"""So many batches are cut, each in a thread, while the network learns from the one before."""
+FREE = ("pictures", "out", "device", "threads", "workers", "save_every", "log_every")
+"""Settings that may change while a run goes on."""
 
 
 @settings(frozen=True)
 class SaliencyTraining:
-    """pictures: a folder, or a file of training pictures that `write_array` made. out: the run's folder.
+    """pictures: a folder, or a file of training pictures that `write_array` made; of these `most_pictures` at most,
+    chosen by the seed. out: the run's folder.
+
+    precision: bf16 makes the large products at half precision; what is learnt stays whole. threads: of the processor,
+    None for torch's own choice. workers: processes, where a recipe has work for several.
 
     crop: the side of the squares that the network sees. scale: pictures are resized by a random factor in this range
-    and a random square is cut; None takes the middle square. flip, blur: how often. threads: of the processor, None
-    for torch's own choice.
+    and a random square is cut; None takes the middle square. flip, blur: how often.
     """
 
     pictures: Path
     out: Path
     seed: int = 0
     device: str = "auto"
+    most_pictures: Annotated[int, Field(ge=1)] | None = None
+    precision: Precision = "fp32"
     threads: Annotated[int, Field(ge=1)] | None = None
+    workers: Annotated[int, Field(ge=1)] = 1
     crop: Annotated[int, Field(ge=16)] = 224
     scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None = None
     flip: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -55,46 +68,14 @@ class SaliencyTraining:
     save_every: Annotated[int, Field(ge=1)] = 100
     log_every: Annotated[int, Field(ge=1)] = 10
 
-    def identity(self, pictures: "Pictures") -> str:
+    def open_pictures(self) -> Pictures:
+        return Pictures(self.pictures, self.most_pictures, self.seed)
+
+    def identity(self, pictures: Pictures) -> str:
         """What must be equal for a run to go on from a checkpoint."""
         told = TypeAdapter(type(self)).dump_python(self, mode="json")
-        for free in ("pictures", "out", "device", "threads", "save_every", "log_every"):
-            del told[free]
-        return f"{type(self).__name__} {json.dumps(told, sort_keys=True)} on {pictures.fingerprint}"
-
-
-class Pictures:
-    """The pictures to learn from, by number."""
-
-    def __init__(self, path: Path):
-        self._files: list[Path] = []
-        self._array: np.ndarray | None = None
-        if path.suffix == ".npy":
-            array = open_array(path)
-            self._array = array.images
-            told = json.dumps(array.settings, sort_keys=True)
-        else:
-            self._files = list(find_images(path, raise_at_once))
-            told = json.dumps([str(file.relative_to(path)) for file in self._files])
-        if not len(self):
-            raise SaliencyError(f"{path} has no pictures to learn from")
-        self.fingerprint = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
-
-    def __len__(self) -> int:
-        return len(self._files) if self._array is None else len(self._array)
-
-    def read(self, index: int) -> np.ndarray:
-        """(H, W, 3) uint8"""
-        return read_image(self._files[index]) if self._array is None else np.array(self._array[index])
-
-    def readable(self, index: int) -> tuple[int, np.ndarray]:
-        """The picture of this number, or, with a warning, the next one that can be read; and its number."""
-        for number in range(index, index + len(self)):
-            try:
-                return number % len(self), self.read(number % len(self))
-            except ImageReadError as error:
-                logger.warning("left out: %s", error)
-        raise SaliencyError("none of the pictures to learn from can be read")
+        kept = {name: value for name, value in told.items() if name not in FREE}
+        return f"{type(self).__name__} {json.dumps(kept, sort_keys=True)} on {pictures.fingerprint}"
 
 
 @dataclass(frozen=True)
@@ -103,6 +84,8 @@ class Crops:
     masks: Tensor | None  # (B, S, S) bool
 
 
+Progress = Callable[[int, int], None]
+"""Called with the steps that are done and all steps."""
 MaskOf = Callable[[int, np.ndarray], np.ndarray]
 """A picture's number and pixels -> its mask (H, W) bool."""
 
@@ -133,8 +116,32 @@ def crops_at(step: int, pictures: Pictures, settings: SaliencyTraining, mask_of:
     return Crops(torch.stack(images), torch.stack(masks) if masks else None)
 
 
+def crops_ahead(
+    first: int, last: int, pictures: Pictures, settings: SaliencyTraining, mask_of: MaskOf | None
+) -> Generator[Crops, None, None]:
+    """The batches of the steps from `first` to before `last`, cut ahead of their turn."""
+    threads = min(BATCHES_AHEAD, os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="wordmask-crops")
+    waiting: deque[Future[Crops]] = deque()
+    try:
+        for step in range(first, last + BATCHES_AHEAD):
+            if step < last:
+                waiting.append(pool.submit(crops_at, step, pictures, settings, mask_of))
+            if step >= first + BATCHES_AHEAD and waiting:
+                yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
 class Lesson(nn.Module, ABC):
     """A network and what it is to learn. Parameters that need no gradient are not saved."""
+
+    teachers: tuple[str, ...] = ()
+    """Fingerprints of the networks that it learns from or begins with."""
+
+    def pace(self, name: str) -> float:
+        """A parameter's learning rate, over that of the settings."""
+        return 1.0
 
     @abstractmethod
     def losses(self, crops: Crops, step: int) -> dict[str, Tensor]:
@@ -149,6 +156,7 @@ def train(
     steps: int,
     rate: Callable[[int], float],
     mask_of: MaskOf | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Run, or go on with, a training by AdamW. `rate` says by how much a step's learning rate is reduced."""
     if settings.threads:
@@ -156,8 +164,12 @@ def train(
     device = torch.device(pick_device(settings.device))
     lesson.to(device).train()
     trained = {name: value for name, value in lesson.named_parameters() if value.requires_grad}
-    optimiser = torch.optim.AdamW(trained.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    identity = f"{settings.identity(pictures)} for {steps} steps"
+    groups = [
+        {"params": [value for name, value in trained.items() if lesson.pace(name) == pace], "pace": pace}
+        for pace in sorted({lesson.pace(name) for name in trained})
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    identity = " ".join([settings.identity(pictures), f"for {steps} steps", *lesson.teachers])
     done = 0
     if state := load_checkpoint(settings.out, run=identity):
         with torch.no_grad():
@@ -167,23 +179,40 @@ def train(
         done = state["step"]
         logger.info("going on at step %d of %d", done, steps)
     log = JsonLog(settings.out, resume_at=done)
-    for step in range(done, steps):
-        for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * rate(step)
-        crops = crops_at(step, pictures, settings, mask_of)
-        parts = lesson.losses(crops, step)
-        loss = torch.stack(list(parts.values())).sum()
-        if not torch.isfinite(loss):
-            raise SaliencyError(f"{settings.out}: the loss at step {step + 1} is not finite; lower the learning rate")
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        last = step + 1 == steps
-        if (step + 1) % settings.log_every == 0 or last:
-            reduced = optimiser.param_groups[0]["lr"] / settings.learning_rate
-            log.write(step + 1, rate=reduced, loss=loss.item(), **{name: part.item() for name, part in parts.items()})
-        if (step + 1) % settings.save_every == 0 or last:
-            weights = {name: value.detach().cpu() for name, value in trained.items()}
-            state = {"run": identity, "step": step + 1, "trained": weights, "optimiser": optimiser.state_dict()}
-            save_checkpoint(settings.out, state)
+    if progress:
+        progress(done, steps)
+    with closing(crops_ahead(done, steps, pictures, settings, mask_of)) as batches:
+        for step, crops in enumerate(batches, start=done):
+            reduced = rate(step)
+            parts = _step(lesson, optimiser, crops, step, settings, reduced)
+            last = step + 1 == steps
+            if (step + 1) % settings.log_every == 0 or last:
+                told = {name: part.item() for name, part in parts.items()}
+                log.write(step + 1, rate=reduced, loss=sum(told.values()), **told)
+            if (step + 1) % settings.save_every == 0 or last:
+                weights = {name: value.detach().cpu() for name, value in trained.items()}
+                state = {"run": identity, "step": step + 1, "trained": weights, "optimiser": optimiser.state_dict()}
+                save_checkpoint(settings.out, state)
+            if progress:
+                progress(step + 1, steps)
     lesson.eval()
+
+
+def _step(
+    lesson: Lesson,
+    optimiser: torch.optim.Optimizer,
+    crops: Crops,
+    step: int,
+    settings: SaliencyTraining,
+    reduced: float,
+) -> dict[str, Tensor]:
+    for group in optimiser.param_groups:
+        group["lr"] = settings.learning_rate * reduced * group["pace"]
+    parts = lesson.losses(crops, step)
+    loss = torch.stack(list(parts.values())).sum()
+    if not torch.isfinite(loss):
+        raise SaliencyError(f"{settings.out}: the loss at step {step + 1} is not finite; lower the learning rate")
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    optimiser.step()
+    return parts

@@ -1,0 +1,133 @@
+"""The voted masks of all pictures that SelfMask learns from: made once, by as many processes as there are cores."""
+
+import json
+import multiprocessing
+import os
+import pickle
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import numpy as np
+import torch
+from pycocotools import mask as rle
+from pydantic import TypeAdapter
+
+from wordmask.encoders.weights import fingerprint
+from wordmask.files import atomic_write
+from wordmask.saliency.base import SaliencyError
+from wordmask.saliency.pictures import Pictures
+from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings
+
+BLOCK = 32
+"""Voted masks a file: all that a kill can cost each process."""
+
+Progress = Callable[[int, int], None]
+"""Called with how much is done and how much there is to do."""
+
+
+class VoteStore:
+    """The voted masks of a run's pictures, as COCO RLE in files of a few; what is there is not done again."""
+
+    def __init__(self, folder: Path, pictures: Pictures, voters: VotedMasks):
+        self.folder, self.pictures, self.voters = folder, pictures, voters
+        told = TypeAdapter(VotingSettings).dump_python(voters.settings, mode="json")
+        encoders = [(encoder.name, fingerprint(encoder.model)) for encoder in voters.encoders]
+        identity = json.dumps([pictures.fingerprint, encoders, told], sort_keys=True)
+        claim = folder / "settings.json"
+        if not claim.exists():
+            with atomic_write(claim) as file:
+                file.write(identity.encode())
+        elif claim.read_text() != identity:
+            raise SaliencyError(f"{folder} holds masks of other pictures, networks or settings: choose another folder")
+
+    def complete(self, *, workers: int = 1, progress: Progress | None = None) -> None:
+        """Vote for every picture that has no mask yet, in this process or in several."""
+        blocks = range(-(-len(self.pictures) // BLOCK))
+        missing = [number for number in blocks if not self._path(number).exists()]
+        done = sum(self._size(number) for number in blocks) - sum(self._size(number) for number in missing)
+        if progress:
+            progress(done, len(self.pictures))
+        for number in self._written(missing, min(workers, len(missing))):
+            done += self._size(number)
+            if progress:
+                progress(done, len(self.pictures))
+
+    def mask(self, index: int, image: np.ndarray) -> np.ndarray:
+        """The mask (H, W) bool of a picture."""
+        number, place = divmod(index, BLOCK)
+        entry = json.loads(self._path(number).read_text())[place]
+        if tuple(entry["size"]) != image.shape[:2]:
+            raise SaliencyError(f"{self._path(number)}: mask {index} is not of its picture's size; delete the file")
+        decoded: np.ndarray = rle.decode({"size": entry["size"], "counts": entry["counts"].encode()})
+        return decoded.astype(bool)
+
+    def write(self, number: int) -> None:
+        """The masks of one block."""
+        entries = []
+        for index in range(number * BLOCK, number * BLOCK + self._size(number)):
+            _, image = self.pictures.readable(index)
+            [soft] = self.voters.maps([image])
+            coded = rle.encode(np.asfortranarray(soft > 0.5, dtype=np.uint8))
+            entries.append({"size": list(image.shape[:2]), "counts": coded["counts"].decode()})
+        with atomic_write(self._path(number)) as file:
+            file.write(json.dumps(entries).encode())
+
+    def _written(self, numbers: Iterable[int], workers: int) -> Iterator[int]:
+        """Each block's number as soon as it is on the disk."""
+        if workers <= 1:
+            for number in numbers:
+                self.write(number)
+                yield number
+            return
+        context = multiprocessing.get_context("spawn")
+        told = pickle.dumps(self)  # plainly: torch's own way would share its memory with this process
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_work, initargs=(told,)) as pool:
+            waiting = {pool.submit(_write_block, number): number for number in numbers}
+            try:
+                for future in as_completed(waiting):
+                    future.result()
+                    yield waiting[future]
+            except BrokenProcessPool as error:
+                raise SaliencyError(
+                    "a process that votes died (was there memory enough?): start again, with fewer workers"
+                ) from error
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _size(self, number: int) -> int:
+        return min(BLOCK, len(self.pictures) - number * BLOCK)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.json"
+
+
+_store: VoteStore | None = None
+"""In a process that votes: what it votes for."""
+
+
+def _begin_work(told: bytes) -> None:
+    from threadpoolctl import threadpool_limits
+
+    global _store
+    torch.set_num_threads(1)  # the processes are as many as the cores
+    threadpool_limits(1)
+    _store = pickle.loads(told)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A process whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+def _write_block(number: int) -> None:
+    assert _store is not None
+    _store.write(number)
