@@ -18,6 +18,8 @@ def throw_shadow(sketch: Sketch, strength: float, picture: np.ndarray) -> None:
     deep = max(reach * 0.2, 1.5)
     rows = slice(max(0, int(foot * height - deep)), min(height, int(foot * height + deep) + 2))
     columns = slice(max(0, int(middle - reach)), min(width, int(middle + reach) + 2))
+    if rows.stop <= rows.start or columns.stop <= columns.start:  # all of it falls outside the picture
+        return
     y = ((np.arange(rows.start, rows.stop) + 0.5 - foot * height) / deep)[:, None]
     x = ((np.arange(columns.start, columns.stop) + 0.5 - middle) / reach)[None, :]
     near = np.clip(1 - x * x - y * y, 0, 1)

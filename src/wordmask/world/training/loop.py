@@ -1,4 +1,4 @@
-"""One training loop for all the world's models: stages of pictures, AdamW, averaged weights, checkpoints, a log."""
+"""One training loop for all the world's models: stages of pictures, averaged weights, checkpoints, a log."""
 
 import copy
 import json
@@ -26,6 +26,7 @@ from wordmask.world.training.checkpoints import (
 )
 from wordmask.world.training.data import HELD_OUT_SEED, VALIDATION_SEED, TrainingPictures
 from wordmask.world.training.logs import JsonLog
+from wordmask.world.training.optimisers import Optimisers
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ def train(recipe: Recipe, settings: TrainingSettings) -> Recipe:
     batches = Batches(pictures, seed=settings.seed, device=device)
     recipe = recipe.to(device)
     averaged = copy.deepcopy(recipe).requires_grad_(False)
-    optimiser = torch.optim.AdamW(_groups(recipe, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.98))
+    optimiser = Optimisers(recipe, known=recipe.learnt_before(), gentle=GENTLE, weight_decay=settings.weight_decay)
     identity = settings.identity(pictures)
     done = 0
     if state := load_checkpoint(settings.out, run=identity):
@@ -157,15 +158,14 @@ def train(recipe: Recipe, settings: TrainingSettings) -> Recipe:
     started, seen = time.monotonic(), 0
     for number, stage, step in _remaining(settings.stages, done):
         progress = number / settings.steps
-        for group in optimiser.param_groups:
-            group["lr"] = group["pace"] * learning_rate_at((number + 1) / settings.steps, settings)
+        optimiser.set_learning_rate(learning_rate_at((number + 1) / settings.steps, settings))
         torch.manual_seed(settings.seed * 1_000_003 + number)
         batch = batches.at(stage, step, number, captioned=recipe.captioned, least_size=recipe.least_size)
         recipe.train()
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             parts = recipe.losses(batch, progress)
         loss = torch.stack(list(parts.values())).sum()
-        optimiser.zero_grad(set_to_none=True)
+        optimiser.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_((p for p in recipe.parameters() if p.requires_grad), LARGEST_GRADIENT)
         if not torch.isfinite(norm):
@@ -207,18 +207,6 @@ def _remaining(stages: tuple[Stage, ...], done: int) -> Iterator[tuple[int, Stag
             if number >= done:
                 yield number, stage, step
             number += 1
-
-
-def _groups(recipe: Recipe, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; biases, norms and scales do not."""
-    known = {id(p) for p in recipe.learnt_before()}
-    groups: list[dict[str, Any]] = [
-        {"params": [], "weight_decay": decay, "pace": pace} for pace in (1.0, GENTLE) for decay in (weight_decay, 0.0)
-    ]
-    for parameter in recipe.parameters():
-        if parameter.requires_grad:
-            groups[2 * (id(parameter) in known) + (parameter.ndim <= 1)]["params"].append(parameter)
-    return [group for group in groups if group["params"]]
 
 
 @torch.no_grad()
