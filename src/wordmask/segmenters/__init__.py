@@ -14,6 +14,7 @@ METHODS = {
     "clip-dinoiser": Method(
         "Wysoczańska et al., ECCV 2024", "wordmask.segmenters.clip_dinoiser", "ClipDinoiser", "ClipDinoiserSettings"
     ),
+    "namedmask": Method("Shin et al., CVPRW 2023", "wordmask.segmenters.namedmask", "NamedMask", "NamedMaskSettings"),
 }
 
 

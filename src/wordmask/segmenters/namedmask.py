@@ -1,0 +1,282 @@
+"""NamedMask (Shin, Xie and Albanie, "NamedMask: Distilling Segmenters from Complementary Foundation Models", 2022).
+
+A student segments by the names that it was distilled for, in one pass of a plain network: those of a file that
+`wordmask distill` wrote, or those of a published checkpoint.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveInt
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from wordmask.encoders.clip import Precision
+from wordmask.encoders.weights import load_into, read_state_dict, resolve
+from wordmask.images import size_with_longer_side, size_with_shorter_side, to_tensor
+from wordmask.segmentation import Segmentation, label_type
+from wordmask.segmenters.base import Names, Seen, Segmenter, SegmenterError
+from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
+from wordmask.segmenters.student_file import Student, is_student_file, read_student
+from wordmask.vocabulary import BACKGROUND, Vocabulary, read_names
+from wordmask.windows import upsample_argmax
+
+LAST_LAYER = "classifier.classifier.3.weight"
+PIXELS_PER_PASS = 2_000_000
+"""Pictures of one size go through the network together up to so many pixels: more take memory and gain no time."""
+SWEEP_BYTES = 16 * 2**20
+"""Of the scores at a picture's own size that are made together."""
+EXPERT = "namedmask-expert-"
+"""What the catalogue calls the published experts, before their names."""
+ALSO_CALLED = {
+    "aeroplane": ("airplane",),
+    "couch": ("sofa",),
+    "donut": ("doughnut",),
+    "doughnut": ("donut",),
+    "motorbike": ("motorcycle",),
+    "motorcycle": ("motorbike",),
+    "sofa": ("couch",),
+    "tvmonitor": ("tv monitor", "tv/monitor"),
+}
+"""The benchmarks spell the same things differently."""
+
+
+@dataclass(frozen=True)
+class NamedMaskSettings:
+    """student: a file, URL or catalogue name of weights, unless `weights` gives another.
+
+    benchmark, names, names_file: what a published checkpoint's classes are called, background first: as in a benchmark,
+    as listed here, or as listed in a file. A student that was distilled here knows its names itself.
+    longer_side, shorter_side: pictures are looked at with their longer side of so many pixels (the paper does so on
+    ImageNet-S), or with their shorter side of so many and the longer side at most `longer_side`; by default at their
+    own size. most_pixels: a larger picture is looked at smaller, as memory grows with it.
+    """
+
+    student: str | None = None
+    benchmark: str | None = None
+    names: tuple[str, ...] | None = None
+    names_file: Path | None = None
+    longer_side: PositiveInt | None = None
+    shorter_side: PositiveInt | None = None
+    most_pixels: Annotated[int, Field(ge=1024)] = 4_000_000
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """The size at which a picture is looked at."""
+        if self.shorter_side is not None:
+            height, width = size_with_shorter_side(height, width, self.shorter_side, self.longer_side)
+        elif self.longer_side is not None:
+            height, width = size_with_longer_side(height, width, self.longer_side)
+        if height * width > self.most_pixels:
+            scale = (self.most_pixels / (height * width)) ** 0.5
+            height, width = max(1, int(height * scale)), max(1, int(width * scale))
+        return height, width
+
+
+IMAGENET_S_SIDE = 1024
+PRESETS = {
+    "paper": NamedMaskSettings("namedmask-voc2012", "voc"),
+    "voc2012": NamedMaskSettings("namedmask-voc2012", "voc"),
+    "coco": NamedMaskSettings("namedmask-coco2017", "coco-object"),
+    "coca": NamedMaskSettings("namedmask-coca", "coca"),
+    "cityscapes_object": NamedMaskSettings("namedmask-cityscapes-object", "cityscapes-object"),
+    "imagenet_s50": NamedMaskSettings("namedmask-imagenet-s50", longer_side=IMAGENET_S_SIDE),
+    "imagenet_s300": NamedMaskSettings("namedmask-imagenet-s300", longer_side=IMAGENET_S_SIDE),
+    "imagenet_s919": NamedMaskSettings("namedmask-imagenet-s919", longer_side=IMAGENET_S_SIDE),
+    "world": NamedMaskSettings(),
+}
+
+
+def benchmark_names(benchmark: str) -> tuple[str, ...]:
+    """A benchmark's names in the order of its labels."""
+    lists = json.loads(files("wordmask").joinpath("data/benchmark-classes.json").read_text(encoding="utf-8"))
+    if benchmark not in lists:
+        raise SegmenterError(f"no benchmark is called {benchmark!r}; choose one of {', '.join(lists)}")
+    return tuple(lists[benchmark]["names"])
+
+
+class NamedMask(Segmenter):
+    method = "namedmask"
+
+    def __init__(
+        self,
+        student: Student,
+        settings: NamedMaskSettings | None = None,
+        *,
+        device: str | torch.device = "cpu",
+        precision: Precision = "fp32",
+    ):
+        self.device = torch.device(device)
+        network = student.network.eval().requires_grad_(False).to(self.device)
+        self.network: DeepLabV3Plus = network.to(memory_format=torch.channels_last)
+        self.vocabulary = student.vocabulary
+        self.told = student.told
+        self.settings = settings or NamedMaskSettings()
+        self.precision = precision
+        self._statistics = self.network.statistics
+        names, phrases = student.vocabulary.names, student.vocabulary.phrases
+        self._class_of = {phrase.casefold(): number for number, own in enumerate(phrases) for phrase in own}
+        self._class_of |= {name.casefold(): number for number, name in enumerate(names)}
+
+    @classmethod
+    def load(
+        cls,
+        preset: str = "paper",
+        *,
+        weights: str | Path | None = None,
+        device: str | torch.device = "cpu",
+        precision: Precision = "fp32",
+        **changes: Any,
+    ) -> Self:
+        """With a preset's published student, or with the one in `weights`: a file of `wordmask distill`'s or another
+        checkpoint in the published layout."""
+        settings = replace(PRESETS[preset], **changes)
+        source = settings.student if weights is None else weights
+        if source is None:
+            raise SegmenterError(
+                f"preset {preset!r} brings no student: distil one with `wordmask distill --preset {preset}` and give "
+                "weights=RUN/student.safetensors"
+            )
+        path = resolve(source)
+        student = read_student(path) if is_student_file(path) else read_published(path, str(source), settings)
+        return cls(student, settings, device=device, precision=precision)
+
+    @torch.inference_mode()
+    def look_many(self, images: Sequence[np.ndarray], sources: Sequence[str]) -> list[Seen]:
+        sizes = [self.settings.size(*image.shape[:2]) for image in images]
+        alike: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for index, size in enumerate(sizes):
+            alike[size].append(index)
+        kept: dict[int, Tensor] = {}
+        for size, indices in alike.items():
+            together = max(1, PIXELS_PER_PASS // (size[0] * size[1]))
+            for start in range(0, len(indices), together):
+                part = indices[start : start + together]
+                kept.update(zip(part, self._read([images[index] for index in part], size), strict=True))
+        return [
+            SeenByStudent(self, image, source, kept[index])
+            for index, (image, source) in enumerate(zip(images, sources, strict=True))
+        ]
+
+    def _read(self, images: Sequence[np.ndarray], size: tuple[int, int]) -> Tensor:
+        """What is kept of pictures: (B, c, h, w), logits or, where there are more names, what the last layer reads."""
+        batch = torch.stack([to_tensor(image, size) for image in images])
+        batch = self._statistics.normalise(batch.to(self.device)).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            features = self.network.features(batch)
+        features = features.float()
+        return features if self.keeps_features else self.network.classify(features)
+
+    @property
+    def keeps_features(self) -> bool:
+        return self.network.classes > self.network.settings.width
+
+    def logits(self, kept: Tensor) -> Tensor:
+        """(c, h, w) -> (classes, h, w)"""
+        return self.network.classify(kept[None])[0] if self.keeps_features else kept
+
+    def class_of(self, name: str, phrases: Iterable[str]) -> int:
+        """The class that this name, or else one of its phrases, is known by."""
+        for phrase in (name, *phrases):
+            if phrase.casefold() in self._class_of:
+                return self._class_of[phrase.casefold()]
+        known = ", ".join(self.vocabulary.names[:12]) + (", ..." if len(self.vocabulary) > 12 else "")
+        raise SegmenterError(
+            f"this student was not distilled for {name!r}: it knows {known}; ask for those, distil a student for more, "
+            "or use a method that takes any name, such as clip-dinoiser"
+        )
+
+
+class SeenByStudent(Seen):
+    """A picture's logits on the network's own grid."""
+
+    def __init__(self, segmenter: NamedMask, image: np.ndarray, source: str, kept: Tensor):
+        super().__init__(image, source)
+        self._segmenter = segmenter
+        self._kept = kept  # (c, h, w)
+
+    @torch.inference_mode()
+    def segment(self, names: Names) -> Segmentation:
+        """Where "background" is asked for, it is what the student calls so and whatever else was not asked for;
+        without it, every pixel bears the best of the names asked for."""
+        asked = Vocabulary.of(names)
+        classes = self._classes(asked)
+        logits = self._segmenter.logits(self._kept)  # (classes, h, w)
+        size = (self.image.shape[0], self.image.shape[1])
+        if asked.background is None:
+            chosen = logits[torch.tensor(classes, device=logits.device)]
+            labels, best = upsample_argmax(chosen, size)
+            found = labels.cpu().numpy()
+        else:
+            chosen = logits
+            labels, best = upsample_argmax(chosen, size)
+            meaning = np.full(len(logits), asked.background)
+            meaning[classes] = np.arange(len(asked))
+            found = meaning[labels.cpu().numpy()]
+        sure = (best - _log_of_sum(chosen, size)).exp().clamp(max=1).cpu().numpy()
+        return Segmentation(found.astype(label_type(len(asked))), list(asked.names), sure, self.image, self.source)
+
+    def _classes(self, asked: Vocabulary) -> list[int]:
+        """The student's class for every name that is asked for."""
+        own = [
+            self._segmenter.class_of(name, phrases) for name, phrases in zip(asked.names, asked.phrases, strict=True)
+        ]
+        for number in own:
+            if own.count(number) > 1:
+                same = [name for name, other in zip(asked.names, own, strict=True) if other == number]
+                raise SegmenterError(
+                    f"{' and '.join(map(repr, same))} are one and the same to this student: ask for one"
+                )
+        return own
+
+
+def _log_of_sum(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Logits (K, h, w) -> the softmax's log denominator (H, W) after upsampling, a few names at a time."""
+    together = max(1, SWEEP_BYTES // (4 * size[0] * size[1]))
+    total = logits.new_full(size, -torch.inf)
+    for part in logits.split(together):
+        large = F.interpolate(part[None], size=size, mode="bilinear", align_corners=False)[0]
+        total = torch.logaddexp(total, large.logsumexp(dim=0))
+    return total
+
+
+def read_published(path: Path, source: str, settings: NamedMaskSettings) -> Student:
+    """A checkpoint in the layout of the paper's: a bare state dict, whose names stand nowhere in it."""
+    state = read_state_dict(path, strip=("module.",))
+    if LAST_LAYER not in state:
+        raise SegmenterError(f"{path} is no NamedMask checkpoint: it has no {LAST_LAYER}")
+    classes = len(state[LAST_LAYER])
+    names = _published_names(source, settings)
+    if names is None:
+        raise SegmenterError(
+            f"{source} does not say what its {classes} classes are called, nor does the package know: give "
+            "names_file=FILE, one name a line in the order of the classes, background first"
+        )
+    if len(names) == classes - 1 and BACKGROUND not in [name.casefold() for name in names]:
+        names = (BACKGROUND, *names)
+    if len(names) != classes:
+        raise SegmenterError(f"{source} has {classes} classes, and {len(names)} names were given for them")
+    taken = {name.casefold() for name in names}
+    vocabulary = Vocabulary.of(
+        {name: [other for other in ALSO_CALLED.get(name, ()) if other not in taken] or None for name in names}
+    )
+    network = DeepLabV3Plus(classes, DeepLabSettings())
+    load_into(network, state, what=source)
+    return Student(network.eval(), vocabulary, {})
+
+
+def _published_names(source: str, settings: NamedMaskSettings) -> tuple[str, ...] | None:
+    if settings.names is not None:
+        return settings.names
+    if settings.names_file is not None:
+        return read_names(settings.names_file).names
+    if source.startswith(EXPERT):
+        return BACKGROUND, source.removeprefix(EXPERT).replace("-", " ")
+    return None if settings.benchmark is None else benchmark_names(settings.benchmark)

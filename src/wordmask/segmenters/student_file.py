@@ -1,0 +1,70 @@
+"""A student as one file: safetensors, with its names and the shape of its network among the metadata."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+from safetensors import safe_open
+
+from wordmask.encoders.weights import WeightsError, load_into, read_metadata, read_state_dict, write_state_dict
+from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
+from wordmask.vocabulary import Vocabulary, VocabularyError
+
+FORMAT = "wordmask-student/1"
+_SETTINGS = TypeAdapter(DeepLabSettings)
+
+
+@dataclass(frozen=True)
+class Student:
+    """A network and what its classes are called: class i is `vocabulary.names[i]`."""
+
+    network: DeepLabV3Plus
+    vocabulary: Vocabulary
+    told: Mapping[str, str]
+    """How it came about."""
+
+
+def write_student(
+    path: str | Path, network: DeepLabV3Plus, vocabulary: Vocabulary, told: Mapping[str, str] | None = None
+) -> None:
+    """Whole or not at all; equal students give equal bytes."""
+    if len(vocabulary) != network.classes:
+        raise WeightsError(f"{path}: {len(vocabulary)} names for a network of {network.classes} classes")
+    metadata = {
+        **(told or {}),
+        "format": FORMAT,
+        "names": json.dumps(dict(zip(vocabulary.names, vocabulary.phrases, strict=True)), ensure_ascii=False),
+        "network": _SETTINGS.dump_json(network.settings).decode(),
+    }
+    write_state_dict(path, network.state_dict(), metadata)
+
+
+def is_student_file(path: str | Path) -> bool:
+    """Whether `write_student` wrote this; a published checkpoint is a pickle of torch's."""
+    with Path(path).open("rb") as file:
+        if file.read(9)[8:] != b"{":
+            return False
+    try:
+        with safe_open(path, framework="pt") as tensors:
+            return (tensors.metadata() or {}).get("format") == FORMAT
+    except Exception as error:  # a file cut short; safetensors says how
+        raise WeightsError(f"{path} is no readable safetensors file: {error}") from error
+
+
+def read_student(path: str | Path) -> Student:
+    """On the CPU, in evaluation mode."""
+    told = read_metadata(path)
+    if told.get("format") != FORMAT:
+        raise WeightsError(f"{path} is no student: its format is {told.get('format')!r}, not {FORMAT!r}")
+    try:
+        names = json.loads(told["names"])
+        vocabulary = Vocabulary.of({name: {"instead": phrases} for name, phrases in names.items()})
+        settings = _SETTINGS.validate_json(told["network"])
+    except (KeyError, ValueError, AttributeError, ValidationError, VocabularyError) as error:
+        raise WeightsError(f"{path} is damaged: its names or its network cannot be read ({error})") from error
+    network = DeepLabV3Plus(len(vocabulary), settings)
+    load_into(network, read_state_dict(path), what=f"student {path}")
+    beside = {key: value for key, value in told.items() if key not in ("format", "names", "network")}
+    return Student(network.eval(), vocabulary, beside)

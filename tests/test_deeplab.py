@@ -1,0 +1,143 @@
+"""DeepLabV3+: the published layout number by number, other backbones, and students as files."""
+
+import json
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+import plain_deeplab
+from wordmask.encoders.weights import WeightsError
+from wordmask.segmenters.deeplab import (
+    BACKBONE_MOMENTUM,
+    DeepLabError,
+    DeepLabSettings,
+    DeepLabV3Plus,
+    fill_backbone,
+    small_resnet_settings,
+)
+from wordmask.segmenters.student_file import is_student_file, read_student, write_student
+from wordmask.vocabulary import Vocabulary
+
+TINY = small_resnet_settings(
+    backbone_options={"channels": (8, 8, 16, 16), "layers": (1, 1, 1, 1), "stem_width": 4}, width=16, low_width=8
+)
+
+
+@pytest.fixture(scope="module")
+def published():
+    """A checkpoint of two classes, as an expert's is, and the network that took it."""
+    state = plain_deeplab.random_checkpoint(2)
+    network = DeepLabV3Plus(2)
+    network.load_state_dict(state, strict=True)
+    return state, network.eval()
+
+
+def test_network_has_every_name_and_shape_of_a_published_checkpoint_and_no_other():
+    with torch.device("meta"):
+        own = DeepLabV3Plus(21).state_dict()
+    assert {name: tuple(value.shape) for name, value in own.items()} == plain_deeplab.published_shapes(21)
+
+
+def test_a_checkpoint_in_the_published_layout_gives_the_logits_of_the_formula(published):
+    state, network = published
+    images = torch.randn(2, 3, 72, 56, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = plain_deeplab.forward({name: value.double() for name, value in state.items()}, images.double())
+        found = network(images)
+    assert expected.std() > 0.01
+    assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+def test_features_and_last_layer_are_the_whole_network(published):
+    _, network = published
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        logits = network.classify(network.features(images))
+        whole = network(images)
+    assert logits.shape == (1, 2, 16, 16)
+    again = nn.functional.interpolate(logits, size=(64, 64), mode="bilinear", align_corners=False)
+    assert torch.equal(again, whole)
+
+
+def test_only_the_backbone_s_statistics_move_slowly():
+    network = DeepLabV3Plus(3, TINY)
+    norms = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    assert {module.momentum for name, module in norms if name.startswith("backbone.")} == {BACKBONE_MOMENTUM}
+    assert {module.momentum for name, module in norms if name.startswith("classifier.")} == {0.1}
+
+
+@pytest.mark.parametrize(("backbone", "stride"), [("mobilenetv3_small_050", 16), ("convnext_atto", None)])
+def test_any_convolutional_network_of_timm_s_serves_as_a_backbone(backbone, stride):
+    network = DeepLabV3Plus(3, DeepLabSettings(backbone=backbone, output_stride=stride, rates=(1, 2), width=8))
+    with torch.inference_mode():
+        assert network.eval()(torch.rand(1, 3, 64, 48)).shape == (1, 3, 64, 48)
+    assert network.stride == 4
+
+
+def test_an_unknown_backbone_is_named():
+    with pytest.raises(DeepLabError, match="no network of timm's is called 'resnet51'"):
+        DeepLabV3Plus(2, DeepLabSettings(backbone="resnet51"))
+
+
+def test_a_backbone_that_knows_no_dilations_says_how_to_do_without():
+    with pytest.raises(DeepLabError, match="output_stride=None"):
+        DeepLabV3Plus(2, DeepLabSettings(backbone="efficientvit_b0", output_stride=8))
+
+
+def test_options_that_would_read_files_are_refused():
+    with pytest.raises(DeepLabError, match="checkpoint_path"):
+        DeepLabV3Plus(2, DeepLabSettings(backbone="resnet18", backbone_options={"checkpoint_path": "evil.pth"}))
+
+
+def test_a_backbone_takes_a_checkpoint_with_torchvision_s_names(tmp_path):
+    donor, network = DeepLabV3Plus(2, TINY), DeepLabV3Plus(3, TINY)
+    state = {name: value.clone() for name, value in donor.backbone.state_dict().items()}
+    torch.save(state | {"fc.weight": torch.zeros(5, 16), "fc.bias": torch.zeros(5)}, tmp_path / "resnet.pth")
+    fill_backbone(network, tmp_path / "resnet.pth")
+    assert all(torch.equal(value, state[name]) for name, value in network.backbone.state_dict().items())
+
+
+def test_a_backbone_s_missing_tensor_is_an_error(tmp_path):
+    network = DeepLabV3Plus(2, TINY)
+    state = dict(network.backbone.state_dict())
+    del state["layer2.0.conv1.weight"]
+    torch.save(state, tmp_path / "resnet.pth")
+    with pytest.raises(WeightsError, match=r"layer2\.0\.conv1\.weight"):
+        fill_backbone(network, tmp_path / "resnet.pth")
+
+
+def test_a_student_s_file_gives_back_the_student(tmp_path):
+    torch.manual_seed(0)
+    network = DeepLabV3Plus(3, TINY).eval()
+    names = Vocabulary.of({"background": None, "dog": ["puppy"], "crane": {"instead": "crane bird"}})
+    write_student(tmp_path / "student.safetensors", network, names, {"steps": "7"})
+    again = read_student(tmp_path / "student.safetensors")
+    images = torch.rand(1, 3, 40, 32)
+    with torch.inference_mode():
+        assert torch.equal(again.network(images), network(images))
+    assert again.vocabulary == names
+    assert again.told == {"steps": "7"}
+    assert is_student_file(tmp_path / "student.safetensors")
+
+
+def test_equal_students_are_equal_files(tmp_path):
+    network, names = DeepLabV3Plus(2, TINY), Vocabulary.of(["background", "dog"])
+    for name in ("a", "b"):
+        write_student(tmp_path / name, network, names, {"seed": "0", "steps": "1"})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_other_safetensors_are_no_students(tmp_path):
+    safetensors.torch.save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
+    assert not is_student_file(tmp_path / "x.safetensors")
+    with pytest.raises(WeightsError, match="no student"):
+        read_student(tmp_path / "x.safetensors")
+
+
+def test_a_damaged_list_of_names_is_an_error_and_no_traceback(tmp_path):
+    told = {"format": "wordmask-student/1", "names": json.dumps(["dog"]), "network": "{}"}
+    safetensors.torch.save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors", told)
+    with pytest.raises(WeightsError, match="damaged"):
+        read_student(tmp_path / "x.safetensors")
