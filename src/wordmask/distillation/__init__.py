@@ -1,0 +1,39 @@
+"""NamedMask (Shin, Xie and Albanie, 2022): from names and unlabelled pictures to a segmenter of one's own.
+
+One file a stage, in the order in which data flows; each stage writes one folder of the run, which can be looked at,
+deleted and made again:
+
+    collection.py, embedding.py   pictures -> RUN/embeddings (clip-retrieval layout; or such a folder that is there)
+    archive.py, filters.py        -> RUN/archive/archive.parquet: for every name the pictures most like it
+    pseudo_masks.py               -> RUN/masks/*.arrow: what is salient in each
+    experts.py                    -> RUN/experts/NNN/expert.safetensors, and RUN/refined/*.arrow
+    student.py                    -> RUN/student/student.safetensors
+    report.py                     -> RUN/report.html
+
+Masks, salient and refined, are read alike (`records.py`):
+
+    masks = MaskTable(folder)              # memory-mapped: costs no memory, pickles to worker processes by its path
+    masks.names                            # without "background"; name i has the label i + 1, and 0 is background
+    masks.rows(name)                       # indices of its usable masks, best first
+    record = masks[index]                  # MaskRecord: name, rank, image, rle, score, similarity, usable
+    masks.open_image(record.image)         # (H, W, 3) uint8, from a file or out of a tar; ImageReadError if damaged
+    record.mask()                          # (H, W) bool
+    write_masks(path, records, root=masks.root, names=masks.names)   # one shard, atomic
+
+The pipeline calls the stages that train through these, and through nothing else. `out` is a folder that is the call's
+own. All of them may be killed at any moment and called again with the same arguments: they go on where they stopped
+and end with the same files, bit for bit on the CPU. Where the result is there already they return at once. `progress`
+is called with (steps done, steps in all). Figures go to `out/log.jsonl`, {"step", "loss", ...} a line, for the report's
+curves; lines with "pictures": "held-out" hold figures on a validation set.
+
+    experts.group_names(names, vectors, groups, seed) -> list[list[str]]           # vectors (K, D): text embeddings
+    experts.train_expert(masks, names, settings, out, seed=, device=, progress=) -> Path    # out/expert.safetensors
+    experts.refine(expert, masks, names, settings, shard, device=, progress=) -> Path   # one shard of refined masks
+    student.train_student(masks, names, settings, out, seed=, device=, progress=, validation=None) -> Path
+    segmenters.namedmask.NamedMask.load(weights=out/"student.safetensors")         # a segmenter; names in the file
+
+`settings` are `experts.ExpertSettings` and `student.StudentSettings`: frozen pydantic dataclasses with
+`ConfigDict(extra="forbid")`, whose fields appear under `experts:` and `student:` in a run's YAML, and
+`experts.PRESETS` and `student.PRESETS` hold them for "paper" and "world". `validation` is a
+`wordmask.benchmarks.datasets` data set.
+"""
