@@ -1,11 +1,14 @@
 """Labels drawn over their picture, with a legend."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from wordmask.errors import WordmaskError
+from wordmask.files import atomic_write
 from wordmask.palette import Colour
 
 LEGEND_BACK: Colour = (250, 250, 250)
@@ -17,6 +20,28 @@ BORDER_REACH = 2
 """Rows above and below that a pixel's border hangs on: an edge sees its neighbours, the line beside it their edges."""
 DARKENED, LIGHTENED = 0.35, 0.4
 """How much of the colour the border's dark line keeps, and its light line (the rest of which is white)."""
+JPEG_MAX_SIDE = 65_500
+"""libjpeg's JPEG_MAX_DIMENSION."""
+JPEG_QUALITY = 92
+
+
+def save_drawn(path: str | Path, draw: Callable[[], Image.Image], error: type[WordmaskError]) -> None:
+    """What `draw` draws, as .png, .jpg or .jpeg. JPEG holds sides of 65,500 pixels at most."""
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (".png", ".jpg", ".jpeg"):
+        raise error(f"{path}: overlays are saved as .jpg or .png, not {path.suffix or 'without one'!r}")
+    drawn = draw()
+    if suffix != ".png" and max(drawn.size) > JPEG_MAX_SIDE:
+        raise error(
+            f"{path}: the overlay has {drawn.width} x {drawn.height} pixels with its legend, and a JPEG's side "
+            f"at most {JPEG_MAX_SIDE}: save it as .png"
+        )
+    with atomic_write(path) as file:
+        if suffix == ".png":
+            drawn.save(file, "PNG")
+        else:
+            drawn.save(file, "JPEG", quality=JPEG_QUALITY)
 
 
 def draw_overlay(

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from wordmask.errors import WordmaskError
 from wordmask.files import atomic_write
 from wordmask.image_files import ImageReadError, first_line, opened
 from wordmask.images import DEFAULT_MAX_PIXELS, ImageSource, read_image
-from wordmask.overlay import count_labels, draw_overlay
+from wordmask.overlay import count_labels, draw_overlay, save_drawn
 from wordmask.palette import Colour, colours_of
 from wordmask.vocabulary import BACKGROUND, clean_name
 
@@ -25,9 +25,6 @@ PNG_MAX_NAMES = 2**16
 """A PNG's pixel holds 16 bits at most."""
 PNG_MODES = ("P", "I;16", "I")
 """Palette and 16 bits of grey, which earlier versions of Pillow read as I."""
-JPEG_MAX_SIDE = 65_500
-"""libjpeg's JPEG_MAX_DIMENSION."""
-JPEG_QUALITY = 92
 MAX_LABEL_PIXELS = 2**30
 """What `load` reads unless told otherwise: 1 GB in memory, of a file that may be a thousandth of that."""
 
@@ -111,21 +108,7 @@ class Segmentation:
         legend: bool = True,
     ) -> None:
         """What `overlay` draws, as .png, .jpg or .jpeg. JPEG holds sides of 65,500 pixels at most."""
-        path = Path(path)
-        suffix = path.suffix.lower()
-        if suffix not in (".png", ".jpg", ".jpeg"):
-            raise SegmentationError(f"{path}: overlays are saved as .jpg or .png, not {path.suffix or 'without one'!r}")
-        drawn = self.overlay(image, opacity=opacity, legend=legend)
-        if suffix != ".png" and max(drawn.size) > JPEG_MAX_SIDE:
-            raise SegmentationError(
-                f"{path}: the overlay has {drawn.width} x {drawn.height} pixels with its legend, and a JPEG's side "
-                f"at most {JPEG_MAX_SIDE}: save it as .png"
-            )
-        with atomic_write(path) as file:
-            if suffix == ".png":
-                drawn.save(file, "PNG")
-            else:
-                drawn.save(file, "JPEG", quality=JPEG_QUALITY)
+        save_drawn(path, partial(self.overlay, image, opacity=opacity, legend=legend), SegmentationError)
 
     def save(self, path: str | Path) -> None:
         """Labels as PNG (a palette image with the names inside; 16 bits of grey beyond 256 names), or as JSON.

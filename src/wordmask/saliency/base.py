@@ -19,7 +19,7 @@ from wordmask.errors import WordmaskError
 from wordmask.files import atomic_write
 from wordmask.image_files import ImageReadError
 from wordmask.images import ImageSource, resize, to_tensor
-from wordmask.overlay import draw_overlay
+from wordmask.overlay import draw_overlay, save_drawn
 from wordmask.saliency.refinement import THRESHOLD, Refinement, refine
 from wordmask.streaming import Read, many_pictures, read_ahead
 
@@ -68,6 +68,10 @@ class SaliencyMap:
         """The picture with its foreground tinted, and how much of it that is."""
         names = ("background", "foreground")
         return draw_overlay(self.image, self.mask.astype(np.uint8), names, (BACKGROUND, FOREGROUND), hidden=(0,))
+
+    def save_overlay(self, path: str | Path) -> None:
+        """What `overlay` draws, as .png, .jpg or .jpeg."""
+        save_drawn(path, self.overlay, SaliencyError)
 
 
 class Saliency(ABC):
