@@ -57,6 +57,12 @@ def voters():
     return VotedMasks([plain_saliency.tiny_dino()], VotingSettings(clusters=(2, 3)))
 
 
+def train_selfmask(settings, encoder=None):
+    votes = VoteStore(settings.out / "votes", Pictures(settings.pictures), voters())
+    votes.complete()
+    return train_network(encoder or plain_saliency.tiny_dino(), votes, settings)
+
+
 def log_of(out):
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     return [{name: value for name, value in line.items() if name != "time"} for line in lines]
@@ -175,7 +181,7 @@ def test_a_run_of_other_settings_is_not_gone_on_with(folder, tmp_path):
 
 
 def test_selfmask_trains_and_its_file_loads(folder, tmp_path):
-    network = train_network(plain_saliency.tiny_dino(), voters(), selfmask_settings(folder, tmp_path), Pictures(folder))
+    network = train_selfmask(selfmask_settings(folder, tmp_path))
     told = log_of(tmp_path)
     assert [line["step"] for line in told] == [1, 2, 3, 4]
     assert [line["rate"] for line in told] == pytest.approx([(1 - n / 4) ** 0.9 for n in range(4)], abs=1e-5)
@@ -189,14 +195,13 @@ def test_selfmask_trains_and_its_file_loads(folder, tmp_path):
 def test_a_killed_selfmask_ends_like_one_never_killed(folder, tmp_path, monkeypatch):
     from wordmask.saliency.selfmask_training import SelfMaskLesson
 
-    encoder, pictures = plain_saliency.tiny_dino(), Pictures(folder)
-    whole = train_network(encoder, voters(), selfmask_settings(folder, tmp_path / "whole"), pictures)
+    whole = train_selfmask(selfmask_settings(folder, tmp_path / "whole"))
     settings = selfmask_settings(folder, tmp_path / "killed", save_every=2)
     with monkeypatch.context() as patch:
         kill_at_call(patch, SelfMaskLesson, 4)
         with pytest.raises(Killed):
-            train_network(encoder, voters(), settings, pictures)
-    resumed = train_network(encoder, voters(), settings, pictures)
+            train_selfmask(settings)
+    resumed = train_selfmask(settings)
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
 
@@ -215,7 +220,7 @@ def test_selfmasks_encoder_starts_as_the_dino(folder, tmp_path):
 def test_all_of_selfmask_learns_the_encoder_too(folder, tmp_path):
     encoder = plain_saliency.tiny_dino()
     before = {name: value.clone() for name, value in encoder.model.state_dict().items()}
-    network = train_network(encoder, voters(), selfmask_settings(folder, tmp_path), Pictures(folder))
+    network = train_selfmask(selfmask_settings(folder, tmp_path), encoder)
     assert all(torch.equal(before[name], value) for name, value in encoder.model.state_dict().items())
     assert not torch.equal(network.encoder.blocks[0].attn.qkv.weight, encoder.model.blocks[0].attn.qkv.weight)
 
@@ -243,7 +248,7 @@ def test_votes_of_other_settings_are_refused(folder, tmp_path):
 
 def test_a_few_steps_make_selfmasks_loss_smaller(folder, tmp_path):
     settings = selfmask_settings(folder, tmp_path, epochs=12, batch=6)
-    train_network(plain_saliency.tiny_dino(), voters(), settings, Pictures(folder))
+    train_selfmask(settings)
     told = log_of(tmp_path)
     assert told[-1]["loss"] < 0.8 * told[0]["loss"]
 

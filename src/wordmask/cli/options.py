@@ -15,6 +15,16 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[str, typer.Option(help="fp32 or bf16.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Pictures that are looked at together.")]
 
+Run = Annotated[Path, typer.Option("--out", "-o", help="The folder of the run: checkpoints, log, weights.")]
+TrainingImages = Annotated[
+    Path | None,
+    typer.Option("--images", help="A folder of pictures, or a training file of the world. The world draws its own."),
+]
+Dino = Annotated[str | None, typer.Option(help="A timm name, or world, in place of the preset's DINO.")]
+DinoWeights = Annotated[str | None, typer.Option(help="Its weights: a file, a URL or a catalogue's name.")]
+TrainingPrecision = Annotated[str | None, typer.Option("--precision", help="fp32 or bf16; by default the preset's.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of all that is left to chance.")]
+
 
 def paths(arguments: list[str]) -> list[Path]:
     for argument in arguments:
@@ -41,6 +51,16 @@ def segmenter(
         if key in chosen:
             raise typer.BadParameter(f"--set {key}=... is an option of its own: --{key}")
     return chosen | changes
+
+
+def changes(settings: list[str] | None, **given: Any) -> dict[str, Any]:
+    """What the options and --set change of a preset; an option that is not given changes nothing."""
+    told = {name: value for name, value in given.items() if value is not None}
+    pairs = _settings(settings or [])
+    for key in pairs:
+        if key in given:
+            raise typer.BadParameter(f"--set {key}=... is an option of its own: --{key.replace('_', '-')}")
+    return pairs | told
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:

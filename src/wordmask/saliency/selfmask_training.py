@@ -14,7 +14,6 @@ from wordmask.encoders.weights import fingerprint, load_into
 from wordmask.registry import pick_device
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.found import load_encoder
-from wordmask.saliency.pictures import Pictures
 from wordmask.saliency.selfmask import write_network
 from wordmask.saliency.selfmask_losses import selfmask_losses
 from wordmask.saliency.selfmask_network import STATISTICS, SelfMaskNetwork, SelfMaskShape
@@ -97,40 +96,36 @@ def new_network(encoder: DinoEncoder, settings: SelfMaskTraining) -> SelfMaskNet
     return network
 
 
-def train_selfmask(
-    settings: SelfMaskTraining, progress: Progress | None = None, voting_progress: Progress | None = None
-) -> SelfMaskNetwork:
-    """Vote, then run, or go on with, a training; the network, which also lies in `out` as selfmask.safetensors."""
+def vote_for(settings: SelfMaskTraining, progress: Progress | None = None) -> VoteStore:
+    """The voted masks of a run's pictures, in `out`; goes on where it was."""
     device = pick_device(settings.device)
-    voting = VotingSettings(dinos=settings.voters, dino_weights=settings.voter_weights)
     sources: Sequence[str | None] = settings.voter_weights or [None] * len(settings.voters)
     if len(sources) != len(settings.voters):
         raise SaliencyError(f"{len(settings.voters)} voters need as many voter_weights, not {len(sources)}")
-    voters = [
+    encoders = [
         load_encoder(dino, source, device, settings.precision)
         for dino, source in zip(settings.voters, sources, strict=True)
     ]
-    encoder = load_encoder(settings.dino, settings.dino_weights, "cpu")
-    pictures = settings.open_pictures()
-    return train_network(encoder, VotedMasks(voters, voting), settings, pictures, progress, voting_progress)
+    voting = VotingSettings(dinos=settings.voters, dino_weights=settings.voter_weights)
+    votes = VoteStore(settings.out / VOTES, settings.open_pictures(), VotedMasks(encoders, voting))
+    votes.complete(workers=settings.workers if device == "cpu" else 1, progress=progress)
+    return votes
+
+
+def train_selfmask(settings: SelfMaskTraining, votes: VoteStore, progress: Progress | None = None) -> SelfMaskNetwork:
+    """Run, or go on with, a training; the network, which also lies in `out` as selfmask.safetensors."""
+    return train_network(load_encoder(settings.dino, settings.dino_weights, "cpu"), votes, settings, progress)
 
 
 def train_network(
-    encoder: DinoEncoder,
-    voters: VotedMasks,
-    settings: SelfMaskTraining,
-    pictures: Pictures,
-    progress: Progress | None = None,
-    voting_progress: Progress | None = None,
+    encoder: DinoEncoder, votes: VoteStore, settings: SelfMaskTraining, progress: Progress | None = None
 ) -> SelfMaskNetwork:
-    """`train_selfmask` with the encoders and pictures at hand."""
-    votes = VoteStore(settings.out / VOTES, pictures, voters)
-    on_cpu = all(voter.device.type == "cpu" for voter in voters.encoders)
-    votes.complete(workers=settings.workers if on_cpu else 1, progress=voting_progress)
+    """`train_selfmask` with the encoder at hand."""
     torch.manual_seed(settings.seed)
     network = new_network(encoder, settings)
     lesson = SelfMaskLesson(network, settings)
-    lesson.teachers = (fingerprint(encoder.model), *(fingerprint(voter.model) for voter in voters.encoders))
+    lesson.teachers = (fingerprint(encoder.model), votes.identity)
+    pictures = votes.pictures
     steps = settings.steps(len(pictures))
     train(
         lesson,

@@ -36,12 +36,12 @@ class VoteStore:
         self.folder, self.pictures, self.voters = folder, pictures, voters
         told = TypeAdapter(VotingSettings).dump_python(voters.settings, mode="json")
         encoders = [(encoder.name, fingerprint(encoder.model)) for encoder in voters.encoders]
-        identity = json.dumps([pictures.fingerprint, encoders, told], sort_keys=True)
+        self.identity = json.dumps([pictures.fingerprint, encoders, told], sort_keys=True)
         claim = folder / "settings.json"
         if not claim.exists():
             with atomic_write(claim) as file:
-                file.write(identity.encode())
-        elif claim.read_text() != identity:
+                file.write(self.identity.encode())
+        elif claim.read_text() != self.identity:
             raise SaliencyError(f"{folder} holds masks of other pictures, networks or settings: choose another folder")
 
     def complete(self, *, workers: int = 1, progress: Progress | None = None) -> None:

@@ -1,0 +1,55 @@
+"""`wordmask train-found`, `train-selfmask`: pictures in, one file of weights out, in a run that survives a kill."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wordmask.cli import complain
+from wordmask.commands.progress import progress_bar
+from wordmask.saliency.base import SaliencyError
+from wordmask.saliency.found import WORLD
+from wordmask.saliency.found_training import HEAD_FILE, FoundTraining, train_found
+from wordmask.saliency.plans import WORLD_KINDS, WORLD_PICTURES, plan
+from wordmask.saliency.selfmask_training import NETWORK_FILE, SelfMaskTraining, train_selfmask, vote_for
+from wordmask.world.training_file import write_array
+
+
+def found(images: Path | None, out: Path, preset: str, changes: Mapping[str, Any], *, as_json: bool) -> None:
+    settings = plan(FoundTraining, preset, pictures=_pictures(images, out, preset), out=out, changes=changes)
+    with progress_bar("training", settings.steps) as progress:
+        train_found(settings, progress)
+    _tell("found", out / HEAD_FILE, preset, settings.dino, settings.dino_weights, as_json)
+
+
+def selfmask(images: Path | None, out: Path, preset: str, changes: Mapping[str, Any], *, as_json: bool) -> None:
+    settings = plan(SelfMaskTraining, preset, pictures=_pictures(images, out, preset), out=out, changes=changes)
+    with progress_bar("voting", None) as progress:
+        votes = vote_for(settings, progress)
+    with progress_bar("training", None) as progress:
+        train_selfmask(settings, votes, progress)
+    _tell("selfmask", out / NETWORK_FILE, preset, None, None, as_json)
+
+
+def _pictures(images: Path | None, out: Path, preset: str) -> Path:
+    """What to learn from; for the world, pictures are drawn where none are given."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if images is not None:
+        return images
+    if preset != WORLD:
+        raise SaliencyError("--images is missing: give a folder of pictures (only --preset world draws its own)")
+    pictures = out / "pictures.npy"
+    with progress_bar("drawing", WORLD_PICTURES) as progress:
+        workers = os.cpu_count() or 1
+        write_array(pictures, WORLD_PICTURES, kinds=WORLD_KINDS, workers=workers, progress=progress)
+    return pictures
+
+
+def _tell(method: str, file: Path, preset: str, dino: str | None, dino_weights: str | None, as_json: bool) -> None:
+    """The file on stdout; how to use it on stderr."""
+    reads = {"dino": dino, "dino_weights": dino_weights}
+    told = "".join(f" --set {name}={value}" for name, value in reads.items() if value is not None)
+    complain(f"use it: wordmask saliency photo.jpg --method {method} --preset {preset} --weights {file}{told}")
+    print(json.dumps({"method": method, "preset": preset, "weights": str(file)}) if as_json else file)
