@@ -15,9 +15,13 @@ import typer
 
 from wordmask._version import __version__
 from wordmask.cli.evaluate import evaluate
+from wordmask.cli.label import label
 from wordmask.cli.models import models
+from wordmask.cli.saliency import saliency
 from wordmask.cli.segment import segment
 from wordmask.cli.tables import tables
+from wordmask.cli.train_found import train_found
+from wordmask.cli.train_selfmask import train_selfmask
 from wordmask.cli.world import world
 from wordmask.errors import WordmaskError
 
@@ -34,6 +38,10 @@ VERBS: dict[str, Callable[..., None]] = {
     "segment": segment,
     "evaluate": evaluate,
     "tables": tables,
+    "label": label,
+    "saliency": saliency,
+    "train-found": train_found,
+    "train-selfmask": train_selfmask,
     "models": models,
 }
 for name, verb in VERBS.items():

@@ -1,0 +1,80 @@
+"""The formats, each in a file of its own, behind one interface."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from wordmask.labelling.instances import Instance
+from wordmask.labelling.ledger import Entry, Row
+from wordmask.labelling.settings import LabelSettings
+from wordmask.segmentation import Segmentation
+from wordmask.vocabulary import BACKGROUND
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A picture that has just been segmented."""
+
+    entry: Entry
+    source: Path
+    segmentation: Segmentation
+    instances: list[Instance]
+
+
+class LabelFormat:
+    """How labels become files. Workers call `write_picture`; once all is done, `finish` is called once.
+
+    Both write every file anew and whole, so that either may be called again after a kill.
+    """
+
+    def __init__(self, out: Path, names: Sequence[str], settings: LabelSettings):
+        self.out = out
+        self.names = list(names)
+        self.settings = settings
+
+    @property
+    def classes(self) -> list[str]:
+        """The names that label something."""
+        return [name for name in self.names if name.casefold() != BACKGROUND]
+
+    def write_picture(self, picture: Labelled) -> list[Any]:
+        """Write the picture's own files, if the format has such. What is given back, one thing an instance, is kept
+        as `Part.more`."""
+        return [None] * len(picture.instances)
+
+    def files_of(self, name: str) -> list[Path]:
+        """What `write_picture` writes for the picture whose results have this name."""
+        return []
+
+    def finish(self, rows: Callable[[], Iterator[Row]], folder: Path) -> None:
+        """Write what covers the whole folder. `rows` may be called several times; each walks them in order."""
+
+
+def load_format(out: Path, names: Sequence[str], settings: LabelSettings) -> LabelFormat:
+    module, name = _HOMES[settings.format]
+    made: LabelFormat = getattr(import_module(f"wordmask.labelling.{module}"), name)(out, names, settings)
+    return made
+
+
+_HOMES = {
+    "coco": ("coco", "Coco"),
+    "yolo": ("yolo", "Yolo"),
+    "voc": ("voc", "Voc"),
+    "png": ("png", "Png"),
+    "label-studio": ("label_studio", "LabelStudio"),
+}
+
+
+def link(place: Path, picture: Path) -> None:
+    """A link to a picture, for formats that want pictures and labels side by side; nothing is copied."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    target = picture.resolve()
+    if place.is_symlink() and place.readlink() == target:
+        return
+    temporary = place.with_name(f".{os.getpid()}.{place.name}"[:200])
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(place)

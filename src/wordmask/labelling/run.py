@@ -1,0 +1,217 @@
+"""Labels for a folder of any size, by one process or several, and again after a kill.
+
+Pictures are taken in fixed batches in the order of their paths. A batch is segmented together, its files are written,
+and then it is committed; a run that was killed goes on with the batches that are missing. Batches stay the same, so
+the network sees the same pictures together, and the labels are those of a run that was never killed.
+"""
+
+import csv
+import io
+import json
+import multiprocessing
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from wordmask._version import __version__
+from wordmask.files import atomic_write
+from wordmask.image_files import ImageReadError, find_images, warn_left_out
+from wordmask.labelling.formats import LabelFormat, load_format
+from wordmask.labelling.ledger import Entry, Ledger, Row
+from wordmask.labelling.places import ResultNames
+from wordmask.labelling.review import write_review
+from wordmask.labelling.settings import LabelError
+from wordmask.labelling.worker import Job, Worker, label_in_process, start_process
+from wordmask.segmenters.base import Segmenter
+
+STATE = ".wordmask"
+"""The folder below `out` that knows what is done."""
+WAITING_PER_WORKER = 2
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a run came to."""
+
+    pictures: int
+    instances: int
+    left_out: int
+    seconds: float
+    new: int
+    """Pictures that this run labelled; the others were done before."""
+
+
+def label_folder(
+    job: Job,
+    *,
+    segmenter: Segmenter | None = None,
+    workers: int = 1,
+    batch_size: int = 8,
+    on_bad: Callable[[ImageReadError], None] = warn_left_out,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Labels:
+    """Label every picture below `job.folder` into `job.out`; with several `workers`, each loads its own segmenter."""
+    start = time.perf_counter()
+    out, state = job.out, job.out / STATE
+    if out.resolve() == job.folder.resolve():
+        raise LabelError(f"--out {out} is the folder of the pictures themselves: choose another")
+    files = load_format(out, job.vocabulary.names, job.settings)
+    state.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(FileLock(state / "lock", timeout=0))
+        except Timeout as error:
+            raise LabelError(f"{out} is being written by another run: wait for it, or choose another --out") from error
+        _claim(state / "settings.json", job, batch_size)
+        for leftover in out.rglob(".*.part"):  # of a run that was killed
+            leftover.unlink(missing_ok=True)
+        ledger = Ledger(state / "ledger.sqlite")
+        stack.callback(ledger.close)
+        new = _walk(job, segmenter, ledger, workers, batch_size, on_bad, on_progress)
+        for name in ledger.forget_unreached():
+            for file in files.files_of(name):
+                file.unlink(missing_ok=True)
+        pictures, instances, left_out = _finish(job, files, ledger)
+    if not pictures:
+        raise LabelError(
+            f"none of {left_out} pictures in {job.folder} could be read; {out / 'left-out.txt'} says why"
+            if left_out
+            else f"no pictures found in {job.folder}"
+        )
+    return Labels(pictures, instances, left_out, round(time.perf_counter() - start, 2), new)
+
+
+def _walk(
+    job: Job,
+    segmenter: Segmenter | None,
+    ledger: Ledger,
+    workers: int,
+    batch_size: int,
+    on_bad: Callable[[ImageReadError], None],
+    on_progress: Callable[[int], None],
+) -> int:
+    """Label what is not done yet. Gives how many pictures that were."""
+    ledger.start()
+    place = new = 0
+
+    def missing() -> Iterator[tuple[int, list[Entry]]]:
+        nonlocal place
+        entries = _entries(job, on_bad)
+        while batch := list(islice(entries, batch_size)):
+            if ledger.reach(batch, place):
+                on_progress(len(batch))
+            else:
+                yield place, batch
+            place += len(batch)
+
+    for first, batch, rows in _labelled(job, segmenter, workers, missing()):
+        ledger.add(batch, rows, first)
+        new += len(batch)
+        for row in rows:
+            if row.error is not None:
+                on_bad(ImageReadError(str(job.folder / row.picture), row.error))
+        on_progress(len(batch))
+    return new
+
+
+def _entries(job: Job, on_bad: Callable[[ImageReadError], None]) -> Iterator[Entry]:
+    names, out = ResultNames(), job.out.resolve()
+    for picture in find_images(job.folder, on_bad):
+        if picture.parent.resolve().is_relative_to(out):
+            continue  # a result, not a picture
+        status = picture.stat()
+        below = picture.relative_to(job.folder)
+        yield Entry(below.as_posix(), names.of(job.folder, below), f"{status.st_size} {status.st_mtime_ns}")
+
+
+def _labelled(
+    job: Job, segmenter: Segmenter | None, workers: int, batches: Iterator[tuple[int, list[Entry]]]
+) -> Iterator[tuple[int, list[Entry], list[Row]]]:
+    """Batches in their order, each with its rows."""
+    if workers == 1 or segmenter is not None:
+        worker: Worker | None = None
+        for place, batch in batches:
+            worker = worker or Worker(job, segmenter)
+            yield place, batch, worker.label(batch)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=start_process, initargs=(job,)) as pool:
+        waiting: deque[tuple[int, list[Entry], Future[list[Row]]]] = deque()
+        try:
+            for place, batch in batches:
+                waiting.append((place, batch, pool.submit(label_in_process, batch)))
+                if len(waiting) > WAITING_PER_WORKER * workers:
+                    yield _taken(waiting)
+            while waiting:
+                yield _taken(waiting)
+        except BrokenProcessPool as error:
+            raise LabelError(
+                "a worker process ended of itself, perhaps for want of memory: try fewer --workers or a smaller "
+                "--batch-size; what is done is kept, and the same command goes on"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _taken(
+    waiting: deque[tuple[int, list[Entry], Future[list[Row]]]],
+) -> tuple[int, list[Entry], list[Row]]:
+    place, batch, future = waiting.popleft()
+    return place, batch, future.result()
+
+
+def _claim(path: Path, job: Job, batch_size: int) -> None:
+    """Keep the settings beside the labels, or make sure that the labels there were made with the same ones."""
+    settings = json.loads(
+        json.dumps(
+            {
+                "folder": os.fsdecode(job.folder.resolve()),
+                "names": job.vocabulary.names,
+                "phrases": job.vocabulary.phrases,
+                "segmenter": {key: str(value) for key, value in job.load.items() if key != "device"},
+                **asdict(job.settings),
+                "batch_size": batch_size,
+                "max_pixels": job.max_pixels,
+                "version": __version__,
+            }
+        )
+    )
+    if path.exists():
+        found = json.loads(path.read_text())
+        for key in settings:
+            if found.get(key) != settings[key] and key != "review":
+                raise LabelError(
+                    f"{path.parent.parent} holds labels made with {key} {found.get(key)!r}, not {settings[key]!r}: "
+                    "use the same settings, another --out, or delete it"
+                )
+    with atomic_write(path) as file:
+        file.write(json.dumps(settings, indent=1).encode())
+
+
+def _finish(job: Job, files: LabelFormat, ledger: Ledger) -> tuple[int, int, int]:
+    files.finish(ledger.rows, job.folder)
+    pictures = instances = left_out = 0
+    with atomic_write(job.out / "masks.csv") as file:
+        table = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="", write_through=True)
+        writer = csv.writer(table)
+        writer.writerow(["image", "name", "score", "area", "x", "y", "width", "height"])
+        for row in ledger.rows():
+            pictures += 1
+            instances += len(row.parts)
+            writer.writerows([row.picture, part.name, part.score, part.area, *part.box] for part in row.parts)
+        table.detach()
+    with atomic_write(job.out / "left-out.txt") as file:
+        for row in ledger.failures():
+            left_out += 1
+            file.write(f"{row.picture}\t{row.error}\n".encode(errors="surrogateescape"))
+    write_review(job.out / "review.html", job.folder, ledger.most_unsure(job.settings.review), pictures)
+    return pictures, instances, left_out

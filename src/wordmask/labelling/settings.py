@@ -1,0 +1,36 @@
+"""What a labelling run is asked for."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from wordmask.errors import WordmaskError
+
+Format = Literal["coco", "yolo", "voc", "png", "label-studio"]
+MIN_AREA = 32
+"""Pixels. Smaller specks are seldom what anybody means by an object, and COCO itself calls 32 x 32 small."""
+TOLERANCE = 1.0
+"""Pixels: about the width of the stairs that a slanting edge makes."""
+
+
+class LabelError(WordmaskError):
+    """A folder that cannot be labelled, or not so."""
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """min_area: parts with fewer pixels are left out.
+
+    tolerance: how far, in pixels, a polygon may leave the mask's edge; for YOLO, and for COCO with polygons.
+    coco_masks: "rle" is exact; polygons are read by more tools.
+    url_prefix: what Label Studio finds the pictures under; their path in the folder is added.
+    review: how many pictures review.html shows, the most unsure first.
+    """
+
+    format: Format = "coco"
+    min_area: PositiveInt = MIN_AREA
+    tolerance: Annotated[float, Field(ge=0, le=100)] = TOLERANCE
+    coco_masks: Literal["rle", "polygons"] = "rle"
+    url_prefix: str = "/data/local-files/?d="
+    review: NonNegativeInt = 200

@@ -1,0 +1,128 @@
+"""What one process does: segment a batch of pictures and write their files."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wordmask import segmenters
+from wordmask.errors import WordmaskError
+from wordmask.image_files import ImageReadError
+from wordmask.labelling.formats import LabelFormat, Labelled, load_format
+from wordmask.labelling.instances import Instance, find_instances
+from wordmask.labelling.ledger import Entry, Part, Row
+from wordmask.labelling.settings import LabelSettings
+from wordmask.segmentation import Segmentation
+from wordmask.segmenters.base import Segmenter
+from wordmask.vocabulary import Vocabulary
+
+SCORE_DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a process needs to know; it can be sent to one."""
+
+    folder: Path
+    out: Path
+    vocabulary: Vocabulary
+    settings: LabelSettings
+    load: dict[str, Any]
+    max_pixels: int | None = None
+    threads: int | None = None
+
+
+class Worker:
+    def __init__(self, job: Job, segmenter: Segmenter | None = None):
+        self.job = job
+        self.segmenter = segmenter if segmenter is not None else segmenters.load(**job.load)
+        self.format: LabelFormat = load_format(job.out, job.vocabulary.names, job.settings)
+
+    def label(self, entries: Sequence[Entry]) -> list[Row]:
+        """One row an entry, once its files are written."""
+        by_source = {str(self.job.folder / entry.picture): entry for entry in entries}
+        rows: dict[str, Row] = {}
+
+        def on_bad(error: ImageReadError) -> None:
+            rows[error.source] = _failed(by_source[error.source], error.reason)
+
+        results = self.segmenter.segment_many(
+            list(by_source), self.job.vocabulary, batch_size=len(entries), on_bad=on_bad, max_pixels=self.job.max_pixels
+        )
+        for result in results:
+            source = str(result.source)
+            rows[source] = self._write(by_source[source], Path(source), result)
+        return [rows[source] for source in by_source]
+
+    def _write(self, entry: Entry, source: Path, result: Segmentation) -> Row:
+        instances = find_instances(result, min_area=self.job.settings.min_area)
+        try:
+            kept = self.format.write_picture(Labelled(entry, source, result, instances))
+        except WordmaskError as error:
+            return _failed(entry, str(error))
+        canvas = np.zeros(result.size, np.uint8, order="F")
+        parts = tuple(
+            Part(
+                name=result.names[instance.label],
+                score=None if instance.score is None else round(instance.score, SCORE_DIGITS),
+                area=instance.area,
+                box=instance.box,
+                rle=_coco_counts(instance, canvas),
+                more=more,
+            )
+            for instance, more in zip(instances, kept, strict=True)
+        )
+        return Row(entry.picture, entry.name, result.size, unsureness(result), parts)
+
+
+def unsureness(result: Segmentation) -> float:
+    """One less the mean score of the pixels: 0 where the segmenter was sure of every pixel."""
+    if result.scores is None:
+        return 0.0
+    return round(1 - float(result.scores.mean(dtype=np.float64)), 6)
+
+
+def _coco_counts(instance: Instance, canvas: np.ndarray) -> str:
+    from pycocotools import mask as coco_mask
+
+    instance.paste_into(canvas, 1)
+    counts: str = coco_mask.encode(canvas)["counts"].decode("ascii")
+    instance.paste_into(canvas, 0)
+    return counts
+
+
+def _failed(entry: Entry, reason: str) -> Row:
+    return Row(entry.picture, entry.name, error=reason)
+
+
+_worker: Worker | None = None  # of this process
+
+
+def start_process(job: Job) -> None:
+    """A pool's process begins: it loads its segmenter once, and ends when the process that started it does."""
+    global _worker
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        # A pool's queues stay open when its owner is killed, so that waiting on them would last for ever.
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    import torch
+
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+    _worker = Worker(job)
+
+
+def _end_with(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
+
+
+def label_in_process(entries: Sequence[Entry]) -> list[Row]:
+    assert _worker is not None  # the pool's initializer has run
+    return _worker.label(entries)
