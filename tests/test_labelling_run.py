@@ -183,17 +183,26 @@ def world_command(folder, out, *more):
     return [sys.executable, "-c", code, "label", str(folder), *options, "-o", str(out), *more]
 
 
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Pictures of the world, and what a run that nobody killed makes of them."""
+    place = tmp_path_factory.mktemp("undisturbed")
+    folder = write_folder(place / "world", 40) / "images"
+    subprocess.run(world_command(folder, place / "out"), check=True, env=ONE_THREAD, capture_output=True)
+    return folder, files_in(place / "out")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("workers", "stops"), [("1", (4, 24)), ("2", (4,))])
-def test_a_killed_run_started_again_gives_the_very_same_files(tmp_path, workers, stops):
-    folder = write_folder(tmp_path / "world", 48) / "images"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    whole = world_command(folder, tmp_path / "whole")
-    subprocess.run(whole, check=True, env=environment, capture_output=True)
+def test_a_killed_run_started_again_gives_the_very_same_files(undisturbed, tmp_path, workers, stops):
+    folder, wanted = undisturbed
     command, out = world_command(folder, tmp_path / "out", "--workers", workers), tmp_path / "out"
     kills = 0
     for pictures in stops:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(command, env=ONE_THREAD, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while process.poll() is None and len(list((out / "labels").glob("*.txt"))) < pictures:
             time.sleep(0.01)
         if process.poll() is None:
@@ -206,8 +215,8 @@ def test_a_killed_run_started_again_gives_the_very_same_files(tmp_path, workers,
     while children_of(out) and time.time() < deadline:
         time.sleep(0.1)
     assert children_of(out) == [], "workers outlive the process that started them"
-    subprocess.run(command, check=True, env=environment, capture_output=True)
-    assert files_in(out) == files_in(tmp_path / "whole")
+    subprocess.run(command, check=True, env=ONE_THREAD, capture_output=True)
+    assert files_in(out) == wanted
 
 
 def children_of(out):

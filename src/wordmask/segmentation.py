@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from wordmask import adaptors
 from wordmask.errors import WordmaskError
 from wordmask.files import atomic_write
 from wordmask.image_files import ImageReadError, first_line, opened
@@ -17,6 +18,9 @@ from wordmask.images import DEFAULT_MAX_PIXELS, ImageSource, read_image
 from wordmask.overlay import count_labels, draw_overlay, save_drawn
 from wordmask.palette import Colour, colours_of
 from wordmask.vocabulary import BACKGROUND, clean_name
+
+if TYPE_CHECKING:
+    from supervision import Detections
 
 NAMES_KEY = "wordmask:names"
 """The PNG text chunk that holds the names, as JSON."""
@@ -129,6 +133,18 @@ class Segmentation:
                 file.write(_json_bytes(self._as_json()))
         else:
             raise SegmentationError(f"{path}: masks are saved as .png or .json, not {path.suffix or 'without one'!r}")
+
+    def to_numpy(self) -> np.ndarray:
+        """(names, H, W) bool: one mask a name, in the order of `names`."""
+        return adaptors.to_numpy(self)
+
+    def to_supervision(self, *, min_area: int = 1) -> "Detections":
+        """Roboflow supervision's detections: one a connected part of `min_area` pixels or more, `background` aside."""
+        return adaptors.to_supervision(self, min_area=min_area)
+
+    def to_coco(self, *, min_area: int = 1) -> dict[str, Any]:
+        """COCO's JSON of this picture as a dictionary: an annotation a connected part, `background` aside."""
+        return adaptors.to_coco(self, min_area=min_area)
 
     @classmethod
     def load(cls, path: str | Path, *, max_pixels: int = MAX_LABEL_PIXELS) -> "Segmentation":

@@ -12,6 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from wordmask.labelling.instances import Instance
+
+SCORE_DIGITS = 4
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -32,6 +38,17 @@ class Part:
     box: tuple[int, int, int, int]
     rle: str
     more: Any = None
+
+
+def part_of(instance: Instance, names: Sequence[str], canvas: np.ndarray, more: Any = None) -> Part:
+    """An instance as it is kept. `canvas` (H, W) uint8 in Fortran's order is zero, and is so again afterwards."""
+    from pycocotools import mask as coco_mask
+
+    instance.paste_into(canvas, 1)
+    counts = coco_mask.encode(canvas)["counts"].decode("ascii")
+    instance.paste_into(canvas, 0)
+    score = None if instance.score is None else round(instance.score, SCORE_DIGITS)
+    return Part(names[instance.label], score, instance.area, instance.box, counts, more)
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,12 @@ from wordmask import segmenters
 from wordmask.errors import WordmaskError
 from wordmask.image_files import ImageReadError
 from wordmask.labelling.formats import LabelFormat, Labelled, load_format
-from wordmask.labelling.instances import Instance, find_instances
-from wordmask.labelling.ledger import Entry, Part, Row
+from wordmask.labelling.instances import find_instances
+from wordmask.labelling.ledger import Entry, Row, part_of
 from wordmask.labelling.settings import LabelSettings
 from wordmask.segmentation import Segmentation
 from wordmask.segmenters.base import Segmenter
 from wordmask.vocabulary import Vocabulary
-
-SCORE_DIGITS = 4
 
 
 @dataclass(frozen=True)
@@ -68,15 +66,7 @@ class Worker:
             return _failed(entry, str(error))
         canvas = np.zeros(result.size, np.uint8, order="F")
         parts = tuple(
-            Part(
-                name=result.names[instance.label],
-                score=None if instance.score is None else round(instance.score, SCORE_DIGITS),
-                area=instance.area,
-                box=instance.box,
-                rle=_coco_counts(instance, canvas),
-                more=more,
-            )
-            for instance, more in zip(instances, kept, strict=True)
+            part_of(instance, result.names, canvas, more) for instance, more in zip(instances, kept, strict=True)
         )
         return Row(entry.picture, entry.name, result.size, unsureness(result), parts)
 
@@ -86,15 +76,6 @@ def unsureness(result: Segmentation) -> float:
     if result.scores is None:
         return 0.0
     return round(1 - float(result.scores.mean(dtype=np.float64)), 6)
-
-
-def _coco_counts(instance: Instance, canvas: np.ndarray) -> str:
-    from pycocotools import mask as coco_mask
-
-    instance.paste_into(canvas, 1)
-    counts: str = coco_mask.encode(canvas)["counts"].decode("ascii")
-    instance.paste_into(canvas, 0)
-    return counts
 
 
 def _failed(entry: Entry, reason: str) -> Row:
