@@ -170,6 +170,17 @@ def merge_argmax(
 
 
 @torch.no_grad()
+def merge_maps(plan: SlidingWindows, maps: Tensor, patch: int | tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """The maps (K, H, W) float32 that `merge_argmax` compares, for those who want few of them or small ones."""
+    patches, cells = _pair(patch), maps.shape[-2:]
+    [row] = _mixes(plan._rows, cells[0], patches[0], size[0], size[0], maps.device)
+    [column] = _mixes(plan._columns, cells[1], patches[1], size[1], size[1], maps.device)
+    grids = maps.unflatten(0, plan.grid)
+    near = grids[row.windows[:, None], column.windows, :, row.cells[:, None], column.cells]  # (r, c, K)
+    return row.weights.T @ (near.float().permute(2, 0, 1) @ column.weights)
+
+
+@torch.no_grad()
 def upsample_argmax(
     maps: Tensor, size: tuple[int, int], *, valid: tuple[int, int] | None = None
 ) -> tuple[Tensor, Tensor]:

@@ -15,11 +15,12 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from wordmask.images import size_with_shorter_side, to_tensor
+from wordmask.refinement.names import NameRefinement, refine_names
 from wordmask.segmentation import Segmentation, label_type
 from wordmask.segmenters.base import Names, Seen, Segmenter
 from wordmask.text_embeddings import TextEmbedder, TextEmbeddings
 from wordmask.vocabulary import Vocabulary
-from wordmask.windows import SlidingWindows, merge_argmax
+from wordmask.windows import SlidingWindows, merge_argmax, merge_maps
 
 WINDOWS_PER_PASS = 8
 """Windows that go through the network together; more gain nothing on a CPU and cost memory."""
@@ -31,6 +32,7 @@ class Sliding:
 
     shorter_side None keeps the picture's own size; window None looks at the whole picture at once.
     antialias=False shrinks large pictures as mmcv does, which the published tables used.
+    refine: what makes the names' scores follow the picture's edges, before any background threshold.
     """
 
     shorter_side: PositiveInt | None = 448
@@ -38,6 +40,7 @@ class Sliding:
     window: PositiveInt | None = 448
     stride: PositiveInt = 224
     antialias: bool = True
+    refine: NameRefinement = "none"
 
     def plan(self, height: int, width: int) -> SlidingWindows:
         """The windows over a picture of this size, once it is resized."""
@@ -76,6 +79,13 @@ class SeenThroughWindows(Seen):
             maps = self._score(segmenter.embed(scored))
             labels, scores = merge_argmax(self._plan, maps, segmenter.patch_size, size)
             found, sure = labels.cpu().numpy(), scores.cpu().numpy()
+            if segmenter.sliding.refine != "none":
+                found, sure = refine_names(
+                    self.image,
+                    found,
+                    lambda which, small: merge_maps(self._plan, maps[:, which], segmenter.patch_size, small),
+                    segmenter.sliding.refine,
+                )
         else:
             found, sure = np.zeros(size, np.int64), np.zeros(size, np.float32)
         if background is not None and threshold is not None:

@@ -1,0 +1,205 @@
+"""Refinement of the names' scores: PAMR against its formulas, and what every segmenter makes of it."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+
+import plain_pamr
+from test_clip import small_clip
+from test_maskclip import bilinear, picture, settings
+from wordmask.refinement import names as refinement
+from wordmask.refinement import pamr as pamr_module
+from wordmask.refinement.names import refine_names, working_size
+from wordmask.refinement.pamr import PamrParameters, PixelAffinity, pamr
+from wordmask.registry import MethodError
+from wordmask.saliency.bilateral_solver import BilateralGrid
+from wordmask.segmenters import load
+from wordmask.segmenters.maskclip import MaskClip
+from wordmask.vocabulary import Vocabulary
+from wordmask.windows import SlidingWindows, merge_argmax, merge_maps
+
+NAMES = ["dog", "traffic light", "grass"]
+SMALL = PamrParameters(iterations=3, dilations=(1, 3))
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return small_clip()
+
+
+def two_halves(height, width, noise=0):
+    """Dark on the left, light on the right."""
+    image = np.zeros((height, width, 3), np.uint8) + 60
+    image[:, width // 2 :] = 200
+    wobble = np.random.default_rng(0).integers(-noise, noise + 1, image.shape)
+    return (image + wobble).astype(np.uint8)
+
+
+def as_tensor(image):
+    return torch.from_numpy(image).permute(2, 0, 1).double()
+
+
+@pytest.mark.parametrize(
+    ("size", "parameters"), [((7, 12), SMALL), ((13, 9), SMALL), ((1, 5), SMALL), ((16, 11), PamrParameters(2))]
+)
+@pytest.mark.parametrize("strip", [1, 2**20])
+def test_pamr_equals_its_formulas_however_it_is_cut_into_strips(monkeypatch, size, parameters, strip):
+    monkeypatch.setattr(pamr_module, "STRIP_NUMBERS", {"cpu": strip})
+    image = picture(*size)
+    maps = np.random.default_rng(1).random((4, *size))
+    refined = pamr(as_tensor(image), torch.from_numpy(maps), parameters)
+    expected = plain_pamr.pamr(image.astype(float), maps, parameters.iterations, parameters.dilations)
+    assert np.abs(refined.numpy() - expected).max() < 1e-10
+    single = pamr(as_tensor(image).float(), torch.from_numpy(maps).float(), parameters)
+    assert np.abs(single.numpy() - expected).max() < 1e-5
+
+
+def test_pamr_of_a_plain_colour_is_a_plain_mean():
+    image = torch.full((3, 5, 5), 0.5)
+    maps = torch.zeros(1, 5, 5)
+    maps[0, 2, 2] = 8
+    once = pamr(image, maps, PamrParameters(1, (1,)))
+    assert torch.allclose(once[0, 1:4, 1:4], torch.tensor([[1.0, 1, 1], [1, 0, 1], [1, 1, 1]]))
+
+
+def test_pamr_s_weights_do_not_hang_on_the_scale_of_colours():
+    image = as_tensor(picture(9, 9))
+    assert torch.allclose(PixelAffinity(image, SMALL).weights, PixelAffinity(image / 255, SMALL).weights, atol=1e-6)
+
+
+def test_pamr_keeps_a_sum_of_one_and_leaves_its_input_alone():
+    maps = torch.rand(5, 20, 24).softmax(dim=0)
+    before = maps.clone()
+    refined = pamr(as_tensor(picture(20, 24)).float(), maps)
+    assert torch.allclose(refined.sum(dim=0), torch.ones(20, 24), atol=1e-5)
+    assert torch.equal(maps, before)
+
+
+def test_maps_of_another_picture_are_refused():
+    with pytest.raises(ValueError, match="not of this picture"):
+        PixelAffinity(torch.rand(3, 8, 9), SMALL).refine(torch.rand(2, 9, 8))
+
+
+@pytest.mark.parametrize("how", ["pamr", "solver"])
+def test_a_coarse_border_moves_to_the_picture_s_edge(how):
+    image = two_halves(64, 96, noise=6)
+    truth = np.zeros((64, 96), int)
+    truth[:, 48:] = 1
+    soft = torch.linspace(0, 1, 96).expand(64, 96).sub(0.55).mul(12).sigmoid()  # the border five pixels too far right
+    maps = torch.stack([1 - soft, soft])
+    before = maps.argmax(dim=0).numpy()
+    after, scores = refine_names(image, before, lambda which, size: maps[which], how)
+    assert (before != truth).mean() > 0.04
+    assert (after != truth).mean() < 0.25 * (before != truth).mean()
+    assert scores.dtype == np.float32
+    assert np.isfinite(scores).all()
+
+
+def test_the_solver_solves_for_every_name_by_itself():
+    image = two_halves(30, 40, noise=10)
+    maps = torch.rand(3, 30, 40, generator=torch.Generator().manual_seed(0)).softmax(dim=0)
+    labels, scores = refine_names(image, maps.argmax(dim=0).numpy(), lambda which, size: maps[which], "solver")
+    solved = np.stack([BilateralGrid(image).solve(own.double().numpy()) for own in maps])
+    assert np.array_equal(labels, solved.argmax(axis=0))
+    assert np.abs(scores - solved.max(axis=0)).max() < 1e-6
+
+
+def test_only_names_that_are_there_are_refined_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr(refinement, "NAMES_TOGETHER", 4)
+    image = picture(24, 32)
+    labels = np.random.default_rng(0).choice([3, 500, 501, 777, 999], (24, 32))
+    scores = torch.rand(1000, 24, 32, generator=torch.Generator().manual_seed(0))
+    asked = []
+
+    def maps_of(which, size):
+        asked.append(which)
+        return scores[which]
+
+    found, sure = refine_names(image, labels, maps_of, "pamr")
+    assert asked == [[3, 500, 501, 777], [999]]
+    refined = pamr(as_tensor(image).float() / 255, scores[[3, 500, 501, 777, 999]])
+    assert np.array_equal(found, np.array([3, 500, 501, 777, 999])[refined.argmax(dim=0)])
+    assert np.allclose(sure, refined.amax(dim=0))
+
+
+def test_a_large_picture_is_refined_at_a_bounded_size():
+    assert working_size(480, 640) == (480, 640)
+    height, width = working_size(4000, 6000)
+    assert height * width <= refinement.MOST_PIXELS
+    assert abs(width / height - 1.5) < 0.01
+    assert working_size(1, 10_000_000) == (1, refinement.MOST_PIXELS)
+    assert working_size(10_000_000, 1) == (refinement.MOST_PIXELS, 1)
+
+
+def test_memory_is_bounded_for_a_thousand_names_on_a_large_picture(monkeypatch):
+    monkeypatch.setattr(refinement, "MOST_PIXELS", 2**10)
+    image = np.zeros((600, 800, 3), np.uint8)
+    labels = np.arange(600 * 800).reshape(600, 800) % 40
+    largest = 0
+
+    def maps_of(which, size):
+        nonlocal largest
+        largest = max(largest, len(which) * size[0] * size[1])
+        return torch.rand(len(which), *size)
+
+    tracemalloc.start()
+    refine_names(image, labels, maps_of, "pamr")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert largest <= refinement.NAMES_TOGETHER * 2**10
+    assert peak < 50 * 600 * 800  # NumPy's: a few arrays of the picture's size, whatever the number of names
+
+
+@pytest.mark.parametrize("size", [(50, 70), (32, 90), (96, 40)])
+def test_merged_maps_are_what_is_compared(size):
+    plan = SlidingWindows(45, 61, 32, 16)
+    maps = torch.rand(len(plan), 5, 4, 4)
+    merged = merge_maps(plan, maps, 8, size)
+    labels, scores = merge_argmax(plan, maps, 8, size)
+    assert merged.shape == (5, *size)
+    assert torch.allclose(merged.amax(dim=0), scores, atol=1e-5)
+    assert (merged.argmax(dim=0) == labels).float().mean() > 0.99
+    pixels = torch.nn.functional.interpolate(maps, scale_factor=8, mode="bilinear")
+    whole = plan.merge(pixels[..., :32, :32])
+    expected = bilinear(whole.permute(1, 2, 0).double().numpy(), size)
+    assert np.abs(merged.permute(1, 2, 0).numpy() - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("how", ["pamr", "solver"])
+def test_a_segmenter_refines_the_scores_that_it_would_compare(clip, how):
+    image = picture(48, 64)
+    plain = MaskClip(clip, settings()).segment(image, NAMES)
+    refined = MaskClip(clip, settings(refine=how)).segment(image, NAMES)
+    assert not np.array_equal(plain.labels, refined.labels)
+    seen = MaskClip(clip, settings()).look(image)
+    maps = seen._score(seen._segmenter.embed(Vocabulary.of(NAMES)))
+    labels, scores = refine_names(
+        image, plain.labels, lambda which, size: merge_maps(seen._plan, maps[:, which], 8, size), how
+    )
+    assert np.array_equal(refined.labels, labels)
+    assert np.allclose(refined.scores, scores)
+
+
+def test_background_is_where_no_refined_score_reaches_the_threshold(clip):
+    image = picture(48, 64)
+    names = ["dog", "background", "grass"]
+    scores = MaskClip(clip, settings(refine="pamr")).segment(image, ["dog", "grass"])
+    refined = MaskClip(clip, settings(refine="pamr", background_threshold=0.6)).segment(image, names)
+    expected = np.where(scores.scores < 0.6, 1, np.where(scores.labels == 1, 2, 0))
+    assert 0 < (expected == 1).mean() < 1
+    assert np.array_equal(refined.labels, expected)
+
+
+@pytest.mark.parametrize("how", ["pamr", "solver"])
+@pytest.mark.parametrize("size", [(1, 1), (16, 16), (1, 200), (300, 20)])
+def test_odd_sizes_are_refined(clip, how, size):
+    result = MaskClip(clip, settings(refine=how)).segment(picture(*size), NAMES)
+    assert result.labels.shape == size
+    assert np.isfinite(result.scores).all()
+
+
+def test_a_refinement_that_there_is_not_is_named():
+    with pytest.raises(MethodError, match="refine='crf' cannot be used: input should be 'none', 'pamr' or 'solver'"):
+        load("maskclip", refine="crf")
