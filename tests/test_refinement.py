@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import plain_pamr
+import test_clip_diy
 from test_clip import small_clip
 from test_maskclip import bilinear, picture, settings
 from wordmask.refinement import names as refinement
@@ -16,6 +17,7 @@ from wordmask.refinement.pamr import PamrParameters, PixelAffinity, pamr
 from wordmask.registry import MethodError
 from wordmask.saliency.bilateral_solver import BilateralGrid
 from wordmask.segmenters import load
+from wordmask.segmenters.clip_diy import ClipDiy
 from wordmask.segmenters.maskclip import MaskClip
 from wordmask.vocabulary import Vocabulary
 from wordmask.windows import SlidingWindows, merge_argmax, merge_maps
@@ -203,3 +205,19 @@ def test_odd_sizes_are_refined(clip, how, size):
 def test_a_refinement_that_there_is_not_is_named():
     with pytest.raises(MethodError, match="refine='crf' cannot be used: input should be 'none', 'pamr' or 'solver'"):
         load("maskclip", refine="crf")
+
+
+@pytest.mark.parametrize("objectness", [None, test_clip_diy.ramp])
+def test_clip_diy_refines_its_probabilities(clip, objectness):
+    names = test_clip_diy.NAMES
+    image = picture(40, 60)
+    refined = ClipDiy(clip, test_clip_diy.settings(refine="pamr"), objectness=objectness).segment(image, names)
+    guide = None if objectness is None else objectness([image])[0].astype(float)
+    maps = test_clip_diy.by_the_book(clip, image, (40, 60), names, (32, 16), objectness=guide)
+    present = np.unique(maps.argmax(axis=-1))
+    expected = pamr(as_tensor(image) / 255, torch.from_numpy(maps[..., present]).permute(2, 0, 1)).numpy()
+    assert np.abs(refined.scores - expected.max(axis=0)).max() < 1e-5
+    ordered = np.sort(expected, axis=0)
+    clear = ordered[-1] - ordered[-2] > 1e-5 if len(present) > 1 else np.ones((40, 60), bool)
+    assert clear.mean() > 0.9
+    assert np.array_equal(refined.labels[clear], present[expected.argmax(axis=0)][clear])

@@ -20,6 +20,7 @@ from wordmask import saliency
 from wordmask.encoders.clip import ClipEncoder, Precision
 from wordmask.images import resize, size_with_shorter_side, to_tensor
 from wordmask.prompts import templates
+from wordmask.refinement.names import NameRefinement, refine_names
 from wordmask.segmentation import Segmentation, label_type
 from wordmask.segmenters.base import Names, Seen, Segmenter, SegmenterError
 from wordmask.segmenters.maskclip import open_clip_encoder
@@ -42,6 +43,7 @@ class ClipDiySettings:
     square: resize to a square of so many pixels, as the published code does (256); by default the picture keeps its
     shape and its shorter side becomes `shorter_side`, as the paper says.
     saliency: which registered method tells objects (table 4), or "none" (table 2).
+    refine: what makes the names' scores follow the picture's edges.
     """
 
     clip: str = "ViT-B-32/laion2b_s34b_b79k"
@@ -53,6 +55,7 @@ class ClipDiySettings:
     longest_side: PositiveInt = 2048
     square: PositiveInt | None = None
     saliency: str = "found"
+    refine: NameRefinement = "none"
 
 
 PRESETS = {"paper": ClipDiySettings()}
@@ -95,9 +98,15 @@ class SeenAtScales(Seen):
             better = sure > scores
             labels = torch.where(better, found + chunk.start, labels)
             scores = torch.where(better, sure, scores)
-        return Segmentation(
-            labels.numpy().astype(label_type(count)), list(vocabulary.names), scores.numpy(), self.image, self.source
-        )
+        best, sure_of_it = labels.numpy(), scores.numpy()
+        if self._segmenter.settings.refine != "none":
+
+            def maps_of(which: Sequence[int], small: tuple[int, int]) -> Tensor:
+                own = torch.cat([self._maps(grids, slice(i, i + 1), vocabulary) for i in which])
+                return F.interpolate((own - normaliser).exp_()[None], size=small, mode="bilinear")[0]
+
+            best, sure_of_it = refine_names(self.image, best, maps_of, self._segmenter.settings.refine)
+        return Segmentation(best.astype(label_type(count)), list(vocabulary.names), sure_of_it, self.image, self.source)
 
     def _maps(self, grids: list[Tensor], chunk: slice, vocabulary: Vocabulary) -> Tensor:
         """Equations 1 to 3 for some of the names: (k, h, w)."""
