@@ -3,6 +3,7 @@ from it.
 """
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ class TrainingPictures:
 
     def __init__(self, path: str | Path):
         array = open_array(path)
-        self._images = array.images
+        self._images = array.images if array.images.nbytes > _largest_in_memory() else np.array(array.images)
         self.captions = array.captions
         self.settings = json.dumps(array.settings, sort_keys=True)
         """A run goes on only with the pictures that it began with."""
@@ -45,6 +46,11 @@ class TrainingPictures:
     def everything(self) -> Tensor:
         """(N, 3, H, W) uint8, all in memory: for accelerators that hold them all."""
         return torch.from_numpy(np.array(self._images)).permute(0, 3, 1, 2)
+
+
+def _largest_in_memory() -> int:
+    """Bytes: a quarter of the machine's. Pictures read in random order from a file cost more than learning from them."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
 
 
 def shuffled(indices: np.ndarray, seed: int, epoch: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from wordmask.allocation import keep_freed_memory
 from wordmask.errors import WordmaskError
 from wordmask.world.training.batches import Batch, Batches, Stage
 from wordmask.world.training.checkpoints import (
@@ -122,6 +123,8 @@ def learning_rate_at(progress: float, settings: TrainingSettings) -> float:
 def train(recipe: Recipe, settings: TrainingSettings) -> Recipe:
     """Run, or go on with, a training; returns the averaged model."""
     device = choose_device(settings.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     if settings.threads:
         torch.set_num_threads(settings.threads)
     pictures = TrainingPictures(settings.pictures)
