@@ -49,7 +49,7 @@ class TrainingPictures:
 
 
 def _largest_in_memory() -> int:
-    """Bytes: a quarter of the machine's. Pictures read in random order from a file cost more than learning from them."""
+    """Bytes: a quarter of the machine's. Reading pictures in random order from a file takes longer than learning."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
 
 
