@@ -1,16 +1,23 @@
-"""A run's figures as JSON lines, one object a line."""
+"""A run's figures: JSON lines, one object a line, and curves for TensorBoard where it is installed."""
 
 import json
+import logging
 import time
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from wordmask.files import atomic_write
 
+logger = logging.getLogger(__name__)
+
 LOG = "log.jsonl"
+CURVES = "tensorboard"
 
 
 class JsonLog:
-    """Appends to `folder/log.jsonl`. Resumed at a step, it forgets the lines of later ones, which will come again."""
+    """Appends to `folder/log.jsonl` and to the curves. Resumed at a step, it forgets what was said of later ones, which
+    will come again."""
 
     def __init__(self, folder: Path, *, resume_at: int):
         self.path = folder / LOG
@@ -20,11 +27,27 @@ class JsonLog:
             kept = [line for line in lines if _step(line) is not None and _step(line) <= resume_at]  # type: ignore[operator]
         with atomic_write(self.path) as file:
             file.write("".join(line + "\n" for line in kept).encode())
+        self._curves = _open_curves(folder / CURVES, resume_at)
 
     def write(self, step: int, **figures: float | str) -> None:
         rounded = {name: round(value, 5) if isinstance(value, float) else value for name, value in figures.items()}
         with self.path.open("a") as file:
             file.write(json.dumps({"step": step, "time": round(time.time(), 1), **rounded}) + "\n")
+        if self._curves is not None:
+            group = figures.get("pictures", "training")
+            for name, value in figures.items():
+                if not isinstance(value, str):
+                    self._curves.add_scalar(f"{group}/{name}", value, step)
+            self._curves.flush()
+
+
+def _open_curves(folder: Path, resume_at: int) -> Any:
+    if find_spec("tensorboard") is None:
+        logger.info("no curves for TensorBoard, which is not installed; all figures are in %s", LOG)
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=resume_at + 1)
 
 
 def _step(line: str) -> int | None:
