@@ -14,6 +14,12 @@ METHODS = {
     "clip-dinoiser": Method(
         "Wysoczańska et al., ECCV 2024", "wordmask.segmenters.clip_dinoiser", "ClipDinoiser", "ClipDinoiserSettings"
     ),
+    "selfmask-clip": Method(
+        "NamedMask's baseline",
+        "wordmask.segmenters.saliency_clip",
+        "SaliencyClip",
+        "SaliencyClipSettings",
+    ),
     "namedmask": Method("Shin et al., CVPRW 2023", "wordmask.segmenters.namedmask", "NamedMask", "NamedMaskSettings"),
 }
 

@@ -1,0 +1,182 @@
+"""SelfMask + CLIP, the baseline of NamedMask's table 3: one mask from a saliency network, one name from CLIP.
+
+Whatever is salient bears the name that CLIP gives to the picture, everything else is background. So a picture has one
+name at most; what it lacks beside NamedMask is what distillation brings.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from wordmask import saliency
+from wordmask.encoders.clip import ClipEncoder, Precision
+from wordmask.images import resize, size_with_shorter_side, to_tensor
+from wordmask.prompts import templates
+from wordmask.refinement.names import NameRefinement, refine_names
+from wordmask.saliency.refinement import THRESHOLD
+from wordmask.saliency.refinement import refine as refine_saliency
+from wordmask.segmentation import Segmentation, label_type
+from wordmask.segmenters.base import Names, Seen, Segmenter
+from wordmask.segmenters.clip_diy import Objectness
+from wordmask.segmenters.maskclip import COSINE_SCALE, WORLD_CLIP, open_clip_encoder
+from wordmask.text_embeddings import TextEmbedder
+from wordmask.vocabulary import Vocabulary
+
+PICTURES_PER_PASS = 32
+
+
+@dataclass(frozen=True)
+class SaliencyClipSettings:
+    """saliency: which registered method tells what is salient. refine: what becomes of its map; the paper has the
+    bilateral solver.
+
+    named_by: what CLIP looks at. image: all of it, as in the paper. crop: the box around the mask, with `margin` times
+    its sides to spare. masked: the same with all else in CLIP's mean colour.
+    """
+
+    clip: str = "ViT-L-14-336/openai"
+    templates: str = "imagenet-85"
+    saliency: str = "selfmask"
+    refine: NameRefinement = "solver"
+    named_by: Literal["image", "crop", "masked"] = "image"
+    margin: Annotated[float, Field(ge=0)] = 0.1
+
+
+PRESETS = {
+    "paper": SaliencyClipSettings(),
+    "world": SaliencyClipSettings(clip=WORLD_CLIP, templates="photo"),
+}
+
+
+class SeenSalient(Seen):
+    """What is salient, and what CLIP makes of it."""
+
+    def __init__(
+        self,
+        segmenter: "SaliencyClip",
+        image: np.ndarray,
+        source: str,
+        mask: np.ndarray,
+        sure: np.ndarray,
+        name: Tensor,
+    ):
+        super().__init__(image, source)
+        self._segmenter = segmenter
+        self._mask = mask  # (H, W) bool
+        self._sure = sure  # (H, W) float32, of each pixel's being salient or not
+        self._name = name  # (D,) CLIP's embedding
+
+    @torch.inference_mode()
+    def segment(self, names: Names) -> Segmentation:
+        """Without "background" among the names there is but one answer for all pixels: the picture's best name."""
+        vocabulary = Vocabulary.of(names)
+        background = vocabulary.background
+        named = vocabulary.without_background()
+        if not len(named):
+            nowhere = np.where(self._mask, 1 - self._sure, self._sure)
+            return self._answer(vocabulary, np.zeros(self._mask.shape, np.int64), nowhere)
+        cosines = self._segmenter.embed(named).cosines(self._name[None, :, None, None])[0, :, 0, 0]  # (K,)
+        probabilities = (COSINE_SCALE * cosines).softmax(dim=0)
+        best, probability = int(probabilities.argmax()), float(probabilities.max())
+        if background is None:
+            return self._answer(vocabulary, np.full(self._mask.shape, best), np.full(self._mask.shape, probability))
+        best += best >= background
+        labels = np.where(self._mask, best, background)
+        return self._answer(vocabulary, labels, self._sure * np.where(self._mask, probability, 1))
+
+    def _answer(self, vocabulary: Vocabulary, labels: np.ndarray, scores: np.ndarray) -> Segmentation:
+        return Segmentation(
+            labels.astype(label_type(len(vocabulary))),
+            list(vocabulary.names),
+            scores.astype(np.float32),
+            self.image,
+            self.source,
+        )
+
+
+class SaliencyClip(Segmenter):
+    method = "selfmask-clip"
+
+    def __init__(self, clip: ClipEncoder, salient: Objectness, settings: SaliencyClipSettings | None = None):
+        """salient: pictures (H, W, 3) uint8 -> maps (H, W) in [0, 1], not refined."""
+        self.clip, self.salient = clip, salient
+        self.settings = settings or SaliencyClipSettings()
+        self.embed = TextEmbedder(clip, templates(self.settings.templates))
+
+    @classmethod
+    def load(
+        cls,
+        preset: str = "paper",
+        *,
+        weights: str | Path | None = None,
+        device: str | torch.device = "cpu",
+        precision: Precision = "fp32",
+        **changes: Any,
+    ) -> Self:
+        """With a preset's CLIP, or with `weights` (file or URL) for the architecture that `clip` names."""
+        settings = replace(PRESETS[preset], **changes)
+        clip = open_clip_encoder(settings.clip, weights, device, precision)
+        objects = saliency.load(settings.saliency, preset=preset, device=str(device), precision=precision)
+        return cls(clip, objects.maps, settings)
+
+    @torch.inference_mode()
+    def look_many(self, images: Sequence[np.ndarray], sources: Sequence[str]) -> list[Seen]:
+        found = [self._mask(image, soft) for image, soft in zip(images, self.salient(images), strict=True)]
+        views = [self._view(image, mask) for image, (mask, _) in zip(images, found, strict=True)]
+        passes = torch.stack(views).split(PICTURES_PER_PASS)
+        embeddings = torch.cat([self.clip.encode_image(part) for part in passes])
+        return [
+            SeenSalient(self, image, source, mask, sure, embedding)
+            for image, source, (mask, sure), embedding in zip(images, sources, found, embeddings, strict=True)
+        ]
+
+    def _mask(self, image: np.ndarray, soft: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A map refined: what is salient, (H, W) bool, and how sure that is, (H, W)."""
+        if self.settings.refine == "pamr":
+            both = torch.from_numpy(np.stack([1 - soft, soft]))  # (2, H, W)
+            before = (soft > THRESHOLD).astype(np.int64)
+            labels, sure = refine_names(image, before, lambda which, size: resize(both[list(which)], size), "pamr")
+            return labels.astype(bool), sure
+        refined = refine_saliency(image, soft, self.settings.refine)
+        mask = refined > THRESHOLD
+        return mask, np.where(mask, refined, 1 - refined)
+
+    def _view(self, image: np.ndarray, mask: np.ndarray) -> Tensor:
+        """What CLIP looks at to name the mask: (3, h, w) in [0, 1], of the size that it was trained on."""
+        size = self.clip.image_size
+        box = _box_around(mask, self.settings.margin)
+        if self.settings.named_by == "image" or box is None:
+            return centre_view(image, size)
+        rows, columns = box
+        if self.settings.named_by == "masked":
+            grey = np.rint(255 * np.array(self.clip.statistics.mean)).astype(np.uint8)
+            image = np.where(mask[..., None], image, grey)
+        return to_tensor(image[rows, columns], size, mode="bicubic")
+
+
+def centre_view(image: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """CLIP's own way to look at a whole picture: its shorter side resized, the middle cut out; (3, *size)."""
+    height, width = size_with_shorter_side(image.shape[0], image.shape[1], max(size))
+    whole = to_tensor(image, (height, width), mode="bicubic")
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    return whole[:, top : top + size[0], left : left + size[1]]
+
+
+def _box_around(mask: np.ndarray, margin: float) -> tuple[slice, slice] | None:
+    """Rows and columns that hold the whole mask (H, W), with some room; None where it is empty."""
+    sides = []
+    for axis in (1, 0):
+        there = np.flatnonzero(mask.any(axis=axis))
+        if not len(there):
+            return None
+        first, last = int(there[0]), int(there[-1]) + 1
+        room = round(margin * (last - first))
+        sides.append(slice(max(0, first - room), last + room))
+    return sides[0], sides[1]
