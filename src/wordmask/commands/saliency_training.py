@@ -21,7 +21,8 @@ def found(images: Path | None, out: Path, preset: str, changes: Mapping[str, Any
     settings = plan(FoundTraining, preset, pictures=_pictures(images, out, preset), out=out, changes=changes)
     with progress_bar("training", settings.steps) as progress:
         train_found(settings, progress)
-    _tell("found", out / HEAD_FILE, preset, settings.dino, settings.dino_weights, as_json)
+    reads = {name: changes[name] for name in ("dino", "dino_weights") if name in changes}
+    _tell("found", out / HEAD_FILE, preset, reads, as_json)
 
 
 def selfmask(images: Path | None, out: Path, preset: str, changes: Mapping[str, Any], *, as_json: bool) -> None:
@@ -30,7 +31,7 @@ def selfmask(images: Path | None, out: Path, preset: str, changes: Mapping[str, 
         votes = vote_for(settings, progress)
     with progress_bar("training", None) as progress:
         train_selfmask(settings, votes, progress)
-    _tell("selfmask", out / NETWORK_FILE, preset, None, None, as_json)
+    _tell("selfmask", out / NETWORK_FILE, preset, {}, as_json)
 
 
 def _pictures(images: Path | None, out: Path, preset: str) -> Path:
@@ -47,9 +48,8 @@ def _pictures(images: Path | None, out: Path, preset: str) -> Path:
     return pictures
 
 
-def _tell(method: str, file: Path, preset: str, dino: str | None, dino_weights: str | None, as_json: bool) -> None:
+def _tell(method: str, file: Path, preset: str, reads: Mapping[str, str], as_json: bool) -> None:
     """The file on stdout; how to use it on stderr."""
-    reads = {"dino": dino, "dino_weights": dino_weights}
-    told = "".join(f" --set {name}={value}" for name, value in reads.items() if value is not None)
+    told = "".join(f" --set {name}={value}" for name, value in reads.items())
     complain(f"use it: wordmask saliency photo.jpg --method {method} --preset {preset} --weights {file}{told}")
     print(json.dumps({"method": method, "preset": preset, "weights": str(file)}) if as_json else file)

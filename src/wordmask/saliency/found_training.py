@@ -1,9 +1,11 @@
 """FOUND's training: a 1x1 convolution learns the seed mask, then, from its own sharpened answers, to do better."""
 
+from typing import Annotated
+
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -15,7 +17,7 @@ from wordmask.saliency.bilateral_solver import BilateralGrid
 from wordmask.saliency.found import background_mask, load_encoder, new_head
 from wordmask.saliency.pictures import Pictures
 from wordmask.saliency.refinement import THRESHOLD, found_mask
-from wordmask.saliency.training import Crops, Lesson, Progress, SaliencyTraining, train
+from wordmask.saliency.training import Crops, Lesson, Progress, SaliencyTraining, Scale, Share, train
 
 HEAD_FILE = "found.safetensors"
 
@@ -29,18 +31,18 @@ class FoundTraining(SaliencyTraining):
 
     dino: str = "vit_small_patch8_224.dino"
     dino_weights: str | None = None
-    scale: tuple[float, float] | None = (0.1, 3.0)
-    flip: float = 0.5
-    blur: float = 0.5
-    batch: int = 50
-    learning_rate: float = 5e-2
+    scale: Scale | None = (0.1, 3.0)
+    flip: Share = 0.5
+    blur: Share = 0.5
+    batch: PositiveInt = 50
+    learning_rate: PositiveFloat = 5e-2
     steps: PositiveInt = 500
     decay: NonNegativeFloat = 0.95
     decay_every: PositiveInt = 50
     seed_steps: NonNegativeInt = 100
     solved_weight: NonNegativeFloat = 1.5
     own_weight: NonNegativeFloat = 4.0
-    similarity: float = 0.3
+    similarity: Annotated[float, Field(ge=-1, le=1)] = 0.3
 
 
 def solved_masks(grids: list[BilateralGrid], masks: Tensor) -> Tensor:

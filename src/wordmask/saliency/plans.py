@@ -19,8 +19,8 @@ from wordmask.world import Kind
 
 Recipe = TypeVar("Recipe", bound=SaliencyTraining)
 
-WORLD_PICTURES = 8_000
-"""Drawn where none are given: a minute's work on two cores, and four minutes of voting."""
+WORLD_PICTURES = 6_000
+"""Drawn where none are given: half a minute on two cores, and three minutes of voting."""
 WORLD_KINDS: dict[Kind, float] = {"single": 0.7, "multi": 0.15, "pairs": 0.15}
 """Like DUTS, which both papers learn from: in most pictures one thing stands out."""
 

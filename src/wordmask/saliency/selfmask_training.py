@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -39,7 +39,7 @@ class SelfMaskTraining(SaliencyTraining):
     dino_weights: str | None = None
     voters: tuple[str, ...] = ("vit_small_patch16_224.dino",)
     voter_weights: tuple[str, ...] = ()
-    learning_rate: float = 6e-6
+    learning_rate: PositiveFloat = 6e-6
     epochs: PositiveInt = 12
     power: NonNegativeFloat = 0.9
     queries: PositiveInt = 20

@@ -37,6 +37,9 @@ BATCHES_AHEAD = 4
 FREE = ("pictures", "out", "device", "threads", "workers", "save_every", "log_every")
 """Settings that may change while a run goes on."""
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Scale = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+
 
 @settings(frozen=True)
 class SaliencyTraining:
@@ -59,9 +62,9 @@ class SaliencyTraining:
     threads: Annotated[int, Field(ge=1)] | None = None
     workers: Annotated[int, Field(ge=1)] = 1
     crop: Annotated[int, Field(ge=16)] = 224
-    scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None = None
-    flip: Annotated[float, Field(ge=0, le=1)] = 0.0
-    blur: Annotated[float, Field(ge=0, le=1)] = 0.0
+    scale: Scale | None = None
+    flip: Share = 0.0
+    blur: Share = 0.0
     batch: Annotated[int, Field(ge=1)] = 8
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
