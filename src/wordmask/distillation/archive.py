@@ -1,0 +1,288 @@
+"""For every name, the pictures of a collection that look most like it (the paper's equation 1)."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ConfigDict, PositiveInt
+from pydantic.dataclasses import dataclass as settings
+
+from wordmask.distillation.embedding_folder import EmbeddingFolder
+from wordmask.distillation.filters import Candidate, Filter, FilterSettings, filters_of
+from wordmask.distillation.records import DistillationError, ImageRef
+from wordmask.distillation.top import Queries, search
+from wordmask.files import atomic_write
+from wordmask.text_embeddings import TextEmbedder, embed_phrases
+from wordmask.vocabulary import Vocabulary
+
+Progress = Callable[[int, int], None]
+
+NAMES_TOGETHER = 50
+"""Names whose candidates' metadata are in memory at once."""
+SPARE = 0.25
+"""Candidates beyond the archive's size in the first search, for those that filters drop."""
+LEAST_SPARE = 16
+MORE = 4
+"""How many times as many are asked for where those were not enough."""
+
+SCHEMA = pa.schema(
+    [
+        ("name", pa.string()),
+        ("rank", pa.int32()),
+        ("similarity", pa.float64()),
+        ("path", pa.string()),
+        ("member", pa.string()),
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("row", pa.int64()),
+        ("best_name", pa.string()),
+    ]
+)
+ABOUT_KEY = b"wordmask:archive"
+
+
+@settings(frozen=True, config=ConfigDict(extra="forbid"))
+class ArchiveSettings:
+    """size: pictures for a name. published: an archive that somebody has published (JSON, a name -> paths), to be taken
+    in place of a search."""
+
+    size: PositiveInt = 500
+    filters: FilterSettings = FilterSettings()
+    published: str | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A picture of a name's archive. best_name: the name that it is most like, which may be another one."""
+
+    name: str
+    rank: int
+    image: ImageRef
+    size: tuple[int, int]  # (H, W)
+    similarity: float | None = None
+    row: int | None = None
+    best_name: str | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How a name's archive came about: pictures looked at, kept, and dropped by every filter."""
+
+    looked_at: int
+    kept: int
+    dropped: dict[str, int]
+
+
+class Archive:
+    """The archives of all names, as `archive.parquet` has them."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        try:
+            table = pq.read_table(self.path, schema=SCHEMA)
+            about: dict[str, Any] = json.loads((pq.read_schema(self.path).metadata or {})[ABOUT_KEY])
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            raise DistillationError(f"{self.path} is no archive ({error}): delete it and run again") from error
+        self._table = table
+        self.names: tuple[str, ...] = tuple(about["names"])
+        self.root = Path(about["root"])
+        self.size: int = about["size"]
+        self.pictures: int | None = about["pictures"]
+        self.counts = {name: Counts(**counts) for name, counts in about["counts"].items()}
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def entries(self, name: str) -> list[Entry]:
+        """A name's pictures, the most similar first."""
+        if name not in self._places:
+            raise DistillationError(f"{self.path} has no archive of {name!r}; it has {', '.join(self.names)}")
+        start, count = self._places[name]
+        return [_entry(row) for row in self._table.slice(start, count).to_pylist()]
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[int, int]]:
+        """Where a name's rows start, and how many they are."""
+        counts = Counter(self._table["name"].to_pylist())
+        places, start = {}, 0
+        for name in self.names:
+            places[name] = (start, counts[name])
+            start += counts[name]
+        return places
+
+
+def write_archive(
+    path: Path,
+    entries: Sequence[Entry],
+    counts: dict[str, Counts],
+    *,
+    names: Sequence[str],
+    root: Path,
+    size: int,
+    pictures: int | None,
+) -> Archive:
+    """entries: name by name in the order of `names`, best first. pictures: how many the collection has."""
+    rows = [
+        {
+            "name": entry.name,
+            "rank": entry.rank,
+            "similarity": entry.similarity,
+            "path": entry.image.path,
+            "member": entry.image.member,
+            "offset": entry.image.offset,
+            "length": entry.image.length,
+            "height": entry.size[0],
+            "width": entry.size[1],
+            "row": entry.row,
+            "best_name": entry.best_name,
+        }
+        for entry in entries
+    ]
+    told = {name: vars(count) for name, count in counts.items()}
+    about = {"names": list(names), "root": str(root), "size": size, "pictures": pictures, "counts": told}
+    schema = SCHEMA.with_metadata({ABOUT_KEY: json.dumps(about, ensure_ascii=False).encode()})
+    with atomic_write(path) as file:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)
+    return Archive(path)
+
+
+def build_archive(
+    folder: EmbeddingFolder,
+    vocabulary: Vocabulary,
+    embedder: TextEmbedder,
+    out: Path,
+    chosen: ArchiveSettings | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Archive:
+    """Write `out` (archive.parquet) for every name of a vocabulary but "background"."""
+    chosen = chosen or ArchiveSettings()
+    vocabulary = vocabulary.without_background()
+    queries = queries_of(vocabulary, embedder, folder)
+    filters = filters_of(
+        chosen.filters, folder, lambda texts: embed_phrases(embedder.encoder, texts, embedder.templates).cpu().numpy()
+    )
+    found: dict[int, tuple[list[Entry], Counts]] = {}
+    left = list(range(len(vocabulary)))
+    most = min(len(folder), chosen.size + max(LEAST_SPARE, int(SPARE * chosen.size)))
+    while left:
+        best = search(folder, queries.pick(left), most)
+        for start in range(0, len(left), NAMES_TOGETHER):
+            group = range(start, min(start + NAMES_TOGETHER, len(left)))
+            ready = _candidates(folder, [(best.rows[i], best.similarities[i]) for i in group])
+            for i, candidates in zip(group, ready, strict=True):
+                kept, counts = curate(candidates, filters, chosen.size)
+                if counts.kept == chosen.size or len(best.rows[i]) < most or most == len(folder):
+                    name = vocabulary.names[left[i]]
+                    found[left[i]] = (_entries(name, kept, queries, vocabulary.names), counts)
+            if progress:
+                progress(len(found), len(vocabulary))
+        left = [label for label in left if label not in found]
+        most = min(len(folder), most * MORE)
+    _check_none_empty({vocabulary.names[label]: counts for label, (_, counts) in found.items()}, folder)
+    return write_archive(
+        out,
+        [entry for label in sorted(found) for entry in found[label][0]],
+        {vocabulary.names[label]: found[label][1] for label in sorted(found)},
+        names=vocabulary.names,
+        root=folder.root,
+        size=chosen.size,
+        pictures=len(folder),
+    )
+
+
+def queries_of(vocabulary: Vocabulary, embedder: TextEmbedder, folder: EmbeddingFolder) -> Queries:
+    """A vocabulary in the space of a collection's embeddings."""
+    text = embedder(vocabulary)
+    if text.vectors.shape[1] != folder.dimension:
+        raise DistillationError(
+            f"{folder.folder} holds embeddings of {folder.dimension} numbers, but this CLIP's have "
+            f"{text.vectors.shape[1]}: choose the CLIP that they were made with"
+        )
+    return Queries.of(text.vectors.cpu().numpy(), text.owner.cpu().numpy())
+
+
+def curate(candidates: Sequence[Candidate], filters: Sequence[Filter], size: int) -> tuple[list[Candidate], Counts]:
+    """The best candidates that no filter drops, `size` of them if there are as many."""
+    kept: list[Candidate] = []
+    vectors: list[np.ndarray] = []
+    seen: set[ImageRef | None] = set()
+    dropped: Counter[str] = Counter({each.label: 0 for each in filters})
+    looked_at = 0
+    for candidate in candidates:
+        if len(kept) == size:
+            break
+        looked_at += 1
+        reason = next((each.label for each in filters if each.drops(candidate, vectors)), None)
+        if reason is None and candidate.ref in seen:
+            reason = "listed twice"
+        if reason is not None:
+            dropped[reason] += 1
+            continue
+        seen.add(candidate.ref)
+        kept.append(candidate)
+        vectors.append(candidate.vector)
+    return kept, Counts(looked_at, len(kept), dict(dropped))
+
+
+def _candidates(folder: EmbeddingFolder, found: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[list[Candidate]]:
+    """Rows and similarities of some names, with what the collection tells of each row."""
+    rows = np.unique(np.concatenate([own for own, _ in found]))
+    told = folder.told(rows)
+    refs = folder.references(told)
+    known = {row: (told[i], refs[i]) for i, row in enumerate(rows.tolist())}
+    groups = []
+    for own, similarities in found:
+        vectors = folder.vectors(own)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        groups.append(
+            [
+                Candidate(row, similarity, vector, *known[row], root=folder.root)
+                for row, similarity, vector in zip(own.tolist(), similarities.tolist(), vectors, strict=True)
+            ]
+        )
+    return groups
+
+
+def _entries(name: str, kept: Sequence[Candidate], queries: Queries, names: Sequence[str]) -> list[Entry]:
+    if not kept:
+        return []
+    vectors = np.stack([candidate.vector for candidate in kept])
+    likeness = np.maximum.reduceat(vectors @ queries.vectors.T, queries.firsts, axis=1)  # (n, K)
+    best = likeness.argmax(axis=1)
+    return [
+        Entry(name, rank, c.ref, c.size, c.similarity, c.row, names[best[rank]])
+        for rank, c in enumerate(kept)
+        if c.ref is not None and c.size is not None  # which the filter "unreadable" has seen to
+    ]
+
+
+def _check_none_empty(counts: dict[str, Counts], folder: EmbeddingFolder) -> None:
+    for name, count in counts.items():
+        if not count.kept:
+            why = ", ".join(f"{number} {label}" for label, number in count.dropped.items() if number)
+            raise DistillationError(
+                f"no picture of {folder.root} is left for {name!r}: of {count.looked_at} looked at, {why}. Leave the "
+                "name out, say it otherwise (instead: ...), or loosen archive.filters"
+            )
+
+
+def _entry(row: dict[str, Any]) -> Entry:
+    return Entry(
+        name=row["name"],
+        rank=row["rank"],
+        image=ImageRef(row["path"], row["member"], row["offset"] or 0, row["length"] or 0),
+        size=(row["height"], row["width"]),
+        similarity=row["similarity"],
+        row=row["row"],
+        best_name=row["best_name"],
+    )

@@ -1,0 +1,196 @@
+"""Masks nobody drew: what is salient in every picture of the archives.
+
+A picture that sits in several archives is looked at once. The masks of a block of pictures are one file, whole or not
+there, so a run that was killed goes on at the block where it stopped.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import ConfigDict, Field, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from wordmask.distillation.archive import Archive, Entry
+from wordmask.distillation.prefetch import ahead
+from wordmask.distillation.records import DistillationError, ImageRef, MaskRecord, MaskTable, encode_mask, write_masks
+from wordmask.files import atomic_write
+from wordmask.image_files import ImageReadError
+from wordmask.images import resize, size_with_shorter_side
+from wordmask.saliency.base import Saliency, size_for_patches
+from wordmask.saliency.bilateral_solver import BilateralGrid
+from wordmask.saliency.refinement import THRESHOLD, found_mask, intersection_over_union
+
+Progress = Callable[[int, int], None]
+
+PICTURES_PER_SHARD = 64
+"""What a kill can lose: two minutes of a large network on a processor."""
+READERS = 4
+MOST_PATCHES, PATCH = 16_384, 8
+"""1024 x 1024 pixels in patches of 8: what bounds the memory that a picture of an extreme shape takes."""
+BAD_IMAGES = "bad_images.jsonl"
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class MaskSettings:
+    """saliency: any registered method, with its `settings` and `weights`. side: what a picture's shorter side is
+    resized to first (512 in the paper).
+
+    refine: "solver", the bilateral solver's output as the paper takes it; "found", FOUND's clean-up of it; "none".
+    least_area, most_area: shares of the picture; a mask outside is set aside, as are empty and full ones always.
+    least_score: a mask's score is how sure the map is inside it, times how little refining has changed it.
+    """
+
+    saliency: str = "selfmask"
+    weights: str | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    side: Annotated[int, Field(ge=16, le=4096)] = 512
+    refine: Literal["solver", "found", "none"] = "solver"
+    least_area: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    most_area: Annotated[float, Field(gt=0, le=1)] = 1.0
+    least_score: Annotated[float, Field(ge=0, le=1)] = 0.0
+    batch: PositiveInt = 4
+
+
+def make_masks(
+    archive: Archive,
+    saliency: Saliency,
+    out: Path,
+    settings: MaskSettings | None = None,
+    *,
+    progress: Progress | None = None,
+) -> MaskTable:
+    """Write `out/masks_NNNNN.arrow`, a record for every picture of every archive, and `bad_images.jsonl`."""
+    settings = settings or MaskSettings()
+    owners = _owners(archive)
+    pictures = list(owners)
+    shards = range(0, len(pictures), PICTURES_PER_SHARD)
+    for number, start in enumerate(shards):
+        shard = out / f"masks_{number:05d}.arrow"
+        block = pictures[start : start + PICTURES_PER_SHARD]
+        if not shard.exists():
+            records: list[MaskRecord] = []
+            bad: list[ImageReadError] = []
+            for ref, mask, score in masks_of(block, archive.root, saliency, settings, bad.append):
+                trouble = _trouble(mask, score, settings)
+                rle = encode_mask(mask)
+                records.extend(_record(entry, ref, rle, score, trouble) for entry in owners[ref])
+                if progress:
+                    progress(start + len({record.image for record in records}), len(pictures))
+            with atomic_write(shard.with_suffix(".bad")) as file:
+                for each in bad:
+                    line = json.dumps({"image": each.source, "reason": each.reason}, ensure_ascii=False)
+                    file.write(line.encode() + b"\n")
+            write_masks(shard, records, root=archive.root, names=archive.names)
+        if progress:
+            progress(min(start + PICTURES_PER_SHARD, len(pictures)), len(pictures))
+    with atomic_write(out / BAD_IMAGES) as file:
+        for part in sorted(out.glob("masks_*.bad")):
+            file.write(part.read_bytes())
+    table = MaskTable(out)
+    check_none_empty(table)
+    return table
+
+
+def check_none_empty(table: MaskTable) -> None:
+    for name in table.names:
+        if not len(table.rows(name)):
+            troubles = sorted({table[row].trouble for row in table.rows(name, usable=False).tolist()})
+            raise DistillationError(
+                f"no mask of {name!r} is usable ({', '.join(troubles) or 'its pictures cannot be read'}): look at the "
+                "pictures in its archive, leave the name out, or loosen masks.least_area, most_area and least_score"
+            )
+
+
+def masks_of(
+    pictures: Sequence[ImageRef],
+    root: Path,
+    saliency: Saliency,
+    settings: MaskSettings,
+    on_bad: Callable[[ImageReadError], None],
+) -> Iterator[tuple[ImageRef, np.ndarray, float]]:
+    """Every picture's mask (H, W) bool at its own size, and its score. Those that cannot be read go to `on_bad`."""
+    batch: list[tuple[ImageRef, np.ndarray, tuple[int, int]]] = []
+    for ref, seen in zip(
+        pictures, ahead(partial(_look, root=root, side=settings.side), pictures, threads=READERS), strict=True
+    ):
+        if isinstance(seen, ImageReadError):
+            on_bad(seen)
+        else:
+            batch.append((ref, *seen))
+        if len(batch) == settings.batch:
+            yield from _masks_of_batch(batch, saliency, settings)
+            batch = []
+    yield from _masks_of_batch(batch, saliency, settings)
+
+
+def _look(ref: ImageRef, *, root: Path, side: int) -> tuple[np.ndarray, tuple[int, int]] | ImageReadError:
+    """The picture as saliency sees it, (h, w, 3), and its own size."""
+    try:
+        image = ref.open(root)
+    except ImageReadError as error:
+        return error
+    height, width = image.shape[:2]
+    size = size_for_patches(*size_with_shorter_side(height, width, side), PATCH, MOST_PATCHES)
+    small = resize(torch.from_numpy(image).permute(2, 0, 1), size)
+    return small.permute(1, 2, 0).contiguous().numpy(), (height, width)
+
+
+def _masks_of_batch(
+    batch: Sequence[tuple[ImageRef, np.ndarray, tuple[int, int]]], saliency: Saliency, settings: MaskSettings
+) -> Iterator[tuple[ImageRef, np.ndarray, float]]:
+    if not batch:
+        return
+    maps = saliency.raw_maps([image for _, image, _ in batch])
+    for (ref, image, size), soft in zip(batch, maps, strict=True):
+        mask, score = mask_and_score(image, soft, settings.refine)
+        large = F.interpolate(torch.from_numpy(mask)[None, None].float(), size, mode="nearest-exact")[0, 0]
+        yield ref, large.numpy() > THRESHOLD, score
+
+
+def mask_and_score(image: np.ndarray, soft: np.ndarray, refine: str) -> tuple[np.ndarray, float]:
+    """A soft map (h, w) of a picture (h, w, 3) -> its mask (h, w) bool, and how good that is thought to be, in [0, 1].
+
+    The score is the mean of the map inside its own mask (how sure the saliency is) times the IoU of that mask with the
+    refined one: where edges of the picture bear the mask out, refining changes little.
+    """
+    mask = soft > THRESHOLD
+    if refine == "none":
+        refined = mask
+    else:
+        solved = BilateralGrid(image).solve(mask.astype(np.float64))
+        refined = found_mask(solved, mask) if refine == "found" else solved > THRESHOLD
+    sure = float(soft[mask].mean(dtype=np.float64)) if mask.any() else 0.0
+    return refined, sure * intersection_over_union(mask, refined)
+
+
+def _trouble(mask: np.ndarray, score: float, settings: MaskSettings) -> str:
+    area = np.count_nonzero(mask) / mask.size
+    if area == 0:
+        return "empty"
+    if area == 1:
+        return "full"
+    if area < settings.least_area:
+        return "too small"
+    if area > settings.most_area:
+        return "too large"
+    return "unsure" if score < settings.least_score else ""
+
+
+def _owners(archive: Archive) -> dict[ImageRef, list[Entry]]:
+    """Every picture once, in the order of names and ranks, with the places that it has in archives."""
+    owners: dict[ImageRef, list[Entry]] = {}
+    for name in archive.names:
+        for entry in archive.entries(name):
+            owners.setdefault(entry.image, []).append(entry)
+    return owners
+
+
+def _record(entry: Entry, ref: ImageRef, rle: dict[str, Any], score: float, trouble: str) -> MaskRecord:
+    similarity = float("nan") if entry.similarity is None else entry.similarity
+    return MaskRecord(entry.name, entry.rank, ref, rle, score, similarity, not trouble, trouble)
