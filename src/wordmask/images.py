@@ -25,6 +25,7 @@ __all__ = [
     "ImageReadError",
     "ImageSource",
     "Interpolation",
+    "centre_view",
     "find_images",
     "image_size",
     "is_one_picture",
@@ -238,6 +239,15 @@ def resize(
     from torchvision.transforms.v2.functional import InterpolationMode, resize_image
 
     return resize_image(image, list(size), interpolation=InterpolationMode(mode), antialias=antialias)
+
+
+def centre_view(image: np.ndarray, size: tuple[int, int], *, mode: Interpolation = "bicubic") -> torch.Tensor:
+    """A picture (H, W, 3) uint8 as (3, *size) float32 in [0, 1], as classifiers look at it: its shorter side resized
+    to the longer one of `size`, the middle cut out."""
+    height, width = size_with_shorter_side(image.shape[0], image.shape[1], max(size))
+    whole = to_tensor(image, (height, width), mode=mode)
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    return whole[:, top : top + size[0], left : left + size[1]]
 
 
 def pad_to_multiple(batch: torch.Tensor, multiple: int, value: float = 0.0) -> torch.Tensor:

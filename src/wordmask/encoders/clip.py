@@ -97,6 +97,14 @@ class ClipEncoder:
         weights = {k: v for k, v in model.state_dict().items() if not k.startswith("visual.")}
         return hashlib.sha256(f"{weight_files.fingerprint(weights)} {shape}".encode()).hexdigest()
 
+    @cached_property
+    def image_fingerprint(self) -> str:
+        """Changes whenever anything that shapes an image embedding does: a cache key."""
+        tower = self.model.visual
+        heads = [m.num_heads for m in tower.modules() if hasattr(m, "num_heads")]
+        shape = f"{tower!r} {heads} {self.image_size} {self.statistics}"
+        return hashlib.sha256(f"{weight_files.fingerprint(tower)} {shape}".encode()).hexdigest()
+
     @torch.inference_mode()
     def encode_image(self, images: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [0, 1] -> L2-normalised global embeddings (B, D), float32.

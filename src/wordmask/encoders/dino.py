@@ -4,7 +4,9 @@ The papers here live on the last attention's projections (keys for FOUND, values
 looks, and on the patch tokens. All come from one pass, at any input size.
 """
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,12 @@ class DinoEncoder:
     @property
     def width(self) -> int:
         return int(self.model.embed_dim)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes whenever anything that shapes a feature does: a cache key."""
+        shape = f"{self.model!r} {self.heads} {self.statistics}"
+        return hashlib.sha256(f"{weight_files.fingerprint(self.model)} {shape}".encode()).hexdigest()
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> DinoFeatures:

@@ -14,6 +14,7 @@ METHODS = {
     "clip-dinoiser": Method(
         "Wysoczańska et al., ECCV 2024", "wordmask.segmenters.clip_dinoiser", "ClipDinoiser", "ClipDinoiserSettings"
     ),
+    "reco": Method("Shin et al., NeurIPS 2022", "wordmask.segmenters.reco", "ReCo", "ReCoSettings"),
     "selfmask-clip": Method(
         "NamedMask's baseline",
         "wordmask.segmenters.saliency_clip",

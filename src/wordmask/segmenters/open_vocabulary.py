@@ -86,10 +86,10 @@ class SeenThroughWindows(Seen):
                     lambda which, small: merge_maps(self._plan, maps[:, which], segmenter.patch_size, small),
                     segmenter.sliding.refine,
                 )
-        else:
-            found, sure = np.zeros(size, np.int64), np.zeros(size, np.float32)
-        if background is not None and threshold is not None:
-            found, sure = reject_unsure(found, sure, background, threshold)
+        else:  # nothing but background was asked for
+            found, sure = np.zeros(size, np.int64), np.ones(size, np.float32)
+        if len(scored) and background is not None and threshold is not None:
+            found, sure = reject_unsure(found, sure, background, segmenter.threshold_for(sure, threshold))
         return Segmentation(
             found.astype(label_type(len(vocabulary))), list(vocabulary.names), sure, self.image, self.source
         )
@@ -139,6 +139,10 @@ class OpenVocabularySegmenter(Segmenter):
     @abstractmethod
     def score(self, features: tuple[Tensor, ...], text: TextEmbeddings) -> Tensor:
         """Features of n windows -> probabilities (n, K, h, w) on the grid of patches."""
+
+    def threshold_for(self, scores: np.ndarray, threshold: float) -> float:
+        """The score below which background takes a pixel, in a picture whose best names score (H, W)."""
+        return threshold
 
     @torch.inference_mode()
     def look_many(self, images: Sequence[np.ndarray], sources: Sequence[str]) -> list[Seen]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wordmask import saliency
 from wordmask.encoders.clip import ClipEncoder, Precision
-from wordmask.images import resize, size_with_shorter_side, to_tensor
+from wordmask.images import centre_view, resize, to_tensor
 from wordmask.prompts import templates
 from wordmask.refinement.names import NameRefinement, refine_names
 from wordmask.saliency.refinement import THRESHOLD
@@ -159,14 +159,6 @@ class SaliencyClip(Segmenter):
             grey = np.rint(255 * np.array(self.clip.statistics.mean)).astype(np.uint8)
             image = np.where(mask[..., None], image, grey)
         return to_tensor(image[rows, columns], size, mode="bicubic")
-
-
-def centre_view(image: np.ndarray, size: tuple[int, int]) -> Tensor:
-    """CLIP's own way to look at a whole picture: its shorter side resized, the middle cut out; (3, *size)."""
-    height, width = size_with_shorter_side(image.shape[0], image.shape[1], max(size))
-    whole = to_tensor(image, (height, width), mode="bicubic")
-    top, left = (height - size[0]) // 2, (width - size[1]) // 2
-    return whole[:, top : top + size[0], left : left + size[1]]
 
 
 def _box_around(mask: np.ndarray, margin: float) -> tuple[slice, slice] | None:

@@ -1,0 +1,153 @@
+"""ReCo (Shin, Xie and Albanie, "ReCo: Retrieve and Co-segment for Zero-shot Transfer", NeurIPS 2022).
+
+A name becomes a prototype: CLIP finds pictures of it in an archive, and co-segmentation finds what they have in common
+(`reco_prototypes.py`). A patch of a new picture scores by its likeness to the prototype, as an image encoder sees it,
+times CLIP's opinion of the same patch.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveInt
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from wordmask.encoders.clip import ClipEncoder, Precision
+from wordmask.prompts import templates
+from wordmask.saliency.found import WORLD, load_encoder
+from wordmask.segmenters.base import SegmenterError
+from wordmask.segmenters.maskclip import WORLD_CLIP, open_clip_encoder
+from wordmask.segmenters.open_vocabulary import OpenVocabularySegmenter, Sliding
+from wordmask.segmenters.reco_archive import Archive, FolderArchive
+from wordmask.segmenters.reco_prototypes import PatchEncoder, Prototypes, Recipe, Weighed, on_grid, text_attention
+from wordmask.text_embeddings import TextEmbedder, TextEmbeddings
+
+Features = Literal["tokens", "keys", "values"]
+CLIP_ITSELF = "clip"
+
+
+@dataclass(frozen=True)
+class ReCoSettings(Sliding):
+    """archive: a folder of pictures. pictures: how many of them stand for a name. archive_clip: what finds them.
+
+    clip: the CLIP that text attention comes from. encoder: what pictures are co-segmented with, a vision transformer
+    of `timm`'s, "world", or "clip" for that CLIP itself; features: what is read of its last block.
+    archive_side, context, text_attention, weighed: see `reco_prototypes.Recipe`. clip_at_inference: whether CLIP has a
+    say in new pictures too.
+    background_threshold: "background" is where the best name scores less than this share of the best score in the
+    picture ("picture"), or less than this as it is ("score"). No score is above 0.73, so that the 0.9 of the NamedMask
+    paper can only be a share.
+    """
+
+    clip: str = "RN50x16/openai"
+    archive_clip: str = "ViT-L-14-336/openai"
+    encoder: str = "vit_small_patch16_224.dino"
+    features: Features = "tokens"
+    templates: str = "imagenet-85"
+    archive: Path | None = None
+    pictures: PositiveInt = 50
+    archive_side: PositiveInt = 224
+    context: tuple[str, ...] = Recipe.context
+    text_attention: bool = True
+    weighed: Weighed = "patches"
+    clip_at_inference: bool = True
+    background_threshold: Annotated[float, Field(ge=0, le=1)] | None = 0.9
+    threshold_of: Literal["picture", "score"] = "picture"
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(self.pictures, self.archive_side, self.context, self.text_attention, self.weighed)
+
+
+PRESETS = {
+    "paper": ReCoSettings(),
+    "world": ReCoSettings(
+        clip=WORLD_CLIP,
+        archive_clip=WORLD_CLIP,
+        encoder=WORLD,
+        templates="photo",
+        archive_side=128,
+        context=("sky", "road", "person"),
+        shorter_side=128,
+        window=128,
+        stride=64,
+    ),
+}
+
+
+class ReCo(OpenVocabularySegmenter):
+    method = "reco"
+
+    def __init__(
+        self, clip: ClipEncoder, encoder: PatchEncoder, archive: Archive, settings: ReCoSettings | None = None
+    ):
+        settings = settings or ReCoSettings()
+        embed = TextEmbedder(clip, templates(settings.templates))
+        super().__init__(embed, settings, background_threshold=settings.background_threshold)
+        self.clip, self.encoder, self.settings = clip, encoder, settings
+        self.prototypes = Prototypes(archive, encoder, clip, embed, settings.recipe)
+        self.patch_size = encoder.patch_size
+        self.device = clip.device
+
+    @classmethod
+    def load(
+        cls,
+        preset: str = "paper",
+        *,
+        weights: str | Path | None = None,
+        device: str | torch.device = "cpu",
+        precision: Precision = "fp32",
+        **changes: Any,
+    ) -> Self:
+        """With a preset's networks; `weights` (file or URL) are those of the architecture that `clip` names."""
+        settings = replace(PRESETS[preset], **changes)
+        if settings.archive is None:
+            raise SegmenterError("ReCo learns names from pictures: give archive=FOLDER (`--set archive=FOLDER`)")
+        clip = open_clip_encoder(settings.clip, weights, device, precision)
+        same = settings.archive_clip == settings.clip and weights is None
+        finder = clip if same else open_clip_encoder(settings.archive_clip, None, device, precision)
+        archive = FolderArchive(settings.archive, finder, TextEmbedder(finder, templates(settings.templates)))
+        return cls(clip, patch_encoder(settings.encoder, settings.features, clip, precision), archive, settings)
+
+    def read(self, windows: Tensor) -> tuple[Tensor, ...]:
+        features = F.normalize(self.encoder.read(windows), dim=1)
+        return (features, self.clip.dense(windows).values) if self.settings.clip_at_inference else (features,)
+
+    def score(self, features: tuple[Tensor, ...], text: TextEmbeddings) -> Tensor:
+        prototypes = self.prototypes.of(text.vocabulary)  # (K, C)
+        likeness = torch.einsum("nchw,kc->nkhw", features[0], prototypes.to(features[0])).sigmoid()
+        if len(features) == 1:
+            return likeness
+        grid = (likeness.shape[-2], likeness.shape[-1])
+        attention = text_attention(text.cosines(features[1]))
+        return likeness * on_grid(attention, self.clip.patch_size, grid, self.patch_size)
+
+    def threshold_for(self, scores: np.ndarray, threshold: float) -> float:
+        return threshold * float(scores.max()) if self.settings.threshold_of == "picture" else threshold
+
+
+def patch_encoder(encoder: str, features: Features, clip: ClipEncoder, precision: Precision) -> PatchEncoder:
+    """A vision transformer of `timm`'s or the world's, or "clip"."""
+    if encoder == CLIP_ITSELF:
+        if features == "tokens":
+            raise SegmenterError("encoder='clip' is read by its keys or values: give features='keys' or 'values'")
+        return PatchEncoder(_reader_of_clip(clip, features), clip.patch_size, f"{clip.image_fingerprint} {features}")
+    dino = load_encoder(encoder, None, clip.device, precision)
+    readers = {
+        "tokens": lambda windows: dino(windows).tokens,
+        "keys": lambda windows: dino(windows).key_maps(),
+        "values": lambda windows: dino(windows).value_maps(),
+    }
+    return PatchEncoder(readers[features], dino.patch_size, f"{dino.fingerprint} {features}")
+
+
+def _reader_of_clip(clip: ClipEncoder, features: Features) -> Any:
+    def read(windows: Tensor) -> Tensor:
+        dense = clip.dense(windows, keys=features == "keys")
+        return dense.values if dense.keys is None else dense.keys
+
+    return read
