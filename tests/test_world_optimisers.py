@@ -59,7 +59,7 @@ class Small(nn.Module):
 
 def test_matrices_inside_go_to_muon_the_rest_to_adamw():
     model = Small()
-    both = Optimisers(model, known=model.first.parameters(), gentle=0.1, weight_decay=0.3)
+    both = Optimisers(model, weight_decay=0.3)
     both.set_learning_rate(1.0)
     seen = {
         id(parameter): (type(optimiser).__name__, group["lr"], group["weight_decay"])
@@ -68,8 +68,8 @@ def test_matrices_inside_go_to_muon_the_rest_to_adamw():
         for parameter in group["params"]
     }
     assert seen == {
-        id(model.first.weight): ("AdamW", 0.1, 0.3),
-        id(model.first.bias): ("AdamW", 0.1, 0.0),
+        id(model.first.weight): ("AdamW", 1.0, 0.3),
+        id(model.first.bias): ("AdamW", 1.0, 0.0),
         id(model.blocks[0].weight): ("Muon", 1.0, 0.3),
         id(model.blocks[0].bias): ("AdamW", 1.0, 0.0),
     }
@@ -79,13 +79,13 @@ def test_a_saved_state_goes_on_as_if_never_stopped():
     def run(stop_at: int | None) -> torch.Tensor:
         torch.manual_seed(0)
         model = Small()
-        both = Optimisers(model, known=(), gentle=0.1, weight_decay=0.1)
+        both = Optimisers(model, weight_decay=0.1)
         for step in range(6):
             if step == stop_at:
                 state, weights = both.state_dict(), model.state_dict()
                 model = Small()
                 model.load_state_dict(weights)
-                both = Optimisers(model, known=(), gentle=0.1, weight_decay=0.1)
+                both = Optimisers(model, weight_decay=0.1)
                 both.load_state_dict(state)
             both.set_learning_rate(0.01 * (step + 1))
             both.zero_grad()

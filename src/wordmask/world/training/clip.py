@@ -5,7 +5,6 @@ saw nothing but captions either, says what each place of the picture looks like.
 """
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,8 +106,7 @@ class TrainedViT(DenseViT):
 
 
 class ClipStudent(Recipe):
-    """The teacher is frozen. The text tower begins as the teacher's and goes on learning from the teacher's pictures,
-    so that the image tower, which begins with nothing, cannot spoil it."""
+    """Teacher and words are frozen: the image tower learns its way into the space of the captions."""
 
     least_size = TEACHER_SIZE
 
@@ -117,6 +115,8 @@ class ClipStudent(Recipe):
         self.teacher = teacher.requires_grad_(False)
         clip = open_clip.CLIP(**architecture.config(teacher.words.tokenizer.vocab_size))
         clip.load_state_dict(teacher.words.clip.state_dict(), strict=False)
+        for name, parameter in clip.named_parameters():
+            parameter.requires_grad_(name.startswith("visual."))
         self.words = Words(clip, teacher.words.tokenizer)
         self.name_loss = losses.NameLoss()
         self.name_loss.load_state_dict(teacher.name_loss.state_dict())
@@ -127,9 +127,6 @@ class ClipStudent(Recipe):
     def clip(self) -> open_clip.CLIP:
         return self.words.clip
 
-    def learnt_before(self) -> Iterator[nn.Parameter]:
-        return (value for name, value in self.clip.named_parameters() if not name.startswith("visual."))
-
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         images = batch.images
         with torch.no_grad():
@@ -138,11 +135,8 @@ class ClipStudent(Recipe):
             told, cells = self.teacher.embed(last)
             if images.shape[-1] != batch.size:
                 images = F.interpolate(images, (batch.size, batch.size), mode="bilinear", antialias=True)
-        texts, names = self.words(batch.captions), self.words.names(random_prompts())
-        scale = self.clip.logit_scale.exp().clamp(max=LARGEST_SCALE)
-        known = losses.contrastive_loss(told, texts, batch.captions, scale)
-        known = known + NAMES_WEIGHT * self.teacher.name_loss(told, names, batch.named)
-        texts, names, scale = texts.detach(), names.detach(), scale.detach()
+            texts, names = self.words(batch.captions), self.words.names(random_prompts())
+            scale = self.clip.logit_scale.exp().clamp(max=LARGEST_SCALE)
         reader = TrainedViT(self.clip.visual)
         patches = (images.shape[-1] // reader.patch) ** 2
         kept = None
@@ -157,7 +151,6 @@ class ClipStudent(Recipe):
         )
         places = at_patches(cells, grid, kept)
         return {
-            "words": known,
             "contrastive": 0.5 * losses.contrastive_loss(pooled, texts, batch.captions, scale),
             "names": NAMES_WEIGHT * self.name_loss(pooled, names, batch.named),
             "global": 2 * losses.alignment_loss(pooled, told),

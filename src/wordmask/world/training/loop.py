@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -33,7 +33,6 @@ logger = logging.getLogger(__name__)
 
 AVERAGE_WARM_UP = 10.0
 """The average's decay after n steps is at most (1 + n) / (10 + n): the first weights are soon forgotten."""
-GENTLE = 0.1
 LARGEST_GRADIENT = 1.0
 """Longer gradients are shortened to this norm."""
 
@@ -90,10 +89,6 @@ class Recipe(nn.Module):
     least_size: int = 0
     """Crops of pictures are at least this large, even where the stage's size is less."""
 
-    def learnt_before(self) -> Iterable[nn.Parameter]:
-        """Parameters that know something already, and change at a tenth of the learning rate."""
-        return ()
-
     @abstractmethod
     def losses(self, batch: Batch, progress: float) -> Mapping[str, Tensor]:
         """Named parts; their sum is made small. `progress` goes from 0 to 1."""
@@ -131,7 +126,7 @@ def train(recipe: Recipe, settings: TrainingSettings) -> Recipe:
     batches = Batches(pictures, seed=settings.seed, device=device)
     recipe = recipe.to(device)
     averaged = copy.deepcopy(recipe).requires_grad_(False)
-    optimiser = Optimisers(recipe, known=recipe.learnt_before(), gentle=GENTLE, weight_decay=settings.weight_decay)
+    optimiser = Optimisers(recipe, weight_decay=settings.weight_decay)
     identity = settings.identity(pictures)
     done = 0
     if state := load_checkpoint(settings.out, run=identity):

@@ -5,7 +5,7 @@ AdamW's (Liu et al. 2025), so that one learning rate serves both.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -68,24 +68,22 @@ class Muon(Optimizer):
 
 
 class Optimisers:
-    """Both as one. `pace` of a group is its share of the learning rate."""
+    """Both as one."""
 
-    def __init__(self, model: nn.Module, *, known: Iterable[nn.Parameter], gentle: float, weight_decay: float):
-        gently = {id(parameter) for parameter in known}
-        groups: dict[tuple[str, float, float, int], list[nn.Parameter]] = {}
+    def __init__(self, model: nn.Module, *, weight_decay: float):
+        groups: dict[tuple[str, float, int], list[nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
             inside = parameter.ndim > 1 and _INSIDE.search(name) is not None
             parts = 3 if inside and _FUSED.search(name) else 1
             decay = weight_decay if parameter.ndim > 1 else 0.0  # biases, norms and scales do not decay
-            pace = gentle if id(parameter) in gently else 1.0
-            groups.setdefault(("muon" if inside else "adamw", pace, decay, parts), []).append(parameter)
+            groups.setdefault(("muon" if inside else "adamw", decay, parts), []).append(parameter)
 
         def of(kind: str) -> list[Group]:
             return [
-                {"params": parameters, "weight_decay": decay, "pace": pace, "parts": parts}
-                for (owner, pace, decay, parts), parameters in groups.items()
+                {"params": parameters, "weight_decay": decay, "parts": parts}
+                for (owner, decay, parts), parameters in groups.items()
                 if owner == kind
             ]
 
@@ -98,7 +96,7 @@ class Optimisers:
     def set_learning_rate(self, rate: float) -> None:
         for optimiser in self.all:
             for group in optimiser.param_groups:
-                group["lr"] = group["pace"] * rate
+                group["lr"] = rate
 
     def zero_grad(self) -> None:
         for optimiser in self.all:
