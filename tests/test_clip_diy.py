@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import resize
 
 import plain_vit
 from test_clip import small_clip
 from test_maskclip import TOLERANCE, bilinear, picture, starts, text_vectors
-from wordmask.images import to_tensor
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.clip_diy import ClipDiy, ClipDiySettings
 
@@ -31,7 +32,7 @@ def ramp(images):
 def by_the_book(clip, image, size, names, windows, *, weights=None, objectness=None):
     """Equations 1 to 4, one window at a time: probabilities (h, w, K) at the resized picture's size."""
     weights = weights or [1 / len(windows)] * len(windows)
-    tensor = to_tensor(image, size)
+    pixels = resize(torch.from_numpy(image).permute(2, 0, 1), list(size), antialias=True)  # (3, h, w) uint8
     text = text_vectors(clip, names)
     total = np.zeros((*size, len(names)))
     for window, weight in zip(windows, weights, strict=True):
@@ -39,9 +40,9 @@ def by_the_book(clip, image, size, names, windows, *, weights=None, objectness=N
         grid = np.zeros((len(rows), len(columns), len(names)))
         for i, top in enumerate(rows):
             for j, left in enumerate(columns):
-                cut = tensor[None, :, top : top + window, left : left + window]
-                cut = torch.nn.functional.interpolate(cut, size=(32, 32), mode="bicubic", antialias=True).clamp(0, 1)
-                grid[i, j] = text @ clip.encode_image(cut)[0].double().numpy()
+                cut = pixels[:, top : top + window, left : left + window]
+                cut = resize(cut, [32, 32], interpolation=InterpolationMode.BICUBIC, antialias=True)
+                grid[i, j] = text @ clip.encode_image(cut[None] / 255)[0].double().numpy()
         total += weight * bilinear(grid, size)
     if objectness is not None:
         for k, name in enumerate(names):

@@ -182,9 +182,13 @@ def merge_maps(plan: SlidingWindows, maps: Tensor, patch: int | tuple[int, int],
 
 @torch.no_grad()
 def upsample_argmax(
-    maps: Tensor, size: tuple[int, int], *, valid: tuple[int, int] | None = None
+    maps: Tensor, size: tuple[int, int], *, valid: tuple[int, int] | None = None, equal: float = _ROUNDING
 ) -> tuple[Tensor, Tensor]:
-    """`merge_argmax` for maps (K, h, w) of a whole picture; only their upper left `valid` (h', w') belongs to it."""
+    """`merge_argmax` for maps (K, h, w) of a whole picture; only their upper left `valid` (h', w') belongs to it.
+
+    equal: scores that differ by less than so much of the largest score count as equal, as those do that differ by what
+    upsampling may round.
+    """
     if valid is not None:
         maps = maps[:, : valid[0], : valid[1]]
     names, height, width = maps.shape
@@ -194,10 +198,10 @@ def upsample_argmax(
     coarse = pixels > _COARSE * cells and 4 * names * pixels > _SMALL_BYTES
     if coarse or together < _SWEEP_NAMES:
         whole = SlidingWindows(height, width, (height, width), (height, width))
-        return _tile_by_tile(whole, maps[None], (1, 1), size)
+        return _tile_by_tile(whole, maps[None], (1, 1), size, equal)
     # As channels where all fit, as a batch where not: three channels would go through a kernel that rounds differently.
     layout = (1, -1) if together >= names else (-1, 1)
-    tie = _rounding_of(maps)
+    tie = _largest(maps) * equal
     labels, scores = maps.new_empty(size, dtype=torch.int64), maps.new_empty(size, dtype=torch.float32)
     for first in range(0, names, together):
         part = maps[first : first + together].float().unflatten(0, layout)
@@ -215,7 +219,7 @@ class _Mix(NamedTuple):
 
 
 def _tile_by_tile(
-    plan: SlidingWindows, maps: Tensor, patches: tuple[int, int], size: tuple[int, int]
+    plan: SlidingWindows, maps: Tensor, patches: tuple[int, int], size: tuple[int, int], equal: float = _ROUNDING
 ) -> tuple[Tensor, Tensor]:
     kind = "cpu" if maps.device.type == "cpu" else "other"
     tile = _TILE[kind]
@@ -223,7 +227,7 @@ def _tile_by_tile(
     rows, columns, cells = plan._rows, plan._columns, maps.shape[-2:]
     row_mixes = list(_mixes(rows, cells[0], patches[0], size[0], tile, maps.device))
     column_mixes = list(_mixes(columns, cells[1], patches[1], size[1], tile, maps.device))
-    tie = _rounding_of(maps)
+    tie = _largest(maps) * equal
     grids = maps.unflatten(0, (len(rows.starts), len(columns.starts)))  # (window rows, window columns, K, gh, gw)
     labels, scores = maps.new_empty(size, dtype=torch.int64), maps.new_empty(size, dtype=torch.float32)
     for first in range(0, maps.shape[1], together):
@@ -269,9 +273,9 @@ def _linear(signals: Tensor, length: int) -> Tensor:
     return F.interpolate(signals[None], size=length, mode="linear")[0]
 
 
-def _rounding_of(maps: Tensor) -> Tensor:
+def _largest(maps: Tensor) -> Tensor:
     least, most = maps.aminmax()
-    return _ROUNDING * torch.maximum(-least, most).float()
+    return torch.maximum(-least, most).float()
 
 
 def _keep_best(candidates: Tensor, first: int, labels: Tensor, scores: Tensor, tie: Tensor) -> None:

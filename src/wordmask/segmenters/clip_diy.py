@@ -4,7 +4,7 @@ CLIP classifies windows of several sizes, each alone. The windows' cosines, put 
 over the sizes, are multiplied with a saliency network's idea of what is an object.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -18,12 +18,12 @@ from torch import Tensor
 
 from wordmask import saliency
 from wordmask.encoders.clip import ClipEncoder, Precision
-from wordmask.images import resize, size_with_shorter_side, to_tensor
+from wordmask.images import resize, size_with_shorter_side
 from wordmask.prompts import templates
 from wordmask.refinement.names import NameRefinement, refine_names
 from wordmask.segmentation import Segmentation, label_type
 from wordmask.segmenters.base import Names, Seen, Segmenter, SegmenterError
-from wordmask.segmenters.maskclip import open_clip_encoder
+from wordmask.segmenters.maskclip import WORLD_CLIP, open_clip_encoder
 from wordmask.text_embeddings import TextEmbedder
 from wordmask.vocabulary import Vocabulary
 from wordmask.windows import SlidingWindows, upsample_argmax
@@ -34,15 +34,19 @@ Objectness = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 WINDOWS_PER_PASS = 64
 MAP_BYTES = 64 * 2**20
 """The most that the maps of the names that are scored together take."""
+EQUAL = 1e-6
+"""Names whose scores differ by no more, relative to the larger, are equally likely: cosines in single precision are no
+more exact than that. Of them the first is taken."""
 
 
 @dataclass(frozen=True)
 class ClipDiySettings:
-    """windows: sizes in pixels of the resized picture, with weights in `weights` (equal by default).
+    """windows: sizes in pixels of the resized picture (table 3), with weights in `weights` (equal by default).
 
     square: resize to a square of so many pixels, as the published code does (256); by default the picture keeps its
     shape and its shorter side becomes `shorter_side`, as the paper says.
-    saliency: which registered method tells objects (table 4), or "none" (table 2).
+    saliency: which registered method tells objects (table 4), with `saliency_weights` in place of its usual ones, or
+    "none" (table 2).
     refine: what makes the names' scores follow the picture's edges.
     """
 
@@ -55,10 +59,14 @@ class ClipDiySettings:
     longest_side: PositiveInt = 2048
     square: PositiveInt | None = None
     saliency: str = "found"
+    saliency_weights: str | None = None
     refine: NameRefinement = "none"
 
 
-PRESETS = {"paper": ClipDiySettings()}
+PRESETS = {
+    "paper": ClipDiySettings(),
+    "world": ClipDiySettings(clip=WORLD_CLIP, windows=(128, 64, 32), shorter_side=128),
+}
 
 
 class SeenAtScales(Seen):
@@ -88,16 +96,21 @@ class SeenAtScales(Seen):
         chunks = [slice(start, start + together) for start in range(0, count, together)]
         normaliser = torch.full(self._size, -torch.inf, device=grids[0].device)
         for chunk in chunks:
-            normaliser = torch.logaddexp(normaliser, self._maps(grids, chunk, vocabulary).logsumexp(dim=0))
+            maps = self._maps(grids, chunk, vocabulary)
+            normaliser = torch.logaddexp(normaliser, maps.logsumexp(dim=0))
         size = (self.image.shape[0], self.image.shape[1])
-        labels = torch.zeros(size, dtype=torch.int64)
-        scores = torch.full(size, -torch.inf)
+        labels = scores = torch.empty(0)
         for chunk in chunks:
-            probabilities = (self._maps(grids, chunk, vocabulary) - normaliser).exp_()  # equation 4
-            found, sure = (part.cpu() for part in upsample_argmax(probabilities, size))
-            better = sure > scores
-            labels = torch.where(better, found + chunk.start, labels)
-            scores = torch.where(better, sure, scores)
+            if len(chunks) > 1:  # of several, only the last is still there
+                maps = self._maps(grids, chunk, vocabulary)
+            probabilities = maps.sub_(normaliser).exp_()  # equation 4
+            found, sure = (part.cpu() for part in upsample_argmax(probabilities, size, equal=EQUAL))
+            if chunk.start == 0:
+                labels, scores = found, sure
+                continue
+            better = sure * (1 - EQUAL) > scores
+            labels[better] = found[better] + chunk.start
+            torch.maximum(scores, sure, out=scores)
         best, sure_of_it = labels.numpy(), scores.numpy()
         if self._segmenter.settings.refine != "none":
 
@@ -146,24 +159,29 @@ class ClipDiy(Segmenter):
         precision: Precision = "fp32",
         **changes: Any,
     ) -> Self:
+        """With a preset's CLIP, or with `weights` (file or URL) for the architecture that `clip` names."""
         settings = replace(PRESETS[preset], **changes)
         clip = open_clip_encoder(settings.clip, weights, device, precision)
         if settings.saliency == "none":
             return cls(clip, settings)
-        objects = saliency.load(settings.saliency, preset=preset, device=str(device), precision=precision)
-        return cls(clip, settings, objectness=objects.maps)
+        options = {"weights": settings.saliency_weights, "device": str(device), "precision": precision}
+        return cls(clip, settings, objectness=saliency.load(settings.saliency, preset=preset, **options).maps)
 
     @torch.inference_mode()
     def look_many(self, images: Sequence[np.ndarray], sources: Sequence[str]) -> list[Seen]:
-        sizes = [self._resized(*image.shape[:2]) for image in images]
-        pictures = [to_tensor(image, size) for image, size in zip(images, sizes, strict=True)]  # (3, h, w)
-        plans = [[self._plan(size, window) for window in self.settings.windows] for size in sizes]
-        embeddings = self._embed_windows(pictures, plans)
-        guides = self._guides(pictures)
+        pictures = [
+            resize(as_tensor(image), self._resized(*image.shape[:2])).to(self.clip.device)  # (3, h, w) uint8
+            for image in images
+        ]
+        plans = [[self._plan(picture, window) for window in self.settings.windows] for picture in pictures]
+        guides: Sequence[Tensor | None] = [None] * len(pictures)
+        if self.objectness is not None:
+            guides = look_for_objects(self.objectness, pictures, self.clip.device)
+        embeddings = iter(self._embed_windows(pictures, plans))
         seen: list[Seen] = []
-        for index, (image, source) in enumerate(zip(images, sources, strict=True)):
-            scales = [next(embeddings).view(*plan.grid, -1) for plan in plans[index]]
-            seen.append(SeenAtScales(self, image, source, sizes[index], scales, guides[index]))
+        for image, source, picture, own, guide in zip(images, sources, pictures, plans, guides, strict=True):
+            scales = [next(embeddings).view(*plan.grid, -1) for plan in own]
+            seen.append(SeenAtScales(self, image, source, (picture.shape[1], picture.shape[2]), scales, guide))
         return seen
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
@@ -171,32 +189,51 @@ class ClipDiy(Segmenter):
             return self.settings.square, self.settings.square
         return size_with_shorter_side(height, width, self.settings.shorter_side, self.settings.longest_side)
 
-    def _plan(self, size: tuple[int, int], window: int) -> SlidingWindows:
+    def _plan(self, picture: Tensor, window: int) -> SlidingWindows:
         stride = max(1, round(window * (1 - self.settings.overlap)))
-        return SlidingWindows(*size, window, stride)
+        return SlidingWindows(picture.shape[1], picture.shape[2], window, stride)
 
-    def _embed_windows(self, pictures: list[Tensor], plans: list[list[SlidingWindows]]) -> Iterator[Tensor]:
+    def _embed_windows(self, pictures: list[Tensor], plans: list[list[SlidingWindows]]) -> Sequence[Tensor]:
         """Every scale of every picture in turn: (windows, D). All go through CLIP together, in full batches."""
-        counts = [len(plan) for own in plans for plan in own]
-        embedded: list[Tensor] = []
-        waiting: list[Tensor] = []
-        waiting_count = 0
-        for picture, own in zip(pictures, plans, strict=True):
-            for plan in own:
-                for part in plan.cut(picture).split(WINDOWS_PER_PASS):
-                    waiting.append(resize(part, self.clip.image_size, mode="bicubic", antialias=True).clamp(0, 1))
-                    waiting_count += len(part)
-                    while waiting_count >= WINDOWS_PER_PASS:
-                        ready = torch.cat(waiting)
-                        embedded.append(self.clip.encode_image(ready[:WINDOWS_PER_PASS]))
-                        waiting = [ready[WINDOWS_PER_PASS:]]
-                        waiting_count -= WINDOWS_PER_PASS
-        if waiting_count:
-            embedded.append(self.clip.encode_image(torch.cat(waiting)))
-        return iter(torch.cat(embedded).split(counts))
+        parts = (
+            part
+            for picture, own in zip(pictures, plans, strict=True)
+            for plan in own
+            for part in plan.cut(picture).split(WINDOWS_PER_PASS)
+        )
+        embedded = [
+            self.clip.encode_image(batch.float().div_(255))
+            for batch in in_batches(WINDOWS_PER_PASS, (self._as_clip_sees(part) for part in parts))
+        ]
+        return torch.cat(embedded).split([len(plan) for own in plans for plan in own])
 
-    def _guides(self, pictures: list[Tensor]) -> list[Tensor] | list[None]:
-        if self.objectness is None:
-            return [None] * len(pictures)
-        arrays = [(255 * picture).round().byte().permute(1, 2, 0).numpy() for picture in pictures]
-        return [torch.from_numpy(found).to(self.clip.device, torch.float32) for found in self.objectness(arrays)]
+    def _as_clip_sees(self, windows: Tensor) -> Tensor:
+        """Windows at the size that CLIP takes, as bytes: in Pillow's arithmetic, and many times as fast as floats."""
+        return resize(windows, self.clip.image_size, mode="bicubic", antialias=True)
+
+
+def as_tensor(image: np.ndarray) -> Tensor:
+    """(H, W, 3) uint8 -> (3, H, W) uint8"""
+    return torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)
+
+
+def in_batches(size: int, parts: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Tensors (n, ...) of any n as tensors (size, ...), and a smaller one at the end."""
+    waiting: list[Tensor] = []
+    count = 0
+    for part in parts:
+        waiting.append(part)
+        count += len(part)
+        while count >= size:
+            ready = torch.cat(waiting)
+            yield ready[:size]
+            waiting = [ready[size:]]
+            count -= size
+    if count:
+        yield torch.cat(waiting)
+
+
+def look_for_objects(objectness: Objectness, pictures: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Maps (h, w) float32 on `device` of pictures (3, h, w) uint8."""
+    arrays = [np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy()) for picture in pictures]
+    return [torch.from_numpy(found).to(device, torch.float32) for found in objectness(arrays)]
