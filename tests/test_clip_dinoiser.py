@@ -164,9 +164,16 @@ def test_a_sure_patch_or_an_object_is_never_made_background():
 
 def test_a_patch_without_friends_is_itself_or_nothing():
     values = torch.randn(4, 1, 3)
-    alone = guided_pooling(values, torch.eye(3), 0.2)
+    alone = guided_pooling(values, torch.eye(3)[:, None], 0.2)
     assert torch.allclose(alone, values, atol=1e-5)
-    assert torch.equal(guided_pooling(values, torch.zeros(3, 3), 0.2), torch.zeros(4, 1, 3))
+    assert torch.equal(guided_pooling(values, torch.zeros(3, 1, 3), 0.2), torch.zeros(4, 1, 3))
+
+
+def test_a_pooling_made_row_by_row_is_the_same(monkeypatch):
+    values, guide = torch.randn(7, 5, 9), torch.randn(6, 5, 9)
+    whole = guided_pooling(values, guide, 0.2)
+    monkeypatch.setattr("wordmask.segmenters.clip_dinoiser.AFFINITY_BYTES", 4 * 45 * 4)  # four rows of 45 x 45
+    assert torch.allclose(guided_pooling(values, guide, 0.2), whole, atol=1e-6)
 
 
 def test_results_do_not_depend_on_the_batch(clip, heads):

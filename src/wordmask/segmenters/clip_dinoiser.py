@@ -5,6 +5,7 @@ together is read from CLIP itself, by a 3x3 convolution that learnt DINO's corre
 convolution that learnt FOUND's masks. One pass of CLIP, two light layers.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -15,15 +16,19 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from wordmask import saliency
 from wordmask.encoders.clip import ClipEncoder, Precision
 from wordmask.encoders.clip_dense import DenseFeatures, key_affinity
-from wordmask.encoders.dino import DinoEncoder, load_dino
+from wordmask.encoders.dino import DinoEncoder
 from wordmask.encoders.weights import load_into, read_state_dict, resolve
 from wordmask.prompts import templates
+from wordmask.saliency.found import load_encoder
 from wordmask.segmenters.base import SegmenterError
-from wordmask.segmenters.maskclip import COSINE_SCALE, open_clip_encoder
+from wordmask.segmenters.clip_diy import Objectness, look_for_objects
+from wordmask.segmenters.maskclip import COSINE_SCALE, WORLD_CLIP, open_clip_encoder
 from wordmask.segmenters.open_vocabulary import OpenVocabularySegmenter, Sliding
 from wordmask.text_embeddings import TextEmbedder, TextEmbeddings
+from wordmask.windows import SlidingWindows
 
 GUIDING_BLOCK = -3
 """Layer l of the paper: both heads read the ln_2 output of the third block from the end."""
@@ -31,6 +36,11 @@ GUIDE_CHANNELS = 256
 """d_g of the paper."""
 TINY = 1e-6
 """Added to the sum of weights in equation 1."""
+AFFINITY_BYTES = 64 * 2**20
+"""The most of a picture's N x N that is made at a time: all of it up to 4096 patches, beyond that some rows of it."""
+WORLD = "world"
+"""In place of a file: the heads that ship with the package."""
+WORLD_HEADS = Path(__file__).parent / "weights" / "clip-dinoiser.safetensors"
 
 
 class DinoiserHeads(nn.Module):
@@ -41,19 +51,26 @@ class DinoiserHeads(nn.Module):
         self.obj_proj = nn.Conv2d(width, channels, kernel_size=3, padding=1, padding_mode="replicate")
         self.bkg_decoder = nn.Conv2d(width, 1, kernel_size=1)
 
+    def guide(self, features: Tensor) -> Tensor:
+        """g of equation 2, (B, C, h, w) -> (B, d_g, h, w): patches that belong together have like guides."""
+        guide: Tensor = self.obj_proj(features)
+        return guide
+
     def affinity(self, features: Tensor) -> Tensor:
         """Equation 2: (B, C, h, w) -> (B, h*w, h*w), cosines of g's output."""
-        return key_affinity(self.obj_proj(features))
+        return key_affinity(self.guide(features))
 
     def objectness(self, features: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, 1, h, w), before the sigmoid."""
+        """h of section 3.5, (B, C, h, w) -> (B, 1, h, w), before the sigmoid."""
         objectness: Tensor = self.bkg_decoder(F.normalize(features, dim=1))
         return objectness
 
 
 def load_heads(source: str | Path) -> DinoiserHeads:
-    """From the published checkpoint's layout: {"model_state_dict": {"obj_proj.weight", ...}}."""
-    state = read_state_dict(resolve(source), unwrap=("model_state_dict",))
+    """From the published checkpoint's layout, {"model_state_dict": {"obj_proj.weight", ...}}, or from a file of those
+    tensors alone, as `wordmask train-dinoiser` writes it. "world" names the heads that ship with the package."""
+    path = world_heads() if str(source) == WORLD else resolve(source)
+    state = read_state_dict(path, unwrap=("model_state_dict",))
     guide = state.get("obj_proj.weight")
     if guide is None or guide.ndim != 4:
         raise SegmenterError(f"{source} holds no heads of CLIP-DINOiser: there is no obj_proj.weight (256, C, 3, 3)")
@@ -62,25 +79,54 @@ def load_heads(source: str | Path) -> DinoiserHeads:
     return heads.eval().requires_grad_(False)
 
 
+def world_heads() -> Path:
+    if not WORLD_HEADS.exists():
+        raise SegmenterError(
+            f"this installation carries no heads of CLIP-DINOiser for the world ({WORLD_HEADS}): install wordmask from "
+            "a wheel, or train them with `wordmask train-dinoiser --preset world` and give weights=FILE"
+        )
+    return WORLD_HEADS
+
+
 @dataclass(frozen=True)
 class ClipDinoiserSettings(Sliding):
-    """affinity: whose correlations guide the pooling (table 2a). background: what filters it (table 2b), where
-    "background" is among the names; "none" leaves it to the prompt.
+    """affinity: whose correlations guide the pooling (table 2a): the trained head's, DINO's values', CLIP's keys'.
 
-    affinity_threshold is the paper's gamma, confidence its delta.
+    background: what filters it, where "background" is among the names (table 2b). trained: patches that are unsure of
+    their name and no object for the trained head. found: the same, by FOUND's mask of the whole picture. found-alone:
+    all that FOUND's mask leaves out, however sure. none: it is left to the prompt.
+
+    affinity_threshold is the paper's gamma, confidence its delta. heads: a file, URL or catalogue name, or "world";
+    clip_weights, dino_weights, found_weights are by the same kinds of name, in place of the preset's.
     """
 
     clip: str = "ViT-B-16/laion2b_s34b_b88k"
+    clip_weights: str | None = None
     heads: str = "clip-dinoiser"
     dino: str = "vit_base_patch16_224.dino"
+    dino_weights: str | None = None
+    found_weights: str | None = None
     templates: str = "imagenet-80"
     affinity: Literal["trained", "dino", "clip-keys"] = "trained"
-    background: Literal["trained", "none"] = "trained"
+    background: Literal["trained", "found", "found-alone", "none"] = "trained"
     affinity_threshold: Annotated[float, Field(ge=-1, le=1)] = 0.2
     confidence: Annotated[float, Field(ge=0, le=1)] = 0.99
 
+    @property
+    def needs_heads(self) -> bool:
+        return "trained" in (self.affinity, self.background)
 
-PRESETS = {"paper": ClipDinoiserSettings()}
+    @property
+    def needs_objectness(self) -> bool:
+        return self.background in ("found", "found-alone")
+
+
+PRESETS = {
+    "paper": ClipDinoiserSettings(),
+    "world": ClipDinoiserSettings(
+        clip=WORLD_CLIP, heads=WORLD, dino=WORLD, templates="photo", shorter_side=128, window=128, stride=64
+    ),
+}
 
 
 class ClipDinoiser(OpenVocabularySegmenter):
@@ -93,14 +139,18 @@ class ClipDinoiser(OpenVocabularySegmenter):
         settings: ClipDinoiserSettings | None = None,
         *,
         dino: DinoEncoder | None = None,
+        objectness: Objectness | None = None,
     ):
+        """heads, dino and objectness (FOUND's maps) are needed only where the settings ask for them."""
         settings = settings or ClipDinoiserSettings()
         super().__init__(TextEmbedder(clip, templates(settings.templates)), settings)
-        if heads is None and "trained" in (settings.affinity, settings.background):
+        if heads is None and settings.needs_heads:
             raise SegmenterError("the trained affinity and background need CLIP-DINOiser's heads: give heads=...")
         if dino is None and settings.affinity == "dino":
             raise SegmenterError("affinity='dino' needs a DINO: give dino=...")
-        self.clip, self.dino, self.settings = clip, dino, settings
+        if objectness is None and settings.needs_objectness:
+            raise SegmenterError(f"background={settings.background!r} needs FOUND's maps: give objectness=...")
+        self.clip, self.dino, self.objectness, self.settings = clip, dino, objectness, settings
         self.heads = None if heads is None else heads.eval().requires_grad_(False).to(clip.device)
         self.patch_size = clip.patch_size
         self.device = clip.device
@@ -115,66 +165,114 @@ class ClipDinoiser(OpenVocabularySegmenter):
         precision: Precision = "fp32",
         **changes: Any,
     ) -> Self:
-        """With a preset's CLIP and heads; `weights` (file or URL) are CLIP's, `heads` names the heads'."""
+        """With a preset's heads, or with `weights` (a file, URL or catalogue name): the two trained layers."""
         settings = replace(PRESETS[preset], **changes)
-        clip = open_clip_encoder(settings.clip, weights, device, precision)
-        needs_heads = "trained" in (settings.affinity, settings.background)
-        heads = load_heads(settings.heads) if needs_heads else None
-        dino = load_dino(settings.dino, device=device, precision=precision) if settings.affinity == "dino" else None
-        return cls(clip, heads, settings, dino=dino)
+        heads = load_heads(weights or settings.heads) if settings.needs_heads else None
+        clip = open_clip_encoder(settings.clip, settings.clip_weights, device, precision)
+        dino = objectness = None
+        if settings.affinity == "dino":
+            dino = load_encoder(settings.dino, settings.dino_weights, device, precision)
+        if settings.needs_objectness:
+            options = {"weights": settings.found_weights, "device": str(device), "precision": precision}
+            objectness = saliency.load("found", preset=preset, **options).maps
+        return cls(clip, heads, settings, dino=dino, objectness=objectness)
 
     def read(self, windows: Tensor) -> tuple[Tensor, ...]:
-        """Pooled features (n, D, h, w), and objectness (n, 1, h, w) where it will be asked for: names play no part."""
-        settings = self.settings
+        """Pooled features (n, D, h, w), and the trained objectness (n, 1, h, w) where it will be asked for: names play
+        no part."""
         dense = self.clip.dense(
             windows,
             residual=True,
-            keys=settings.affinity == "clip-keys",
-            ln_2=[GUIDING_BLOCK] if self.heads is not None else [],
+            keys=self.settings.affinity == "clip-keys",
+            ln_2=[GUIDING_BLOCK] if self.settings.needs_heads else [],
         )
         pooled = torch.stack(
             [
-                guided_pooling(values, affinity, settings.affinity_threshold)
-                for values, affinity in zip(dense.values, self._affinities(windows, dense), strict=True)
+                guided_pooling(values, guide, self.settings.affinity_threshold)
+                for values, guide in zip(dense.values, self._guides(windows, dense), strict=True)
             ]
         )
-        if settings.background == "none" or self.heads is None:
+        if self.settings.background != "trained":
             return (pooled,)
-        return pooled, self.heads.objectness(dense.ln_2[GUIDING_BLOCK])
+        heads, features = self._trained(dense)
+        return pooled, heads.objectness(features).sigmoid()
+
+    def read_whole(self, pictures: Sequence[Tensor], plans: Sequence[SlidingWindows]) -> list[tuple[Tensor, ...]]:
+        """FOUND looks at whole pictures; what it says of each window's patches, (n, 1, h, w)."""
+        if self.objectness is None or not self.settings.needs_objectness:
+            return super().read_whole(pictures, plans)
+        levels = [picture.mul(255).round_().byte() for picture in pictures]
+        maps = look_for_objects(self.objectness, levels, self.device)
+        return [(on_patches(plan.cut(found[None]), self.patch_size),) for plan, found in zip(plans, maps, strict=True)]
 
     def score(self, features: tuple[Tensor, ...], text: TextEmbeddings) -> Tensor:
         probabilities = (COSINE_SCALE * text.cosines(features[0])).softmax(dim=1)  # (n, K, h, w)
         background = text.vocabulary.background
         if background is None or len(features) == 1:
             return probabilities
-        return filter_background(probabilities, features[1].sigmoid() > 0.5, background, self.settings.confidence)
+        confidence = None if self.settings.background == "found-alone" else self.settings.confidence
+        return filter_background(probabilities, features[1] > 0.5, background, confidence)
 
-    def _affinities(self, windows: Tensor, dense: DenseFeatures) -> "list[Tensor] | Tensor":
-        """One (N, N) a window; never more than a batch of them at a time."""
-        if self.settings.affinity == "clip-keys" and dense.keys is not None:
-            return key_affinity(dense.keys)
+    def _guides(self, windows: Tensor, dense: DenseFeatures) -> Tensor:
+        """What tells which patches belong together, (n, C, h, w) on CLIP's patches."""
+        if dense.keys is not None:
+            return dense.keys
         if self.settings.affinity == "dino" and self.dino is not None:
-            height, width = (side * self.dino.patch_size for side in dense.grid)
-            alike = F.interpolate(windows, size=(height, width), mode="bicubic", antialias=True).clamp(0, 1)
-            return key_affinity(self.dino(alike if windows.shape[-2:] != (height, width) else windows).value_maps())
-        if self.heads is None:
-            raise SegmenterError("the trained affinity needs CLIP-DINOiser's heads")
-        return self.heads.affinity(dense.ln_2[GUIDING_BLOCK])
+            return dino_values(self.dino, windows, dense.grid)
+        heads, features = self._trained(dense)
+        return heads.guide(features)
+
+    def _trained(self, dense: DenseFeatures) -> tuple[DinoiserHeads, Tensor]:
+        features = dense.ln_2[GUIDING_BLOCK]
+        if self.heads is None or self.heads.obj_proj.in_channels != features.shape[1]:
+            of = "none" if self.heads is None else f"for features of {self.heads.obj_proj.in_channels} channels"
+            raise SegmenterError(
+                f"CLIP-DINOiser's heads are {of}, and {self.clip.name} has {features.shape[1]}: choose the CLIP that "
+                "they were trained on"
+            )
+        return self.heads, features
 
 
-def guided_pooling(values: Tensor, affinity: Tensor, threshold: float) -> Tensor:
-    """Equation 1, for one picture: (D, h, w), (N, N) -> (D, h, w). Correlations below the threshold count nothing."""
-    weights = torch.where(affinity < threshold, affinity.new_zeros(()), affinity)
-    pooled = values.flatten(1) @ weights.T / (weights.sum(dim=1) + TINY)  # (D, N)
-    return pooled.view_as(values)
+def dino_values(dino: DinoEncoder, images: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The teacher of the pooling: DINO's values on a grid of CLIP's, (B, 3, H, W) in [0, 1] -> (B, C, *grid).
+
+    Where the patches of the two differ in size, pictures are resized so that the grids agree.
+    """
+    height, width = (side * dino.patch_size for side in grid)
+    if -(-images.shape[-2] // dino.patch_size) != grid[0] or -(-images.shape[-1] // dino.patch_size) != grid[1]:
+        images = F.interpolate(images, size=(height, width), mode="bicubic", antialias=True).clamp(0, 1)
+    return dino(images).value_maps()
 
 
-def filter_background(probabilities: Tensor, is_object: Tensor, background: int, confidence: float) -> Tensor:
-    """Section 3.5: patches that are unsure of their name and no part of an object are background.
+def on_patches(maps: Tensor, patch: int) -> Tensor:
+    """(B, 1, H, W) -> (B, 1, h, w): the mean over each patch, over the part inside where it reaches outside."""
+    return F.avg_pool2d(maps, patch, ceil_mode=True, count_include_pad=False)
+
+
+def guided_pooling(values: Tensor, guide: Tensor, threshold: float) -> Tensor:
+    """Equation 1, for one picture: (D, h, w), (C, h, w) -> (D, h, w). The weights are the guide's cosines; those below
+    the threshold count nothing."""
+    unit = F.normalize(guide.flatten(1), dim=0)  # (C, N)
+    summed = torch.cat([values.flatten(1), values.new_ones(1, unit.shape[1])]).T  # (N, D + 1): the ones sum the weights
+    pooled = torch.empty_like(summed)
+    rows = max(1, AFFINITY_BYTES // (4 * unit.shape[1]))
+    for start in range(0, len(pooled), rows):
+        weights = unit[:, start : start + rows].T @ unit
+        weights.mul_(weights >= threshold)
+        pooled[start : start + rows] = weights @ summed
+    means = pooled[:, :-1] / (pooled[:, -1:] + TINY)
+    return means.T.reshape(values.shape)
+
+
+def filter_background(probabilities: Tensor, is_object: Tensor, background: int, confidence: float | None) -> Tensor:
+    """Section 3.5: patches that are unsure of their name and no part of an object are background. Without a confidence
+    to reach, all patches are unsure.
 
     probabilities (n, K, h, w), is_object (n, 1, h, w) bool.
     """
-    unsure = probabilities.amax(dim=1, keepdim=True) < confidence
+    nothing = ~is_object
+    if confidence is not None:
+        nothing = nothing & (probabilities.amax(dim=1, keepdim=True) < confidence)
     only_background = torch.zeros_like(probabilities)
     only_background[:, background] = 1
-    return torch.where(unsure & ~is_object, only_background, probabilities)
+    return torch.where(nothing, only_background, probabilities)

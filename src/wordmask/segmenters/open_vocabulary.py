@@ -136,6 +136,10 @@ class OpenVocabularySegmenter(Segmenter):
     def read(self, windows: Tensor) -> tuple[Tensor, ...]:
         """Windows (n, 3, H, W) in [0, 1] -> what to keep of each, every tensor (n, ...). Here the network runs."""
 
+    def read_whole(self, pictures: Sequence[Tensor], plans: Sequence[SlidingWindows]) -> list[tuple[Tensor, ...]]:
+        """What to keep of each whole picture (3, h, w) beside what `read` keeps of its windows: tensors (n, ...)."""
+        return [() for _ in pictures]
+
     @abstractmethod
     def score(self, features: tuple[Tensor, ...], text: TextEmbeddings) -> Tensor:
         """Features of n windows -> probabilities (n, K, h, w) on the grid of patches."""
@@ -147,10 +151,12 @@ class OpenVocabularySegmenter(Segmenter):
     @torch.inference_mode()
     def look_many(self, images: Sequence[np.ndarray], sources: Sequence[str]) -> list[Seen]:
         plans = [self.sliding.plan(*image.shape[:2]) for image in images]
-        cuts = [
-            plan.cut(to_tensor(image, (plan.height, plan.width), antialias=self.sliding.antialias).to(self.device))
+        pictures = [
+            to_tensor(image, (plan.height, plan.width), antialias=self.sliding.antialias).to(self.device)
             for plan, image in zip(plans, images, strict=True)
         ]
+        beside = self.read_whole(pictures, plans)
+        cuts = [plan.cut(picture) for plan, picture in zip(plans, pictures, strict=True)]
         alike: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, cut in enumerate(cuts):
             alike[(cut.shape[-2], cut.shape[-1])].append(index)
@@ -161,6 +167,6 @@ class OpenVocabularySegmenter(Segmenter):
             kept = [torch.cat(parts).split([len(cuts[i]) for i in indices]) for parts in zip(*passes, strict=True)]
             features.update(zip(indices, zip(*kept, strict=True), strict=True))
         return [
-            SeenThroughWindows(self, image, source, plan, features[i])
+            SeenThroughWindows(self, image, source, plan, features[i] + beside[i])
             for i, (image, source, plan) in enumerate(zip(images, sources, plans, strict=True))
         ]
