@@ -22,10 +22,10 @@ from pydantic.dataclasses import dataclass as settings
 from torch import Tensor, nn
 
 from wordmask.encoders.clip import Precision
-from wordmask.registry import pick_device
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.crops import blurred, centre_crop, scaled_crop
 from wordmask.saliency.pictures import Pictures
+from wordmask.saliency.team import Team
 from wordmask.world.training.checkpoints import load_checkpoint, save_checkpoint
 from wordmask.world.training.data import shuffled
 from wordmask.world.training.logs import JsonLog
@@ -85,6 +85,8 @@ class SaliencyTraining:
 class Crops:
     images: Tensor  # (B, 3, S, S) uint8
     masks: Tensor | None  # (B, S, S) bool
+    places: tuple[int, ...] = ()
+    """Which of all the crops of a training these are: what is left to chance about one depends on its place."""
 
 
 Progress = Callable[[int, int], None]
@@ -93,9 +95,16 @@ MaskOf = Callable[[int, np.ndarray], np.ndarray]
 """A picture's number and pixels -> its mask (H, W) bool."""
 
 
-def crops_at(step: int, pictures: Pictures, settings: SaliencyTraining, mask_of: MaskOf | None = None) -> Crops:
-    """The batch of one step: every picture once an epoch, and the same batch in every run of these settings."""
-    places = np.arange(step * settings.batch, (step + 1) * settings.batch)
+def crops_at(
+    step: int,
+    pictures: Pictures,
+    settings: SaliencyTraining,
+    mask_of: MaskOf | None = None,
+    share: slice = slice(None),
+) -> Crops:
+    """The batch of one step, or a share of it: every picture once an epoch, and the same batch in every run of these
+    settings."""
+    places = np.arange(step * settings.batch, (step + 1) * settings.batch)[share]
     orders = {
         int(epoch): shuffled(np.arange(len(pictures)), settings.seed, int(epoch))
         for epoch in np.unique(places // len(pictures))
@@ -116,11 +125,16 @@ def crops_at(step: int, pictures: Pictures, settings: SaliencyTraining, mask_of:
         images.append(crop)
         if beside is not None:
             masks.append(beside)
-    return Crops(torch.stack(images), torch.stack(masks) if masks else None)
+    return Crops(torch.stack(images), torch.stack(masks) if masks else None, tuple(places.tolist()))
 
 
 def crops_ahead(
-    first: int, last: int, pictures: Pictures, settings: SaliencyTraining, mask_of: MaskOf | None
+    first: int,
+    last: int,
+    pictures: Pictures,
+    settings: SaliencyTraining,
+    mask_of: MaskOf | None,
+    share: slice = slice(None),
 ) -> Generator[Crops, None, None]:
     """The batches of the steps from `first` to before `last`, cut ahead of their turn."""
     threads = min(BATCHES_AHEAD, os.cpu_count() or 1)
@@ -129,7 +143,7 @@ def crops_ahead(
     try:
         for step in range(first, last + BATCHES_AHEAD):
             if step < last:
-                waiting.append(pool.submit(crops_at, step, pictures, settings, mask_of))
+                waiting.append(pool.submit(crops_at, step, pictures, settings, mask_of, share))
             if step >= first + BATCHES_AHEAD and waiting:
                 yield waiting.popleft().result()
     finally:
@@ -160,12 +174,16 @@ def train(
     rate: Callable[[int], float],
     mask_of: MaskOf | None = None,
     progress: Progress | None = None,
+    team: Team | None = None,
 ) -> None:
-    """Run, or go on with, a training by AdamW. `rate` says by how much a step's learning rate is reduced."""
+    """Run, or go on with, a training by AdamW. `rate` says by how much a step's learning rate is reduced.
+
+    team: the processes that share every batch. The first of them writes the files.
+    """
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    device = torch.device(pick_device(settings.device))
-    lesson.to(device).train()
+    team = team or Team(settings.device)
+    lesson.to(team.device).train()
     trained = {name: value for name, value in lesson.named_parameters() if value.requires_grad}
     groups = [
         {"params": [value for name, value in trained.items() if lesson.pace(name) == pace], "pace": pace}
@@ -181,18 +199,20 @@ def train(
         optimiser.load_state_dict(state["optimiser"])
         done = state["step"]
         logger.info("going on at step %d of %d", done, steps)
-    log = JsonLog(settings.out, resume_at=done)
+    team.wait()  # nobody may find what the first writes next
+    log = JsonLog(settings.out, resume_at=done) if team.is_first else None
     if progress:
         progress(done, steps)
-    with closing(crops_ahead(done, steps, pictures, settings, mask_of)) as batches:
+    share = team.share(settings.batch)
+    with closing(crops_ahead(done, steps, pictures, settings, mask_of, share)) as batches:
         for step, crops in enumerate(batches, start=done):
             reduced = rate(step)
-            parts = _step(lesson, optimiser, crops, step, settings, reduced)
+            parts = _step(lesson, optimiser, crops, step, settings, reduced, team)
             last = step + 1 == steps
-            if (step + 1) % settings.log_every == 0 or last:
+            if log is not None and ((step + 1) % settings.log_every == 0 or last):
                 told = {name: part.item() for name, part in parts.items()}
                 log.write(step + 1, rate=reduced, loss=sum(told.values()), **told)
-            if (step + 1) % settings.save_every == 0 or last:
+            if team.is_first and ((step + 1) % settings.save_every == 0 or last):
                 weights = {name: value.detach().cpu() for name, value in trained.items()}
                 state = {"run": identity, "step": step + 1, "trained": weights, "optimiser": optimiser.state_dict()}
                 save_checkpoint(settings.out, state)
@@ -208,14 +228,18 @@ def _step(
     step: int,
     settings: SaliencyTraining,
     reduced: float,
+    team: Team,
 ) -> dict[str, Tensor]:
     for group in optimiser.param_groups:
         group["lr"] = settings.learning_rate * reduced * group["pace"]
     parts = lesson.losses(crops, step)
+    told = {name: part.detach().clone() for name, part in parts.items()}
+    team.average(told.values())
     loss = torch.stack(list(parts.values())).sum()
-    if not torch.isfinite(loss):
+    if not all(torch.isfinite(part) for part in told.values()):
         raise SaliencyError(f"{settings.out}: the loss at step {step + 1} is not finite; lower the learning rate")
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
+    team.average(value.grad for group in optimiser.param_groups for value in group["params"] if value.grad is not None)
     optimiser.step()
-    return parts
+    return told
