@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wordmask.benchmarks.readers import READERS
+
 if TYPE_CHECKING:
     from wordmask.benchmarks.datasets import Benchmark
     from wordmask.benchmarks.evaluation import Report
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 BENCHMARKS = {
     "world": "the built-in world: 24 things and background",
     "world-stuff": "the built-in world: things and stuff, no background",
+    **{name: reader.about for name, reader in READERS.items()},
 }
 
 
@@ -24,6 +27,8 @@ def open_benchmark(
 
     if name not in BENCHMARKS:
         raise BenchmarkError(f"no benchmark is called {name!r}; choose one of {', '.join(BENCHMARKS)}")
+    if name in READERS:
+        return READERS[name].open(name, root, split, pictures)
     return World(split or "all", stuff=name == "world-stuff", pictures=PICTURES if pictures is None else pictures)
 
 
@@ -33,11 +38,27 @@ def evaluate(
     *,
     split: str | None = None,
     root: str | Path | None = None,
+    pictures: int | None = None,
     batch_size: int = 8,
+    out: str | Path | None = None,
+    boundary: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> "Report":
-    """How well a segmenter does on a benchmark: mIoU, pixel accuracy and every name's IoU."""
+    """How well a segmenter does on a benchmark: mIoU, pixel accuracy, every name's IoU, and more where it can be told.
+
+    out: a folder for every picture's scores; an evaluation that was stopped goes on there. boundary: measure borders
+    too (boundary IoU), which takes longer.
+    """
     from wordmask.benchmarks import evaluation
 
-    opened: Any = open_benchmark(benchmark, split=split, root=root) if isinstance(benchmark, str) else benchmark
-    return evaluation.evaluate(segmenter, opened, batch_size=batch_size, on_progress=on_progress)
+    opened: Any = benchmark
+    if isinstance(benchmark, str):
+        opened = open_benchmark(benchmark, split=split, root=root, pictures=pictures)
+    return evaluation.evaluate(
+        segmenter,
+        opened,
+        batch_size=batch_size,
+        out=None if out is None else Path(out),
+        boundary=boundary,
+        on_progress=on_progress,
+    )

@@ -1,20 +1,34 @@
 """A segmenter against a benchmark."""
 
 import math
+import platform
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, is_dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+from wordmask._version import __version__
 from wordmask.benchmarks.datasets import Benchmark, Sample
-from wordmask.benchmarks.metrics import ConfusionMatrix
+from wordmask.benchmarks.results import ResultFolder
+from wordmask.benchmarks.scores import ImageScore, Totals
 from wordmask.segmenters.base import Segmenter
+
+READERS = 2
+"""Threads that read the next batch while the segmenter is at work."""
+LIBRARIES = ("torch", "torchvision", "open_clip_torch", "timm", "numpy", "pillow")
 
 
 @dataclass(frozen=True)
 class Report:
-    """One row of a table. IoUs and accuracy are in percent; a name that never occurs has none."""
+    """One row of a table. IoUs and accuracy are in percent; a name that never occurs has none.
+
+    more: mIoU by the size of things (miou_S, miou_MS, miou_ML, miou_L), of pictures of one thing and of several
+    (miou_single, miou_multi), boundary IoU; each where it can be told.
+    """
 
     method: str
     preset: str
@@ -25,6 +39,7 @@ class Report:
     pixel_accuracy: float
     per_class: dict[str, float | None]
     seconds: float
+    more: dict[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -37,6 +52,7 @@ class Report:
             f"  mIoU            {self.miou:5.1f}",
             f"  pixel accuracy  {self.pixel_accuracy:5.1f}",
         ]
+        lines += [f"  {name:14}  {value:5.1f}" for name, value in self.more.items()]
         width = max(len(name) for name in self.per_class)
         for name, iou in sorted(self.per_class.items(), key=lambda item: -1 if item[1] is None else item[1])[::-1]:
             lines.append(f"  {name:{width}}  {'-' if iou is None else f'{iou:5.1f}':>5}")
@@ -48,25 +64,104 @@ def evaluate(
     benchmark: Benchmark,
     *,
     batch_size: int = 8,
+    out: Path | None = None,
+    boundary: bool = False,
+    asked: Mapping[str, Any] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Segment every picture of a benchmark and compare. Memory does not grow with the number of pictures."""
-    confusion = ConfusionMatrix(benchmark.vocabulary.names)
-    start = time.perf_counter()
-    done = 0
-    for batch in _batches(benchmark, batch_size):
-        seen = segmenter.look_many([sample.image for sample in batch], [sample.key for sample in batch])
-        for sample, view in zip(batch, seen, strict=True):
-            confusion.add(sample.labels, view.segment(benchmark.vocabulary).labels)
-        done += len(batch)
+    """Segment every picture of a benchmark and compare. Memory does not grow with the number of pictures.
+
+    out: a folder for every picture's scores, the result and a page; one that was begun is gone on with. asked: what
+    else tells this evaluation from others, such as the weights that were given.
+    """
+    if out is None:
+        totals = Totals(benchmark.vocabulary.names, benchmark.vocabulary.background)
+        done = 0
+        for scores in score_batches(segmenter, benchmark, batch_size, boundary=boundary):
+            totals.add_all(scores)
+            done += len(scores)
+            if on_progress is not None:
+                on_progress(done, len(benchmark))
+        return report(totals, segmenter, benchmark)
+    from wordmask.benchmarks.page import write_page
+
+    plan = configuration(segmenter, benchmark, batch_size=batch_size, boundary=boundary, asked=asked)
+    folder = ResultFolder(out, plan)
+    with folder.locked():
+        folder.mend()
+        evaluate_share(segmenter, benchmark, folder, batch_size=batch_size, boundary=boundary, on_progress=on_progress)
+        found = finish(folder, segmenter, benchmark, devices=[str(getattr(segmenter, "device", "cpu"))])
+        write_page(folder, found, segmenter, benchmark)
+    return found
+
+
+def evaluate_share(
+    segmenter: Segmenter,
+    benchmark: Benchmark,
+    folder: ResultFolder,
+    *,
+    batch_size: int,
+    boundary: bool,
+    share: int = 0,
+    shares: int = 1,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Every `shares`th batch that is not done yet. Batches are the same whoever does them, and so are the scores."""
+    done = folder.done()
+    count = len(done)
+    if on_progress is not None:
+        on_progress(count, len(benchmark))
+    batches = batches_of(len(benchmark), batch_size)[share::shares]
+    missing = [batch for batch in batches if not done.issuperset(batch)]
+    for scores in score_batches(segmenter, benchmark, batch_size, boundary=boundary, batches=missing):
+        new = [score for score in scores if score.index not in done]
+        folder.append(share, [score.as_line() for score in new])
+        count += len(new)
         if on_progress is not None:
-            on_progress(done, len(benchmark))
-    return report(confusion, segmenter, benchmark, done, time.perf_counter() - start)
+            on_progress(count, len(benchmark))
 
 
-def report(
-    confusion: ConfusionMatrix, segmenter: Segmenter, benchmark: Benchmark, images: int, seconds: float
-) -> Report:
+def score_batches(
+    segmenter: Segmenter,
+    benchmark: Benchmark,
+    batch_size: int,
+    *,
+    boundary: bool,
+    batches: Sequence[Sequence[int]] | None = None,
+) -> Iterator[list[ImageScore]]:
+    """Batch after batch: look at the pictures, ask for all names, count."""
+    chosen = batches_of(len(benchmark), batch_size) if batches is None else batches
+    names, ignore = len(benchmark.vocabulary), benchmark.ignore
+    for indices, samples in read_batches(benchmark, chosen):
+        start = time.perf_counter()
+        seen = segmenter.look_many([sample.image for sample in samples], [sample.key for sample in samples])
+        answers = [view.segment(benchmark.vocabulary).labels for view in seen]
+        seconds = (time.perf_counter() - start) / len(samples)
+        yield [
+            ImageScore.of(index, sample, answer, names=names, ignore=ignore, boundary=boundary, seconds=seconds)
+            for index, sample, answer in zip(indices, samples, answers, strict=True)
+        ]
+
+
+def batches_of(count: int, size: int) -> list[range]:
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def read_batches(
+    benchmark: Benchmark, batches: Sequence[Sequence[int]]
+) -> Iterator[tuple[Sequence[int], list[Sample]]]:
+    """Each batch's samples, while those of the next are being read."""
+    with ThreadPoolExecutor(READERS) as pool:
+        waiting = None
+        for batch in [*batches, None]:
+            coming = None if batch is None else (batch, [pool.submit(benchmark.__getitem__, index) for index in batch])
+            if waiting is not None:
+                yield waiting[0], [future.result() for future in waiting[1]]
+            waiting = coming
+
+
+def report(totals: Totals, segmenter: Segmenter, benchmark: Benchmark) -> Report:
+    confusion = totals.confusion
     per_class = {
         name: None if math.isnan(iou) else round(100 * float(iou), 2)
         for name, iou in zip(confusion.names, confusion.iou, strict=True)
@@ -76,15 +171,53 @@ def report(
         preset=segmenter.preset,
         benchmark=benchmark.name,
         split=benchmark.split,
-        images=images,
+        images=totals.images,
         miou=round(100 * confusion.miou, 2),
         pixel_accuracy=round(100 * confusion.pixel_accuracy, 2),
         per_class=per_class,
-        seconds=round(seconds, 2),
+        seconds=round(totals.seconds, 2),
+        more={name: round(100 * value, 2) for name, value in totals.figures().items()},
     )
 
 
-def _batches(benchmark: Benchmark, size: int) -> Iterator[list[Sample]]:
-    samples = iter(benchmark)
-    while batch := list(islice(samples, size)):
-        yield batch
+def finish(folder: ResultFolder, segmenter: Segmenter, benchmark: Benchmark, *, devices: Sequence[str]) -> Report:
+    """Add up all lines, and write the result beside them."""
+    totals = Totals(benchmark.vocabulary.names, benchmark.vocabulary.background)
+    found = report(totals.add_all(map(ImageScore.from_row, folder.rows())), segmenter, benchmark)
+    folder.finish(
+        {
+            **found.as_json(),
+            "configuration": folder.configuration,
+            "versions": versions(),
+            "devices": list(devices),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+    )
+    return found
+
+
+def configuration(
+    segmenter: Segmenter, benchmark: Benchmark, *, batch_size: int, boundary: bool, asked: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """All that a score hangs on, but for the machine."""
+    settings = getattr(segmenter, "settings", None)
+    text = getattr(getattr(segmenter, "embed", None), "encoder", None)
+    return {
+        "wordmask": __version__,
+        "method": segmenter.method,
+        "preset": segmenter.preset,
+        "settings": asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else None,
+        "text_tower": getattr(text, "text_fingerprint", None),
+        "benchmark": benchmark.name,
+        "split": benchmark.split,
+        "images": len(benchmark),
+        "names": list(benchmark.vocabulary.names),
+        "batch_size": batch_size,
+        "boundary": boundary,
+        **(asked or {}),
+    }
+
+
+def versions() -> dict[str, str]:
+    found = {"wordmask": __version__, "python": platform.python_version()}
+    return found | {library: version(library) for library in LIBRARIES}

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from wordmask.benchmarks.datasets import BenchmarkError, Sample
+from wordmask.benchmarks.datasets import IGNORE, BenchmarkError, Sample
 from wordmask.vocabulary import BACKGROUND, Vocabulary
 from wordmask.world.names import STUFF, THINGS
 from wordmask.world.scenes import Kind, draw_scene
@@ -27,6 +27,7 @@ class World:
             raise BenchmarkError(f"an evaluation needs 1 picture or more, not {pictures}")
         self.name = "world-stuff" if stuff else "world"
         self.split = split
+        self.ignore = IGNORE
         self.stuff = stuff
         self.vocabulary = Vocabulary.of([*THINGS, *STUFF] if stuff else [BACKGROUND, *THINGS])
         self.pictures, self.size = pictures, size
@@ -35,9 +36,14 @@ class World:
         return self.pictures
 
     def __iter__(self) -> Iterator[Sample]:
-        for index in range(self.pictures):
-            scene = draw_scene(FIRST_SEED + index, self.size, kind=SPLITS[self.split])
-            yield Sample(scene.image, self._labels(scene.labels), f"{self.split}-{index:05}")
+        return (self[index] for index in range(self.pictures))
+
+    def key(self, index: int) -> str:
+        return f"{self.split}-{index:05}"
+
+    def __getitem__(self, index: int) -> Sample:
+        scene = draw_scene(FIRST_SEED + index, self.size, kind=SPLITS[self.split])
+        return Sample(scene.image, self._labels(scene.labels), self.key(index), len(scene.objects))
 
     def _labels(self, labels: np.ndarray) -> np.ndarray:
         """The world's labels (things first, then stuff), or things shifted by one with all stuff as background."""

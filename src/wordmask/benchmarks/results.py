@@ -1,0 +1,99 @@
+"""An evaluation's folder: what is measured, a line for every picture that is done, and in the end the result."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from wordmask.benchmarks.datasets import BenchmarkError
+from wordmask.files import atomic_write
+
+PLAN, RESULT, PAGE = "evaluation.json", "result.json", "result.html"
+
+
+class ResultFolder:
+    """Claimed by a configuration: the same one goes on in it, another one is refused.
+
+    Every process writes lines to a file of its own, so that several may share the work.
+    """
+
+    def __init__(self, path: Path, configuration: Mapping[str, Any]):
+        self.path = path
+        self.configuration = json.loads(json.dumps(configuration, default=str))
+        plan = path / PLAN
+        if plan.exists():
+            self._check(plan)
+            return
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise BenchmarkError(f"{path} is there already and holds no evaluation: choose another --out")
+        with atomic_write(plan) as file:
+            file.write(json.dumps(self.configuration, indent=1, ensure_ascii=False).encode())
+
+    def _check(self, plan: Path) -> None:
+        try:
+            there = json.loads(plan.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise BenchmarkError(f"{plan} cannot be read ({error}): choose another --out") from error
+        for key in sorted({*there, *self.configuration}):
+            old, new = there.get(key), self.configuration.get(key)
+            if old != new:
+                raise BenchmarkError(
+                    f"{self.path} holds an evaluation with {key} = {old!r}, not {new!r}: choose another --out"
+                )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """For one evaluation at a time."""
+        lock = FileLock(self.path / ".lock")
+        try:
+            with lock.acquire(timeout=0):
+                yield
+        except Timeout as error:
+            raise BenchmarkError(f"another evaluation is at work in {self.path}") from error
+
+    def mend(self) -> None:
+        """Cut off lines that a killed process did not finish."""
+        for file in self._files():
+            with file.open("r+b") as lines:
+                content = lines.read()
+                whole = content.rfind(b"\n") + 1
+                if whole < len(content):
+                    lines.truncate(whole)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Every picture's line, once."""
+        seen: set[int] = set()
+        for file in self._files():
+            with file.open(encoding="utf-8") as lines:
+                for number, line in enumerate(lines, start=1):
+                    if not line.endswith("\n"):
+                        break
+                    try:
+                        row = json.loads(line)
+                        index = int(row["index"])
+                    except (ValueError, KeyError, TypeError) as error:
+                        raise BenchmarkError(f"{file}, line {number}: no picture's scores; delete this file") from error
+                    if index not in seen:
+                        seen.add(index)
+                        yield row
+
+    def done(self) -> set[int]:
+        return {int(row["index"]) for row in self.rows()}
+
+    def append(self, share: int, lines: Iterable[str]) -> None:
+        """Written and synced: what is here survives whatever comes next."""
+        with (self.path / f"images-{share}.jsonl").open("ab") as file:
+            file.write("".join(f"{line}\n" for line in lines).encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        with atomic_write(self.path / RESULT) as file:
+            file.write((json.dumps(result, indent=1, ensure_ascii=False, default=str) + "\n").encode())
+
+    def _files(self) -> list[Path]:
+        return sorted(self.path.glob("images-*.jsonl"))

@@ -1,0 +1,163 @@
+"""What one picture contributes to an evaluation, as a line of text; and what all pictures come to."""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wordmask.benchmarks.boundary import boundary_counts
+from wordmask.benchmarks.datasets import Sample
+from wordmask.benchmarks.metrics import ConfusionMatrix, label_pairs, mean_of_known
+
+SIZES = {"S": 5, "MS": 25, "ML": 50, "L": 100}
+"""Gao et al. (ImageNet-S): the largest share of a picture, in percent rounded up, that a thing of each size takes."""
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """Counts of one picture. All figures of an evaluation are made from these, so that it can be stopped and shared.
+
+    pairs (p, 3): truth, answer, pixels. boundary (c, 3): name, intersection, union. objects: things marked in it.
+    """
+
+    index: int
+    key: str
+    pairs: np.ndarray
+    boundary: np.ndarray | None = None
+    objects: int | None = None
+    seconds: float = 0.0
+
+    @classmethod
+    def of(
+        cls,
+        index: int,
+        sample: Sample,
+        answer: np.ndarray,
+        *,
+        names: int,
+        ignore: int,
+        boundary: bool,
+        seconds: float,
+    ) -> "ImageScore":
+        pairs = label_pairs(sample.labels, answer, names, ignore)
+        borders = boundary_counts(sample.labels, answer, ignore) if boundary else None
+        return cls(index, sample.key, pairs, borders, sample.objects, seconds)
+
+    @property
+    def iou(self) -> float | None:
+        """The mean over the names that the picture's truth bears; None if no pixel counts."""
+        if not len(self.pairs):
+            return None
+        truth, answer, pixels = self.pairs.T
+        ious = []
+        for label in np.unique(truth):
+            both = pixels[(truth == label) & (answer == label)].sum()
+            ious.append(both / pixels[(truth == label) | (answer == label)].sum())
+        return float(np.mean(ious))
+
+    @property
+    def accuracy(self) -> float | None:
+        if not len(self.pairs):
+            return None
+        truth, answer, pixels = self.pairs.T
+        return float(pixels[truth == answer].sum() / pixels.sum())
+
+    def as_line(self) -> str:
+        row: dict[str, Any] = {"index": self.index, "image": self.key}
+        row |= {"miou": _percent(self.iou), "pixel_accuracy": _percent(self.accuracy)}
+        row |= {"seconds": round(self.seconds, 4), "pairs": self.pairs.tolist()}
+        if self.objects is not None:
+            row["objects"] = self.objects
+        if self.boundary is not None:
+            row["boundary"] = self.boundary.tolist()
+        return json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> "ImageScore":
+        borders = row.get("boundary")
+        return cls(
+            int(row["index"]),
+            str(row["image"]),
+            np.array(row["pairs"], dtype=np.int64).reshape(-1, 3),
+            None if borders is None else np.array(borders, dtype=np.int64).reshape(-1, 3),
+            row.get("objects"),
+            float(row["seconds"]),
+        )
+
+
+class Totals:
+    """Scores added up. Memory does not grow with the number of pictures; the order in which they come is of no matter.
+
+    background: the label that sizes of things are told against, if there is one.
+    """
+
+    def __init__(self, names: Sequence[str], background: int | None):
+        self.names, self.background = names, background
+        self.images = 0
+        self.seconds = 0.0
+        self.confusion = ConfusionMatrix(names)
+        self.by_size = {size: ConfusionMatrix(names) for size in SIZES} if background is not None else {}
+        self.by_objects = {"single": ConfusionMatrix(names), "multi": ConfusionMatrix(names)}
+        self._counted_objects = False
+        self._borders: np.ndarray | None = None  # (K, 2) intersection, union
+
+    def add(self, score: ImageScore) -> None:
+        self.images += 1
+        self.seconds += score.seconds
+        self.confusion.add_pairs(score.pairs)
+        self._add_sizes(score.pairs)
+        if score.objects is not None and score.objects > 0:
+            self._counted_objects = True
+            self.by_objects["single" if score.objects == 1 else "multi"].add_pairs(score.pairs)
+        if score.boundary is not None:
+            if self._borders is None:
+                self._borders = np.zeros((len(self.names), 2), dtype=np.int64)
+            np.add.at(self._borders, score.boundary[:, 0], score.boundary[:, 1:])
+
+    def add_all(self, scores: Iterable[ImageScore]) -> "Totals":
+        for score in scores:
+            self.add(score)
+        return self
+
+    def _add_sizes(self, pairs: np.ndarray) -> None:
+        """Things of each size are counted with the background, in pictures that have any of that size."""
+        if not self.by_size:
+            return
+        truth, pixels = pairs[:, 0], pairs[:, 2]
+        is_background = truth == self.background
+        total = int(pixels.sum())
+        least = 0
+        for size, most in SIZES.items():
+            own = [
+                label
+                for label in np.unique(truth[~is_background])
+                if least < math.ceil(100 * int(pixels[truth == label].sum()) / total) <= most
+            ]
+            least = most
+            if own:
+                self.by_size[size].add_pairs(pairs[is_background | np.isin(truth, own)])
+
+    @property
+    def boundary_iou(self) -> np.ndarray | None:
+        """(K,) with NaN for names without a border; None if borders were not measured."""
+        if self._borders is None:
+            return None
+        both, either = self._borders.T
+        return np.where(either > 0, both / np.maximum(either, 1), np.nan)
+
+    def figures(self) -> dict[str, float]:
+        """What can be told beside mIoU and accuracy, as shares; nothing that has no pixel to tell it by."""
+        found: dict[str, float] = {}
+        if self._counted_objects:
+            found |= {f"miou_{kind}": matrix.miou for kind, matrix in self.by_objects.items()}
+        found |= {f"miou_{size}": matrix.miou_of_true for size, matrix in self.by_size.items()}
+        if self.boundary_iou is not None:
+            found["boundary_iou"] = mean_of_known(self.boundary_iou)
+        return {name: value for name, value in found.items() if not math.isnan(value)}
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else round(100 * share, 2)
