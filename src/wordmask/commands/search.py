@@ -1,0 +1,109 @@
+"""`wordmask search`: phrases asked of a collection's embeddings."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from wordmask.commands.distill import Teller
+from wordmask.distillation.archive import queries_of
+from wordmask.distillation.collection import open_pile
+from wordmask.distillation.config import PRESETS, ConfigError
+from wordmask.distillation.embedding import embed
+from wordmask.distillation.embedding_folder import EmbeddingFolder, is_embedding_folder
+from wordmask.distillation.records import ImageRef
+from wordmask.distillation.report_page import RunPage, small
+from wordmask.distillation.top import search
+from wordmask.encoders.cache import cache_dir
+from wordmask.image_files import ImageReadError
+from wordmask.palette import colours_of
+from wordmask.prompts import templates
+from wordmask.registry import pick_device
+from wordmask.segmenters.maskclip import open_clip_encoder
+from wordmask.text_embeddings import TextEmbedder
+from wordmask.vocabulary import Vocabulary
+
+
+def run(
+    phrases: list[str],
+    *,
+    collection: Path,
+    top: int,
+    preset: str,
+    clip: str | None,
+    image_root: Path | None,
+    sheet: Path | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    if preset not in PRESETS:
+        raise ConfigError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
+    vocabulary = Vocabulary.of(phrases)
+    chosen = clip or PRESETS[preset].clip
+    encoder = open_clip_encoder(chosen, None, pick_device(device), "fp32")
+    folder = _embeddings(collection, encoder, chosen, image_root)
+    if folder.clip not in (None, encoder.name, chosen):
+        raise ConfigError(
+            f"{folder.folder} was embedded with {folder.clip}, not {encoder.name}: give --preset or --clip accordingly"
+        )
+    best = search(
+        folder, queries_of(vocabulary, TextEmbedder(encoder, templates(PRESETS[preset].templates)), folder), top
+    )
+    page = RunPage("What was found")
+    for number, phrase in enumerate(vocabulary.names):
+        told = folder.told(best.rows[number])
+        refs = folder.references(told)
+        found = list(zip(best.similarities[number].tolist(), refs, told, strict=True))
+        for similarity, ref, row in found:
+            _print(phrase, similarity, _place(ref, row, folder.root), as_json)
+        if sheet is not None:
+            _show(page, phrase, found, folder.root)
+    if sheet is not None:
+        page.save(sheet)
+        print(f"page: {sheet}", file=sys.stderr)
+
+
+def _embeddings(collection: Path, encoder: Any, clip: str, root: Path | None) -> EmbeddingFolder:
+    """Those of the collection; or of its pictures, kept in the cache for the next question."""
+    for folder in (collection, collection / "embeddings"):
+        if is_embedding_folder(folder):
+            return EmbeddingFolder(folder, root=root)
+    pile = open_pile(collection, root=root)
+    mark = hashlib.sha256(f"{collection.resolve()} {root} {clip}".encode()).hexdigest()[:16]
+    teller = Teller()
+    with teller.progress("embeddings") as report:
+        made = embed(pile, encoder, cache_dir() / "collections" / mark, progress=report)
+    if bad := made.about["bad_pictures"]:
+        teller.say(f"{bad} pictures cannot be read; {made.folder / 'bad_images.jsonl'} lists them")
+    return made
+
+
+def _place(ref: ImageRef | None, row: dict[str, Any], root: Path) -> str:
+    if ref is None:
+        return str(row.get("image_path") or row.get("url") or "unknown")
+    return str(root / ref.path) + ("" if ref.member is None else f"::{ref.member}")
+
+
+def _print(phrase: str, similarity: float, place: str, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"phrase": phrase, "similarity": round(similarity, 6), "image": place}))
+    else:
+        print(f"{similarity:.4f}  {place}")
+
+
+def _show(page: RunPage, phrase: str, found: list[tuple[float, ImageRef | None, dict[str, Any]]], root: Path) -> None:
+    page.subheading(phrase, colours_of([phrase])[0])
+    pictures: list[Image.Image | None] = []
+    for _, ref, _row in found:
+        try:
+            image: np.ndarray | None = ref.open(root) if ref is not None else None
+        except ImageReadError:
+            image = None
+        pictures.append(None if image is None else small(Image.fromarray(image)))
+    titles = [f"{_place(ref, row, root)}, similarity {similarity:.3f}" for similarity, ref, row in found]
+    for start in range(0, len(pictures), 8):
+        page.tiles([("", pictures[start : start + 8])], titles[start : start + 8])

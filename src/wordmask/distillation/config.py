@@ -1,0 +1,231 @@
+"""What a run is told: one YAML file, or keywords, over a preset. Every setting has a dotted name, as `archive.size`.
+
+An unknown key and an impossible value are errors that name the key.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from wordmask.distillation import experts, student
+from wordmask.distillation.archive import ArchiveSettings
+from wordmask.distillation.embedding import EmbeddingSettings
+from wordmask.distillation.experts import ExpertSettings
+from wordmask.distillation.pseudo_masks import MaskSettings
+from wordmask.distillation.records import DistillationError
+from wordmask.distillation.student import StudentSettings
+from wordmask.vocabulary import Vocabulary, read_names
+
+MOST_BYTES = 2**24
+FREE = frozenset(
+    {"device", "embedding.batch", "embedding.readers", "masks.batch", "experts.pictures"}
+    | {
+        f"{stage}.{key}"
+        for stage in ("experts", "student")
+        for key in ("workers", "threads", "save_every", "log_every", "check_every")
+    }
+)
+"""Settings that may change while a run goes on: they say how fast it is, and not what comes out."""
+
+
+class ConfigError(DistillationError):
+    """A setting that does not exist, or a value that it cannot have."""
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Validation:
+    """Pictures with true labels, for figures on the way: a benchmark by its name, and where its data are."""
+
+    benchmark: str
+    root: str | None = None
+    split: str | None = None
+    pictures: Annotated[int, Field(ge=1)] | None = None
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class RunConfig:
+    """clip: an `open_clip` architecture and the tag of its weights, or "world"; clip_weights: a file or URL in place of
+    the tag's. image_root: where the pictures are, if `images` is a list, embeddings, or a published archive is given.
+    experts: none for a student that learns from the saliency masks as they are.
+    """
+
+    clip: str = "ViT-L-14-336/openai"
+    clip_weights: str | None = None
+    templates: str = "imagenet-85"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    device: str = "auto"
+    image_root: str | None = None
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    archive: ArchiveSettings = ArchiveSettings()
+    masks: MaskSettings = Field(default_factory=MaskSettings)
+    experts: ExpertSettings | None = experts.PRESETS["paper"]
+    student: StudentSettings = student.PRESETS["paper"]
+    validation: Validation | None = None
+
+    def flat(self) -> dict[str, Any]:
+        """Every setting under its dotted name."""
+        return _flat(as_dict(self))
+
+
+PRESETS = {
+    "paper": RunConfig(),
+    "imagenet-s": RunConfig(
+        clip="ViT-L-14/openai", experts=experts.PRESETS["imagenet-s"], student=student.PRESETS["imagenet-s"]
+    ),
+    "world": RunConfig(
+        clip="world",
+        templates="photo",
+        archive=ArchiveSettings(size=100),
+        masks=MaskSettings(side=128),
+        experts=experts.PRESETS["world"],
+        student=student.PRESETS["world"],
+    ),
+}
+VALIDATION_KEYS = {"benchmark": None, "root": None, "split": None, "pictures": None}
+FREE_FORM = ("masks.settings", "experts.network.backbone_options", "student.network.backbone_options")
+"""Settings of somebody else's, who checks them."""
+
+
+@dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
+class Run:
+    """A whole run: names, pictures, the folder it writes, and its settings. `preset` is whose saliency is taken."""
+
+    names: Vocabulary
+    images: Path
+    out: Path
+    preset: str
+    config: RunConfig
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A YAML file as it stands: any of `names`, `images`, `out`, `preset`, and settings. Relative paths in it are
+    relative to the file."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ConfigError(f"{path}: larger than {MOST_BYTES // 2**20} MiB, so no configuration")
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected settings (key: value), found {type(data).__name__}")
+    for key in ("names", "images", "out"):
+        if isinstance(data.get(key), str):
+            data[key] = str(path.parent / Path(data[key]).expanduser())
+    return data
+
+
+def make_run(*layers: Mapping[str, Any]) -> Run:
+    """Layers of settings, later ones over earlier ones, over the preset that they name (`paper` if they name none)."""
+    told: dict[str, Any] = {}
+    for layer in layers:
+        told = _merged(told, layer)
+    preset = told.pop("preset", "paper")
+    if preset not in PRESETS:
+        raise ConfigError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
+    names, images, out = (told.pop(key, None) for key in ("names", "images", "out"))
+    for key, value, how in (
+        ("names", names, "a list, or a file of them"),
+        ("images", images, "a folder, a list, tars or embeddings"),
+        ("out", out, "the folder to write"),
+    ):
+        if value is None:
+            raise ConfigError(f"{key} is missing: give {how}")
+    base = as_dict(PRESETS[preset])
+    merged = _merged(base, told)
+    if isinstance(merged["experts"], Mapping):  # also where one layer has said "none" and a later one has said more
+        merged["experts"] = _merged(base["experts"], merged["experts"])
+    _check_keys(merged, base)
+    config = _validated(merged)
+    vocabulary = read_names(names) if isinstance(names, str | Path) else Vocabulary.of(names)
+    if not len(vocabulary.names) - (vocabulary.background is not None):
+        raise ConfigError("names holds nothing but background: name at least one thing to find")
+    return Run(vocabulary, Path(images).expanduser().resolve(), Path(out).expanduser().resolve(), preset, config)
+
+
+def as_dict(config: RunConfig) -> dict[str, Any]:
+    dumped: dict[str, Any] = TypeAdapter(RunConfig).dump_python(config, mode="json")
+    return dumped
+
+
+def setting(pair: str) -> dict[str, Any]:
+    """ "archive.size=50" -> {"archive": {"size": 50}}, the value read as YAML does."""
+    key, equals, value = pair.partition("=")
+    parts = key.split(".")
+    if not equals or not all(part.isidentifier() for part in parts):
+        raise ConfigError(f"a setting is KEY=VALUE with a dotted key, such as archive.size=50, not {pair!r}")
+    try:
+        nested: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        nested = value
+    for part in reversed(parts):
+        nested = {part: nested}
+    return dict(nested)
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What differs between two flat dictionaries, in words."""
+    words = []
+    for key in [*after, *(key for key in before if key not in after)]:
+        if before.get(key) != after.get(key):
+            short = max(len(str(before.get(key))), len(str(after.get(key)))) <= 40
+            told = f"{key} changed from {before.get(key)} to {after.get(key)}" if short else f"{key} changed"
+            words.append(told)
+    return words
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping) and key != "names":
+            merged[key] = _merged(below, value, f"{at}{key}.")
+        else:
+            merged[key] = value
+    return merged
+
+
+def _validated(merged: dict[str, Any]) -> RunConfig:
+    try:
+        config: RunConfig = TypeAdapter(RunConfig).validate_python(merged)
+    except ValidationError as error:
+        raise ConfigError(_explained(error)) from error
+    return config
+
+
+def _check_keys(told: Mapping[str, Any], base: Mapping[str, Any], at: str = "") -> None:
+    for key, value in told.items():
+        if key not in base:
+            near = difflib.get_close_matches(str(key), list(base), n=1)
+            known = f"did you mean {at}{near[0]}?" if near else f"{at.rstrip('.') or 'a run'} has {', '.join(base)}"
+            raise ConfigError(f"{at}{key} is no setting; {known}")
+        below = VALIDATION_KEYS if f"{at}{key}" == "validation" else base[key]
+        if isinstance(value, Mapping) and isinstance(below, Mapping) and f"{at}{key}" not in FREE_FORM:
+            _check_keys(value, below, f"{at}{key}.")
+
+
+def _explained(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    return f"{key}={_shortened(first['input'])} cannot be used: {first['msg'][:1].lower()}{first['msg'][1:]}"
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,365 @@
+"""NamedMask from end to end: names and unlabelled pictures in, a segmenter of one's own out.
+
+Killed at any moment and started again, a run goes on where it was and ends with the same student. Started again with
+other settings or pictures, it makes anew what follows from them, and nothing else.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from wordmask import saliency
+from wordmask.distillation import experts, published, student
+from wordmask.distillation.archive import Archive, build_archive
+from wordmask.distillation.collection import Pile, open_pile
+from wordmask.distillation.config import FREE, ConfigError, Run, as_dict, make_run, read_config
+from wordmask.distillation.embedding import embed
+from wordmask.distillation.embedding_folder import EmbeddingFolder, is_embedding_folder
+from wordmask.distillation.pseudo_masks import check_none_empty, make_masks
+from wordmask.distillation.records import DistillationError, MaskTable
+from wordmask.distillation.report import write_report
+from wordmask.distillation.stages import Report, Silent, Stage, Stages, Teller, file_digest
+from wordmask.files import atomic_write
+from wordmask.prompts import templates
+from wordmask.registry import pick_device
+from wordmask.saliency.base import Saliency
+from wordmask.segmenters.maskclip import WORLD_CLIP, open_clip_encoder
+from wordmask.segmenters.namedmask import NamedMask
+from wordmask.text_embeddings import TextEmbedder
+from wordmask.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from wordmask.benchmarks.datasets import Benchmark
+
+CONFIG = "config.yaml"
+REPORT = "report.html"
+PICKLES = (".pkl", ".pickle")
+
+
+def distill(
+    names: Vocabulary | Iterable[str] | Mapping[str, Any] | str | Path | None = None,
+    images: str | Path | None = None,
+    out: str | Path | None = None,
+    *,
+    preset: str | None = None,
+    config: str | Path | Mapping[str, Any] | None = None,
+    teller: Teller | None = None,
+    **settings: Any,
+) -> NamedMask:
+    """Train a segmenter for these names on unlabelled pictures; run it, or go on with it, in the folder `out`.
+
+    names: a list, a mapping with synonyms, a `Vocabulary`, or a file. images: a folder, a list file, webdataset tars,
+    or a folder of embeddings in clip-retrieval's layout. preset: "paper", "imagenet-s" or "world".
+    config: a YAML file, or what would stand in one. settings: single ones over it, as `archive={"size": 50}`, `seed=1`.
+    """
+    layers = [dict(config) if isinstance(config, Mapping) else read_config(Path(config))] if config is not None else []
+    if isinstance(names, Iterable) and not isinstance(names, str | Mapping | Vocabulary):
+        names = list(names)
+    given = {"names": names, "images": images, "out": out, "preset": preset}
+    run = make_run(*layers, {key: value for key, value in given.items() if value is not None}, settings)
+    return Pipeline(run, teller).run_all()
+
+
+class Pipeline:
+    """The stages of one run, in their order."""
+
+    def __init__(self, run: Run, teller: Teller | None = None):
+        self.run, self.config, self.out = run, run.config, run.out
+        self.stages = Stages(run.out, teller or Silent())
+        self.say = self.stages.teller.say
+        self.names = run.names.without_background()
+
+    def run_all(self) -> NamedMask:
+        """Whatever is not done yet; the student."""
+        _claim(self.out, self.run.images)
+        try:
+            with FileLock(self.out / ".lock", timeout=0):
+                self._write_config()
+                path = self._run_stages()
+        except Timeout as error:
+            raise DistillationError(
+                f"another process works in {self.out}: wait for it, or choose another out"
+            ) from error
+        return NamedMask.load(weights=path, device=pick_device(self.config.device))
+
+    def _run_stages(self) -> Path:
+        archive = self._archive()
+        masks = self.stages.run_stage(self._masks_stage(archive))
+        learnt_from = self._table("masks")
+        if self.config.experts is not None:
+            masks = self.stages.run_stage(self._experts_stage(masks))
+            masks = self.stages.run_stage(self._refined_stage(masks))
+            learnt_from = self._table("refined")
+            check_none_empty(learnt_from)
+        done = self.stages.run_stage(self._student_stage(masks, learnt_from))
+        self.stages.run_stage(self._report_stage(done))
+        return self.out / "student" / student.STUDENT_FILE
+
+    # The archive: by search in embeddings that are here, or that are made of the pictures; or as somebody published it.
+
+    def _archive(self) -> str:
+        chosen = self.config.archive
+        path = self.out / "archive" / "archive.parquet"
+        if chosen.published is not None:
+            source, root = Path(chosen.published).expanduser().resolve(), self._image_root or self.run.images
+            inputs = self._inputs("archive.size", "archive.published", "image_root") | {
+                "the published archive": file_digest(_existing(source)),
+                "images": str(root),
+                "names": self._phrases,
+            }
+
+            def take(report: Report) -> None:
+                published.import_archive(source, root, path, chosen.size, names=self.run.names)
+
+            return self.stages.run_stage(Stage("archive", path.parent, inputs, ("archive.parquet",), take))
+        folder, digest = self._embeddings()
+
+        def search(report: Report) -> None:
+            opened = EmbeddingFolder(folder, root=self._image_root if folder == self.run.images else None)
+            build_archive(opened, self.run.names, self.embedder, path, chosen, progress=report)
+
+        inputs = self._inputs("archive", "clip", "clip_weights", "templates", "image_root") | {
+            "the embeddings": digest,
+            "the CLIP": self._clip_identity,
+            "names": self._phrases,
+        }
+        return self.stages.run_stage(Stage("archive", path.parent, inputs, ("archive.parquet",), search))
+
+    def _embeddings(self) -> tuple[Path, str]:
+        """A folder of embeddings, and what its content is known by."""
+        images, folder = self.run.images, self.out / "embeddings"
+        if is_embedding_folder(images):
+            self.say(f"embeddings: those of {images}")
+            return images, _listing_digest(images)
+        clip = self._inputs("clip", "clip_weights") | {"the CLIP": self._clip_identity}
+        outputs = ("img_emb/*.npy", "metadata/*.parquet", "bad/*.jsonl", "bad_images.jsonl", "collection.json")
+        if images.suffix in PICKLES:
+            root = self._image_root
+            if root is None:
+                raise ConfigError(f"image_root is missing: say where the pictures are whose embeddings {images} holds")
+
+            def unpack(report: Report) -> None:
+                published.import_embeddings(images, root, folder, clip=self.config.clip)
+
+            inputs = clip | {"the pickle": file_digest(_existing(images)), "image_root": str(root)}
+            return folder, self.stages.run_stage(Stage("embeddings", folder, inputs, outputs, unpack))
+        pile: Pile = open_pile(images, root=self._image_root, per_part=self.config.embedding.per_part)
+        survey = pile.survey()
+
+        def look(report: Report) -> None:
+            done = embed(pile, self.clip, folder, self.config.embedding, survey=survey, progress=report)
+            if bad := done.about["bad_pictures"]:
+                self.say(f"embeddings: {bad} pictures cannot be read; {folder / 'bad_images.jsonl'} lists them")
+
+        inputs = clip | self._inputs("embedding") | {"the pictures": survey.digest, "images": str(images)}
+        stage = Stage("embeddings", folder, inputs, outputs, look, by_content=False, keeps_parts=True)
+        return folder, self.stages.run_stage(stage)
+
+    def _masks_stage(self, archive: str) -> Stage:
+        folder = self.out / "masks"
+
+        def make(report: Report) -> None:
+            make_masks(self.archive, self.saliency, folder, self.config.masks, progress=report)
+
+        inputs = self._inputs("masks") | {"the archive": archive, "the saliency": self._saliency_identity}
+        return Stage("masks", folder, inputs, ("masks_*.arrow", "masks_*.bad", "bad_images.jsonl"), make)
+
+    def _experts_stage(self, masks: str) -> Stage:
+        folder = self.out / "experts"
+
+        def make(report: Report) -> None:
+            table, chosen = self._table("masks"), self._experts
+            for number, group in enumerate(self.groups):
+                whole = Part(report, number, len(self.groups))
+                place = folder / f"{number:03d}"
+                experts.train_expert(
+                    table, group, chosen, place, seed=self.config.seed, device=self.config.device, progress=whole
+                )
+
+        inputs = self._inputs("experts", "seed") | {"the masks": masks, "groups": json.dumps(self.groups)}
+        return Stage("experts", folder, inputs, (f"*/{experts.EXPERT_FILE}",), make)
+
+    def _refined_stage(self, trained: str) -> Stage:
+        folder = self.out / "refined"
+
+        def make(report: Report) -> None:
+            table = self._table("masks")
+            for number, group in enumerate(self.groups):
+                whole = Part(report, number, len(self.groups))
+                expert = self.out / "experts" / f"{number:03d}" / experts.EXPERT_FILE
+                shard = folder / f"refined_{number:03d}.arrow"
+                experts.refine(expert, table, group, self._experts, shard, device=self.config.device, progress=whole)
+
+        return Stage("refined", folder, {"the experts": trained}, ("refined_*.arrow",), make)
+
+    def _student_stage(self, masks: str, table: MaskTable) -> Stage:
+        folder = self.out / "student"
+
+        def make(report: Report) -> None:
+            student.train_student(
+                table,
+                self.run.names,
+                self.config.student,
+                folder,
+                seed=self.config.seed,
+                device=self.config.device,
+                progress=report,
+                validation=self._validation(),
+            )
+
+        inputs = self._inputs("student", "seed") | {"the masks": masks, "names": self._phrases}
+        return Stage("student", folder, inputs, (student.STUDENT_FILE,), make)
+
+    def _report_stage(self, trained: str) -> Stage:
+        def make(report: Report) -> None:
+            write_report(self.out, self.run, seconds=self.stages.seconds(), progress=report)
+
+        return Stage(
+            "report", self.out / "report", {"the student": trained} | self._inputs("validation"), (REPORT,), make
+        )
+
+    # What stages need, made when the first one needs it.
+
+    @cached_property
+    def clip(self) -> Any:
+        device = pick_device(self.config.device)
+        return open_clip_encoder(self.config.clip, self.config.clip_weights, device, "fp32")
+
+    @cached_property
+    def embedder(self) -> TextEmbedder:
+        return TextEmbedder(self.clip, templates(self.config.templates))
+
+    @cached_property
+    def saliency(self) -> Saliency:
+        chosen = self.config.masks
+        return saliency.load(
+            chosen.saliency,
+            preset="world" if self.run.preset == "world" else "paper",
+            weights=chosen.weights,
+            device=self.config.device,
+            **chosen.settings,
+        )
+
+    @cached_property
+    def archive(self) -> Archive:
+        return Archive(self.out / "archive" / "archive.parquet")
+
+    @cached_property
+    def groups(self) -> list[list[str]]:
+        """Names that share an expert. Text is looked at only where there is something to group."""
+        names = self.names.names
+        count = self._experts.groups or experts.default_groups(len(names))
+        if count >= len(names):
+            return experts.group_names(names, [], count)  # type: ignore[arg-type]  # which does not look at them
+        text = self.embedder(self.names)
+        firsts = [text.owner.tolist().index(label) for label in range(len(names))]
+        return experts.group_names(names, text.vectors[firsts].cpu().numpy(), count, self.config.seed)
+
+    @property
+    def _experts(self) -> experts.ExpertSettings:
+        if self.config.experts is None:
+            raise AssertionError("asked for without experts")
+        return self.config.experts
+
+    def _table(self, stage: str) -> MaskTable:
+        return MaskTable(self.out / stage)
+
+    def _validation(self) -> "Benchmark | None":
+        chosen = self.config.validation
+        if chosen is None:
+            return None
+        from wordmask.benchmarks import open_benchmark
+
+        return open_benchmark(chosen.benchmark, split=chosen.split, root=chosen.root, pictures=chosen.pictures)
+
+    # What stages are made from.
+
+    def _inputs(self, *sections: str) -> dict[str, str]:
+        """Settings by their dotted names, but for those that change nothing about the outcome."""
+        return {
+            key: json.dumps(value)
+            for key, value in self.config.flat().items()
+            if key not in FREE and any(key == section or key.startswith(f"{section}.") for section in sections)
+        }
+
+    @property
+    def _phrases(self) -> str:
+        return json.dumps(dict(zip(self.names.names, self.names.phrases, strict=True)), ensure_ascii=False)
+
+    @property
+    def _image_root(self) -> Path | None:
+        root = self.config.image_root
+        return None if root is None else Path(root).expanduser().resolve()
+
+    @cached_property
+    def _clip_identity(self) -> str:
+        return WORLD_CLIP + _world_identity() if self.config.clip == WORLD_CLIP else _identity(self.config.clip_weights)
+
+    @cached_property
+    def _saliency_identity(self) -> str:
+        return (_world_identity() if self.run.preset == "world" else "") + _identity(self.config.masks.weights)
+
+    def _write_config(self) -> None:
+        """What the run was told, in full, as a file that `--config` takes."""
+        names = dict(zip(self.run.names.names, ({"instead": list(p)} for p in self.run.names.phrases), strict=True))
+        told = {"preset": self.run.preset, "names": names, "images": str(self.run.images), "out": str(self.out)}
+        text = yaml.safe_dump(told | as_dict(self.config), sort_keys=False, allow_unicode=True)
+        with atomic_write(self.out / CONFIG) as file:
+            file.write(text.encode())
+
+
+class Part:
+    """Progress of one of several like things: (done, total) of it becomes thousandths of them all."""
+
+    def __init__(self, report: Report, number: int, of: int):
+        self.report, self.number, self.of = report, number, of
+
+    def __call__(self, done: int, total: int) -> None:
+        self.report(int(1000 * (self.number + done / max(total, 1))), 1000 * self.of)
+
+
+def _claim(out: Path, images: Path) -> None:
+    """`out` is a run's, or nobody's."""
+    if out == images or images.is_relative_to(out):
+        raise ConfigError(f"out={out} holds the pictures themselves: choose another folder")
+    if out.exists() and not (out / CONFIG).exists() and any(not path.name.startswith(".") for path in out.iterdir()):
+        raise ConfigError(f"out={out} is not empty and no run of `wordmask distill`: choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise ConfigError(f"there is no file {path}")
+    return path
+
+
+def _identity(weights: str | None) -> str:
+    """A file is known by its content, what is published by its name."""
+    if weights is None:
+        return ""
+    path = Path(weights).expanduser()
+    return file_digest(path) if path.is_file() else weights
+
+
+def _world_identity() -> str:
+    """Of the small models that the package carries."""
+    import wordmask
+
+    package = Path(wordmask.__file__).parent
+    files = sorted([*package.glob("world/weights/**/*.*"), *package.glob("saliency/weights/*.*")])
+    return hashlib.sha256("".join(file_digest(path) for path in files if path.is_file()).encode()).hexdigest()
+
+
+def _listing_digest(folder: Path) -> str:
+    """Of embeddings that are somebody else's: names, sizes and times of change, as they may have any size."""
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("img_emb/*.npy"), *folder.glob("metadata/*.parquet")]):
+        status = path.stat()
+        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

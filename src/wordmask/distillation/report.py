@@ -1,0 +1,298 @@
+"""A run on one page: what was found for every name, its masks before and after the expert, what the student says."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from wordmask.distillation.archive import Archive, Counts, Entry
+from wordmask.distillation.charts import Curve, chart
+from wordmask.distillation.config import Run
+from wordmask.distillation.embedding_folder import EmbeddingFolder, is_embedding_folder
+from wordmask.distillation.records import ImageRef, MaskRecord, MaskTable
+from wordmask.distillation.report_page import RunPage, small
+from wordmask.distillation.student import STUDENT_FILE
+from wordmask.image_files import ImageReadError
+from wordmask.overlay import draw_overlay
+from wordmask.palette import Colour, colours_of
+from wordmask.registry import pick_device
+from wordmask.saliency.refinement import intersection_over_union
+from wordmask.segmenters.namedmask import NamedMask
+
+Progress = Callable[[int, int], None]
+
+MOST_TILES = 800
+"""Pictures of archives on one page, each in up to four versions of some 5 kB."""
+LEAST_SHOWN, MOST_SHOWN = 3, 8
+MOST_NAMES = 200
+UNSEEN = 12
+
+
+def write_report(out: Path, run: Run, *, seconds: Mapping[str, float], progress: Progress | None = None) -> Path:
+    """Write `out/report/report.html`. seconds: how long each stage took."""
+    archive = Archive(out / "archive" / "archive.parquet")
+    masks = MaskTable(out / "masks")
+    refined = MaskTable(out / "refined") if run.config.experts is not None else None
+    student = NamedMask.load(weights=out / "student" / STUDENT_FILE, device=pick_device(run.config.device))
+    stories = [_story(name, archive, masks, refined) for name in archive.names]
+    page = RunPage(f"{len(archive.names)} names, and no labels")
+    page.text(_summary(run, archive, masks))
+    colours = dict(zip(student.vocabulary.names, colours_of(list(student.vocabulary.names)), strict=True))
+    page.links({story.name: colours[story.name] for story in stories[:MOST_NAMES]})
+    page.heading("Names")
+    page.text(
+        "“Best” and “last” are CLIP's similarities of the first and the last picture taken. “Look like another” counts "
+        "pictures that are more like another of the names. Area is the share of a picture that its mask takes; “kept” "
+        "is how much of a mask (IoU, in the mean) its expert has left as it was."
+    )
+    page.table(*_names_table(stories, refined is not None))
+    _curves(page, out, run)
+    _figures(page, run, student)
+    _gallery(page, stories, archive, masks, refined, student, colours, progress)
+    _unseen(page, out, run, archive, student)
+    page.heading("How long it took")
+    page.table(("stage", "minutes"), [(stage, value / 60) for stage, value in seconds.items()])
+    path = out / "report" / "report.html"
+    page.save(path)
+    return path
+
+
+@dataclass(frozen=True)
+class Story:
+    """What is told of one name."""
+
+    name: str
+    counts: Counts
+    entries: Sequence[Entry]
+    usable: int
+    troubles: dict[str, int]
+    area: float | None
+    refined_usable: int | None
+    refined_area: float | None
+    kept: float | None
+
+    @property
+    def elsewhere(self) -> Counter[str]:
+        """Which other names the pictures are more like."""
+        return Counter(entry.best_name for entry in self.entries if entry.best_name not in (None, self.name))
+
+
+def _story(name: str, archive: Archive, masks: MaskTable, refined: MaskTable | None) -> Story:
+    before = _records(masks, name)
+    after = _records(refined, name) if refined is not None else {}
+    usable = [record for record in before.values() if record.usable]
+    after_usable = [record for record in after.values() if record.usable]
+    kept = [
+        intersection_over_union(before[key].mask(), record.mask())
+        for key, record in after.items()
+        if key in before and before[key].usable and record.usable
+    ]
+    return Story(
+        name=name,
+        counts=archive.counts[name],
+        entries=archive.entries(name),
+        usable=len(usable),
+        troubles=dict(Counter(record.trouble for record in before.values() if not record.usable)),
+        area=_mean([_area(record) for record in usable]),
+        refined_usable=len(after_usable) if refined is not None else None,
+        refined_area=_mean([_area(record) for record in after_usable]),
+        kept=_mean(kept),
+    )
+
+
+def _records(table: MaskTable, name: str) -> dict[ImageRef, MaskRecord]:
+    return {record.image: record for record in (table[row] for row in table.rows(name, usable=False).tolist())}
+
+
+def _area(record: MaskRecord) -> float:
+    return float(record.mask().mean())
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _summary(run: Run, archive: Archive, masks: MaskTable) -> str:
+    pictures = f"{archive.pictures:,} unlabelled pictures" if archive.pictures is not None else "a published archive"
+    usable = sum(len(masks.rows(name)) for name in masks.names)
+    experts = "" if run.config.experts is None else ", redrawn by experts,"
+    return (
+        f"From {pictures} of {run.images}: up to {archive.size} for every name, {len(archive):,} in all. {usable:,} "
+        f"masks of what is salient in them{experts} have taught one network all the names. Seed {run.config.seed}, "
+        f"preset {run.preset}."
+    )
+
+
+def _names_table(stories: Sequence[Story], refined: bool) -> tuple[list[str], list[list[object]]]:
+    columns = ["name", "pictures", "best", "last", "look like another", "masks", "area %"]
+    columns += ["redrawn", "area %", "kept %"] if refined else []
+    rows: list[list[object]] = []
+    for story in stories:
+        alike = [entry.similarity for entry in story.entries if entry.similarity is not None]
+        best, last = (f"{alike[0]:.3f}", f"{alike[-1]:.3f}") if alike else (None, None)
+        row: list[object] = [story.name, len(story.entries), best, last, sum(story.elsewhere.values())]
+        row += [story.usable, _percent(story.area)]
+        row += [story.refined_usable, _percent(story.refined_area), _percent(story.kept)] if refined else []
+        rows.append(row)
+    return columns, rows
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _curves(page: RunPage, out: Path, run: Run) -> None:
+    told = _log(out / "student")
+    page.heading("Learning")
+    page.drawing(
+        chart([_curve("student", told, "loss")], x_label="steps", y_label="loss"),
+        "The student's loss on its own batches.",
+    )
+    if checked := [line for line in told if line.get("pictures") == "held-out"]:
+        curves = [_curve(key, checked, key) for key in ("miou", "pixel_accuracy")]
+        page.drawing(chart(curves, x_label="steps", y_label="percent"), "On the validation pictures, as it learns.")
+    if run.config.experts is not None:
+        folders = sorted((out / "experts").glob("*/log.jsonl"))
+        curves = [_curve(path.parent.name, _log(path.parent), "loss") for path in folders]
+        page.drawing(chart(curves, x_label="steps", y_label="loss"), f"The losses of {len(curves)} experts.")
+
+
+def _log(folder: Path) -> list[dict[str, object]]:
+    path = folder / "log.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def _curve(label: str, lines: Sequence[Mapping[str, object]], key: str) -> Curve:
+    points = [(float(line["step"]), float(line[key])) for line in lines if "step" in line and key in line]  # type: ignore[arg-type]
+    return Curve(label, [x for x, _ in points], [y for _, y in points])
+
+
+def _figures(page: RunPage, run: Run, student: NamedMask) -> None:
+    chosen = run.config.validation
+    if chosen is None:
+        return
+    from wordmask.benchmarks import evaluate
+
+    report = evaluate(student, chosen.benchmark, split=chosen.split, root=chosen.root, pictures=chosen.pictures)
+    page.heading("Figures on the validation pictures")
+    page.text(f"mIoU {report.miou:.1f}, pixel accuracy {report.pixel_accuracy:.1f} on {chosen.benchmark}.")
+    page.table(("name", "IoU"), list(report.per_class.items()))
+
+
+def _gallery(
+    page: RunPage,
+    stories: Sequence[Story],
+    archive: Archive,
+    masks: MaskTable,
+    refined: MaskTable | None,
+    student: NamedMask,
+    colours: Mapping[str, Colour],
+    progress: Progress | None,
+) -> None:
+    shown = max(LEAST_SHOWN, min(MOST_SHOWN, MOST_TILES // len(stories)))
+    page.heading("Archives and masks")
+    page.text(
+        "Pictures from the first of each archive to its last. Grey masks are set aside. The "
+        "student's answers are on pictures that it has learnt from; further down are some that it has not."
+    )
+    if len(stories) > MOST_NAMES:
+        page.text(f"The first {MOST_NAMES} of {len(stories)} names.")
+    for number, story in enumerate(stories[:MOST_NAMES], start=1):
+        page.subheading(story.name, colours[story.name])
+        page.facts(_facts(story, archive))
+        places = np.unique(np.linspace(0, len(story.entries) - 1, shown).round().astype(int)).tolist()
+        entries = [story.entries[place] for place in places]
+        page.tiles(_rows(entries, story.name, archive.root, masks, refined, student, colours), _titles(entries))
+        if progress:
+            progress(number, min(len(stories), MOST_NAMES))
+
+
+def _facts(story: Story, archive: Archive) -> str:
+    counts = story.counts
+    facts = [f"{counts.kept} pictures" if counts.kept == archive.size else f"{counts.kept} of {archive.size} pictures"]
+    facts += [f"{number} left out ({label})" for label, number in counts.dropped.items() if number]
+    facts += [f"{number} masks set aside ({label})" for label, number in story.troubles.items()]
+    facts += [f"{number} look more like {name}" for name, number in story.elsewhere.most_common(3)]
+    return " · ".join(facts)
+
+
+def _titles(entries: Sequence[Entry]) -> list[str]:
+    return [
+        f"{entry.image}, number {entry.rank + 1}"
+        + (f", similarity {entry.similarity:.3f}" if entry.similarity is not None else "")
+        for entry in entries
+    ]
+
+
+def _rows(
+    entries: Sequence[Entry],
+    name: str,
+    root: Path,
+    masks: MaskTable,
+    refined: MaskTable | None,
+    student: NamedMask,
+    colours: Mapping[str, Colour],
+) -> list[tuple[str, list[Image.Image | None]]]:
+    before, after = _records(masks, name), _records(refined, name) if refined is not None else {}
+    rows: list[tuple[str, list[Image.Image | None]]] = [("picture", []), ("salient", [])]
+    rows += [("expert", [])] if refined is not None else []
+    rows += [("student", [])]
+    for entry in entries:
+        try:
+            image = entry.image.open(root)
+        except ImageReadError:
+            for _, pictures in rows:
+                pictures.append(None)
+            continue
+        drawn = {
+            "picture": small(Image.fromarray(image)),
+            "salient": _with_mask(image, before.get(entry.image), colours[name]),
+            "expert": _with_mask(image, after.get(entry.image), colours[name]),
+            "student": _answer(image, student),
+        }
+        for label, pictures in rows:
+            pictures.append(drawn[label])
+    return rows
+
+
+def _with_mask(image: np.ndarray, record: MaskRecord | None, colour: Colour) -> Image.Image | None:
+    if record is None:
+        return None
+    shown = colour if record.usable else (128, 128, 128)
+    labels = record.mask().astype(np.uint8)
+    return small(draw_overlay(image, labels, ("", ""), ((0, 0, 0), shown), hidden=(0,), legend=False))
+
+
+def _answer(image: np.ndarray, student: NamedMask) -> Image.Image:
+    return small(student.segment(image, student.vocabulary).overlay(legend=False))
+
+
+def _unseen(page: RunPage, out: Path, run: Run, archive: Archive, student: NamedMask) -> None:
+    """The student on pictures of the collection that are in no archive, evenly spread."""
+    folder = run.images if is_embedding_folder(run.images) else out / "embeddings"
+    if not is_embedding_folder(folder):
+        return
+    embeddings = EmbeddingFolder(folder, root=archive.root)
+    taken = {entry.row for name in archive.names for entry in archive.entries(name)}
+    spread = np.unique(np.linspace(0, len(embeddings) - 1, 4 * UNSEEN).round().astype(int)).tolist()
+    rows = [row for row in spread if row not in taken]
+    rows = rows[:: max(1, len(rows) // UNSEEN)][:UNSEEN]
+    refs = embeddings.references(embeddings.told(rows)) if rows else []
+    pictures, answers, titles = [], [], []
+    for ref in refs:
+        try:
+            image = ref.open(embeddings.root) if ref is not None else None
+        except ImageReadError:
+            image = None
+        if image is not None:
+            pictures.append(small(Image.fromarray(image)))
+            answers.append(_answer(image, student))
+            titles.append(str(ref))
+    if pictures:
+        page.heading("Pictures that it has not learnt from")
+        page.tiles([("picture", pictures), ("student", answers)], titles)

@@ -1,0 +1,180 @@
+"""Stages that know what they were made from, skip what is done, make anew what is stale, and say why.
+
+A stage owns one folder of the run. Its record, `RUN/stages/NAME.json`, is written when it begins and when it is done:
+the inputs it was made from, and the contents of its outputs by their hashes.
+"""
+
+import errno
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from wordmask.distillation.config import changes
+from wordmask.distillation.records import DistillationError
+from wordmask.files import atomic_write
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+HASHED_AT_ONCE = 2**20
+REASONS_TOLD = 3
+
+Report = Callable[[int, int], None]
+
+
+class Teller(Protocol):
+    """Who is told how a run goes."""
+
+    def say(self, text: str) -> None: ...
+
+    def progress(self, description: str) -> AbstractContextManager[Report]: ...
+
+
+class Silent:
+    def say(self, text: str) -> None:
+        pass
+
+    @contextmanager
+    def progress(self, description: str) -> Iterator[Report]:
+        yield lambda done, total: None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """inputs: everything that its outputs follow from, by a name that a reader knows. outputs: patterns in its folder.
+
+    by_content: whether outputs are told apart by their content, or, being huge, by size and time of change.
+    keeps_parts: whether the stage itself knows which of its parts are stale, so that none is swept away.
+    """
+
+    name: str
+    folder: Path
+    inputs: Mapping[str, str]
+    outputs: tuple[str, ...]
+    make: Callable[[Report], None]
+    by_content: bool = True
+    keeps_parts: bool = False
+
+
+@dataclass
+class Record:
+    inputs: dict[str, str]
+    done: bool = False
+    digest: str = ""
+    outputs: dict[str, list[Any]] = field(default_factory=dict)  # name -> size, time of change, hash
+    seconds: float = 0.0
+
+
+class Stages:
+    """The records of a run's folder."""
+
+    def __init__(self, run: Path, teller: Teller):
+        self.run, self.teller = run, teller
+
+    def run_stage(self, stage: Stage) -> str:
+        """See that a stage is done; the digest of its outputs."""
+        record, why = self._standing(stage)
+        if record is not None and record.done:
+            self.teller.say(f"{stage.name}: done before{f', {why}' if why else ''}")
+            return record.digest
+        self.teller.say(f"{stage.name}: {why}")
+        if record is None:
+            _sweep(stage)
+            record = Record(dict(stage.inputs))
+        record.done = False
+        self._write(stage, record)
+        start = time.monotonic()
+        try:
+            with self.teller.progress(stage.name) as report:
+                stage.make(report)
+            record.seconds += time.monotonic() - start
+            record.outputs = _contents(stage, {})
+            record.digest, record.done = _digest(record.outputs), True
+            self._write(stage, record)
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise DistillationError(
+                    f"{stage.name}: no room is left on the disk of {self.run} ({error.strerror}). What is finished is "
+                    "kept: make room, and start the same command again"
+                ) from error
+            raise
+        return record.digest
+
+    def seconds(self) -> dict[str, float]:
+        """How long each stage took that is done."""
+        records = {path.stem: _read(path) for path in sorted((self.run / "stages").glob("*.json"))}
+        return {name: record.seconds for name, record in records.items() if record is not None and record.done}
+
+    def _standing(self, stage: Stage) -> tuple[Record | None, str]:
+        """The record to go on from, None where there is none to go on from; and a word about it."""
+        record = _read(self._path(stage))
+        if record is None:
+            return None, "begun"
+        if record.inputs != dict(stage.inputs):
+            told = changes(record.inputs, stage.inputs)
+            more = f" and {len(told) - REASONS_TOLD} more" if len(told) > REASONS_TOLD else ""
+            return None, f"made anew, as {', '.join(told[:REASONS_TOLD])}{more}"
+        if not record.done:
+            return record, "goes on where it stopped"
+        if gone := [name for name in record.outputs if not (stage.folder / name).exists()]:
+            record.done = False
+            return record, f"made anew in part, as {stage.folder / gone[0]} is gone"
+        outputs = _contents(stage, record.outputs)
+        if (digest := _digest(outputs)) == record.digest:
+            return record, ""
+        changed = next((n for n in outputs if outputs[n][2] != record.outputs.get(n, [0, 0, ""])[2]), "a file")
+        record.outputs, record.digest = outputs, digest
+        self._write(stage, record)
+        return record, f"and {changed} has been changed since, which is kept; delete it to have it made anew"
+
+    def _path(self, stage: Stage) -> Path:
+        return self.run / "stages" / f"{stage.name}.json"
+
+    def _write(self, stage: Stage, record: Record) -> None:
+        with atomic_write(self._path(stage)) as file:
+            file.write(json.dumps(vars(record), indent=1).encode())
+
+
+def file_digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(HASHED_AT_ONCE):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _contents(stage: Stage, known: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """Every output's size, time of change and hash; `known` saves hashing what has not changed."""
+    found = {}
+    for path in sorted(path for pattern in stage.outputs for path in stage.folder.glob(pattern)):
+        name = str(path.relative_to(stage.folder))
+        status = path.stat()
+        size, changed = status.st_size, status.st_mtime_ns
+        if name in known and known[name][:2] == [size, changed]:
+            found[name] = known[name]
+        else:
+            found[name] = [size, changed, file_digest(path) if stage.by_content else f"{size} {changed}"]
+    return found
+
+
+def _digest(outputs: Mapping[str, list[Any]]) -> str:
+    return hashlib.sha256(json.dumps([[name, outputs[name][2]] for name in sorted(outputs)]).encode()).hexdigest()
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        return Record(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise DistillationError(f"{path} cannot be read ({error}): delete it to have its stage made anew") from error
+
+
+def _sweep(stage: Stage) -> None:
+    """Nothing of a stale stage may be taken for a part of the new one."""
+    if not stage.keeps_parts and stage.folder.exists():
+        shutil.rmtree(stage.folder)
