@@ -1,0 +1,167 @@
+"""Batches for segmenters, out of archives and their masks.
+
+What lies at a place of a run's order depends on the seed and the place alone: not on the batch's size, on how it is
+shared among threads and processes, or on what came before.
+"""
+
+import hashlib
+import logging
+import threading
+from collections.abc import Generator, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wordmask.distillation.augmentations import Augmentation, coloured, draw_colours, draw_view, see
+from wordmask.distillation.copy_paste import paste
+from wordmask.distillation.records import DistillationError, MaskRecord, MaskTable
+from wordmask.image_files import ImageReadError
+from wordmask.world.training.data import shuffled
+
+logger = logging.getLogger(__name__)
+
+AHEAD = 3
+"""Batches that are made while one is learnt from."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    images: Tensor  # (B, 3, S, S) float in [0, 1]
+    labels: Tensor  # (B, S, S) int16
+
+
+class Examples:
+    """The usable masks of some names, each with its name's label."""
+
+    def __init__(self, masks: MaskTable, label_of: Mapping[str, int]):
+        self.masks = masks
+        rows = {name: masks.rows(name) for name in label_of}
+        for name, own in rows.items():
+            if not len(own):
+                logger.warning("%s has no usable mask for %r: it will not be learnt", masks.folder, name)
+        self.rows = np.concatenate([*rows.values(), np.zeros(0, dtype=np.int64)])
+        self.labels = np.repeat([label_of[name] for name in rows], [len(own) for own in rows.values()])
+        if not len(self.rows):
+            raise DistillationError(
+                f"{masks.folder} has no usable mask for {', '.join(label_of)}: nothing to learn from; loosen the "
+                "masks' filter, or take these names out"
+            )
+        sizes = [(shard.name, shard.stat().st_size) for shard in sorted(masks.folder.glob("*.arrow"))]
+        told = repr((masks.names, sizes, self.rows.tolist(), self.labels.tolist()))
+        self.fingerprint = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """The picture (H, W, 3) uint8, its mask (H, W) bool and its label; the next one, with a warning, where this
+        one cannot be read any more."""
+        for number in range(index, index + len(self)):
+            record: MaskRecord = self.masks[int(self.rows[number % len(self)])]
+            try:
+                image = self.masks.open_image(record.image)
+            except ImageReadError as error:
+                logger.warning("left out: %s", error)
+                continue
+            mask = record.mask()
+            if mask.shape != image.shape[:2]:
+                logger.warning("left out: %s: it has another size than its mask", record.image)
+                continue
+            return image, mask, int(self.labels[number % len(self)])
+        raise DistillationError(f"none of the pictures of {self.masks.folder} can be read any more")
+
+
+class Lessons:
+    """`lessons.at(places)`: what lies at these places of the run's order.
+
+    most_pasted: a picture is made of 1 to so many (the paper's n_max; 1 is without copy-paste).
+    """
+
+    def __init__(self, examples: Examples, augmentation: Augmentation, *, most_pasted: int, seed: int, ignore: int):
+        self.examples = examples
+        self.augmentation = augmentation
+        self.most_pasted = most_pasted
+        self.seed = seed
+        self.ignore = ignore
+        self._order: tuple[int, np.ndarray] = (-1, np.zeros(0))
+
+    def index(self, place: int) -> int:
+        """Every example comes once an epoch."""
+        epoch, rest = divmod(place, len(self.examples))
+        known, order = self._order
+        if known != epoch:
+            order = shuffled(np.arange(len(self.examples)), self.seed, epoch)
+            self._order = (epoch, order)
+        return int(order[rest])
+
+    def one(self, place: int) -> tuple[Tensor, Tensor]:
+        """(3, S, S) in [0, 1] and its labels (S, S). All choices of the pasted come after those of the picture itself,
+        which therefore is the same with copy-paste and without."""
+        chance = np.random.default_rng((self.seed, place))
+        image, labels = self._view(self.index(place), chance)
+        for _ in range(int(chance.integers(1, self.most_pasted + 1)) - 1):
+            other, other_labels = self._view(int(chance.integers(len(self.examples))), chance)
+            paste(image, labels, other, other_labels, chance, ignore=self.ignore)
+        return image, labels
+
+    def _view(self, index: int, chance: np.random.Generator) -> tuple[Tensor, Tensor]:
+        image, mask, label = self.examples.read(index)
+        crop = self.augmentation.crop
+        view = draw_view(chance, mask.shape, self.augmentation)
+        pixels, labels = see(image, mask, view, crop, label=label, ignore=self.ignore)
+        return coloured(pixels, draw_colours(chance, self.augmentation)), labels
+
+    def at(self, places: range) -> Batch:
+        made = [self.one(place) for place in places]
+        return Batch(torch.stack([image for image, _ in made]), torch.stack([labels for _, labels in made]))
+
+
+def stream(lessons: Lessons, batches: Iterable[range], workers: int) -> Generator[Batch, None, None]:
+    """One batch after the other; with `workers`, so many threads make the next ones in the meantime."""
+    if workers == 0:
+        for places in batches:
+            yield lessons.at(places)
+        return
+    with closing(_Ahead(lessons, workers)) as ahead:
+        for places in batches:
+            ahead.start(places)
+            if len(ahead) > AHEAD:
+                yield ahead.take()
+        while len(ahead):
+            yield ahead.take()
+
+
+def _alone(ready: threading.Barrier) -> None:
+    torch.set_num_threads(1)
+    ready.wait()
+
+
+class _Ahead:
+    def __init__(self, lessons: Lessons, workers: int):
+        self._lessons = lessons
+        # Pictures are shared among threads; that torch shares the work on one among more would only get in the way.
+        own = torch.get_num_threads()
+        ready = threading.Barrier(workers + 1)
+        self._pool = ThreadPoolExecutor(workers, "wordmask-lessons", initializer=_alone, initargs=(ready,))
+        for _ in range(workers):
+            self._pool.submit(int)
+        ready.wait()
+        torch.set_num_threads(own)
+        self._waiting: list[list[Future[tuple[Tensor, Tensor]]]] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def start(self, places: range) -> None:
+        self._waiting.append([self._pool.submit(self._lessons.one, place) for place in places])
+
+    def take(self) -> Batch:
+        made = [future.result() for future in self._waiting.pop(0)]
+        return Batch(torch.stack([image for image, _ in made]), torch.stack([labels for _, labels in made]))
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)

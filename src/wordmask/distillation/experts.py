@@ -1,0 +1,180 @@
+"""Experts: binary segmenters, one for each name or each group of near names, that redraw their archive's masks.
+
+Saliency knows no names, so its masks hold whatever stands out. What an archive's masks agree on is the thing that the
+archive was searched for: a network that learns them all draws that, and leaves out the rest.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from wordmask.distillation.batches import Examples
+from wordmask.distillation.records import DistillationError, MaskRecord, MaskTable, encode_mask, write_masks
+from wordmask.distillation.student import RUN, WORLD, is_done
+from wordmask.distillation.training import Progress, SegmenterTraining, train
+from wordmask.image_files import ImageReadError
+from wordmask.registry import pick_device
+from wordmask.segmenters.deeplab import DeepLabV3Plus
+from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
+from wordmask.segmenters.student_file import read_student, write_student
+from wordmask.vocabulary import BACKGROUND, MAX_NAME_LENGTH, Vocabulary
+
+EXPERT_FILE = "expert.safetensors"
+MOST_ALONE = 100
+"""Up to so many names have an expert each. The paper gives each of COCO's 80 its own, and groups from ImageNet-S300 on:
+30 experts for 300 names, 90 for 919."""
+READERS = 4
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class ExpertSettings(SegmenterTraining):
+    """5,000 steps of 8 pictures; 10,000 of 16 for ImageNet-S.
+
+    groups: how many experts there are; by default one for each name, and beyond 100 names about one for every ten.
+    pictures: how many are redrawn together. most_pixels: larger ones are looked at smaller.
+    """
+
+    steps: Annotated[int, Field(ge=1)] = 5_000
+    batch: Annotated[int, Field(ge=2)] = 8
+    most_pasted: Annotated[int, Field(ge=1)] = 1
+    groups: Annotated[int, Field(ge=1)] | None = None
+    pictures: Annotated[int, Field(ge=1)] = 16
+    most_pixels: Annotated[int, Field(ge=1024)] = 4_000_000
+
+
+PRESETS = {
+    "paper": ExpertSettings(),
+    "imagenet-s": ExpertSettings(steps=10_000, batch=16),
+    "world": ExpertSettings(steps=60, **WORLD),
+}
+
+
+def default_groups(names: int) -> int:
+    return names if names <= MOST_ALONE else 10 * round(names / 100)
+
+
+def group_names(names: Sequence[str], vectors: np.ndarray, groups: int | None, seed: int = 0) -> list[list[str]]:
+    """Names that mean like things together, by k-means on their text embeddings (K, D); in the order of the names."""
+    count = default_groups(len(names)) if groups is None else groups
+    if count > len(names):
+        raise DistillationError(f"{count} groups of {len(names)} names: ask for at most as many as there are names")
+    if count == len(names):
+        return [[name] for name in names]
+    from sklearn.cluster import KMeans
+
+    vectors = np.asarray(vectors, dtype=np.float64)
+    if vectors.shape[:1] != (len(names),):
+        raise DistillationError(f"{len(names)} names, and embeddings of shape {vectors.shape} for them")
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    owner = KMeans(count, n_init=10, random_state=seed).fit_predict(vectors)
+    together: dict[int, list[str]] = {}
+    for name, group in zip(names, owner.tolist(), strict=True):
+        together.setdefault(group, []).append(name)
+    return list(together.values())
+
+
+def train_expert(
+    masks: MaskTable,
+    names: Sequence[str],
+    settings: ExpertSettings,
+    out: Path,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Path:
+    """Run, or go on with, the training of the expert for these names, on their archives alone; its file."""
+    examples = Examples(masks, dict.fromkeys(names, 1))
+    path = out / EXPERT_FILE
+    if is_done(path, settings.identity(seed, examples)):
+        return path
+    vocabulary = expert_vocabulary(names)
+
+    def finish(network: DeepLabV3Plus, run: str) -> None:
+        write_student(path, network, vocabulary, {RUN: run, "steps": str(settings.steps)})
+
+    train(2, examples, settings, out, seed=seed, device=device, finish=finish, progress=progress)
+    return path
+
+
+def expert_vocabulary(names: Sequence[str]) -> Vocabulary:
+    """Background and the group, which answers to the name of each of its members."""
+    told = " or ".join(names)
+    if len(told) > MAX_NAME_LENGTH:
+        told = f"{names[0]} and {len(names) - 1} more"
+    return Vocabulary((BACKGROUND, told), ((BACKGROUND,), tuple(names)))
+
+
+def refine(
+    expert: Path,
+    masks: MaskTable,
+    names: Sequence[str],
+    settings: ExpertSettings,
+    shard: Path,
+    *,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Path:
+    """Redraw every mask of these names, those that were set aside as well, at the picture's own size. One shard."""
+    if shard.exists():
+        return shard
+    student = read_student(expert)
+    segmenter = NamedMask(
+        student,
+        NamedMaskSettings(most_pixels=settings.most_pixels),
+        device=pick_device(device),
+        precision=settings.precision,
+    )
+    rows = np.concatenate([masks.rows(name, usable=False) for name in names])
+    redrawn: list[MaskRecord] = []
+    for part in _read_ahead(masks, rows, settings.pictures):
+        images = [image for _, image in part if isinstance(image, np.ndarray)]
+        seen = iter(
+            segmenter.look_many(images, [str(record.image) for record, image in part if isinstance(image, np.ndarray)])
+        )
+        for record, image in part:
+            if isinstance(image, ImageReadError):
+                redrawn.append(replace(record, usable=False, trouble=image.reason))
+            else:
+                answer = next(seen).segment(student.vocabulary)
+                redrawn.append(_redrawn(record, answer.labels == 1, answer.scores))
+        if progress is not None:
+            progress(len(redrawn), len(rows))
+    write_masks(shard, redrawn, root=masks.root, names=masks.names)
+    return shard
+
+
+def _redrawn(record: MaskRecord, mask: np.ndarray, sure: np.ndarray | None) -> MaskRecord:
+    """score: how probable the expert thinks the mask's pixels to be, in the mean."""
+    trouble = "empty" if not mask.any() else "full" if mask.all() else ""
+    score = float(sure[mask].mean()) if sure is not None and mask.any() else 0.0
+    return replace(record, rle=encode_mask(mask), score=score, usable=not trouble, trouble=trouble)
+
+
+def _read_ahead(
+    masks: MaskTable, rows: np.ndarray, count: int
+) -> Iterator[list[tuple[MaskRecord, np.ndarray | ImageReadError]]]:
+    """Records with their pictures, `count` at a time, while the next ones are being read."""
+
+    def read(row: int) -> tuple[MaskRecord, np.ndarray | ImageReadError]:
+        record: MaskRecord = masks[row]
+        try:
+            return record, masks.open_image(record.image)
+        except ImageReadError as error:
+            return record, error
+
+    with ThreadPoolExecutor(READERS, "wordmask-refine") as pool:
+        waiting = None
+        for start in range(0, len(rows), count):
+            following = [pool.submit(read, int(row)) for row in rows[start : start + count]]
+            if waiting is not None:
+                yield [future.result() for future in waiting]
+            waiting = following
+        if waiting is not None:
+            yield [future.result() for future in waiting]

@@ -1,0 +1,121 @@
+"""The student: one network for all names, distilled from their archives and the masks that nobody drew."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+from wordmask.distillation.augmentations import Augmentation
+from wordmask.distillation.batches import Examples
+from wordmask.distillation.records import DistillationError, MaskTable
+from wordmask.distillation.training import Check, Progress, SegmenterTraining, train
+from wordmask.encoders.weights import read_metadata
+from wordmask.segmenters.base import Names
+from wordmask.segmenters.deeplab import DeepLabV3Plus, small_resnet_settings
+from wordmask.segmenters.student_file import write_student
+from wordmask.vocabulary import BACKGROUND, Vocabulary
+
+if TYPE_CHECKING:
+    from wordmask.benchmarks.datasets import Benchmark
+
+STUDENT_FILE = "student.safetensors"
+RUN = "run"
+"""The key of a result's metadata that says which settings and masks it is of."""
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class StudentSettings(SegmenterTraining):
+    """20,000 steps of 16 pictures; 80,000 for ImageNet-S."""
+
+
+WORLD_VIEWS = Augmentation(crop=128, scale=(0.3, 1.0))
+"""The world's pictures are small: at a tenth of their size nobody would know what is on them."""
+WORLD: dict[str, Any] = {
+    "network": small_resnet_settings(),
+    "start": "world",
+    "augmentation": WORLD_VIEWS,
+    "learning_rate": 3e-3,
+    "backbone_rate": 1e-3,
+    "save_every": 50,
+    "log_every": 10,
+    "check_every": 200,
+}
+"""A small network that begins nearly at nothing, and has minutes: it learns faster than the paper's."""
+PRESETS = {
+    "paper": StudentSettings(),
+    "imagenet-s": StudentSettings(steps=80_000),
+    "world": StudentSettings(steps=600, **WORLD),
+}
+
+
+def with_background(names: Names) -> Vocabulary:
+    """The classes of a student: background, then the names in their order."""
+    own = Vocabulary.of(names).without_background()
+    return Vocabulary((BACKGROUND, *own.names), ((BACKGROUND,), *own.phrases))
+
+
+def train_student(
+    masks: MaskTable,
+    names: Names,
+    settings: StudentSettings,
+    out: Path,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress | None = None,
+    validation: "Benchmark | None" = None,
+) -> Path:
+    """Run, or go on with, the training of a student; its file. Figures on `validation` go to the log as it learns, and
+    nothing is chosen by them: true labels only tell how good it is."""
+    vocabulary = with_background(names)
+    examples = Examples(masks, {name: label for label, name in enumerate(vocabulary.names) if label > 0})
+    path = out / STUDENT_FILE
+    if is_done(path, settings.identity(seed, examples)):
+        return path
+
+    def finish(network: DeepLabV3Plus, run: str) -> None:
+        write_student(path, network, vocabulary, {RUN: run, "steps": str(settings.steps)})
+
+    train(
+        len(vocabulary),
+        examples,
+        settings,
+        out,
+        seed=seed,
+        device=device,
+        finish=finish,
+        progress=progress,
+        check=None if validation is None else check_on(validation, vocabulary),
+    )
+    return path
+
+
+def is_done(path: Path, run: str) -> bool:
+    """Whether this very run ended here already."""
+    if not path.exists():
+        return False
+    told = read_metadata(path).get(RUN)
+    if told != run:
+        raise DistillationError(
+            f"{path} was trained with other settings or masks ({told}); choose another folder, or delete it"
+        )
+    return True
+
+
+def check_on(validation: "Benchmark", vocabulary: Vocabulary) -> Check:
+    """Figures of a network, in percent, on pictures with true labels."""
+    from copy import deepcopy
+
+    from wordmask.benchmarks.evaluation import evaluate
+    from wordmask.segmenters.namedmask import NamedMask
+    from wordmask.segmenters.student_file import Student
+
+    def check(network: DeepLabV3Plus) -> Mapping[str, float]:
+        device = next(network.parameters()).device
+        segmenter = NamedMask(Student(deepcopy(network), vocabulary, {}), device=device)
+        report = evaluate(segmenter, validation)
+        return {"miou": report.miou, "pixel_accuracy": report.pixel_accuracy}
+
+    return check

@@ -1,0 +1,262 @@
+"""One loop for experts and students: poly schedule, copy-paste batches, checkpoints, figures on the way.
+
+A run that is killed and started again ends with the same weights, bit for bit on the CPU: a step depends on the seed,
+its number and the state before it, and on nothing else.
+"""
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from wordmask.distillation.augmentations import Augmentation
+from wordmask.distillation.batches import Batch, Examples, Lessons, stream
+from wordmask.distillation.records import DistillationError
+from wordmask.registry import pick_device
+from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus, fill_backbone
+from wordmask.world.training.checkpoints import CHECKPOINT, load_checkpoint, save_checkpoint
+from wordmask.world.training.logs import JsonLog
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Steps done, steps in all."""
+Check = Callable[[DeepLabV3Plus], Mapping[str, float]]
+"""A network in evaluation mode -> figures on pictures with true labels."""
+
+MOST_WORKERS = 16
+IGNORE, MANY_IGNORE = 255, 1000
+"""The label of pixels that teach nothing, as on VOC, and as on ImageNet-S with its 919 names."""
+
+_FREE = ("workers", "threads", "save_every", "log_every", "check_every")
+"""Settings that may change while a run goes on."""
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class SegmenterTraining:
+    """Figures are the paper's.
+
+    start: whose weights the backbone begins with, as `fill_backbone` takes them; None is for random ones.
+    batch: pictures a step, of all processes together; accumulate: each process takes its share in so many parts, for
+    less memory. most_pasted: the paper's n_max, 1 for none. power, floor: of the poly schedule.
+    precision: bf16 halves the memory on an accelerator. workers: threads that prepare pictures; None for none beside a
+    CPU and up to 16 beside an accelerator. threads: of torch; None for its own choice.
+    save_every, log_every, check_every: steps between checkpoints, lines of the log, and figures on a validation set.
+    """
+
+    network: DeepLabSettings = DeepLabSettings()
+    start: str | None = "dino-resnet50"
+    augmentation: Augmentation = Augmentation()
+    steps: Annotated[int, Field(ge=1)] = 20_000
+    batch: Annotated[int, Field(ge=2)] = 16
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    most_pasted: Annotated[int, Field(ge=1)] = 2
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
+    backbone_rate: Annotated[float, Field(ge=0)] = 5e-5
+    weight_decay: Annotated[float, Field(ge=0)] = 2e-4
+    power: Annotated[float, Field(ge=0)] = 0.9
+    floor: Annotated[float, Field(ge=0)] = 1e-6
+    precision: Literal["fp32", "bf16"] = "fp32"
+    workers: Annotated[int, Field(ge=0)] | None = None
+    threads: Annotated[int, Field(ge=1)] | None = None
+    save_every: Annotated[int, Field(ge=1)] = 500
+    log_every: Annotated[int, Field(ge=1)] = 20
+    check_every: Annotated[int, Field(ge=1)] = 1000
+
+    def identity(self, seed: int, examples: Examples) -> str:
+        """What must be equal for a run to go on from a checkpoint, or to be done already."""
+        told = TypeAdapter(type(self)).dump_python(self, mode="json")
+        told = {name: value for name, value in told.items() if name not in _FREE}
+        return f"{type(self).__name__} {told} seed {seed} on masks {examples.fingerprint}"
+
+
+def ignore_label(classes: int) -> int:
+    return IGNORE if classes <= IGNORE else max(MANY_IGNORE, classes)
+
+
+def poly_rate(base: float, step: int, settings: SegmenterTraining) -> float:
+    """The learning rate of a step, from `base` down to the floor."""
+    return max(base * (1 - step / settings.steps) ** settings.power, settings.floor)
+
+
+class Team:
+    """The processes that train one network together: one, unless a launcher (`accelerate launch`, `torchrun`) says
+    otherwise."""
+
+    def __init__(self, device: str):
+        self.size = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = 0
+        self.device = torch.device(pick_device(device))
+        if self.size > 1:
+            from accelerate import Accelerator
+
+            self._accelerator = Accelerator(cpu=self.device.type == "cpu")
+            self.rank, self.device = self._accelerator.process_index, self._accelerator.device
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def share(self, places: range) -> range:
+        """This process's part of a batch."""
+        each = len(places) // self.size
+        return places[self.rank * each : (self.rank + 1) * each]
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        if self.size == 1:
+            return network
+        together: nn.Module = self._accelerator.prepare_model(network)
+        return together
+
+    def quietly(self, network: nn.Module) -> contextlib.AbstractContextManager[Any]:
+        """Gradients are not exchanged in here: more of this step's are to come."""
+        if self.size == 1:
+            return contextlib.nullcontext()
+        silence: contextlib.AbstractContextManager[Any] = self._accelerator.no_sync(network)
+        return silence
+
+    def sum(self, value: Tensor) -> Tensor:
+        if self.size == 1:
+            return value
+        total: Tensor = self._accelerator.reduce(value, "sum")
+        return total
+
+    def wait(self) -> None:
+        if self.size > 1:
+            self._accelerator.wait_for_everyone()
+
+
+def new_network(settings: SegmenterTraining, classes: int, seed: int) -> DeepLabV3Plus:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = DeepLabV3Plus(classes, settings.network)
+    if settings.start is not None:
+        fill_backbone(network, settings.start)
+    return network
+
+
+def train(
+    classes: int,
+    examples: Examples,
+    settings: SegmenterTraining,
+    out: Path,
+    *,
+    seed: int,
+    device: str = "auto",
+    finish: Callable[[DeepLabV3Plus, str], None],
+    progress: Progress | None = None,
+    check: Check | None = None,
+) -> None:
+    """Run, or go on with, a training whose checkpoint and log are in `out`. Labels of the examples are below
+    `classes`; 0 is background. `finish` writes the result, and is told which run it is of; where several processes
+    train, one of them does so."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    team = Team(device)
+    _check_shares(settings, team)
+    run = settings.identity(seed, examples)
+    network = new_network(settings, classes, seed).to(team.device)
+    network.to(memory_format=torch.channels_last)
+    optimiser = torch.optim.Adam(_groups(network, settings), weight_decay=settings.weight_decay, fused=True)
+    done = 0
+    if state := load_checkpoint(out, run=run):
+        network.load_state_dict(state["network"])
+        optimiser.load_state_dict(state["optimiser"])
+        done = state["step"]
+        logger.info("%s: going on at step %d of %d", out, done, settings.steps)
+    log = JsonLog(out, resume_at=done) if team.leads else None
+    lessons = Lessons(
+        examples, settings.augmentation, most_pasted=settings.most_pasted, seed=seed, ignore=ignore_label(classes)
+    )
+    places = (
+        team.share(range(step * settings.batch, (step + 1) * settings.batch)) for step in range(done, settings.steps)
+    )
+    together = team.wrap(network)
+    devices = [team.device] if team.device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices=devices),
+        contextlib.closing(stream(lessons, places, _workers(settings, team))) as batches,
+    ):
+        for step, batch in enumerate(batches, start=done):
+            for group in optimiser.param_groups:
+                group["lr"] = poly_rate(group["base"], step, settings)
+            torch.manual_seed((seed * 1_000_003 + step) * team.size + team.rank)
+            together.train()
+            loss = _gradients(together, batch, settings, team, lessons.ignore)
+            if not torch.isfinite(loss):
+                raise DistillationError(
+                    f"{out}: the loss at step {step + 1} is not finite; lower learning_rate, or take precision fp32"
+                )
+            optimiser.step()
+            done = step + 1
+            last = done == settings.steps
+            if log is not None:
+                if done % settings.log_every == 0 or last:
+                    log.write(done, loss=loss.item(), rate=optimiser.param_groups[-1]["lr"])
+                if check is not None and (done % settings.check_every == 0 or last):
+                    log.write(done, pictures="held-out", **check(network.eval()))
+                if done % settings.save_every == 0 and not last:
+                    kept = {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
+                    save_checkpoint(out, {"run": run, "step": done, **kept})
+            if progress is not None and team.leads:
+                progress(done, settings.steps)
+    if team.leads:
+        finish(network.eval(), run)
+        (out / CHECKPOINT).unlink(missing_ok=True)  # what is done needs none, and it is three times as large
+    team.wait()
+
+
+def _gradients(together: nn.Module, batch: Batch, settings: SegmenterTraining, team: Team, ignore: int) -> Tensor:
+    """Leaves the gradient of the mean cross-entropy over all pixels of the whole batch that teach something, however
+    the batch is shared; returns that mean."""
+    counted = team.sum((batch.labels != ignore).sum().to(team.device)).clamp(min=1)
+    for parameter in together.parameters():
+        parameter.grad = None
+    total = torch.zeros((), device=team.device)
+    parts = list(zip(batch.images.chunk(settings.accumulate), batch.labels.chunk(settings.accumulate), strict=True))
+    statistics = _bare(together).statistics
+    for number, (images, labels) in enumerate(parts, start=1):
+        images = statistics.normalise(images.to(team.device, non_blocking=True))
+        labels = labels.to(team.device, non_blocking=True).long()
+        with contextlib.nullcontext() if number == len(parts) else team.quietly(together):
+            with torch.autocast(team.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+                logits = together(images.contiguous(memory_format=torch.channels_last))
+            loss = F.cross_entropy(logits.float(), labels, ignore_index=ignore, reduction="sum") / counted
+            (loss * team.size).backward()  # processes exchange the mean of their gradients
+        total += loss.detach()
+    return team.sum(total)
+
+
+def _bare(network: nn.Module) -> DeepLabV3Plus:
+    inner = getattr(network, "module", network)
+    assert isinstance(inner, DeepLabV3Plus)
+    return inner
+
+
+def _groups(network: DeepLabV3Plus, settings: SegmenterTraining) -> list[dict[str, Any]]:
+    """The backbone, which knows something already, and the head."""
+    rates = ((network.backbone, settings.backbone_rate), (network.classifier, settings.learning_rate))
+    return [{"params": list(part.parameters()), "lr": rate, "base": rate} for part, rate in rates]
+
+
+def _workers(settings: SegmenterTraining, team: Team) -> int:
+    if settings.workers is not None:
+        return settings.workers
+    return 0 if team.device.type == "cpu" else min(MOST_WORKERS, max(1, (os.cpu_count() or 1) // team.size))
+
+
+def _check_shares(settings: SegmenterTraining, team: Team) -> None:
+    parts = team.size * settings.accumulate
+    if settings.batch % parts or settings.batch // parts < 2:
+        raise DistillationError(
+            f"batch={settings.batch} cannot be shared among {team.size} processes in {settings.accumulate} parts each, "
+            f"two pictures or more a part: take a multiple of {2 * parts}"
+        )

@@ -1,0 +1,475 @@
+"""What experts and students learn from, and a loop that survives being killed."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+import wordmask
+from small_archive import COLOURS, make_archive, picture
+from wordmask.benchmarks.datasets import Sample
+from wordmask.distillation import training
+from wordmask.distillation.augmentations import Augmentation, coloured, draw_colours, draw_view, see
+from wordmask.distillation.batches import Examples, Lessons, stream
+from wordmask.distillation.records import DistillationError
+from wordmask.distillation.student import PRESETS, StudentSettings, train_student, with_background
+from wordmask.distillation.training import Team, ignore_label, new_network, poly_rate
+from wordmask.segmenters.deeplab import small_resnet_settings
+from wordmask.segmenters.student_file import read_student
+from wordmask.vocabulary import Vocabulary
+
+TINY = small_resnet_settings(
+    backbone_options={"channels": (8, 8, 16, 16), "layers": (1, 1, 1, 1), "stem_width": 4}, width=16, low_width=8
+)
+QUICK = StudentSettings(
+    network=TINY,
+    start=None,
+    augmentation=Augmentation(crop=32, scale=(0.6, 1.0)),
+    steps=6,
+    batch=4,
+    learning_rate=3e-3,
+    backbone_rate=3e-3,
+    save_every=2,
+    log_every=1,
+)
+NAMES = list(COLOURS)
+LABEL_OF = {name: label for label, name in enumerate(NAMES, start=1)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Sums in another order are other sums."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def masks(tmp_path_factory):
+    return make_archive(tmp_path_factory.mktemp("archive"))
+
+
+def lessons(masks, **changes):
+    options = {"most_pasted": 2, "seed": 3, "ignore": 255}
+    return Lessons(Examples(masks, LABEL_OF), QUICK.augmentation, **{**options, **changes})
+
+
+def learn(masks, out, settings=QUICK, **options):
+    return train_student(masks, NAMES, settings, out, seed=1, device="cpu", **options)
+
+
+def log_of(out):
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "time"} for line in lines]
+
+
+# What is learnt from
+
+
+def test_every_example_comes_once_an_epoch_and_in_another_order_in_the_next(masks):
+    own = lessons(masks)
+    epochs = [[own.index(place) for place in range(start, start + 12)] for start in (0, 12, 24)]
+    assert all(sorted(epoch) == list(range(12)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_a_batch_depends_on_seed_and_place_alone(masks):
+    late = lessons(masks).at(range(20, 24))
+    own = lessons(masks)
+    own.at(range(0, 4))
+    again = own.at(range(20, 24))
+    assert torch.equal(late.images, again.images)
+    assert torch.equal(late.labels, again.labels)
+    assert not torch.equal(late.images, lessons(masks, seed=4).at(range(20, 24)).images)
+
+
+def test_a_picture_is_the_same_in_whatever_batch_it_comes(masks):
+    own = lessons(masks)
+    whole, parts = own.at(range(8)), [own.at(range(3)), own.at(range(3, 8))]
+    assert torch.equal(whole.images, torch.cat([part.images for part in parts]))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_threads_change_nothing(masks, workers):
+    steps = [range(start, start + 4) for start in range(0, 32, 4)]
+    alone = list(stream(lessons(masks), steps, 0))
+    together = list(stream(lessons(masks), steps, workers))
+    assert len(alone) == len(together) == 8
+    for one, other in zip(alone, together, strict=True):
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.labels, other.labels)
+
+
+def test_threads_leave_torch_its_own(masks):
+    torch.set_num_threads(2)
+    try:
+        list(stream(lessons(masks), [range(2)], 2))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_without_copy_paste_a_lesson_is_its_picture_seen_and_coloured(masks):
+    own = lessons(masks, most_pasted=1)
+    for place in range(6):
+        chance = np.random.default_rng((3, place))
+        record = masks[int(own.examples.rows[own.index(place)])]
+        mask, crop = record.mask(), QUICK.augmentation.crop
+        view = draw_view(chance, mask.shape, QUICK.augmentation)
+        pixels, labels = see(masks.open_image(record.image), mask, view, crop, label=LABEL_OF[record.name], ignore=255)
+        image, found = own.one(place)
+        assert torch.equal(found, labels)
+        assert torch.equal(image, coloured(pixels, draw_colours(chance, QUICK.augmentation)))
+
+
+def test_copy_paste_adds_things_and_changes_nothing_beside_them(masks):
+    with_paste, without = lessons(masks), lessons(masks, most_pasted=1)
+    pasted = 0
+    for place in range(40):
+        (image, labels), (own, own_labels) = with_paste.one(place), without.one(place)
+        beside = labels == own_labels
+        changed = (image != own).any(dim=0)
+        assert (labels[changed] > 0).all()
+        assert (labels[changed] != 255).all()
+        assert (labels[~beside] > 0).all()
+        pasted += bool(changed.any())
+    assert 10 < pasted < 30  # every second picture, less the things that lie outside their view
+
+
+def test_labels_are_those_of_the_names(masks):
+    found = set()
+    for place in range(12):
+        found |= set(lessons(masks, most_pasted=1).one(place)[1].unique().tolist())
+    assert found - {255} == {0, 1, 2, 3}
+
+
+def test_a_picture_that_is_gone_is_left_out_with_a_warning(tmp_path, caplog):
+    masks = make_archive(tmp_path, each=2)
+    (tmp_path / "pictures" / "apple-0.png").unlink()
+    examples = Examples(masks, LABEL_OF)
+    image, mask, label = examples.read(0)
+    expected, shape = picture("apple", 1, (40, 44))
+    assert np.array_equal(image, expected)
+    assert np.array_equal(mask, shape)
+    assert label == 1
+    assert "apple-0.png" in caplog.text
+
+
+def test_masks_of_another_size_than_their_picture_are_left_out(tmp_path, caplog):
+    masks = make_archive(tmp_path, each=2)
+    (tmp_path / "pictures" / "apple-1.png").replace(tmp_path / "pictures" / "apple-0.png")
+    image, _, _ = Examples(masks, LABEL_OF).read(0)
+    assert np.array_equal(image, picture("leaf", 0, (40, 48))[0])
+    assert "another size" in caplog.text
+
+
+def test_an_archive_without_a_usable_mask_is_an_error(masks):
+    with pytest.raises(DistillationError, match="no masks of 'zebra'"):
+        Examples(masks, {"zebra": 1})
+
+
+# How it is learnt
+
+
+def test_rates_fall_from_the_paper_s_along_the_poly_schedule_to_the_floor():
+    paper = PRESETS["paper"]
+    rates = [poly_rate(paper.learning_rate, step, paper) for step in range(paper.steps)]
+    assert rates[0] == 5e-4
+    assert rates[10_000] == pytest.approx(5e-4 * 0.5**0.9)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == 1e-6
+    assert poly_rate(paper.backbone_rate, 0, paper) == 5e-5
+
+
+def test_the_paper_s_figures_are_the_preset_s():
+    paper = PRESETS["paper"]
+    assert (paper.steps, paper.batch, paper.augmentation.crop) == (20_000, 16, 384)
+    assert (paper.weight_decay, paper.power, paper.most_pasted) == (2e-4, 0.9, 2)
+    assert paper.network.backbone == "resnet50"
+    assert PRESETS["imagenet-s"].steps == 80_000
+
+
+def test_ignored_pixels_have_a_label_that_no_name_has():
+    assert (ignore_label(21), ignore_label(255), ignore_label(300), ignore_label(920)) == (255, 255, 1000, 1000)
+    assert ignore_label(5000) >= 5000
+
+
+def gradient(masks, settings, ignore=255, edit=lambda labels: labels):
+    """With batch norm at rest, so that parts of a batch do not know of each other."""
+    network = new_network(settings, 4, 0).eval()
+    batch = lessons(masks).at(range(4))
+    batch = replace(batch, labels=edit(batch.labels.clone()))
+    loss = training._gradients(network, batch, settings, Team("cpu"), ignore)
+    return network, batch, loss, [parameter.grad.clone() for parameter in network.parameters()]
+
+
+def test_the_loss_is_the_mean_cross_entropy_of_the_pixels_that_teach(masks):
+    network, batch, loss, _ = gradient(masks, QUICK)
+    with torch.inference_mode():
+        logits = network(network.statistics.normalise(batch.images)).double().numpy()
+    labels = batch.labels.numpy()
+    total, count = 0.0, 0
+    for number, row, column in np.argwhere(labels != 255):
+        scores = logits[number, :, row, column]
+        total += np.log(np.exp(scores - scores.max()).sum()) + scores.max() - scores[labels[number, row, column]]
+        count += 1
+    assert count < labels.size
+    assert loss.item() == pytest.approx(total / count, rel=1e-5)
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(masks):
+    def uneven(labels):
+        labels[0] = 255  # parts with fewer pixels that teach weigh less
+        return labels
+
+    _, _, whole_loss, whole = gradient(masks, QUICK, edit=uneven)
+    _, _, loss, parts = gradient(masks, replace(QUICK, accumulate=2), edit=uneven)
+    assert loss.item() == pytest.approx(whole_loss.item(), rel=1e-5)
+    for one, other in zip(whole, parts, strict=True):
+        assert torch.allclose(one, other, atol=1e-5 * max(1e-3, one.abs().max().item()) * 10)
+
+
+def test_ignored_pixels_teach_nothing(masks):
+    _, _, loss, grads = gradient(masks, QUICK, edit=lambda labels: torch.full_like(labels, 255))
+    assert loss.item() == 0
+    assert all((grad == 0).all() for grad in grads)
+
+
+def test_backbone_and_head_learn_at_their_own_rates(masks, tmp_path):
+    frozen = replace(QUICK, backbone_rate=0.0, floor=0.0)
+    before = new_network(frozen, 4, 1).state_dict()
+    after = read_student(learn(masks, tmp_path, frozen)).network.state_dict()
+    parameters = [name for name, value in new_network(frozen, 4, 1).named_parameters()]
+    moved = {name for name in parameters if not torch.equal(before[name], after[name])}
+    assert moved
+    assert not any(name.startswith("backbone.") for name in moved)
+
+
+def test_half_precision_learns_as_well(masks, tmp_path):
+    path = learn(masks, tmp_path, replace(QUICK, precision="bf16"))
+    assert all(torch.isfinite(value).all() for value in read_student(path).network.state_dict().values())
+
+
+@pytest.mark.parametrize("batch", [4, 6])
+def test_a_batch_that_cannot_be_shared_is_an_error(masks, tmp_path, batch):
+    with pytest.raises(DistillationError, match="take a multiple of 8"):
+        learn(masks, tmp_path, replace(QUICK, batch=batch, accumulate=4))
+
+
+def test_unknown_settings_are_errors_that_name_them():
+    with pytest.raises(ValidationError, match="stepz"):
+        StudentSettings(stepz=3)
+    with pytest.raises(ValidationError, match="steps"):
+        StudentSettings(steps=0)
+
+
+# The student
+
+
+def test_a_student_learns_what_the_archive_shows(masks, tmp_path):
+    """Discs of three colours: after a few seconds every pixel of new ones bears its name."""
+    calm = Augmentation(crop=40, scale=(0.7, 1.0), jitter=0, grey=0, blur=0)
+    rates = {"learning_rate": 1e-2, "backbone_rate": 1e-2}
+    settings = replace(QUICK, augmentation=calm, steps=60, batch=8, save_every=100, **rates)
+    student = wordmask.load("namedmask", weights=learn(masks, tmp_path, settings), device="cpu")
+    assert student.vocabulary.names == ("background", *NAMES)
+    for name in NAMES:
+        image, mask = picture(name, 100)
+        found = student.segment(image, ["background", *NAMES]).mask(name)
+        assert (found & mask).sum() / (found | mask).sum() > 0.6
+
+
+def test_background_is_always_the_first_class():
+    assert with_background(["dog", "background", "cat"]).names == ("background", "dog", "cat")
+    synonyms = Vocabulary.of({"dog": ["puppy"], "Background": None})
+    assert with_background(synonyms).phrases == (("background",), ("dog", "puppy"))
+
+
+def test_a_finished_run_returns_at_once(masks, tmp_path, monkeypatch):
+    path = learn(masks, tmp_path)
+    before = path.stat().st_mtime_ns
+    monkeypatch.setattr(training, "_gradients", None)
+    assert learn(masks, tmp_path) == path
+    assert path.stat().st_mtime_ns == before
+
+
+def test_a_finished_run_leaves_no_checkpoint(masks, tmp_path):
+    settings = replace(QUICK, save_every=1)
+    learn(masks, tmp_path, settings)
+    assert not list(tmp_path.glob("*.pt"))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_other_settings_do_not_pass_for_a_finished_run(masks, tmp_path):
+    learn(masks, tmp_path)
+    with pytest.raises(DistillationError, match="other settings or masks"):
+        learn(masks, tmp_path, replace(QUICK, most_pasted=3))
+
+
+def test_how_often_it_is_saved_is_free_to_change(masks, tmp_path):
+    path = learn(masks, tmp_path)
+    assert learn(masks, tmp_path, replace(QUICK, save_every=1, workers=1)) == path
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stops", [[1], [3], [4, 5], [6]])
+def test_a_run_that_is_stopped_anywhere_ends_with_the_same_file_and_log(masks, tmp_path, stops):
+    whole = learn(masks, tmp_path / "whole")
+
+    def stop_at(step):
+        def progress(done, steps):
+            if done == step:
+                raise Killed
+
+        return progress
+
+    for step in stops:
+        with pytest.raises(Killed):
+            learn(masks, tmp_path / "stopped", progress=stop_at(step))
+    stopped = learn(masks, tmp_path / "stopped")
+    assert stopped.read_bytes() == whole.read_bytes()
+    assert log_of(tmp_path / "stopped") == log_of(tmp_path / "whole")
+
+
+def test_progress_tells_every_step(masks, tmp_path):
+    told = []
+    learn(masks, tmp_path, progress=lambda done, steps: told.append((done, steps)))
+    assert told == [(step, 6) for step in range(1, 7)]
+
+
+class Validation:
+    name, split = "discs", "val"
+    vocabulary = Vocabulary.of(["background", *NAMES])
+    ignore = 255
+
+    def __len__(self):
+        return len(NAMES)
+
+    def __iter__(self):
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index):
+        image, mask = picture(NAMES[index], 200)
+        return Sample(image, mask.astype(np.uint8) * (index + 1), NAMES[index])
+
+    def key(self, index):
+        return NAMES[index]
+
+
+def test_figures_on_a_validation_set_come_early_and_change_nothing(masks, tmp_path):
+    plain = learn(masks, tmp_path / "plain")
+    watched = learn(masks, tmp_path / "watched", replace(QUICK, check_every=2), validation=Validation())
+    assert watched.read_bytes() == plain.read_bytes()
+    told = [line for line in log_of(tmp_path / "watched") if line.get("pictures") == "held-out"]
+    assert [line["step"] for line in told] == [2, 4, 6]
+    assert all(0 <= line["miou"] <= 100 for line in told)
+
+
+def test_the_user_s_own_random_numbers_stay_his(masks, tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    learn(masks, tmp_path)
+    assert torch.equal(torch.rand(3), expected)
+
+
+# By other processes
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from wordmask.distillation.records import MaskTable
+from wordmask.distillation.student import train_student
+from test_segmenter_training import NAMES, QUICK
+from dataclasses import replace
+masks, out, steps = MaskTable(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+def progress(done, steps):
+    print(done, flush=True)
+settings = replace(QUICK, steps=steps, save_every=5, batch=8)
+train_student(masks, NAMES, settings, out, seed=1, device="cpu", progress=progress)
+"""
+
+
+def start(masks, out, steps, *launcher, **options):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *launcher] if launcher else [sys.executable, "-c", SCRIPT]
+    return subprocess.Popen(
+        [*command, str(masks.folder), str(out), str(steps)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+@pytest.mark.slow
+def test_sigkill_at_random_moments_ends_with_the_same_student_and_loses_one_interval_at_most(masks, tmp_path):
+    steps = 60
+    whole = start(masks, tmp_path / "whole", steps)
+    _, errors = whole.communicate(timeout=300)
+    assert whole.returncode == 0, errors
+    chance, furthest, kills = np.random.default_rng(0), 0, 0
+    while not (tmp_path / "killed" / "student.safetensors").exists():
+        process = start(masks, tmp_path / "killed", steps)
+        first = process.stdout.readline().strip()
+        if first:
+            assert int(first) > furthest - 5  # checkpoints are five steps apart
+            furthest = int(first)
+        if kills < 4:
+            until = furthest + int(chance.integers(5, 16))
+            for line in process.stdout:
+                furthest = int(line)
+                if furthest >= until:
+                    break
+            time.sleep(chance.uniform(0, 0.05))  # somewhere in a step, or in the writing of a checkpoint
+            process.kill()
+            kills += 1
+        process.wait(timeout=300)
+        for line in process.stdout:
+            furthest = max(furthest, int(line))
+        process.stdout.close()
+        process.stderr.close()
+    assert kills == 4
+    name = "student.safetensors"
+    assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_student_together(masks, tmp_path):
+    """Each takes half of every batch; what they write is one file, and the same one each time."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    files = []
+    for name in ("first", "second"):
+        launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script))
+        process = start(masks, tmp_path / name, 10, *launcher)
+        output, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        assert output.split() == [str(step) for step in range(1, 11)]  # one of them tells
+        files.append((tmp_path / name / "student.safetensors").read_bytes())
+        assert log_of(tmp_path / name)[-1]["loss"] < log_of(tmp_path / name)[0]["loss"]
+    assert files[0] == files[1]
+
+
+def test_processes_share_a_batch_without_gaps(monkeypatch):
+    team = Team("cpu")
+    team.size = 3
+    shares = []
+    for team.rank in range(3):
+        shares += team.share(range(12, 24))
+    assert shares == list(range(12, 24))
