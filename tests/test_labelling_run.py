@@ -190,13 +190,13 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 def undisturbed(tmp_path_factory):
     """Pictures of the world, and what a run that nobody killed makes of them."""
     place = tmp_path_factory.mktemp("undisturbed")
-    folder = write_folder(place / "world", 40) / "images"
+    folder = write_folder(place / "world", 28) / "images"
     subprocess.run(world_command(folder, place / "out"), check=True, env=ONE_THREAD, capture_output=True)
     return folder, files_in(place / "out")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("workers", "stops"), [("1", (4, 24)), ("2", (4,))])
+@pytest.mark.parametrize(("workers", "stops"), [("1", (4, 16)), ("2", (4,))])
 def test_a_killed_run_started_again_gives_the_very_same_files(undisturbed, tmp_path, workers, stops):
     folder, wanted = undisturbed
     command, out = world_command(folder, tmp_path / "out", "--workers", workers), tmp_path / "out"

@@ -1,11 +1,12 @@
 """The one result type that everything here speaks."""
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, PngImagePlugin
@@ -127,12 +128,18 @@ class Segmentation:
                     f"{path}: {len(self.names)} names, and a PNG tells {PNG_MAX_NAMES} apart at most: save it as .json"
                 )
             with atomic_write(path) as file:
-                self._as_png().save(file, "PNG", pnginfo=self._png_text())
+                self._write_png(file)
         elif path.suffix.lower() == ".json":
             with atomic_write(path) as file:
                 file.write(_json_bytes(self._as_json()))
         else:
             raise SegmentationError(f"{path}: masks are saved as .png or .json, not {path.suffix or 'without one'!r}")
+
+    def to_png(self) -> bytes:
+        """What `save` writes as .png."""
+        buffer = io.BytesIO()
+        self._write_png(buffer)
+        return buffer.getvalue()
 
     def to_numpy(self) -> np.ndarray:
         """(names, H, W) bool: one mask a name, in the order of `names`."""
@@ -178,6 +185,9 @@ class Segmentation:
         picture = Image.fromarray(self.labels.astype(np.uint8), mode=None)
         picture.putpalette([channel for colour in self.colours for channel in colour])
         return picture
+
+    def _write_png(self, file: IO[bytes]) -> None:
+        self._as_png().save(file, "PNG", pnginfo=self._png_text())
 
     def _png_text(self) -> PngImagePlugin.PngInfo:
         text = PngImagePlugin.PngInfo()

@@ -1,0 +1,190 @@
+"""A request, read within its limits and in memory alone.
+
+A client gives a picture's bytes and names, in a form or as JSON; nothing in a request is taken for a path, a URL or
+anything to unpickle.
+"""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+
+from wordmask.app.settings import RequestError, ServeSettings
+from wordmask.image_files import ImageReadError, first_line, opened
+from wordmask.images import read_image
+from wordmask.vocabulary import MAX_NAME_LENGTH, Vocabulary, VocabularyError, parse_names
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+"""What cameras and browsers make. Fewer decoders are fewer to be attacked."""
+FORM = "multipart/form-data"
+JSON = "application/json"
+NAME = "picture"
+
+
+class Asked(BaseModel):
+    """The fields of a request, but for the picture of a form."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    names: list[str] = Field(min_length=1)
+    method: str | None = Field(None, max_length=100)
+    format: Literal["rle", "png"] = "rle"
+
+
+class AskedAsJson(Asked):
+    image: Annotated[str, Field(description="The file's bytes in base64.")]
+
+
+@dataclass(frozen=True)
+class Ask:
+    picture: bytes
+    vocabulary: Vocabulary
+    method: str | None
+    format: Literal["rle", "png"]
+
+
+def kind_of(request: Request) -> str:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in (FORM, JSON):
+        raise RequestError(415, "content_type", f"send {FORM} or {JSON}, not {kind[:60]!r}")
+    return kind
+
+
+async def read_body(request: Request, settings: ServeSettings) -> bytes:
+    """The whole body. Of one that is too large the rest is received and forgotten, up to four times the limit, so
+    that its sender gets to read the answer."""
+    limit, body, received = settings.max_bytes, bytearray(), 0
+    try:
+        async with asyncio.timeout(settings.body_seconds):
+            async for chunk in request.stream():
+                received += len(chunk)
+                if received <= limit:
+                    body += chunk
+                elif received > 4 * limit:
+                    break
+                else:
+                    body.clear()
+    except TimeoutError as error:
+        raise RequestError(
+            408, "slow", f"the request did not arrive within {settings.body_seconds:g} seconds"
+        ) from error
+    except ClientDisconnect as error:
+        raise RequestError(400, "gone", "the request broke off") from error
+    if received > limit:
+        raise RequestError(413, "too_large", f"a request may have {limit} bytes, and this one has more")
+    return bytes(body)
+
+
+def parse(headers: Headers, kind: str, body: bytes, settings: ServeSettings) -> Ask:
+    """Not for the thread that serves: 20 MB made to be hard to read take most of a second."""
+    try:
+        if kind == FORM:
+            picture, fields = _from_form(headers, body, settings)
+            asked = Asked.model_validate(fields)
+        else:
+            asked = AskedAsJson.model_validate(_from_json(body, settings))
+            picture = base64.b64decode(asked.image, validate=True)
+    except ValidationError as error:
+        raise _invalid(error) from error
+    except ValueError as error:
+        raise RequestError(400, "image", f"image is not base64: {first_line(error)}") from error
+    return Ask(picture, _vocabulary(asked.names, settings), asked.method, asked.format)
+
+
+def decode(picture: bytes, settings: ServeSettings) -> np.ndarray:
+    """(H, W, 3) uint8"""
+    try:
+        with opened(picture, NAME) as image:
+            if image.format not in FORMATS:
+                raise RequestError(415, "image", f"a {image.format} picture; send one of {', '.join(FORMATS)}")
+            width, height = image.size
+        if width * height > settings.max_pixels:
+            raise RequestError(
+                413, "pixels", f"the picture has {width} x {height} pixels; {settings.max_pixels} are allowed"
+            )
+        return read_image(picture, max_pixels=settings.max_pixels)
+    except ImageReadError as error:
+        raise RequestError(400, "image", f"the picture {error.reason}") from error
+
+
+class _InMemory(MultiPartParser):
+    """Starlette writes files of more than a megabyte to disk; the body is in memory here, and short enough."""
+
+    spool_max_size = 2**62
+
+
+def _from_form(headers: Headers, body: bytes, settings: ServeSettings) -> tuple[bytes, dict[str, Any]]:
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    parser = _InMemory(
+        headers, stream(), max_files=1, max_fields=settings.max_names + 8, max_part_size=_longest_names(settings)
+    )
+    try:
+        form = asyncio.run(parser.parse())
+    except (MultiPartException, KeyError, ValueError) as error:
+        raise RequestError(400, "form", f"the form cannot be read: {first_line(error)}") from error
+    picture: bytes | None = None
+    given: dict[str, Any] = {}
+    names: list[str] = []
+    for key, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            if key != "image":
+                raise RequestError(400, "form", f"the picture's field is called image, not {key[:60]!r}")
+            picture = value.file.read()
+        elif key == "names":
+            names.append(value)
+        else:
+            given[key[:60]] = value
+    if picture is None:
+        raise RequestError(400, "form", "there is no picture: send it as a file in the field image")
+    if names:
+        given["names"] = _split(names)
+    return picture, given
+
+
+def _split(names: list[str]) -> list[str]:
+    """A name a field, or one field with commas."""
+    try:
+        return list(parse_names(names[0]).names) if len(names) == 1 else names
+    except VocabularyError as error:
+        raise RequestError(400, "names", str(error)) from error
+
+
+def _longest_names(settings: ServeSettings) -> int:
+    """Bytes that all names together may take in one field, in UTF-8."""
+    return 4 * settings.max_names * (MAX_NAME_LENGTH + 2)
+
+
+def _vocabulary(names: list[str], settings: ServeSettings) -> Vocabulary:
+    if len(names) > settings.max_names:
+        raise RequestError(413, "names", f"{len(names)} names; {settings.max_names} are allowed")
+    try:
+        return Vocabulary.of(names)
+    except VocabularyError as error:
+        raise RequestError(400, "names", str(error)) from error
+
+
+def _from_json(body: bytes, settings: ServeSettings) -> Any:
+    """Short JSON may become large lists; base64 has none of the signs that make them, and names have few."""
+    if sum(body.count(sign) for sign in (b",", b"[", b"{", b":")) > _longest_names(settings):
+        raise RequestError(413, "names", "the JSON holds more than a picture and its names")
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(400, "json", f"the body is not JSON: {first_line(error)}") from error
+
+
+def _invalid(error: ValidationError) -> RequestError:
+    first = error.errors()[0]
+    where = ".".join(str(part)[:60] for part in first["loc"][:3]) or "the request"
+    return RequestError(400, "fields", f"{where}: {first['msg'].lower()[:200]}")

@@ -1,0 +1,223 @@
+"""The REST interface: POST /v1/segment, GET /v1/models, /healthz, /metrics."""
+
+import asyncio
+import hmac
+import logging
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.routing import APIRoute
+
+from wordmask._version import __version__
+from wordmask.app.batching import Batcher, Job
+from wordmask.app.metrics import CONTENT_TYPE, Metrics
+from wordmask.app.reading import FORM, JSON, Ask, Asked, AskedAsJson, decode, kind_of, parse, read_body
+from wordmask.app.settings import RequestError, ServeSettings
+from wordmask.errors import WordmaskError
+from wordmask.segmentation import Segmentation
+from wordmask.segmenters.base import Segmenter
+
+DECODERS = 2
+"""Threads that decode and encode: each may hold a picture of `max_pixels` more than once."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Service:
+    """What the routes share."""
+
+    def __init__(self, segmenters: Mapping[str, Segmenter], settings: ServeSettings):
+        self.segmenters, self.settings = segmenters, settings
+        self.metrics = Metrics()
+        self.batcher = Batcher(segmenters, settings, self.metrics.batch)
+        self.in_flight = 0
+        self._decoders: CapacityLimiter | None = None
+        self.metrics.gauges |= {
+            "wordmask_waiting": lambda: self.batcher.length,
+            "wordmask_in_flight": lambda: self.in_flight,
+        }
+
+    async def segment(self, request: Request) -> Response:
+        """One request from its first byte to its answer. However many come, `in_flight` of them are held at once."""
+        if self.in_flight >= self.settings.in_flight:
+            raise RequestError(
+                503, "busy", "too many requests are being answered", retry_after=self.batcher.retry_after()
+            )
+        self.in_flight += 1
+        try:
+            kind = kind_of(request)
+            body = await read_body(request, self.settings)
+            ask = await self._in_thread(parse, request.headers, kind, body, self.settings)
+            deadline = time.monotonic() + self.settings.answer_seconds
+            method = self._method(ask)
+            image = await self._in_thread(decode, ask.picture, self.settings)
+            result = await self._answer(Job(method, image, ask.vocabulary, deadline))
+            return await self._in_thread(_as_png if ask.format == "png" else partial(_as_json, method), result)
+        finally:
+            self.in_flight -= 1
+
+    async def _answer(self, job: Job) -> Segmentation:
+        try:
+            async with asyncio.timeout(max(0.0, job.deadline - time.monotonic())):
+                answer = await asyncio.wrap_future(self.batcher.submit(job))
+        except TimeoutError as error:
+            raise RequestError(
+                503,
+                "late",
+                f"no answer within {self.settings.answer_seconds:g} seconds",
+                retry_after=self.batcher.retry_after(),
+            ) from error
+        assert isinstance(answer, Segmentation)  # the job has names
+        return answer
+
+    def _method(self, ask: Ask) -> str:
+        method = next(iter(self.segmenters)) if ask.method is None else ask.method
+        if method not in self.segmenters:
+            raise RequestError(404, "method", f"no method {method!r} here; there is {', '.join(self.segmenters)}")
+        return method
+
+    async def _in_thread(self, work: Any, *arguments: Any) -> Any:
+        if self._decoders is None:
+            self._decoders = CapacityLimiter(DECODERS)
+        return await anyio.to_thread.run_sync(work, *arguments, limiter=self._decoders)
+
+    def check_key(self, request: Request) -> None:
+        if self.settings.api_key is None:
+            return
+        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+        given = bearer.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+        # Headers are bytes that Starlette reads as Latin-1.
+        if not hmac.compare_digest(given.encode("latin-1"), self.settings.api_key.encode()):
+            raise RequestError(401, "key", "give this service's key as `Authorization: Bearer KEY`")
+
+
+def routes(service: Service) -> APIRouter:
+    class Counted(APIRoute):
+        """Every answer is counted, and every failure is JSON with a reason."""
+
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handler = super().get_route_handler()
+
+            async def counted(request: Request) -> Response:
+                start = time.perf_counter()
+                try:
+                    response = await handler(request)
+                except Exception as error:
+                    response = error_answer(error)
+                service.metrics.answered(response.status_code, time.perf_counter() - start)
+                return response
+
+            return counted
+
+    router = APIRouter(route_class=Counted)
+
+    @router.post("/v1/segment", summary="Masks of a picture by names", openapi_extra=_body(), responses=_RESPONSES)
+    async def segment(request: Request) -> Response:
+        service.check_key(request)
+        return await service.segment(request)
+
+    @router.get("/v1/models", summary="The methods of this service")
+    async def models(request: Request) -> list[dict[str, Any]]:
+        service.check_key(request)
+        return [_described(name, segmenter) for name, segmenter in service.segmenters.items()]
+
+    @router.get("/healthz", summary="Whether the service is up")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok", "version": __version__}
+
+    @router.get("/metrics", summary="Counters for Prometheus", response_class=PlainTextResponse)
+    async def metrics(request: Request) -> Response:
+        service.check_key(request)
+        return PlainTextResponse(service.metrics.text(), media_type=CONTENT_TYPE)
+
+    return router
+
+
+def _described(name: str, segmenter: Segmenter) -> dict[str, Any]:
+    """`names` are those of a student, which knows no others; null where any name will do."""
+    vocabulary = getattr(segmenter, "vocabulary", None)
+    names = None if vocabulary is None else list(vocabulary.names)
+    return {"method": name, "paper": segmenter.method, "preset": segmenter.preset, "names": names}
+
+
+def _as_png(result: Segmentation) -> Response:
+    return Response(result.to_png(), media_type="image/png")
+
+
+def _as_json(method: str, result: Segmentation) -> Response:
+    masks = []
+    for name, area in result.pixels.items():
+        if area:
+            score = None if result.scores is None else round(float(result.scores[result.mask(name)].mean()), 4)
+            masks.append({"name": name, "area": area, "score": score, "rle": result.rle(name)})
+    return JSONResponse({"method": method, "size": list(result.size), "names": result.names, "masks": masks})
+
+
+def error_answer(error: Exception) -> JSONResponse:
+    """Every failure as {"error": {"code", "reason"}}."""
+    if not isinstance(error, RequestError):
+        if isinstance(error, WordmaskError):  # such as a name that a student does not know
+            error = RequestError(400, "request", str(error))
+        else:
+            _logger.error("a request failed", exc_info=error)
+            error = RequestError(500, "internal", f"an unexpected {type(error).__name__}; the service's log says more")
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(
+        {"error": {"code": error.code, "reason": error.reason}}, status_code=error.status, headers=headers
+    )
+
+
+_ERROR = {
+    "type": "object",
+    "properties": {
+        "error": {"type": "object", "properties": {"code": {"type": "string"}, "reason": {"type": "string"}}}
+    },
+}
+_REASONS = {
+    400: "The picture, the names or a field cannot be used",
+    401: "The key is missing or wrong",
+    404: "No such method",
+    408: "The request came too slowly",
+    413: "Too many bytes, pixels or names",
+    415: "Not a kind of request or picture that is taken",
+    503: "Too busy: come back after Retry-After seconds",
+}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "With format=rle (the default) COCO run lengths, a mask a name; with format=png a palette PNG",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "method": {"type": "string"},
+                        "size": {"type": "array", "items": {"type": "integer"}},
+                        "names": {"type": "array", "items": {"type": "string"}},
+                        "masks": {"type": "array", "items": {"type": "object"}},
+                    },
+                }
+            },
+            "image/png": {"schema": {"type": "string", "format": "binary"}},
+        },
+    },
+    **{
+        status: {"description": reason, "content": {"application/json": {"schema": _ERROR}}}
+        for status, reason in _REASONS.items()
+    },
+}
+
+
+def _body() -> dict[str, Any]:
+    form = Asked.model_json_schema()
+    form["properties"]["image"] = {"type": "string", "format": "binary", "description": "The picture's file."}
+    form["required"].append("image")
+    content = {FORM: {"schema": form}, JSON: {"schema": AskedAsJson.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}

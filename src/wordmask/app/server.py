@@ -1,0 +1,123 @@
+"""The service as one application: REST, its description, and the web page."""
+
+import threading
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse
+from starlette.exceptions import HTTPException
+
+from wordmask._version import __version__
+from wordmask.app.rest import Service, error_answer, routes
+from wordmask.app.settings import RequestError, ServeSettings
+from wordmask.html_page import Page
+from wordmask.segmenters.base import Segmenter
+from wordmask.text_embeddings import PhraseCache, TextEmbedder, TextEmbeddings
+from wordmask.vocabulary import Vocabulary
+
+
+def build_app(
+    segmenters: Mapping[str, Segmenter], settings: ServeSettings | None = None, *, page: bool = True
+) -> FastAPI:
+    """segmenters: what clients may choose from, the first by default. page: mount the web page at /."""
+    settings = settings or ServeSettings()
+    for segmenter in segmenters.values():
+        share_words(segmenter)
+    service = Service(segmenters, settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.batcher.close()
+
+    # FastAPI's own pages of documentation fetch their scripts from elsewhere; ours needs nothing.
+    app = FastAPI(
+        title="wordmask",
+        version=__version__,
+        description="Names in, masks out.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.service = service
+    app.include_router(routes(service))
+
+    @app.exception_handler(RequestError)
+    async def refused(_: Request, error: Exception) -> Response:
+        return error_answer(error)
+
+    @app.exception_handler(HTTPException)
+    @app.exception_handler(RequestValidationError)
+    async def misaddressed(_: Request, error: Exception) -> Response:
+        status, reason = getattr(error, "status_code", 400), str(getattr(error, "detail", "not understood"))
+        return error_answer(RequestError(status, "http", reason.lower()))
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(describe(app.openapi()))
+
+    if page:
+        from wordmask.app.page import mount_page
+
+        mount_page(app, service)
+    return app
+
+
+class _ReadOnly(PhraseCache):
+    """Phrases that are on disk are read; those of clients are not written there."""
+
+    def put(self, space: str, vectors: dict[str, Any]) -> None:
+        pass
+
+
+class _Shared(TextEmbedder):
+    """One for the batches' thread and for those of the page."""
+
+    def __init__(self, embedder: TextEmbedder):
+        super().__init__(embedder.encoder, embedder.templates, cache=embedder.cache.path)
+        self.cache = _ReadOnly(embedder.cache.path)
+        self._lock = threading.Lock()
+
+    def __call__(self, vocabulary: Vocabulary) -> TextEmbeddings:
+        with self._lock:
+            return super().__call__(vocabulary)
+
+
+def share_words(segmenter: Segmenter) -> None:
+    """Let several threads read names, and keep the names off the disk."""
+    embedder = getattr(segmenter, "embed", None)
+    if isinstance(embedder, TextEmbedder):
+        segmenter.embed = _Shared(embedder)  # type: ignore[attr-defined]
+
+
+def describe(openapi: dict[str, Any]) -> str:
+    """The interface for people; /openapi.json says the same to programs."""
+    page = Page(f"{openapi['info']['title']} {openapi['info']['version']}: REST interface")
+    page.text("This page for programs, with every field: /openapi.json")
+    page.text('curl -F image=@photo.jpg -F "names=dog, grass, background" http://HOST/v1/segment')
+    page.text("curl -F image=@photo.jpg -F names=dog -F names=grass -F format=png -o masks.png http://HOST/v1/segment")
+    for path, verbs in openapi["paths"].items():
+        for verb, told in verbs.items():
+            page.heading(f"{verb.upper()} {path}")
+            page.text(told["summary"])
+            rows = [[status, response["description"]] for status, response in told["responses"].items()]
+            page.table(["status", "meaning"], rows)
+            for kind, body in told.get("requestBody", {}).get("content", {}).items():
+                page.text(f"Sent as {kind}:")
+                fields = body["schema"]["properties"].items()
+                required = body["schema"].get("required", [])
+                page.table(
+                    ["field", "", "type"], [[n, "required" if n in required else "", _type(f)] for n, f in fields]
+                )
+    return page.html()
+
+
+def _type(field: dict[str, Any]) -> str:
+    if "enum" in field:
+        return " or ".join(map(str, field["enum"]))
+    if "anyOf" in field:
+        return " or ".join(_type(option) for option in field["anyOf"])
+    return "file" if field.get("format") == "binary" else str(field.get("type", ""))

@@ -1,0 +1,45 @@
+"""What a service allows. Every limit is checked before the work that it limits."""
+
+from typing import Annotated
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from wordmask.errors import WordmaskError
+
+
+class ServeError(WordmaskError):
+    """A service that cannot be set up so."""
+
+
+class RequestError(WordmaskError):
+    """A request that is not answered: `status` is HTTP's, `code` is for programs, the message for people."""
+
+    def __init__(self, status: int, code: str, reason: str, *, retry_after: int | None = None):
+        super().__init__(reason)
+        self.status, self.code, self.reason, self.retry_after = status, code, reason, retry_after
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """max_bytes: of a whole request. max_pixels: of a picture, known from its header before it is decoded.
+
+    body_seconds: for a request to arrive. answer_seconds: for its answer from then on.
+    waiting: pictures that wait for the network. in_flight: requests that are being received or answered.
+    waiting_bytes: of decoded pictures that wait.
+    batch_size, batch_wait: pictures that the network looks at together, and how long the first waits for others.
+    cache_bytes: what the web page keeps of pictures that it has seen.
+    """
+
+    max_bytes: PositiveInt = 20 * 2**20
+    max_pixels: PositiveInt = 24_000_000
+    max_names: PositiveInt = 200
+    body_seconds: PositiveFloat = 20.0
+    answer_seconds: PositiveFloat = 60.0
+    waiting: PositiveInt = 32
+    waiting_bytes: PositiveInt = 512 * 2**20
+    in_flight: PositiveInt = 64
+    batch_size: PositiveInt = 8
+    batch_wait: Annotated[NonNegativeFloat, Field(le=1)] = 0.005
+    cache_bytes: PositiveInt = 256 * 2**20
+    api_key: str | None = None

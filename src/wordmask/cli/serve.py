@@ -1,0 +1,53 @@
+"""`wordmask serve`: a web page and a REST service."""
+
+from typing import Annotated
+
+import typer
+
+from wordmask.cli import options
+
+
+def serve(
+    method: Annotated[list[str] | None, typer.Option(help="A segmenter, by its paper; may be repeated.")] = None,
+    preset: options.Preset = "paper",
+    weights: options.Weights = None,
+    settings: options.Settings = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "fp32",
+    host: Annotated[
+        str, typer.Option(help="The address to listen at; 0.0.0.0 is all of this machine's.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    page: Annotated[bool, typer.Option(help="The web page, beside the REST service.")] = True,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="WORDMASK_API_KEY", help="What clients must say; better in the environment.")
+    ] = None,
+    batch_size: options.BatchSize = 8,
+    max_mb: Annotated[int, typer.Option(min=1, help="Largest request, in MiB.")] = 20,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Largest picture.")] = 24_000_000,
+    max_names: Annotated[int, typer.Option(min=1, help="Most names in one request.")] = 200,
+    waiting: Annotated[int, typer.Option(min=1, help="Pictures that may wait; more are sent away.")] = 32,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for an answer.")] = 60.0,
+) -> None:
+    """Serve a web page and a REST interface (its description is at /docs).
+
+    Example: `wordmask serve --method maskclip --preset world`
+    """
+    from wordmask.commands.serve import run
+
+    methods = method or ["maskclip"]
+    run(
+        loads=[options.segmenter(own, preset, weights, device, precision, settings) for own in methods],
+        host=host,
+        port=port,
+        page=page,
+        settings={
+            "api_key": api_key,
+            "batch_size": batch_size,
+            "max_bytes": max_mb * 2**20,
+            "max_pixels": max_pixels,
+            "max_names": max_names,
+            "waiting": waiting,
+            "answer_seconds": timeout,
+        },
+    )

@@ -1,0 +1,53 @@
+"""`wordmask serve`: a web page and a REST service."""
+
+import os
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from wordmask import segmenters
+from wordmask.app.settings import ServeError, ServeSettings
+from wordmask.cli import complain
+
+IN_MEMORY = Path("/dev/shm")
+"""Where there is one, a folder that lies in memory."""
+LONGEST_HEADERS = 64 * 1024
+"""Bytes; uvicorn's own default, stated because a limit is meant."""
+CONNECTIONS = 256
+
+
+def run(*, loads: list[dict[str, Any]], host: str, port: int, page: bool, settings: dict[str, Any]) -> None:
+    try:
+        import uvicorn
+
+        from wordmask.app.server import build_app
+    except ImportError as error:
+        raise ServeError(f"{error.name} is not installed: pip install 'wordmask[app]'") from error
+    methods = [load["method"] for load in loads]
+    if len(set(methods)) < len(methods):
+        raise ServeError(f"--method is given twice: {', '.join(methods)}")
+    with ExitStack() as stack:
+        if page:
+            # gradio puts uploads into files: in memory where that can be, and gone when the service ends.
+            place = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="wordmask-", dir=IN_MEMORY if IN_MEMORY.is_dir() else None)
+            )
+            os.environ["GRADIO_TEMP_DIR"] = place
+            os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        app = build_app(
+            {load["method"]: segmenters.load(**load) for load in loads}, ServeSettings(**settings), page=page
+        )
+        if settings["api_key"] is None and host not in ("127.0.0.1", "localhost", "::1"):
+            complain(f"note: anybody who reaches {host} may use this service; WORDMASK_API_KEY asks for a key")
+        complain(f"serving {', '.join(methods)} at http://{host}:{port} (REST: /docs)")
+        uvicorn.run(
+            app,
+            host=host,
+            port=port,
+            log_level="warning",
+            limit_concurrency=CONNECTIONS,
+            h11_max_incomplete_event_size=LONGEST_HEADERS,
+            timeout_graceful_shutdown=10,
+            server_header=False,
+        )
