@@ -13,14 +13,16 @@ from wordmask.errors import WordmaskError
 
 if TYPE_CHECKING:
     from wordmask.benchmarks import evaluate
+    from wordmask.distillation.pipeline import distill
     from wordmask.segmentation import Segmentation
     from wordmask.segmenters import load
     from wordmask.vocabulary import Vocabulary
 
-__all__ = ["Segmentation", "Vocabulary", "WordmaskError", "__version__", "evaluate", "load"]
+__all__ = ["Segmentation", "Vocabulary", "WordmaskError", "__version__", "distill", "evaluate", "load"]
 
 _HOMES = {
     "load": "wordmask.segmenters",
+    "distill": "wordmask.distillation.pipeline",
     "evaluate": "wordmask.benchmarks",
     "Segmentation": "wordmask.segmentation",
     "Vocabulary": "wordmask.vocabulary",
