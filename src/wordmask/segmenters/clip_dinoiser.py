@@ -173,8 +173,10 @@ class ClipDinoiser(OpenVocabularySegmenter):
         if settings.affinity == "dino":
             dino = load_encoder(settings.dino, settings.dino_weights, device, precision)
         if settings.needs_objectness:
-            options = {"weights": settings.found_weights, "device": str(device), "precision": precision}
-            objectness = saliency.load("found", preset=preset, **options).maps
+            found = saliency.load(
+                "found", preset=preset, weights=settings.found_weights, device=str(device), precision=precision
+            )
+            objectness = found.maps
         return cls(clip, heads, settings, dino=dino, objectness=objectness)
 
     def read(self, windows: Tensor) -> tuple[Tensor, ...]:

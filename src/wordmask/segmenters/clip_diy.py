@@ -164,8 +164,14 @@ class ClipDiy(Segmenter):
         clip = open_clip_encoder(settings.clip, weights, device, precision)
         if settings.saliency == "none":
             return cls(clip, settings)
-        options = {"weights": settings.saliency_weights, "device": str(device), "precision": precision}
-        return cls(clip, settings, objectness=saliency.load(settings.saliency, preset=preset, **options).maps)
+        objects = saliency.load(
+            settings.saliency,
+            preset=preset,
+            weights=settings.saliency_weights,
+            device=str(device),
+            precision=precision,
+        )
+        return cls(clip, settings, objectness=objects.maps)
 
     @torch.inference_mode()
     def look_many(self, images: Sequence[np.ndarray], sources: Sequence[str]) -> list[Seen]:
