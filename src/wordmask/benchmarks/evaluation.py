@@ -67,6 +67,7 @@ def evaluate(
     out: Path | None = None,
     boundary: bool = False,
     asked: Mapping[str, Any] | None = None,
+    page: bool = True,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Segment every picture of a benchmark and compare. Memory does not grow with the number of pictures.
@@ -91,7 +92,8 @@ def evaluate(
         folder.mend()
         evaluate_share(segmenter, benchmark, folder, batch_size=batch_size, boundary=boundary, on_progress=on_progress)
         found = finish(folder, segmenter, benchmark, devices=[str(getattr(segmenter, "device", "cpu"))])
-        write_page(folder, found, segmenter, benchmark)
+        if page:
+            write_page(folder, found, segmenter, benchmark)
     return found
 
 

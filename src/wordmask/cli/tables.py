@@ -21,6 +21,7 @@ def tables(
     weights: Annotated[
         list[str] | None, typer.Option(help="METHOD=FILE or URL in place of its presets' weights; may be repeated.")
     ] = None,
+    archive: Annotated[Path | None, typer.Option(help="Pictures that ReCo learns names from.")] = None,
     device: options.Device = "auto",
     precision: options.Precision = "fp32",
     batch_size: options.BatchSize = 8,
@@ -44,6 +45,7 @@ def tables(
         out_dir=out_dir,
         fresh=fresh,
         weights=dict(map(_method_and_file, weights or [])),
+        archive=archive,
         device=device,
         precision=precision,
         batch_size=batch_size,

@@ -12,6 +12,7 @@ from typing import Any
 
 from wordmask import benchmarks, saliency, segmenters
 from wordmask._version import __version__
+from wordmask.benchmarks import evaluation
 from wordmask.benchmarks.datasets import Benchmark
 from wordmask.benchmarks.evaluation import Report
 from wordmask.errors import WordmaskError
@@ -40,6 +41,7 @@ class Run:
 
     root: the folder of the data sets. pictures: how many of each benchmark, None for all. device: as for `load`.
     weights: a method's name -> a file or URL in place of its presets' weights, such as a student of one's own.
+    archive: a folder of pictures, for methods that learn names from such.
     folder: keeps the figures, so that a table that was stopped goes on; `fresh` forgets those of an earlier run.
     """
 
@@ -53,14 +55,16 @@ class Run:
         precision: str = "fp32",
         batch_size: int = 8,
         weights: Mapping[str, str] | None = None,
+        archive: Path | None = None,
         fresh: bool = False,
         progress: Progress | None = None,
     ):
         self.folder, self.root, self.pictures = folder, root, pictures
         self.device, self.precision, self.batch_size = device, precision, batch_size
-        self.weights = dict(weights or {})
+        self.weights, self.archive = dict(weights or {}), archive
         self.progress: Progress = progress or (lambda description, total: nullcontext())
         self._loaded: tuple[str, Any] | None = None
+        self._unloadable: dict[str, str] = {}  # why, so that a server is not asked again for every cell
         self._cell: tuple[str, str] = ("", "")
         if fresh:
             shutil.rmtree(folder, ignore_errors=True)
@@ -79,10 +83,13 @@ class Run:
         return benchmarks.open_benchmark(benchmark, split=split, root=self.root, pictures=self.pictures)
 
     def evaluate(self, segmenter: Segmenter, benchmark: "str | Benchmark", split: str | None = None) -> Report:
-        """A segmenter on a benchmark, with progress."""
+        """A segmenter on a benchmark, with progress; goes on where it was stopped."""
         opened = self.open(benchmark, split) if isinstance(benchmark, str) else benchmark
+        out = self.cell_folder / f"{opened.name}-{opened.split}"
         with self.progress(self.describe(opened), len(opened)) as report:
-            return benchmarks.evaluate(segmenter, opened, batch_size=self.batch_size, on_progress=report)
+            return evaluation.evaluate(
+                segmenter, opened, batch_size=self.batch_size, out=out, page=False, on_progress=report
+            )
 
     def describe(self, benchmark: Benchmark) -> str:
         """For the progress bar: the row at hand and what it is measured on."""
@@ -126,6 +133,7 @@ class Run:
             "pictures": self.pictures,
             "precision": self.precision,
             "weights": self.weights,
+            "archive": None if self.archive is None else str(self.archive),
         }
 
     def _open(self) -> dict[str, dict[str, dict[str, float]]]:
@@ -154,11 +162,14 @@ class Run:
         if method in self.weights:
             settings = {"weights": self.weights[method], **settings}
         key = repr((known is segmenters.METHODS, method, preset, sorted(settings.items())))
+        if key in self._unloadable:
+            raise NotRunError(self._unloadable[key])
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # two large networks need not fit together
             try:
                 loaded = load(method, preset=preset, device=self.device, precision=self.precision, **settings)
             except WordmaskError as error:
+                self._unloadable[key] = str(error)
                 raise NotRunError(str(error)) from error
             self._loaded = (key, loaded)
         return self._loaded[1]

@@ -1,0 +1,126 @@
+"""Class-wise IoU of masks that know no other class: NamedMask's tables 1 and 2.
+
+For every class, over the pictures that have it, the mask against the pixels of the class.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+import torch
+
+from wordmask.benchmarks.datasets import Benchmark, Sample
+from wordmask.benchmarks.tables.base import NotRunError
+from wordmask.benchmarks.tables.run import Run
+from wordmask.images import resize, size_with_shorter_side, to_tensor
+from wordmask.saliency.refinement import THRESHOLD
+from wordmask.segmenters.base import Segmenter
+from wordmask.vocabulary import BACKGROUND
+
+EXPERTS_ROW = "category experts"
+EXPERT = "namedmask-expert-{}"
+SPELT = {"tvmonitor": "tv monitor"}
+"""The published experts' file names spell one class of VOC otherwise."""
+
+
+class ClassIous:
+    """Intersection and union of each class, added up over the pictures that have it."""
+
+    def __init__(self, benchmark: Benchmark):
+        self.names, self.ignore = benchmark.vocabulary.names, benchmark.ignore
+        self.background = benchmark.vocabulary.background
+        self._both: Counter[int] = Counter()
+        self._either: Counter[int] = Counter()
+
+    def classes(self, labels: np.ndarray) -> list[int]:
+        """Those that a picture has."""
+        return [int(label) for label in np.unique(labels) if label not in (self.ignore, self.background)]
+
+    def add(self, labels: np.ndarray, mask: np.ndarray, classes: Iterable[int] | None = None) -> None:
+        counted = labels != self.ignore
+        for label in self.classes(labels) if classes is None else classes:
+            truth = labels == label
+            self._both[label] += int(np.count_nonzero(truth & mask))
+            self._either[label] += int(np.count_nonzero((truth | mask) & counted))
+
+    def percent(self) -> dict[str, float]:
+        """By name, and their mean."""
+        ious = {self.names[label]: 100 * self._both[label] / either for label, either in self._either.items() if either}
+        return ious | {"mean": float(np.mean(list(ious.values())))}
+
+
+def saliency_ious(
+    run: Run,
+    column: str,
+    *,
+    benchmark: str,
+    split: str,
+    sides: tuple[int, int] | None = None,
+    only_mean: bool = False,
+) -> dict[str, float]:
+    """SelfMask with the bilateral solver. sides: pictures are looked at with the shorter side so long, and the longer
+    at most so long."""
+    opened = run.open(benchmark, split)
+    found, done = ClassIous(opened), 0
+    method = run.saliency("selfmask", refine="solver")
+    with run.progress(run.describe(opened), len(opened)) as report:
+        for samples in _batches(opened, run.batch_size):
+            maps = method.maps([_resized(sample.image, sides) for sample in samples])
+            for sample, soft in zip(samples, maps, strict=True):
+                found.add(sample.labels, _at_size(soft, sample.labels.shape) > THRESHOLD)
+            done += len(samples)
+            if report is not None:
+                report(done, len(opened))
+    percent = found.percent()
+    return {"mean": percent["mean"]} if only_mean else percent
+
+
+def experts_ious(run: Run, column: str) -> dict[str, float] | None:
+    """The published expert of one class on the pictures that have it; the mean once all have been measured."""
+    opened = run.open("voc", "train")
+    if column == "mean":
+        kept = [run.kept(EXPERTS_ROW, name) for name in opened.vocabulary.names if name != BACKGROUND]
+        known = [iou for iou in kept if iou is not None]
+        if len(known) < len(kept):
+            raise NotRunError(f"only {len(known)} of {len(kept)} classes have been measured")
+        return {"mean": float(np.mean(known))}
+    own = ClassIous(opened)
+    label = opened.vocabulary.names.index(column)
+    expert = run.segmenter("namedmask", weights=EXPERT.format(SPELT.get(column, column).replace(" ", "-")))
+    samples = (sample for sample in opened if label in own.classes(sample.labels))
+    with run.progress(f"{run.describe(opened)}, {column}", None) as report:
+        done = 0
+        for batch in _batches(samples, run.batch_size):
+            for sample, mask in zip(batch, _foreground(expert, batch), strict=True):
+                own.add(sample.labels, mask, [label])
+            done += len(batch)
+            if report is not None:
+                report(done, None)
+    return {column: own.percent()[column]} if done else None
+
+
+def _foreground(expert: Segmenter, samples: Sequence[Sample]) -> Iterator[np.ndarray]:
+    vocabulary = expert.vocabulary  # type: ignore[attr-defined]  # a student knows its names: background and one more
+    seen = expert.look_many([sample.image for sample in samples], [sample.key for sample in samples])
+    return (view.segment(vocabulary).labels != vocabulary.background for view in seen)
+
+
+def _resized(image: np.ndarray, sides: tuple[int, int] | None) -> np.ndarray:
+    if sides is None:
+        return image
+    size = size_with_shorter_side(image.shape[0], image.shape[1], *sides)
+    return (255 * to_tensor(image, size)).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+
+
+def _at_size(soft: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    if soft.shape == size:
+        return soft
+    there: np.ndarray = resize(torch.from_numpy(soft)[None].float(), (size[0], size[1]))[0].numpy()
+    return there
+
+
+def _batches(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
+    remaining = iter(samples)
+    while batch := list(islice(remaining, size)):
+        yield batch

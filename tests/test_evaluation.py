@@ -1,0 +1,339 @@
+"""Evaluations: independent plain counts, clean resumption, figures of every kind."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wordmask.benchmarks.boundary import boundary_counts, boundary_width
+from wordmask.benchmarks.datasets import BenchmarkError, Sample
+from wordmask.benchmarks.evaluation import evaluate
+from wordmask.benchmarks.metrics import ConfusionMatrix
+from wordmask.benchmarks.results import ResultFolder
+from wordmask.benchmarks.scores import ImageScore, Totals
+from wordmask.benchmarks.sweep import sweep_thresholds
+from wordmask.segmentation import Segmentation
+from wordmask.segmenters.base import Seen, Segmenter
+from wordmask.segmenters.open_vocabulary import reject_unsure
+from wordmask.vocabulary import Vocabulary
+
+NAMES = ("background", "dog", "cat")
+
+
+class Squares:
+    """Ten pictures of rectangles of two names on background; one pixel of each does not count."""
+
+    name, split, ignore = "squares", "all", 255
+    vocabulary = Vocabulary.of(NAMES)
+
+    def __init__(self, count=10, size=(24, 30)):
+        self.count, self.size = count, size
+        self.read = []
+
+    def __len__(self):
+        return self.count
+
+    def __iter__(self):
+        return (self[index] for index in range(self.count))
+
+    def key(self, index):
+        return f"picture-{index}"
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        chance = np.random.default_rng(index)
+        labels = np.zeros(self.size, dtype=np.uint8)
+        for label in range(1, 1 + index % 3):
+            top, left = chance.integers(0, self.size[0] - 4), chance.integers(0, self.size[1] - 4)
+            labels[top : top + chance.integers(2, 14), left : left + chance.integers(2, 18)] = label
+        labels[0, 0] = 255
+        image = chance.integers(0, 256, (*self.size, 3), dtype=np.uint8)
+        return Sample(image, labels, self.key(index), objects=index % 3)
+
+
+class SeenByChance(Seen):
+    def segment(self, names):
+        vocabulary = Vocabulary.of(names)
+        chance = np.random.default_rng(int(self.image[0, 0, 0]))
+        coarse = chance.integers(0, len(vocabulary), (6, 6), dtype=np.uint8)
+        labels = coarse.repeat(4, 0).repeat(5, 1)
+        scores = chance.random(labels.shape, dtype=np.float32)
+        return Segmentation(labels, list(vocabulary.names), scores, self.image, self.source)
+
+
+class Guess(Segmenter):
+    """Answers that hang on the picture alone."""
+
+    method = "guess"
+
+    def __init__(self, stop_after=None):
+        self.looked, self.stop_after = 0, stop_after
+
+    def look_many(self, images, sources):
+        if self.stop_after is not None and self.looked >= self.stop_after:
+            raise KeyboardInterrupt
+        self.looked += len(images)
+        return [SeenByChance(image, source) for image, source in zip(images, sources, strict=True)]
+
+
+def answers(benchmark):
+    return [(sample, SeenByChance(sample.image, sample.key).segment(NAMES).labels) for sample in benchmark]
+
+
+def plain_miou(pairs, only_true=False):
+    """Mean IoU in percent over (truth, answer) lists of pixels, name by name."""
+    ious = []
+    for label in range(len(NAMES)):
+        both = sum(t == label and a == label for t, a in pairs)
+        either = sum(t == label or a == label for t, a in pairs)
+        if either and not (only_true and not any(t == label for t, _ in pairs)):
+            ious.append(both / either)
+    return 100 * sum(ious) / len(ious) if ious else math.nan
+
+
+def pixels(sample, answer):
+    return [(int(t), int(a)) for t, a in zip(sample.labels.ravel(), answer.ravel(), strict=True) if t != Squares.ignore]
+
+
+def test_the_report_equals_plain_counting():
+    found = evaluate(Guess(), Squares(), batch_size=3)
+    everything = [pair for sample, answer in answers(Squares()) for pair in pixels(sample, answer)]
+    assert found.images == 10
+    assert found.miou == round(plain_miou(everything), 2)
+    assert found.pixel_accuracy == round(100 * sum(t == a for t, a in everything) / len(everything), 2)
+
+
+def test_pictures_of_one_thing_and_of_several_are_told_apart():
+    found = evaluate(Guess(), Squares())
+    for name, wanted in (("miou_single", 1), ("miou_multi", 2)):
+        pairs = [p for sample, answer in answers(Squares()) if sample.objects == wanted for p in pixels(sample, answer)]
+        assert found.more[name] == round(plain_miou(pairs), 2)
+
+
+def test_sizes_are_those_of_imagenet_s():
+    """A thing's share of the pixels that count, in percent and rounded up: to 5 small, to 25, to 50, and large."""
+    found = evaluate(Guess(), Squares())
+    limits = {"S": (0, 5), "MS": (5, 25), "ML": (25, 50), "L": (50, 100)}
+    told = 0
+    for size, (above, most) in limits.items():
+        pairs = []
+        for sample, answer in answers(Squares()):
+            own = pixels(sample, answer)
+            share = {label: math.ceil(100 * sum(t == label for t, _ in own) / len(own)) for label in (1, 2)}
+            things = [label for label, part in share.items() if above < part <= most]
+            if things:
+                pairs += [(t, a) for t, a in own if t == 0 or t in things]
+        if pairs:
+            told += 1
+            assert found.more[f"miou_{size}"] == round(plain_miou(pairs, only_true=True), 2)
+        else:
+            assert f"miou_{size}" not in found.more
+    assert told >= 2
+
+
+def plain_boundary(mask, width):
+    """Pixel by pixel: inside, with something outside (or the edge) no farther than `width` in rows and columns."""
+    height, breadth = mask.shape
+    found = np.zeros_like(mask)
+    for row, column in np.argwhere(mask):
+        for y in range(row - width, row + width + 1):
+            for x in range(column - width, column + width + 1):
+                if not (0 <= y < height and 0 <= x < breadth) or not mask[y, x]:
+                    found[row, column] = True
+    return found
+
+
+def test_boundary_counts_equal_plain_ones():
+    sample, answer = answers(Squares())[8]
+    width = boundary_width(*sample.labels.shape)
+    counted = sample.labels != 255
+    expected = []
+    for label in range(3):
+        truth, said = (plain_boundary(labels == label, width) & counted for labels in (sample.labels, answer))
+        expected.append([label, int((truth & said).sum()), int((truth | said).sum())])
+    assert boundary_counts(sample.labels, answer, 255).tolist() == expected
+    assert boundary_width(1000, 1000) == 28
+
+
+def test_boundary_iou_is_measured_when_asked_for():
+    assert "boundary_iou" not in evaluate(Guess(), Squares(4)).more
+    assert 0 < evaluate(Guess(), Squares(4), boundary=True).more["boundary_iou"] < 100
+
+
+def test_a_line_holds_all_of_a_score():
+    sample, answer = answers(Squares())[5]
+    score = ImageScore.of(5, sample, answer, names=3, ignore=255, boundary=True, seconds=0.5)
+    again = ImageScore.from_row(json.loads(score.as_line()))
+    assert again.as_line() == score.as_line()
+    assert np.array_equal(again.pairs, score.pairs)
+    assert (again.objects, again.key) == (2, "picture-5")
+    matrix = ConfusionMatrix(NAMES)
+    matrix.add(sample.labels, answer)
+    assert score.iou == pytest.approx(matrix.miou_of_true, abs=1e-12)
+    assert score.accuracy == matrix.pixel_accuracy
+
+
+def test_scores_add_up_in_any_order_and_any_parts():
+    scores = [
+        ImageScore.of(i, s, a, names=3, ignore=255, boundary=True, seconds=0.0)
+        for i, (s, a) in enumerate(answers(Squares()))
+    ]
+    forwards, backwards = (Totals(NAMES, 0).add_all(order) for order in (scores, scores[::-1]))
+    assert forwards.figures() == backwards.figures()
+    assert np.array_equal(forwards.confusion.counts, backwards.confusion.counts)
+
+
+def test_a_stopped_evaluation_goes_on_and_ends_as_one_never_stopped(tmp_path):
+    whole = evaluate(Guess(), Squares(), batch_size=3, out=tmp_path / "whole", boundary=True)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Guess(stop_after=6), Squares(), batch_size=3, out=tmp_path / "stopped", boundary=True)
+    lines = tmp_path / "stopped" / "images-0.jsonl"
+    assert len(lines.read_text().splitlines()) == 6
+    with lines.open("a") as file:
+        file.write('{"index":6,"image":"pict')  # what a kill may leave
+    rest = Guess()
+    again = evaluate(rest, Squares(), batch_size=3, out=tmp_path / "stopped", boundary=True, page=False)
+    assert rest.looked == 4
+    assert {**again.as_json(), "seconds": 0} == {**whole.as_json(), "seconds": 0}
+    assert len(lines.read_text().splitlines()) == 10
+
+
+def test_with_and_without_a_folder_the_report_is_the_same(tmp_path):
+    kept = evaluate(Guess(), Squares(), out=tmp_path / "run").as_json()
+    assert {**kept, "seconds": 0} == {**evaluate(Guess(), Squares()).as_json(), "seconds": 0}
+
+
+def test_a_folder_tells_what_was_measured_and_how(tmp_path):
+    evaluate(Guess(), Squares(), out=tmp_path / "run", batch_size=4, asked={"weights": "mine.pt"})
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["configuration"]["weights"] == "mine.pt"
+    assert (result["configuration"]["batch_size"], result["configuration"]["names"]) == (4, list(NAMES))
+    assert {"wordmask", "torch", "open_clip_torch", "timm"} <= set(result["versions"])
+    assert result["finished"] > "2020"
+    rows = [json.loads(line) for line in (tmp_path / "run" / "images-0.jsonl").read_text().splitlines()]
+    assert [row["image"] for row in rows] == [f"picture-{index}" for index in range(10)]
+    page = (tmp_path / "run" / "result.html").read_text()
+    assert page.index("Worst pictures") < page.index("Best pictures")
+    assert page.count("<img") == 10
+    worst = min(rows, key=lambda row: row["miou"])
+    assert f"{worst['image']}: mIoU {worst['miou']:.1f}" in page
+
+
+def test_another_evaluation_does_not_get_into_the_folder(tmp_path):
+    evaluate(Guess(), Squares(4), out=tmp_path / "run", page=False)
+    with pytest.raises(BenchmarkError, match="holds an evaluation with batch_size = 8, not 2"):
+        evaluate(Guess(), Squares(4), out=tmp_path / "run", batch_size=2)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(BenchmarkError, match="holds no evaluation"):
+        evaluate(Guess(), Squares(4), out=tmp_path / "mine")
+
+
+def test_two_evaluations_do_not_share_a_folder_at_a_time(tmp_path):
+    folder = ResultFolder(tmp_path / "run", {"a": 1})
+    with (
+        folder.locked(),
+        pytest.raises(BenchmarkError, match="another evaluation is at work"),
+        ResultFolder(tmp_path / "run", {"a": 1}).locked(),
+    ):
+        pass
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    folder = ResultFolder(tmp_path / "run", {"a": 1})
+    folder.append(0, ['{"index":0}', "nonsense", '{"index":1}'])
+    with pytest.raises(BenchmarkError, match=r"images-0\.jsonl, line 2"):
+        folder.done()
+
+
+def test_pictures_are_read_a_batch_ahead_and_no_more():
+    benchmark = Squares()
+    ahead = []
+
+    class Watcher(Guess):
+        def look_many(self, images, sources):
+            time.sleep(0.05)
+            ahead.append(len(benchmark.read) - self.looked)
+            return super().look_many(images, sources)
+
+    evaluate(Watcher(), benchmark, batch_size=2)
+    assert sorted(benchmark.read) == list(range(10))
+    assert max(ahead) <= 4
+
+
+def test_the_sweep_equals_an_evaluation_at_every_threshold():
+    thresholds = (0.0, 0.25, 0.5, 0.95)
+    found = sweep_thresholds(Guess(), Squares(), thresholds, batch_size=4)
+    for threshold in thresholds:
+        pairs = []
+        for sample in Squares():
+            answer = SeenByChance(sample.image, sample.key).segment(NAMES[1:])
+            labels, _ = reject_unsure(answer.labels, answer.scores, 0, threshold)
+            pairs += pixels(sample, labels)
+        assert found[threshold] == round(plain_miou(pairs), 2)
+
+
+def test_a_sweep_needs_a_background():
+    benchmark = Squares(2)
+    benchmark.vocabulary = Vocabulary.of(["dog", "cat"])
+    with pytest.raises(BenchmarkError, match="has no background"):
+        sweep_thresholds(Guess(), benchmark)
+
+
+SLOWLY = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from test_evaluation import Guess, Squares
+from wordmask.benchmarks.evaluation import evaluate
+
+class Slow(Guess):
+    def look_many(self, images, sources):
+        time.sleep(0.2)
+        return super().look_many(images, sources)
+
+evaluate(Slow(), Squares(60), batch_size=2, out=Path({out!r}), page=False)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_evaluation_goes_on(tmp_path):
+    out = tmp_path / "run"
+    script = SLOWLY.format(tests=str(Path(__file__).parent), out=str(out))
+    process = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    lines = out / "images-0.jsonl"
+    deadline = time.monotonic() + 120
+    while not (lines.exists() and lines.read_bytes().count(b"\n") >= 8):
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    done = lines.read_bytes().count(b"\n")
+    assert done < 60
+    rest = Guess()
+    again = evaluate(rest, Squares(60), batch_size=2, out=out, page=False)
+    assert rest.looked <= 60 - done + 1
+    assert {**again.as_json(), "seconds": 0} == {**evaluate(Guess(), Squares(60)).as_json(), "seconds": 0}
+
+
+@pytest.mark.slow
+def test_several_processes_give_what_one_gives(tmp_path):
+    from wordmask import benchmarks, segmenters
+    from wordmask.benchmarks.devices import evaluate_on_devices
+
+    load = {"method": "maskclip", "preset": "world"}
+    opening = {"name": "world", "split": "single", "pictures": 6}
+    shared = evaluate_on_devices(load, opening, ["cpu", "cpu"], out=tmp_path / "shared", batch_size=2)
+    assert len(list((tmp_path / "shared").glob("images-*.jsonl"))) == 2
+    alone = evaluate(segmenters.load(**load, device="cpu"), benchmarks.open_benchmark(**opening), batch_size=2)
+    assert {**shared.as_json(), "seconds": 0} == {**alone.as_json(), "seconds": 0}
+    with pytest.raises(BenchmarkError, match="cannot be used"):
+        evaluate_on_devices(load, {**opening, "pictures": 8}, ["cpu", "nonsense"], out=tmp_path / "other")
