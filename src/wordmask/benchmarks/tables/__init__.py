@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from wordmask.benchmarks.tables.base import Table
 
 TABLES: dict[str, str] = {
+    **dict.fromkeys(("clip-diy-1", "clip-diy-2", "clip-diy-3", "clip-diy-4"), "wordmask.benchmarks.tables.clip_diy"),
+    **dict.fromkeys(
+        ("clip-dinoiser-1", "clip-dinoiser-2a", "clip-dinoiser-2b"), "wordmask.benchmarks.tables.clip_dinoiser"
+    ),
+    **{f"namedmask-{number}": "wordmask.benchmarks.tables.namedmask" for number in (*range(1, 11), "figure-6")},
+    "saliency": "wordmask.benchmarks.tables.saliency",
     "world": "wordmask.benchmarks.tables.world",
 }
 """Name -> the module whose `TABLES` holds it. Importing one costs little: methods load when a row is measured."""
