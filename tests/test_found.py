@@ -20,6 +20,7 @@ from wordmask.saliency.found import (
     load_head,
     new_head,
 )
+from wordmask.world.models import WorldModelError
 
 TOLERANCE = 1e-5
 
@@ -156,5 +157,5 @@ def test_seed_maps_are_0_or_1(encoder):
 
 def test_a_world_head_that_is_not_there_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("wordmask.saliency.found.WORLD_HEAD", tmp_path / "found.safetensors")
-    with pytest.raises(SaliencyError, match="train-found"):
+    with pytest.raises(WorldModelError, match="train-found"):
         load_head("world")

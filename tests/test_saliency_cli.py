@@ -210,7 +210,7 @@ def published(tmp_path_factory):
     """A DINO in a file, and pictures in a folder."""
     path = tmp_path_factory.mktemp("published")
     torch.manual_seed(0)
-    write_state_dict(path / "dino.safetensors", build_dino("vit_tiny_patch16_224").state_dict(), {})
+    write_state_dict(path / "dino.safetensors", build_dino("deit_tiny_patch16_224").state_dict(), {})
     (path / "photos").mkdir()
     for number in range(70):
         Image.fromarray(draw_scene(number, 48, kind="single").image).save(path / "photos" / f"{number:02}.png")
@@ -218,7 +218,7 @@ def published(tmp_path_factory):
 
 
 def command_of(verb, published, out, *more):
-    dino = ["--dino", "vit_tiny_patch16_224", "--dino-weights", published / "dino.safetensors"]
+    dino = ["--dino", "deit_tiny_patch16_224", "--dino-weights", published / "dino.safetensors"]
     common = ["--images", published / "photos", "--out", out, "--device", "cpu", "--set", "crop=48"]
     options = ["--set", "save_every=2", "--set", "log_every=1", "--set", "threads=1"]
     return [
@@ -270,7 +270,7 @@ def test_found_killed_for_real_ends_like_one_never_killed(published, tmp_path):
 @pytest.mark.slow
 def test_selfmask_killed_for_real_ends_like_one_never_killed(published, tmp_path):
     """Once while two processes vote, once while the network learns."""
-    voters = ["--voters", "vit_tiny_patch16_224", "--voter-weights", published / "dino.safetensors", "--workers", 2]
+    voters = ["--voters", "deit_tiny_patch16_224", "--voter-weights", published / "dino.safetensors", "--workers", 2]
     more = [*voters, "--set", "epochs=1", "--set", "batch=4", "--set", "layers=2", "--set", "queries=4"]
     run_to_the_end(command_of("train-selfmask", published, tmp_path / "whole", *more))
     command = command_of("train-selfmask", published, tmp_path / "killed", *more)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 import plain_saliency
 from wordmask.encoders.weights import WeightsError
@@ -20,7 +21,9 @@ from wordmask.saliency.selfmask_network import (
     SelfMaskNetwork,
     SelfMaskShape,
     from_published,
+    to_published,
 )
+from wordmask.world.models import WorldModelError
 
 TOLERANCE = 1e-5
 SHAPE = SelfMaskShape(image_size=40, patch=8, width=48, blocks=2, heads=3, queries=5, layers=3)
@@ -86,11 +89,17 @@ def test_every_published_name_has_its_place(network):
     names = published_names(SHAPE.blocks, SHAPE.layers)
     for name, own in names.items():
         assert from_published(name) == own
+        assert to_published(own) == name
     assert set(names.values()) == set(network.state_dict())
 
 
 def test_our_own_names_stay(network):
     assert all(from_published(name) == name for name in network.state_dict())
+
+
+def test_what_is_trained_here_is_written_under_the_published_names(network, tmp_path):
+    write_network(tmp_path / "selfmask.safetensors", network)
+    assert set(load_file(tmp_path / "selfmask.safetensors")) == set(published(network))
 
 
 def test_the_published_network_has_the_published_number_of_weights():
@@ -269,5 +278,5 @@ def test_without_any_object_nothing_is_taught():
 
 def test_a_world_network_that_is_not_there_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("wordmask.saliency.selfmask.WORLD_NETWORK", tmp_path / "selfmask.safetensors")
-    with pytest.raises(SaliencyError, match="train-selfmask"):
+    with pytest.raises(WorldModelError, match="train-selfmask"):
         load_network("world")

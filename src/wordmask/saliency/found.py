@@ -183,12 +183,19 @@ def load_head(weights: str | Path) -> nn.Conv2d:
 
 
 def world_head() -> Path:
-    if not WORLD_HEAD.exists():
-        raise SaliencyError(
-            f"this installation carries no head of FOUND for the world ({WORLD_HEAD}): install wordmask from a wheel, "
-            "or train it with `wordmask train-found`"
+    return shipped(WORLD_HEAD, "head of FOUND", "train-found")
+
+
+def shipped(path: Path, what: str, trained_by: str) -> Path:
+    """A file of the package's, or the way to get it."""
+    if not path.exists():
+        from wordmask.world.models import WorldModelError
+
+        raise WorldModelError(
+            f"this installation carries no {what} for the world ({path}): install wordmask from a wheel, or train it "
+            f"with `wordmask {trained_by} --preset world`"
         )
-    return WORLD_HEAD
+    return path
 
 
 def load_encoder(

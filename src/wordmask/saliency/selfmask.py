@@ -21,9 +21,9 @@ from wordmask.encoders.weights import read_metadata, read_state_dict, resolve, w
 from wordmask.images import size_with_shorter_side, to_tensor
 from wordmask.saliency.base import Saliency, SaliencyError, SaliencySettings, network_maps, size_for_patches
 from wordmask.saliency.bilateral_solver import BilateralGrid
-from wordmask.saliency.found import WORLD
+from wordmask.saliency.found import WORLD, shipped
 from wordmask.saliency.refinement import THRESHOLD
-from wordmask.saliency.selfmask_network import FINER, SelfMaskNetwork, network_of
+from wordmask.saliency.selfmask_network import FINER, SelfMaskNetwork, network_of, to_published
 
 WORLD_NETWORK = Path(__file__).parent / "weights" / "selfmask.safetensors"
 
@@ -110,16 +110,11 @@ def load_network(weights: str | Path) -> SelfMaskNetwork:
 
 
 def write_network(path: str | Path, network: SelfMaskNetwork, metadata: dict[str, Any] | None = None) -> None:
-    """As safetensors in half precision, for `load_network`. metadata: how it came about."""
-    state = {name: value.half() for name, value in network.state_dict().items()}
+    """As safetensors in half precision, under the published file's names. metadata: how it came about."""
+    state = {to_published(name): value.half() for name, value in network.state_dict().items()}
     told = {name: value if isinstance(value, str) else json.dumps(value) for name, value in (metadata or {}).items()}
     write_state_dict(path, state, {**told, "heads": str(network.shape.heads)})
 
 
 def world_network() -> Path:
-    if not WORLD_NETWORK.exists():
-        raise SaliencyError(
-            f"this installation carries no SelfMask for the world ({WORLD_NETWORK}): install wordmask from a wheel, "
-            "or train it with `wordmask train-selfmask`"
-        )
-    return WORLD_NETWORK
+    return shipped(WORLD_NETWORK, "SelfMask", "train-selfmask")

@@ -178,26 +178,34 @@ class SelfMaskNetwork(nn.Module):
         return x[:, 1:], grid
 
 
-_PUBLISHED = (
-    (re.compile(r"^query_embed$"), "queries"),
-    (re.compile(r"^ffn\."), "objectness."),
-    (re.compile(r"^(decoder\.layers\.\d+)\.self_attn\."), r"\1.self_attention."),
-    (re.compile(r"^(decoder\.layers\.\d+)\.multihead_attn\."), r"\1.cross_attention."),
-    (re.compile(r"^(decoder\.layers\.\d+)\.linear1\."), r"\1.expand."),
-    (re.compile(r"^(decoder\.layers\.\d+)\.linear2\."), r"\1.contract."),
-    (re.compile(r"^(decoder\.layers\.\d+)\.norm1\."), r"\1.self_norm."),
-    (re.compile(r"^(decoder\.layers\.\d+)\.norm2\."), r"\1.cross_norm."),
-    (re.compile(r"^(decoder\.layers\.\d+)\.norm3\."), r"\1.mlp_norm."),
-)
+_DECODER_PARTS = {
+    "self_attn": "self_attention",
+    "multihead_attn": "cross_attention",
+    "linear1": "expand",
+    "linear2": "contract",
+    "norm1": "self_norm",
+    "norm2": "cross_norm",
+    "norm3": "mlp_norm",
+}
+"""Published names of a decoder layer's parts, and ours."""
+_DECODER_PART = re.compile(r"^(decoder\.layers\.\d+)\.(\w+)\.")
 
 
 def from_published(name: str) -> str:
     """The published file's name for a tensor -> this network's. The encoder's are DINO's in both; our own stay."""
-    for pattern, ours in _PUBLISHED:
-        name, changed = pattern.subn(ours, name)
-        if changed:
-            break
-    return name
+    return _renamed(name, {"query_embed": "queries", "ffn": "objectness"}, _DECODER_PARTS)
+
+
+def to_published(name: str) -> str:
+    """This network's name for a tensor -> the published file's, so that others can read what is trained here."""
+    parts = {ours: published for published, ours in _DECODER_PARTS.items()}
+    return _renamed(name, {"queries": "query_embed", "objectness": "ffn"}, parts)
+
+
+def _renamed(name: str, first: Mapping[str, str], parts: Mapping[str, str]) -> str:
+    head, dot, rest = name.partition(".")
+    name = first.get(head, head) + dot + rest
+    return _DECODER_PART.sub(lambda found: f"{found[1]}.{parts.get(found[2], found[2])}.", name)
 
 
 def network_of(state: Mapping[str, Tensor], *, heads: int | None = None, what: str) -> SelfMaskNetwork:

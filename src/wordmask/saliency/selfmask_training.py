@@ -102,6 +102,8 @@ def vote_for(settings: SelfMaskTraining, progress: Progress | None = None) -> Vo
     sources: Sequence[str | None] = settings.voter_weights or [None] * len(settings.voters)
     if len(sources) != len(settings.voters):
         raise SaliencyError(f"{len(settings.voters)} voters need as many voter_weights, not {len(sources)}")
+    # What cannot be learnt with is told now, and not after hours of voting.
+    new_network(load_encoder(settings.dino, settings.dino_weights, "cpu"), settings)
     encoders = [
         load_encoder(dino, source, device, settings.precision)
         for dino, source in zip(settings.voters, sources, strict=True)

@@ -1,0 +1,105 @@
+"""The table of saliency methods on the world: its figures, its rows without weights, its memory."""
+
+import numpy as np
+import pytest
+
+from wordmask import saliency
+from wordmask.benchmarks.tables import find
+from wordmask.benchmarks.tables.base import fill
+from wordmask.benchmarks.tables.run import Run
+from wordmask.benchmarks.tables.saliency import figures_of, middle
+from wordmask.benchmarks.world import FIRST_SEED
+from wordmask.saliency import found, selfmask
+from wordmask.world import THINGS, draw_scene, models
+
+SIDE = 128
+
+
+def held_out(count):
+    for index in range(count):
+        scene = draw_scene(FIRST_SEED + index, SIDE, kind="single")
+        yield scene.image, scene.labels < len(THINGS)
+
+
+def soft_guess(image):
+    """A map with many levels that knows something of the picture."""
+    return (image.astype(np.float32).mean(axis=2) / 255 + middle(image)) / 2
+
+
+def test_the_figures_are_those_of_the_definitions(tmp_path):
+    run = Run(tmp_path, pictures=3, batch_size=2)
+    told = figures_of(lambda images: [soft_guess(image) for image in images], run)
+    ious, errors, f = [], [], np.zeros((3, 256))
+    for number, (image, mask) in enumerate(held_out(3)):
+        soft = soft_guess(image)
+        ious.append((mask & (soft > 0.5)).sum() / (mask | (soft > 0.5)).sum())
+        errors.append(np.abs(soft - mask).mean())
+        for level in range(256):
+            chosen = np.rint(255 * soft) >= level
+            right = (chosen & mask).sum()
+            if right:
+                precision, recall = right / chosen.sum(), right / mask.sum()
+                f[number, level] = 1.3 * precision * recall / (0.3 * precision + recall)
+    assert told["iou"] == pytest.approx(100 * np.mean(ious))
+    assert told["max_f"] == pytest.approx(100 * f.mean(axis=0).max())
+    assert told["mae"] == pytest.approx(100 * np.mean(errors), rel=1e-5)
+
+
+def test_the_truth_scores_all_there_is(tmp_path):
+    masks = [mask.astype(np.float32) for _, mask in held_out(2)]
+    told = figures_of(lambda images: [masks.pop(0) for _ in images], Run(tmp_path, pictures=2))
+    assert told == pytest.approx({"iou": 100, "max_f": 100, "mae": 0})
+
+
+def test_the_middle_is_a_quarter_of_the_picture():
+    soft = middle(np.zeros((40, 80, 3), np.uint8))
+    assert soft.mean() == 0.25
+    assert soft[10:30, 20:60].all()
+
+
+def test_rows_without_weights_say_so_and_the_others_are_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "WEIGHTS", tmp_path / "nothing")
+    monkeypatch.setattr(found, "WORLD_HEAD", tmp_path / "nothing")
+    monkeypatch.setattr(selfmask, "WORLD_NETWORK", tmp_path / "nothing")
+    rows = {row.label: row for row in fill(find("saliency"), Run(tmp_path / "run", pictures=1))}
+    assert len(rows) == 7
+    assert set(rows.pop("the middle of the picture").ours) == {"iou", "max_f", "mae"}
+    for row in rows.values():
+        assert not row.ours
+        assert set(row.not_run) == {"iou", "max_f", "mae"}
+        assert all("this installation carries no" in reason for reason in row.not_run.values())
+
+
+def test_a_row_asks_for_its_method_with_its_refinement(tmp_path, monkeypatch):
+    asked = []
+
+    class Middle:
+        def maps(self, images):
+            return [middle(image) for image in images]
+
+    def load(method, preset, refine="none", **_):
+        asked.append((method, preset, refine))
+        return Middle()
+
+    monkeypatch.setattr(saliency, "load", load)
+    rows = list(fill(find("saliency"), Run(tmp_path, pictures=1)))
+    assert [row.ours for row in rows] == [rows[0].ours] * 7
+    assert asked == [
+        ("seed", "world", "none"),
+        ("spectral", "world", "none"),
+        ("found", "world", "none"),
+        ("found", "world", "found"),
+        ("selfmask", "world", "none"),
+        ("selfmask", "world", "solver"),
+    ]
+
+
+def test_no_more_than_a_batch_is_held(tmp_path):
+    seen = []
+
+    def maps(images):
+        seen.append(len(images))
+        return [middle(image) for image in images]
+
+    figures_of(maps, Run(tmp_path, pictures=5, batch_size=2))
+    assert seen == [2, 2, 1]
