@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -22,11 +22,13 @@ from torch import Tensor
 from wordmask.distillation.collection import Bad, CollectionError, Part, Picture, Pile, Survey
 from wordmask.distillation.embedding_folder import ABOUT, EmbeddingFolder, embedding_name, metadata_name
 from wordmask.distillation.prefetch import ahead
-from wordmask.encoders.clip import ClipEncoder
 from wordmask.encoders.weights import fingerprint
 from wordmask.files import atomic_write
 from wordmask.image_files import ImageReadError
 from wordmask.images import resize, size_with_shorter_side
+
+if TYPE_CHECKING:
+    from wordmask.encoders.clip import ClipEncoder
 
 Progress = Callable[[int, int], None]
 
@@ -52,7 +54,7 @@ class EmbeddingSettings:
 
 def embed(
     pile: Pile,
-    encoder: ClipEncoder,
+    encoder: "ClipEncoder",
     out: Path,
     settings: EmbeddingSettings | None = None,
     *,
@@ -85,7 +87,7 @@ def embed(
     return EmbeddingFolder(out)
 
 
-def clip_fingerprint(encoder: ClipEncoder) -> str:
+def clip_fingerprint(encoder: "ClipEncoder") -> str:
     """Changes whenever an image's embedding may."""
     visual = {name: value for name, value in encoder.model.state_dict().items() if name.startswith("visual.")}
     told = f"{fingerprint(visual)} {encoder.model.visual!r} {encoder.statistics} {encoder.image_size} {encoder.dtype}"
@@ -95,7 +97,7 @@ def clip_fingerprint(encoder: ClipEncoder) -> str:
 def _embed_part(
     part: Part,
     root: Path,
-    encoder: ClipEncoder,
+    encoder: "ClipEncoder",
     out: Path,
     number: int,
     wanted: str,

@@ -1,0 +1,100 @@
+"""What a run is told: every mistake is an error that names the key."""
+
+import pytest
+
+from wordmask.distillation.config import PRESETS, ConfigError, as_dict, changes, make_run, read_config, setting
+
+TOLD = {"names": ["dog"], "images": "pictures", "out": "run", "preset": "world"}
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ("archive.sizee=3", r"archive\.sizee is no setting; did you mean archive\.size\?"),
+        ("archive.size=-3", r"archive\.size=-3 cannot be used: input should be greater than 0"),
+        ("archive.filters.duplicates=2", r"archive\.filters\.duplicates=2 cannot be used"),
+        ("masks.refine=magic", r"masks\.refine='magic' cannot be used: .*'solver'"),
+        ("student.steps=many", r"student\.steps='many' cannot be used"),
+        (
+            "student.network.backbon=x",
+            r"student\.network\.backbon is no setting; did you mean student\.network\.backbone",
+        ),
+        ("zeal=1", r"zeal is no setting; a run has clip,"),
+        ("seed=-1", r"seed=-1 cannot be used"),
+        ("archive=7", r"archive=7 cannot be used"),
+        ("validation.benchmrk=voc", r"validation\.benchmrk is no setting"),
+        ("preset=mine", r"preset 'mine' is unknown; choose one of paper"),
+    ],
+)
+def test_a_mistake_names_its_key(pair, message):
+    with pytest.raises(ConfigError, match=message):
+        make_run(TOLD, setting(pair))
+
+
+@pytest.mark.parametrize("pair", ["archive", "=3", "a b=3", "archive..size=3"])
+def test_what_is_no_pair_is_refused(pair):
+    with pytest.raises(ConfigError, match="KEY=VALUE"):
+        setting(pair)
+
+
+@pytest.mark.parametrize("key", ["names", "images", "out"])
+def test_what_a_run_cannot_be_without_is_asked_for(key):
+    with pytest.raises(ConfigError, match=f"{key} is missing"):
+        make_run({k: v for k, v in TOLD.items() if k != key})
+
+
+def test_background_alone_is_nothing_to_find():
+    with pytest.raises(ConfigError, match="nothing but background"):
+        make_run(TOLD, {"names": ["background"]})
+
+
+def test_later_layers_go_over_earlier_ones_over_the_preset():
+    run = make_run(
+        TOLD, {"archive": {"size": 7}, "student": {"steps": 9}}, setting("archive.size=8"), setting("seed=3")
+    )
+    world = PRESETS["world"]
+    assert (run.config.archive.size, run.config.student.steps, run.config.seed) == (8, 9, 3)
+    assert run.config.experts == world.experts
+    assert run.config.student.network == world.student.network
+    assert make_run(TOLD, setting("experts=null")).config.experts is None
+    again = make_run(TOLD, setting("experts=null"), setting("experts.steps=5")).config.experts
+    assert (again.steps, again.network) == (5, world.experts.network)
+
+
+def test_every_preset_survives_being_written_and_read():
+    for name, config in PRESETS.items():
+        assert make_run(TOLD, {"preset": name}, as_dict(config)).config == config
+
+
+def test_the_papers_figures_are_the_default():
+    config = PRESETS["paper"]
+    assert (config.archive.size, config.clip, config.templates) == (500, "ViT-L-14-336/openai", "imagenet-85")
+    assert (config.masks.saliency, config.masks.side, config.masks.refine) == ("selfmask", 512, "solver")
+    assert (config.experts.steps, config.experts.batch, config.student.steps, config.student.batch) == (
+        5000,
+        8,
+        20_000,
+        16,
+    )
+
+
+def test_a_file_says_the_same_as_keywords(tmp_path):
+    (tmp_path / "names.txt").write_text("dog\ncat\n")
+    (tmp_path / "run.yaml").write_text(
+        "names: names.txt\nimages: pictures\nout: run\npreset: world\narchive:\n  size: 5\n"
+    )
+    run = make_run(read_config(tmp_path / "run.yaml"))
+    assert run.names.names == ("dog", "cat")
+    assert (run.images, run.out) == (tmp_path / "pictures", tmp_path / "run")
+    assert run.config.archive.size == 5
+    for text, message in (("- a\n", "expected settings"), ("a: [", "not valid YAML")):
+        (tmp_path / "bad.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            read_config(tmp_path / "bad.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_config(tmp_path / "none.yaml")
+
+
+def test_changes_are_told_in_words():
+    assert changes({"a": "1", "b": "x" * 60}, {"a": "2", "b": "y" * 60}) == ["a changed from 1 to 2", "b changed"]
+    assert changes({"a": "1"}, {"a": "1"}) == []

@@ -1,0 +1,297 @@
+"""The whole of a distillation, small: what is skipped, what is made anew, and that kills change nothing."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import wordmask
+from tiny_collection import encoded, picture, write_pictures
+from tiny_run import NAMES, Listener, pipeline_with
+from wordmask.distillation.archive import Archive
+from wordmask.distillation.config import ConfigError
+from wordmask.distillation.records import DistillationError, MaskTable
+
+STAGES = ("embeddings", "archive", "masks", "experts", "refined", "student", "report")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that is done, over pictures of which one in twenty is broken."""
+    place = tmp_path_factory.mktemp("finished")
+    paths = write_pictures(place / "pictures" / "ünï", 20)
+    paths[5].write_bytes(b"broken")
+    os.environ["WORDMASK_CACHE"] = str(place / "cache")
+    student = pipeline_with(place / "pictures", place / "run").run_all()
+    return place, student
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of it, to be meddled with, over the same pictures."""
+    place, _ = finished
+    shutil.copytree(place / "run", tmp_path / "run")
+    return place / "pictures", tmp_path / "run"
+
+
+def contents(run: Path) -> dict[str, str]:
+    """What a run has made, but for times and logs."""
+    patterns = (
+        "archive/*.parquet",
+        "masks/*.arrow",
+        "experts/*/*.safetensors",
+        "refined/*.arrow",
+        "student/*.safetensors",
+    )
+    found = {}
+    for path in sorted(path for pattern in patterns for path in run.glob(pattern)):
+        found[str(path.relative_to(run))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def test_a_run_ends_with_a_student_that_segments(finished):
+    place, student = finished
+    result = student.segment(picture(1), ["red", "background"])
+    assert result.labels.shape == (12, 16)
+    assert student.vocabulary.names == ("background", *NAMES)
+    assert (place / "run" / "student" / "student.safetensors").is_file()
+    assert (
+        wordmask.load("namedmask", weights=place / "run" / "student" / "student.safetensors").vocabulary
+        == student.vocabulary
+    )
+
+
+def test_every_arrow_is_a_file_that_can_be_looked_at(finished):
+    run = finished[0] / "run"
+    archive = Archive(run / "archive" / "archive.parquet")
+    assert archive.names == tuple(NAMES)
+    assert all(len(archive.entries(name)) == 6 for name in NAMES)
+    assert len(MaskTable(run / "masks")) == len(MaskTable(run / "refined")) == 18
+    assert len(contents(run)) == 1 + 1 + 3 + 3 + 1
+    assert "005 blue.png" in (run / "embeddings" / "bad_images.jsonl").read_text()
+
+
+def test_started_again_a_run_does_nothing(run):
+    pictures, out = run
+    listener = Listener()
+    pipeline_with(pictures, out, teller=listener).run_all()
+    assert [listener.of(stage) for stage in STAGES] == [f"{stage}: done before" for stage in STAGES]
+
+
+def test_a_changed_setting_makes_anew_what_follows_from_it_and_nothing_else(run):
+    pictures, out = run
+    listener = Listener()
+    before = contents(out)
+    pipeline_with(pictures, out, {"student": {"steps": 5}}, teller=listener).run_all()
+    assert listener.of("student") == "student: made anew, as student.steps changed from 4 to 5"
+    assert all(listener.of(stage) == f"{stage}: done before" for stage in STAGES[:5])
+    after = contents(out)
+    assert {name for name in after if after[name] != before[name]} == {"student/student.safetensors"}
+
+
+def test_settings_that_change_nothing_about_the_outcome_make_nothing_anew(run):
+    pictures, out = run
+    listener = Listener()
+    free = {"embedding": {"batch": 7, "readers": 1}, "masks": {"batch": 3}, "student": {"log_every": 2}}
+    pipeline_with(pictures, out, free, teller=listener).run_all()
+    assert all(text.endswith("done before") for text in listener.said if ": " in text)
+
+
+def test_a_stage_that_comes_out_as_before_spares_those_that_follow(run):
+    """Another picture in the pile, but in no archive."""
+    pictures, out = run
+    more = out.parent / "more"
+    shutil.copytree(pictures, more)
+    pipeline_with(more, out).run_all()
+    (more / "ünï" / "zz grey.png").write_bytes(encoded(picture(50, "grey")))
+    listener = Listener()
+    pipeline_with(more, out, teller=listener).run_all()
+    assert "the pictures changed" in listener.of("embeddings")
+    assert "the embeddings changed" in listener.of("archive")
+    archive = Archive(out / "archive" / "archive.parquet")
+    assert archive.pictures == 20
+
+
+def test_without_experts_the_student_learns_from_the_masks_as_they_are(run):
+    pictures, out = run
+    listener = Listener()
+    pipeline_with(pictures, out, {"experts": None}, teller=listener).run_all()
+    assert "student: made anew, as the masks changed" in listener.of("student")
+    assert not any(text.startswith("refined") for text in listener.said)
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path, finished):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("precious")
+    with pytest.raises(ConfigError, match="not empty and no run"):
+        pipeline_with(finished[0] / "pictures", tmp_path / "thesis").run_all()
+    with pytest.raises(ConfigError, match="holds the pictures themselves"):
+        pipeline_with(finished[0] / "pictures", finished[0] / "pictures").run_all()
+
+
+def test_two_processes_do_not_share_a_run(run):
+    from filelock import FileLock
+
+    pictures, out = run
+    with FileLock(out / ".lock"), pytest.raises(DistillationError, match="another process"):
+        pipeline_with(pictures, out).run_all()
+
+
+def test_the_report_needs_nothing_beside_it_and_shows_every_name(finished):
+    html = (finished[0] / "run" / "report" / "report.html").read_text()
+    assert 'src="http' not in html
+    assert 'href="http' not in html
+    for name in NAMES:
+        assert f'id="name-{name}"' in html
+    assert html.count("<img") >= 3 * 4 * 6
+    assert "<svg" in html
+    assert "Pictures that it has not learnt from" in html
+
+
+def test_what_was_told_is_kept_as_a_file_that_says_the_same(finished, tmp_path):
+    from wordmask.distillation.config import make_run, read_config
+
+    place, _ = finished
+    again = make_run(read_config(place / "run" / "config.yaml"))
+    told = pipeline_with(place / "pictures", place / "run").run
+    assert again == told
+
+
+def test_the_command_line_asks_for_what_is_missing_and_explains_mistakes(tmp_path, finished):
+    from wordmask.cli import app
+
+    assert CliRunner().invoke(app, ["distill", "--out", str(tmp_path / "run")]).exit_code == 2
+    write_pictures(tmp_path / "pictures", 1)
+    (tmp_path / "names.txt").write_text("red\n")
+    command = ["distill", "--names", str(tmp_path / "names.txt"), "--images", str(tmp_path / "pictures"), "--out"]
+    result = CliRunner().invoke(app, [*command, str(tmp_path / "run"), "--set", "archive.sise=3"])
+    assert isinstance(result.exception, ConfigError)
+    assert "did you mean archive.size" in str(result.exception)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_can_be_asked_for_phrases(finished, monkeypatch):
+    from tiny_collection import ColourClip
+    from wordmask.cli import app
+    from wordmask.commands import search as command
+
+    monkeypatch.setattr(command, "open_clip_encoder", lambda *_: ColourClip())
+    place, _ = finished
+    page = place / "page.html"
+    arguments = [
+        "search",
+        "something blue",
+        "--collection",
+        str(place / "run"),
+        "--top",
+        "3",
+        "--json",
+        "--sheet",
+        str(page),
+    ]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.exception
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(found) == 3
+    assert all("blue" in line["image"] and Path(line["image"]).is_file() for line in found)
+    similarities = [line["similarity"] for line in found]
+    assert similarities == sorted(similarities, reverse=True)
+    assert page.read_text().count("<img") == 3
+    # and so can a pile that nobody has embedded, which is embedded once
+    arguments = ["search", "green", "--collection", str(place / "pictures"), "--top", "2"]
+    assert all("green" in line for line in CliRunner().invoke(app, arguments).stdout.splitlines())
+
+
+def start(pictures: Path, out: Path, *settings: str) -> "subprocess.Popen[bytes]":
+    script = Path(__file__).parent / "tiny_run.py"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
+    return subprocess.Popen(
+        [sys.executable, str(script), str(pictures), str(out), *settings], env=environment, stderr=subprocess.PIPE
+    )
+
+
+def last_begun(run: Path) -> float:
+    """When a stage was last begun or ended."""
+    return max((path.stat().st_mtime for path in (run / "stages").glob("*.json")), default=0.0)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_and_started_again_a_run_ends_the_same(tmp_path):
+    write_pictures(tmp_path / "pictures", 40)
+    longer = ("student.steps=40", "experts.steps=15")
+    assert start(tmp_path / "pictures", tmp_path / "whole", *longer).wait() == 0
+    records = [json.loads(path.read_text()) for path in (tmp_path / "whole" / "stages").glob("*.json")]
+    worked = sum(record["seconds"] for record in records)
+    dice, kills = random.Random(7), 0
+    while True:
+        before = last_begun(tmp_path / "run")
+        process = start(tmp_path / "pictures", tmp_path / "run", *longer)
+        while process.poll() is None and last_begun(tmp_path / "run") == before:
+            time.sleep(0.005)  # it is still starting: a kill would not fall into any stage
+        if kills < 8:
+            time.sleep(dice.uniform(0, worked / 4))
+            process.kill()
+            kills += process.wait() == -signal.SIGKILL
+        if process.wait() == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, process.stderr.read().decode()[-2000:]
+    assert kills >= 3
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+    assert len(contents(tmp_path / "run")) > 10
+
+
+@pytest.mark.slow
+def test_a_million_embeddings_by_a_hundred_names_are_searched_exactly_in_little_memory(tmp_path):
+    """Memory is what the process has beside mapped files."""
+    program = """
+import sys
+import numpy as np, psutil
+from pathlib import Path
+from tiny_collection import write_embeddings
+from wordmask.distillation.embedding_folder import EmbeddingFolder
+from wordmask.distillation.top import Queries, search
+
+dice = np.random.default_rng(0)
+parts = [dice.standard_normal((100_000, 64), dtype=np.float32).astype(np.float16) for _ in range(10)]
+parts[3][:1000] = parts[7][:1000]
+write_embeddings(Path(sys.argv[1]), parts, {"image_path": [""] * 1_000_000})
+queries = Queries.of(dice.standard_normal((100, 64)), np.arange(100))
+rows = np.concatenate(parts).astype(np.float64)
+del parts
+cosines = (rows / np.linalg.norm(rows, axis=1, keepdims=True)) @ queries.vectors.T
+del rows
+memory = psutil.Process()
+own = lambda: memory.memory_info().rss - memory.memory_info().shared
+before = own()
+best = search(EmbeddingFolder(sys.argv[1]), queries, 500)
+grown = own() - before
+assert grown < 2**28, grown
+for name in range(100):
+    truth = np.lexsort((np.arange(1_000_000), -cosines[:, name].round(12)))[:500]
+    ours = best.rows[name]
+    assert np.abs(cosines[truth, name] - best.similarities[name]).max() < 1e-12
+    differing = np.flatnonzero(truth != ours)
+    assert all(abs(cosines[truth[i], name] - cosines[ours[i], name]) < 1e-12 for i in differing), name
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "emb")], env=environment, check=True)
+    assert np.load(tmp_path / "emb" / "img_emb" / "img_emb_0.npy", mmap_mode="r").shape == (100_000, 64)

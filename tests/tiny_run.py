@@ -1,0 +1,89 @@
+"""A whole run of the pipeline in seconds: colours for names, tiny networks, one thread. Also run as a script, to be
+killed: `python tiny_run.py PICTURES OUT [KEY=VALUE ...]`."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+NAMES = ["red", "green", "blue"]
+NETWORK = {
+    "backbone": "resnet10t",
+    "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1], "stem_width": 4},
+    "output_stride": 16,
+    "rates": [2],
+    "width": 16,
+    "low_width": 8,
+}
+TRAINING = {
+    "network": NETWORK,
+    "start": None,
+    "augmentation": {"crop": 32, "scale": [0.8, 1.0]},
+    "steps": 4,
+    "batch": 2,
+    "threads": 1,
+    "save_every": 1,
+    "log_every": 1,
+}
+SETTINGS: dict[str, Any] = {
+    "preset": "world",
+    "device": "cpu",
+    "clip": "tiny",
+    "templates": "plain",
+    "embedding": {"per_part": 8, "batch": 4},
+    "archive": {"size": 6},
+    "masks": {"saliency": "spectral", "side": 16, "refine": "none"},
+    "experts": TRAINING,
+    "student": TRAINING,
+}
+
+
+class Bright:
+    """Saliency for the squares of `tiny_collection`: whatever is not grey."""
+
+    def raw_maps(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [np.clip((np.ptp(image.astype(np.float32), axis=2) - 40) / 80, 0, 1) for image in images]
+
+
+class Listener:
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    @contextmanager
+    def progress(self, description: str) -> Iterator[Any]:
+        yield lambda done, total: None
+
+    def of(self, stage: str) -> str:
+        return next(text for text in self.said if text.startswith(f"{stage}: "))
+
+
+def pipeline_with(pictures: Path, out: Path, *layers: dict[str, Any], teller: Any = None) -> Any:
+    """A pipeline whose CLIP and saliency know colours."""
+    from tiny_collection import ColourClip
+    from wordmask.distillation.config import make_run
+    from wordmask.distillation.pipeline import Pipeline
+
+    class Tiny(Pipeline):
+        clip, saliency = ColourClip(), Bright()  # type: ignore[assignment]
+
+    told = {"names": NAMES, "images": pictures, "out": out}
+    return Tiny(make_run(SETTINGS, told, *layers), teller)
+
+
+if __name__ == "__main__":
+    import torch
+
+    from wordmask.distillation import pseudo_masks
+    from wordmask.distillation.config import setting
+
+    torch.set_num_threads(1)
+    pseudo_masks.PICTURES_PER_SHARD = 3
+    pipeline_with(Path(sys.argv[1]), Path(sys.argv[2]), *map(setting, sys.argv[3:])).run_all()
