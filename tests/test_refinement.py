@@ -8,6 +8,7 @@ import torch
 
 import plain_pamr
 import test_clip_diy
+import test_namedmask
 from test_clip import small_clip
 from test_maskclip import bilinear, picture, settings
 from wordmask.refinement import names as refinement
@@ -19,6 +20,7 @@ from wordmask.saliency.bilateral_solver import BilateralGrid
 from wordmask.segmenters import load
 from wordmask.segmenters.clip_diy import ClipDiy
 from wordmask.segmenters.maskclip import MaskClip
+from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
 from wordmask.vocabulary import Vocabulary
 from wordmask.windows import SlidingWindows, merge_argmax, merge_maps
 
@@ -221,3 +223,19 @@ def test_clip_diy_refines_its_probabilities(clip, objectness):
     clear = ordered[-1] - ordered[-2] > 1e-5 if len(present) > 1 else np.ones((40, 60), bool)
     assert clear.mean() > 0.9
     assert np.array_equal(refined.labels[clear], present[expected.argmax(axis=0)][clear])
+
+
+@pytest.mark.parametrize("names", [["dog", "cat"], ["cat", "background"]])
+def test_a_student_refines_its_classes_probabilities(names):
+    student = test_namedmask.tiny_student()
+    segmenter = NamedMask(student, NamedMaskSettings(refine="pamr"))
+    image = test_namedmask.picture(1)
+    logits = test_namedmask.expected_logits(segmenter, image)  # of background, dog, cat, sofa
+    meaning = np.array([1, 1, 0, 1]) if "background" in names else np.array([0, 1])
+    logits = logits if "background" in names else logits[[1, 2]]
+    present = np.unique(logits.argmax(dim=0))
+    refined = pamr(as_tensor(image).float() / 255, logits.softmax(dim=0)[present]).numpy()
+    result = segmenter.segment(image, names)
+    assert np.array_equal(result.labels, meaning[present[refined.argmax(axis=0)]])
+    assert np.abs(result.scores - refined.max(axis=0)).max() < 1e-5
+    assert not np.array_equal(result.labels, NamedMask(student).segment(image, names).labels)

@@ -8,6 +8,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -22,6 +23,7 @@ from torch import Tensor
 from wordmask.encoders.clip import Precision
 from wordmask.encoders.weights import load_into, read_state_dict, resolve
 from wordmask.images import size_with_longer_side, size_with_shorter_side, to_tensor
+from wordmask.refinement.names import NameRefinement, refine_names
 from wordmask.segmentation import Segmentation, label_type
 from wordmask.segmenters.base import Names, Seen, Segmenter, SegmenterError
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
@@ -58,6 +60,7 @@ class NamedMaskSettings:
     longer_side, shorter_side: pictures are looked at with their longer side of so many pixels (the paper does so on
     ImageNet-S), or with their shorter side of so many and the longer side at most `longer_side`; by default at their
     own size. most_pixels: a larger picture is looked at smaller, as memory grows with it.
+    refine: what makes the names' scores follow the picture's edges.
     """
 
     student: str | None = None
@@ -67,6 +70,7 @@ class NamedMaskSettings:
     longer_side: PositiveInt | None = None
     shorter_side: PositiveInt | None = None
     most_pixels: Annotated[int, Field(ge=1024)] = 4_000_000
+    refine: NameRefinement = "none"
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """The size at which a picture is looked at."""
@@ -210,17 +214,17 @@ class SeenByStudent(Seen):
         classes = self._classes(asked)
         logits = self._segmenter.logits(self._kept)  # (classes, h, w)
         size = (self.image.shape[0], self.image.shape[1])
-        if asked.background is None:
-            chosen = logits[torch.tensor(classes, device=logits.device)]
-            labels, best = upsample_argmax(chosen, size)
-            found = labels.cpu().numpy()
+        chosen = logits if asked.background is not None else logits[torch.tensor(classes, device=logits.device)]
+        labels, best = upsample_argmax(chosen, size)
+        found = labels.cpu().numpy()
+        if self._segmenter.settings.refine == "none":
+            sure = (best - _log_of_sum(chosen, size)).exp().clamp(max=1).cpu().numpy()
         else:
-            chosen = logits
-            labels, best = upsample_argmax(chosen, size)
+            found, sure = refine_names(self.image, found, partial(_chances, chosen), self._segmenter.settings.refine)
+        if asked.background is not None:
             meaning = np.full(len(logits), asked.background)
             meaning[classes] = np.arange(len(asked))
-            found = meaning[labels.cpu().numpy()]
-        sure = (best - _log_of_sum(chosen, size)).exp().clamp(max=1).cpu().numpy()
+            found = meaning[found]
         return Segmentation(found.astype(label_type(len(asked))), list(asked.names), sure, self.image, self.source)
 
     def _classes(self, asked: Vocabulary) -> list[int]:
@@ -235,6 +239,12 @@ class SeenByStudent(Seen):
                     f"{' and '.join(map(repr, same))} are one and the same to this student: ask for one"
                 )
         return own
+
+
+def _chances(logits: Tensor, which: Sequence[int], size: tuple[int, int]) -> Tensor:
+    """Logits (c, h, w) -> the probabilities of some classes at a size, (k, H, W)."""
+    own = F.interpolate(logits[list(which)][None], size=size, mode="bilinear", align_corners=False)[0]
+    return (own - _log_of_sum(logits, size)).exp()
 
 
 def _log_of_sum(logits: Tensor, size: tuple[int, int]) -> Tensor:
