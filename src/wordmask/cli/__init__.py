@@ -20,6 +20,7 @@ from wordmask.cli.models import models
 from wordmask.cli.saliency import saliency
 from wordmask.cli.segment import segment
 from wordmask.cli.tables import tables
+from wordmask.cli.train_dinoiser import train_dinoiser
 from wordmask.cli.train_found import train_found
 from wordmask.cli.train_selfmask import train_selfmask
 from wordmask.cli.world import world
@@ -42,6 +43,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "saliency": saliency,
     "train-found": train_found,
     "train-selfmask": train_selfmask,
+    "train-dinoiser": train_dinoiser,
     "models": models,
 }
 for name, verb in VERBS.items():
