@@ -1,0 +1,124 @@
+"""Saliency methods against benchmarks; the S-measure against a plain one."""
+
+import json
+from math import sqrt
+
+import numpy as np
+import pytest
+
+from test_evaluation import Squares
+from wordmask.benchmarks.datasets import BenchmarkError
+from wordmask.benchmarks.s_measure import s_measure
+from wordmask.benchmarks.saliency import evaluate_saliency
+from wordmask.saliency.figures import SaliencyFigures
+from wordmask.vocabulary import Vocabulary
+
+
+class Bright:
+    """The brightness of a picture's red."""
+
+    method, preset = "bright", "none"
+
+    def __init__(self, stop_after=None):
+        self.looked, self.stop_after = 0, stop_after
+
+    def maps(self, images):
+        if self.stop_after is not None and self.looked >= self.stop_after:
+            raise KeyboardInterrupt
+        self.looked += len(images)
+        return [(image[..., 0] / 255).astype(np.float32) for image in images]
+
+
+def plain_s_measure(soft, mask):
+    """Pixel by pixel, from the paper's equations."""
+    height, width = mask.shape
+    points = [(r, c) for r in range(height) for c in range(width)]
+    inside = [p for p in points if mask[p]]
+    if not inside:
+        return 1 - sum(soft[p] for p in points) / len(points)
+    if len(inside) == len(points):
+        return sum(soft[p] for p in points) / len(points)
+
+    def mean(values):
+        return sum(values) / len(values)
+
+    def even(values):
+        x = mean(values)
+        spread = sqrt(sum((v - x) ** 2 for v in values) / (len(values) - 1)) if len(values) > 1 else 0
+        return 2 * x / (x * x + 1 + spread)
+
+    share = len(inside) / len(points)
+    outside = [p for p in points if not mask[p]]
+    objects = share * even([soft[p] for p in inside]) + (1 - share) * even([1 - soft[p] for p in outside])
+
+    row = round(mean([r for r, _ in inside])) + 1
+    column = round(mean([c for _, c in inside])) + 1
+    regions = 0.0
+    for above in (True, False):
+        for left in (True, False):
+            part = [(r, c) for r, c in points if (r < row) == above and (c < column) == left]
+            if not part:
+                continue
+            x, y = mean([soft[p] for p in part]), mean([float(mask[p]) for p in part])
+            n = max(len(part) - 1, 1e-15)
+            sx = sum((soft[p] - x) ** 2 for p in part) / n
+            sy = sum((mask[p] - y) ** 2 for p in part) / n
+            sxy = sum((soft[p] - x) * (mask[p] - y) for p in part) / n
+            top, bottom = 4 * x * y * sxy, (x * x + y * y) * (sx + sy)
+            likeness = top / bottom if top else float(bottom == 0)
+            regions += len(part) / len(points) * likeness
+    return max(0.0, 0.5 * objects + 0.5 * regions)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_s_measure_equals_a_plain_one(seed):
+    chance = np.random.default_rng(seed)
+    mask = np.zeros((9, 12), dtype=bool)
+    mask[chance.integers(0, 4) : 7, 2 : chance.integers(4, 12)] = True
+    soft = np.clip(mask * 0.6 + chance.random(mask.shape) * 0.4, 0, 1)
+    assert s_measure(soft, mask) == pytest.approx(plain_s_measure(soft, mask), abs=1e-9)
+
+
+def test_the_s_measure_of_perfect_empty_and_full_maps():
+    mask = np.zeros((8, 8), dtype=bool)
+    assert s_measure(np.full((8, 8), 0.25), mask) == 0.75
+    assert s_measure(np.full((8, 8), 0.25), ~mask) == 0.25
+    mask[2:5, 3:6] = True
+    assert s_measure(mask.astype(float), mask) == pytest.approx(1, abs=1e-9)
+    assert s_measure(1 - mask.astype(float), mask) < 0.1
+
+
+def test_the_report_equals_the_field_s_figures():
+    found = evaluate_saliency(Bright(), Squares(), batch_size=3)
+    plain, structure = SaliencyFigures(), []
+    for sample in Squares():
+        mask = (sample.labels > 0) & (sample.labels < 255)
+        soft = np.where(sample.labels == 255, 0, Bright().maps([sample.image])[0])
+        plain.add(soft, mask)
+        structure.append(plain_s_measure(soft, mask))
+    figures = plain.figures()
+    assert found.images == 10
+    assert found.iou == pytest.approx(100 * figures.iou, abs=0.006)
+    assert found.max_f == pytest.approx(100 * figures.max_f, abs=0.006)
+    assert found.mae == pytest.approx(100 * figures.mae, abs=0.006)
+    assert found.s_measure == pytest.approx(100 * np.mean(structure), abs=0.006)
+
+
+def test_it_goes_on_after_a_stop(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_saliency(Bright(stop_after=6), Squares(), batch_size=3, out=tmp_path / "run")
+    rest = Bright()
+    again = evaluate_saliency(rest, Squares(), batch_size=3, out=tmp_path / "run")
+    assert rest.looked == 4
+    assert {**again.as_json(), "seconds": 0} == {
+        **evaluate_saliency(Bright(), Squares(), batch_size=3).as_json(),
+        "seconds": 0,
+    }
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["configuration"]["saliency"] == "bright"
+
+
+def test_a_benchmark_without_background_tells_no_foreground():
+    benchmark = Squares()
+    benchmark.vocabulary = Vocabulary.of(["dog", "cat", "cow"])
+    with pytest.raises(BenchmarkError, match="has no background"):
+        evaluate_saliency(Bright(), benchmark)

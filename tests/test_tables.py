@@ -1,0 +1,261 @@
+"""Tables: rows measure themselves, what is missing is named, what is measured is kept."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from test_evaluation import Guess, Squares
+from wordmask import cli
+from wordmask.benchmarks import tables
+from wordmask.benchmarks.datasets import MissingDataError
+from wordmask.benchmarks.evaluation import evaluate
+from wordmask.benchmarks.tables import base, namedmask
+from wordmask.benchmarks.tables.base import NotRunError, Row, Table, TableError, fill
+from wordmask.benchmarks.tables.class_masks import ClassIous
+from wordmask.benchmarks.tables.run import Run, RunError
+
+
+def counted(calls, figures):
+    def measure(run, column):
+        calls.append(column)
+        return figures[column]
+
+    return measure
+
+
+def small_table(calls, figures, **more):
+    return Table("small", "A small table", ("a", "b"), (Row("ours", {"a": 50.0}, counted(calls, figures)),), **more)
+
+
+def test_a_row_has_published_figures_beside_its_own(tmp_path):
+    table = small_table([], {"a": 49.5, "b": 2.0})
+    (row,) = fill(table, Run(tmp_path / "run"))
+    assert row.as_json(table.columns) == {
+        "label": "ours",
+        "published": {"a": 50.0, "b": None},
+        "ours": {"a": 49.5, "b": 2.0},
+        "not_run": {},
+    }
+
+
+def test_what_was_measured_is_not_measured_again(tmp_path):
+    calls = []
+    table = small_table(calls, {"a": 1.0, "b": 2.0})
+    list(fill(table, Run(tmp_path / "run")))
+    again = Run(tmp_path / "run")
+    assert again.count_kept == 2
+    assert next(fill(table, again)).ours == {"a": 1.0, "b": 2.0}
+    assert calls == ["a", "b"]
+    list(fill(table, Run(tmp_path / "run", fresh=True)))
+    assert calls == ["a", "b", "a", "b"]
+
+
+def test_a_table_that_fails_keeps_what_it_had(tmp_path):
+    calls = []
+
+    def measure(run, column):
+        calls.append(column)
+        if column == "b" and calls.count("b") == 1:
+            raise RuntimeError("the power went")
+        return 1.0
+
+    table = Table("small", "", ("a", "b"), (Row("ours", measure=measure),))
+    with pytest.raises(RuntimeError):
+        list(fill(table, Run(tmp_path / "run")))
+    (row,) = fill(table, Run(tmp_path / "run"))
+    assert row.ours == {"a": 1.0, "b": 1.0}
+    assert calls == ["a", "b", "b"]
+
+
+def test_one_pass_may_answer_for_all_columns(tmp_path):
+    calls = []
+
+    def measure(run, column):
+        calls.append(column)
+        return {"a": 1.0, "b": 2.0}
+
+    (row,) = fill(Table("small", "", ("a", "b"), (Row("ours", measure=measure),)), Run(tmp_path / "run"))
+    assert (row.ours, calls) == ({"a": 1.0, "b": 2.0}, ["a"])
+
+
+@pytest.mark.parametrize("error", [NotRunError, MissingDataError])
+def test_what_is_missing_is_the_reason_and_is_tried_again(tmp_path, error):
+    def measure(run, column):
+        if column == "a":
+            raise error("there is no data; get it")
+        return 3.0
+
+    table = Table("small", "", ("a", "b"), (Row("ours", measure=measure),))
+    (row,) = fill(table, Run(tmp_path / "run"))
+    assert (row.ours, row.not_run) == ({"b": 3.0}, {"a": "there is no data; get it"})
+    assert Run(tmp_path / "run").kept("ours", "a") is None
+
+
+def test_methods_that_cannot_be_loaded_are_tried_once(tmp_path, monkeypatch):
+    calls = []
+
+    def load(method, **options):
+        calls.append(method)
+        raise base.DownloadError("the host is not found")
+
+    monkeypatch.setattr("wordmask.segmenters.load", load)
+    run = Run(tmp_path / "run")
+    for _ in range(2):
+        with pytest.raises(NotRunError, match="the host is not found"):
+            run.segmenter("maskclip")
+    assert calls == ["maskclip"]
+    with pytest.raises(NotRunError, match="has no method 'nonsense'"):
+        run.segmenter("nonsense")
+    with pytest.raises(NotRunError, match="maskclip has no preset 'nonsense'"):
+        run.segmenter("maskclip", "nonsense")
+
+
+def test_figures_measured_otherwise_are_not_mixed(tmp_path):
+    list(fill(small_table([], {"a": 1.0, "b": 2.0}), Run(tmp_path / "run", pictures=5)))
+    with pytest.raises(RunError, match="--fresh to measure anew"):
+        Run(tmp_path / "run", pictures=6)
+
+
+def test_a_run_evaluates_as_evaluate_does(tmp_path):
+    run = Run(tmp_path / "run")
+    with run.at("row", "column"):
+        found = run.evaluate(Guess(), Squares())
+    assert {**found.as_json(), "seconds": 0} == {**evaluate(Guess(), Squares()).as_json(), "seconds": 0}
+    assert (tmp_path / "run" / "work" / "row-column" / "squares-all" / "images-0.jsonl").exists()
+
+
+def test_tables_of_two_rows_of_one_name_are_refused():
+    with pytest.raises(TableError, match="two rows"):
+        Table("bad", "", ("a",), (Row("x"), Row("x")))
+    with pytest.raises(TableError, match="figures for no column"):
+        Table("bad", "", ("a",), (Row("x", {"b": 1.0}),))
+
+
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_every_table_of_the_list_is_there(name):
+    table = tables.find(name)
+    assert table.name == name
+    assert table.rows
+
+
+def test_an_unknown_table_is_named():
+    with pytest.raises(TableError, match="no table is called 'nonsense'; choose one of"):
+        tables.find("nonsense")
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """`wordmask tables` with a small table in the list."""
+    table = Table(
+        "small",
+        "A small table",
+        ("a", "b"),
+        (
+            Row("theirs", {"a": 40.0, "b": 41.0}),
+            Row("ours", {"a": 50.0}, lambda run, column: {"a": 49.5}[column] if column == "a" else _missing()),
+        ),
+    )
+    monkeypatch.setattr(tables, "find", lambda name: table)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["wordmask", "tables", *map(str, arguments)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+def _missing():
+    raise NotRunError("no data; get them from http://example.org")
+
+
+def test_the_table_is_printed_with_its_reasons_at_the_foot(command):
+    status, out, err = command("small")
+    assert (status, err) == (0, "")
+    assert out.splitlines() == [
+        "A small table",
+        "",
+        "                         a        b",
+        "theirs  published     40.0     41.0",
+        "ours    published     50.0        -",
+        "        ours          49.5      [1]",
+        "",
+        "[1] not run: no data; get them from http://example.org",
+    ]
+
+
+def test_json_and_page_say_the_same(command, tmp_path):
+    status, out, _ = command("small", "--json", "--out", "table.html")
+    assert status == 0
+    told = json.loads(out)
+    assert (told["table"], told["columns"]) == ("small", ["a", "b"])
+    assert told["rows"][1]["ours"] == {"a": 49.5, "b": None}
+    page = (tmp_path / "table.html").read_text()
+    assert "49.5" in page
+    assert "[1] not run: no data" in page
+
+
+def test_only_some_rows(command):
+    _, out, _ = command("small", "--only", "THEIR")
+    assert "theirs" in out
+    assert "ours  " not in out
+    status, _, err = command("small", "--only", "nobody")
+    assert status == 1
+    assert "no row with nobody" in err
+
+
+def test_kept_figures_are_mentioned(command):
+    command("small")
+    _, _, err = command("small")
+    assert "1 figures were measured before, in runs/tables/small; --fresh forgets them" in err
+
+
+def test_published_figures_of_namedmask_are_the_papers():
+    """Spot checks against the paper: the highest of each table, and one in the middle."""
+    found = {name: {row.label: row.published for row in table.rows} for name, table in namedmask.TABLES.items()}
+    assert found["namedmask-2"]["30 experts"] == {"mean": 64.1}
+    assert found["namedmask-3"]["NamedMask"] == {"single": 68.0, "multi": 53.6, "all": 58.7}
+    assert found["namedmask-5"]["ReCo"]["coca"] == 16.9
+    assert found["namedmask-6"]["NamedMask"] == {"voc": 59.2}
+    assert found["namedmask-7"]["LUSS-P"] == {"mIoU": 32.0, "S": 9.7, "MS": 26.2, "ML": 36.5, "L": 40.5}
+    assert found["namedmask-8"]["NamedMask"]["ML"] == 34.9
+    assert found["namedmask-9"]["ReCo"]["MS"] == 4.6
+    assert found["namedmask-10"]["without copy-paste"] == {"mIoU": 56.6}
+
+
+def test_a_table_of_sizes_is_filled_from_one_evaluation(tmp_path):
+    run = Run(tmp_path / "run")
+    report = evaluate(Guess(), Squares())
+    with run.at("row", "mIoU"):
+        found = namedmask.figures(run, Squares(), Guess(), "mIoU")
+    assert found["mIoU"] == report.miou
+    assert {name: found[name] for name in found if name != "mIoU"} == {
+        name.removeprefix("miou_"): value
+        for name, value in report.more.items()
+        if name in ("miou_S", "miou_MS", "miou_ML", "miou_L")
+    }
+    with run.at("row", "single"):
+        assert namedmask.figures(run, Squares(), Guess(), "single")["multi"] == report.more["miou_multi"]
+    with run.at("row", "squares"):
+        assert namedmask.figures(run, Squares(), Guess(), "squares") == {"squares": report.miou}
+
+
+def test_class_ious_are_over_the_pictures_that_have_the_class():
+    ious = ClassIous(Squares())
+    labels = np.array([[0, 1, 1, 255], [0, 2, 2, 2]], dtype=np.uint8)
+    mask = np.array([[0, 1, 0, 1], [1, 1, 0, 0]], dtype=bool)
+    ious.add(labels, mask)
+    ious.add(np.zeros((2, 4), dtype=np.uint8), np.ones((2, 4), dtype=bool))
+    percent = ious.percent()
+    # dog: 1 of its 2 pixels; the mask's other counted pixels are 2 more. cat: 1 of 3, with 2 more outside.
+    assert percent["dog"] == pytest.approx(100 * 1 / 4)
+    assert percent["cat"] == pytest.approx(100 * 1 / 5)
+    assert percent["mean"] == pytest.approx((25 + 20) / 2)
