@@ -4,19 +4,21 @@
 
 Random weights, as speed does not depend on them: the world's ViT (192 wide, 6 blocks) or the papers' ViT-S. Square
 pictures, one at a time. "Outside" is the time in which the network does not run: clustering and voting, the solver,
-resizing. Clustered points are what is left of the features' grid after its limit.
+resizing. "Growth" is the power of the number of pixels with which the whole time grew since the size before: 1 is in
+step with the pixels, 2 with their square, as a transformer's attention is. Clustered points are what is left of the
+features' grid after its limit; patches are limited too (`most_patches`), and larger pictures are looked at smaller.
 """
 
 import argparse
 import time
-from math import inf
+from math import inf, log
 from typing import Any
 
 import numpy as np
 import torch
 
 from wordmask.encoders.dino import DinoEncoder, build_dino
-from wordmask.saliency.base import Saliency
+from wordmask.saliency.base import Saliency, size_for_patches
 from wordmask.saliency.found import Found, FoundSettings, SeedSaliency, new_head
 from wordmask.saliency.selfmask import SelfMask, SelfMaskSettings
 from wordmask.saliency.selfmask_network import SelfMaskNetwork, SelfMaskShape
@@ -54,10 +56,11 @@ def main() -> None:
         "spectral": VotedMasks([encoder], voting),
     }
     print(f"{arguments.architecture}'s ViT, patches of {arguments.patch}, {arguments.threads} threads; ms a picture")
-    print(f"{'method':18}  size  patches  points  whole  outside")
+    print(f"{'method':18}  size  patches  points  whole  outside  growth  a second")
+    before: dict[str, tuple[int, float]] = {}
     for size in arguments.sizes:
         image = np.asarray(draw_scene(3, (size, size)).image)
-        side = -(-size // arguments.patch)
+        side = -(-size_for_patches(size, size, arguments.patch, voting.most_patches)[0] // arguments.patch)
         _, grid = clustering_grid(torch.zeros(1, side, side), voting.most_points)
         for name, method in methods.items():
             timer = Timed(network) if name.startswith("selfmask") else encoder
@@ -65,7 +68,14 @@ def main() -> None:
                 method.network = timer
             whole, inside = measure(method, image, timer)
             points = str(grid[0] * grid[1]) if name == "spectral" else ""
-            print(f"{name:18}  {size:4}  {side * side:7}  {points:6}  {whole:5.0f}  {whole - inside:7.0f}")
+            growth = ""
+            if name in before and before[name][0] != size:
+                growth = f"{log(whole / before[name][1]) / log((size / before[name][0]) ** 2):.1f}"
+            before[name] = (size, whole)
+            print(
+                f"{name:18}  {size:4}  {side * side:7}  {points:6}  {whole:5.0f}  {whole - inside:7.0f}  {growth:>6}  "
+                f"{1000 / whole:8.2f}"
+            )
 
 
 def measure(method: Saliency, image: np.ndarray, timer: "Timed") -> tuple[float, float]:

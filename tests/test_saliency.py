@@ -87,6 +87,41 @@ def test_every_odd_picture_gets_a_finite_map_of_its_size(method, refine):
         assert np.allclose(soft, again, atol=1e-5), name
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("refine", ["none", "solver", "found"])
+@pytest.mark.parametrize("method", ALL)
+def test_a_photograph_of_24_megapixels_gets_a_finite_map_of_its_size(method, refine):
+    """Blocks of noise, and a strip of noise in every pixel, which is the most work for the solver."""
+    image = np.repeat(np.repeat(noise(60, 40), 100, axis=0), 100, axis=1)
+    image[:500] = noise(500, 4000)
+    read = ALL[method](refine)
+    object.__setattr__(read.settings, "most_patches", 1024)
+    [soft] = read.maps([image])
+    assert soft.shape == (6000, 4000)
+    assert soft.dtype == np.float32
+    assert np.isfinite(soft).all()
+    assert soft.min() >= 0
+    assert soft.max() <= 1
+
+
+@pytest.mark.parametrize("refine", ["solver", "found"])
+@pytest.mark.parametrize("value", [0.0, 1.0])
+@pytest.mark.parametrize("name", ODD)
+def test_refining_leaves_all_or_nothing_as_it_is(name, value, refine):
+    soft = np.full(ODD[name].shape[:2], value, np.float32)
+    assert np.allclose(refinement.refine(ODD[name], soft, refine), soft, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["found", "selfmask", "spectral"])
+def test_a_network_with_damaged_weights_is_an_error_and_no_map(method):
+    read = ALL[method]()
+    model = read.network if method == "selfmask" else getattr(read, "encoder", None) or read.encoders[0]
+    for parameter in model.parameters() if method == "selfmask" else model.model.parameters():
+        parameter.data.fill_(torch.nan)
+    with pytest.raises(SaliencyError, match="no finite number"):
+        read.maps([noise(40, 48)])
+
+
 def test_where_nothing_differs_voting_finds_no_foreground():
     """A network that sees no difference between patches: there is nothing to cluster."""
     encoder = plain_saliency.tiny_dino()

@@ -133,6 +133,16 @@ def size_for_patches(height: int, width: int, patch: int, most: int) -> tuple[in
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
+def finite(answer: Tensor) -> Tensor:
+    """A network's answer, if it is one."""
+    if not torch.isfinite(answer).all():
+        raise SaliencyError(
+            "the network's answer is no finite number: its weights are damaged, or too large for this precision "
+            "(try fp32)"
+        )
+    return answer
+
+
 def network_maps(
     images: Sequence[np.ndarray], read: Callable[[Tensor], Tensor], *, patch: int, most_patches: int, batch: int
 ) -> list[np.ndarray]:
@@ -145,7 +155,7 @@ def network_maps(
     for size, indices in alike.items():
         for start in range(0, len(indices), batch):
             part = indices[start : start + batch]
-            seen = read(torch.stack([to_tensor(images[index], size) for index in part]))
+            seen = finite(read(torch.stack([to_tensor(images[index], size) for index in part])))
             for index, soft in zip(part, seen, strict=True):
                 own = (images[index].shape[0], images[index].shape[1])
                 maps[index] = resize(soft[None].float().cpu(), own)[0].clamp(0, 1).numpy()

@@ -22,7 +22,7 @@ from torch import Tensor
 from wordmask.encoders.clip import Precision
 from wordmask.encoders.dino import DinoEncoder
 from wordmask.images import to_tensor
-from wordmask.saliency.base import Saliency, SaliencyError, SaliencySettings, size_for_patches
+from wordmask.saliency.base import Saliency, SaliencyError, SaliencySettings, finite, size_for_patches
 from wordmask.saliency.found import WORLD, load_encoder
 from wordmask.saliency.refinement import MOST_PIXELS
 
@@ -95,7 +95,7 @@ class VotedMasks(Saliency):
         candidates = []
         for encoder in self.encoders:
             seen = size_for_patches(*own, encoder.patch_size, self.settings.most_patches)
-            tokens = encoder(to_tensor(image, seen)[None]).tokens[0]  # (D, h, w)
+            tokens = finite(encoder(to_tensor(image, seen)[None]).tokens[0])  # (D, h, w)
             candidates.append(
                 candidate_masks(
                     tokens,
