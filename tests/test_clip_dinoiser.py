@@ -5,10 +5,11 @@ import pytest
 import torch
 
 import plain_vit
+import wordmask
 from test_clip import HEADS, LAYERS, NATIVE, PATCH, WIDTH, small_clip
 from test_dino import DinoEncoder, VisionTransformer, stirred
 from test_maskclip import TOLERANCE, picture, text_vectors
-from wordmask.encoders.weights import WeightsError
+from wordmask.encoders.weights import WeightsError, write_state_dict
 from wordmask.images import to_tensor
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.clip_dinoiser import (
@@ -19,8 +20,11 @@ from wordmask.segmenters.clip_dinoiser import (
     guided_pooling,
     load_heads,
 )
+from wordmask.vocabulary import Vocabulary
 
 NAMES = ["dog", "background", "grass"]
+WORLD_WIDTH = 192
+"""Channels of the small CLIP that ships with the package."""
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +115,6 @@ def by_the_book(clip, heads, image, names, *, affinity="trained", filtered=True,
 
 def grid_probabilities(segmenter, image, names):
     features = segmenter.read(to_tensor(image)[None])
-    from wordmask.vocabulary import Vocabulary
-
     return segmenter.score(features, segmenter.embed(Vocabulary.of(names)))[0].permute(1, 2, 0).numpy()
 
 
@@ -152,6 +154,52 @@ def test_background_is_filtered_only_where_it_is_named(clip, heads):
     names = ["dog", "grass"]
     expected = by_the_book(clip, heads, image, names, filtered=False)
     assert np.abs(grid_probabilities(segmenter, image, names) - expected).max() < 10 * TOLERANCE
+
+
+def left_half(images):
+    """A saliency that anybody can compute."""
+    return [np.tile(np.arange(i.shape[1]) < i.shape[1] / 2, (i.shape[0], 1)).astype(np.float32) for i in images]
+
+
+@pytest.mark.parametrize(("background", "confidence"), [("found", 0.99), ("found-alone", 2.0)])
+def test_found_filters_what_is_no_object_where_unsure_or_however_sure(clip, heads, background, confidence):
+    """The picture is 29 x 50 and patches are 8: those at the border reach outside of it."""
+    image = picture(29, 50)
+    segmenter = ClipDinoiser(clip, heads, settings(background=background), objectness=left_half)
+    [seen] = segmenter.look_many([image], ["picture"])
+    ours = segmenter.score(seen._features, segmenter.embed(Vocabulary.of(NAMES)))[0].permute(1, 2, 0).numpy()
+    expected = by_the_book(clip, heads, image, NAMES, filtered=False)
+    found = left_half([image])[0]
+    for i, j in np.ndindex(expected.shape[:2]):
+        own = found[8 * i : 8 * i + 8, 8 * j : 8 * j + 8]
+        if own.mean() <= 0.5 and expected[i, j].max() < confidence:
+            expected[i, j] = [0, 1, 0]
+    assert np.abs(ours - expected).max() < 10 * TOLERANCE
+    assert 0 < (expected[..., 1] == 1).mean() < 1
+
+
+def test_found_looks_at_the_whole_picture_however_many_windows(clip, heads):
+    sizes = []
+
+    def noted(images):
+        sizes.extend(image.shape for image in images)
+        return left_half(images)
+
+    chosen = settings(background="found-alone", window=32, stride=16)
+    result = ClipDinoiser(clip, heads, chosen, objectness=noted).segment(picture(40, 64), NAMES)
+    assert sizes == [(40, 64, 3)]
+    assert (result.labels[:, 40:] == 1).all()
+    assert (result.labels[:, :24] != 1).any()
+
+
+def test_every_row_of_table_2_is_an_option(clip, heads, dino):
+    image = picture(32, 40)
+    for affinity in ("trained", "dino", "clip-keys"):
+        for background in ("trained", "found", "found-alone", "none"):
+            needed = heads if "trained" in (affinity, background) else None
+            chosen = settings(affinity=affinity, background=background)
+            segmenter = ClipDinoiser(clip, needed, chosen, dino=dino, objectness=left_half)
+            assert np.isfinite(segmenter.segment(image, NAMES).scores).all()
 
 
 def test_a_sure_patch_or_an_object_is_never_made_background():
@@ -212,6 +260,23 @@ def test_heads_that_do_not_fit_are_named(tmp_path, clip, heads):
         load_heads(tmp_path / "half.pt")
     with pytest.raises(SegmenterError, match="need CLIP-DINOiser's heads"):
         ClipDinoiser(clip, None, settings())
+    with pytest.raises(SegmenterError, match="needs FOUND's maps"):
+        ClipDinoiser(clip, heads, settings(background="found"))
     with pytest.raises(SegmenterError, match="needs a DINO"):
         ClipDinoiser(clip, heads, settings(affinity="dino"))
     assert ClipDinoiser(clip, None, settings(affinity="clip-keys", background="none")).heads is None
+
+
+def test_the_world_s_heads_are_missed_with_the_way_to_have_them(monkeypatch, tmp_path):
+    monkeypatch.setattr("wordmask.segmenters.clip_dinoiser.WORLD_HEADS", tmp_path / "none.safetensors")
+    with pytest.raises(SegmenterError, match="wordmask train-dinoiser --preset world"):
+        wordmask.load("clip-dinoiser", preset="world", device="cpu")
+
+
+def test_the_world_s_preset_takes_heads_of_one_s_own(tmp_path):
+    """As `wordmask train-dinoiser` writes them: `weights` are the heads'."""
+    heads = DinoiserHeads(WORLD_WIDTH, 8)
+    write_state_dict(tmp_path / "clip-dinoiser.safetensors", heads.state_dict(), {})
+    segmenter = wordmask.load("clip-dinoiser", preset="world", weights=tmp_path / "clip-dinoiser.safetensors")
+    result = segmenter.segment(picture(100, 140), ["dog", "background"])
+    assert result.labels.shape == (100, 140)

@@ -3,14 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 import plain_vit
 from test_clip import small_clip
 from test_maskclip import TOLERANCE, bilinear, picture, starts, text_vectors
+from wordmask.saliency.instances import InstanceSaliency
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.clip_diy import ClipDiy, ClipDiySettings
+from wordmask.vocabulary import Vocabulary
 
 NAMES = ["background", "dog", "grass"]
 
@@ -112,3 +115,57 @@ def test_odd_sizes_have_answers(clip, size):
     result = ClipDiy(clip, settings(longest_side=100), objectness=ramp).segment(picture(*size), NAMES)
     assert result.labels.shape == size
     assert np.isfinite(result.scores).all()
+
+
+@pytest.mark.parametrize("size", [(40, 40), (40, 67), (160, 200)])
+@pytest.mark.parametrize("together", [2, 1000])
+def test_of_equal_names_the_earlier_wins_whatever_the_chunks(clip, monkeypatch, size, together):
+    """Each name stands twice among others, at places that chunks part."""
+    names = [f"thing {index}" for index in range(9)]
+    twice = [*names, *(f"again {index}" for index in range(9))]
+    segmenter = ClipDiy(clip, settings(), objectness=ramp)
+    segmenter.embed(Vocabulary.of(twice))
+    for index in range(9):
+        segmenter.embed._seen[f"again {index}"] = segmenter.embed._seen[f"thing {index}"].clone()
+    monkeypatch.setattr("wordmask.segmenters.clip_diy.MAP_BYTES", 4 * 40 * 40 * together)
+    result = segmenter.segment(picture(*size), twice)
+    assert result.labels.max() < 9
+    assert len(np.unique(result.labels)) > 1
+
+
+def test_every_row_of_the_papers_ablations_is_an_option(clip):
+    """Tables 2 to 4: scales by `windows`, objectness by `saliency`, or by any callable such as CutLER's instances."""
+    instances = InstanceSaliency(lambda image: (np.ones((1, *image.shape[:2])), np.array([0.9])))
+    for windows in [(32,), (32, 16, 8), (16, 8)]:
+        for objectness in (None, ramp, instances.maps):
+            result = ClipDiy(clip, settings(windows=windows, shorter_side=32), objectness=objectness).segment(
+                picture(32, 40), NAMES
+            )
+            assert np.isfinite(result.scores).all()
+
+
+def test_windows_of_a_batch_go_through_clip_in_full_passes(clip, monkeypatch):
+    passes = []
+    encode = clip.encode_image
+
+    def counted(images):
+        passes.append(len(images))
+        return encode(images)
+
+    monkeypatch.setattr(clip, "encode_image", counted)
+    monkeypatch.setattr("wordmask.segmenters.clip_diy.WINDOWS_PER_PASS", 10)
+    images = [picture(40, 60), picture(64, 40, 1), picture(40, 40, 2)]
+    ClipDiy(clip, settings()).look_many(images, ["", "", ""])
+    assert passes[:-1] == [10] * (len(passes) - 1)
+    assert len(passes) > 5
+    assert 0 < passes[-1] <= 10
+
+
+def test_windows_are_resized_as_pillow_does(clip):
+    """CLIP's own preprocessing: at most a level of grey apart here and there."""
+    image = picture(16, 16)
+    seen = ClipDiy(clip, settings())._as_clip_sees(torch.from_numpy(image).permute(2, 0, 1)[None])
+    pillow = np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC))
+    apart = np.abs(seen[0].permute(1, 2, 0).numpy().astype(int) - pillow)
+    assert apart.max() <= 2
+    assert apart.mean() < 0.05

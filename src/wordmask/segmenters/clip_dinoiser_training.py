@@ -74,8 +74,8 @@ PLANS[DinoiserTraining] = {
         "scale": (1.0, 1.4),
         "batch": 8,
         "learning_rate": 5e-4,
-        "steps": 2000,
-        "decay_after": 1600,
+        "steps": 1500,
+        "decay_after": 1200,
         "precision": "bf16",
     },
 }

@@ -1,0 +1,361 @@
+"""CLIP-DINOiser's training: its losses against plain NumPy, its recipe, and runs that survive a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import plain_saliency
+from test_clip import small_clip
+from wordmask import cli
+from wordmask.saliency.base import SaliencyError
+from wordmask.saliency.found import Found
+from wordmask.saliency.pictures import Pictures
+from wordmask.saliency.plans import PLANS, plan
+from wordmask.saliency.training import crops_at
+from wordmask.segmenters import clip_dinoiser_training
+from wordmask.segmenters.base import SegmenterError
+from wordmask.segmenters.clip_dinoiser import ClipDinoiser, ClipDinoiserSettings, load_heads
+from wordmask.segmenters.clip_dinoiser_training import (
+    HEADS_FILE,
+    DinoiserLesson,
+    DinoiserTraining,
+    Teachers,
+    affinity_loss,
+    jittered,
+    objectness_loss,
+    train_heads,
+)
+from wordmask.world import draw_scene
+from wordmask.world.training.checkpoints import CheckpointError
+
+TOLERANCE = 1e-6
+SMALL_WINDOWS = ClipDinoiserSettings(templates="photo", shorter_side=40, window=40, stride=20)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Sums in another order are other sums."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pictures")
+    for number in range(6):
+        Image.fromarray(np.asarray(draw_scene(number, (48, 56)).image)).save(path / f"{number}.png")
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return small_clip()
+
+
+def teachers(*, shared=True):
+    """Patches of 8 pixels, as the small CLIP's."""
+    dino = plain_saliency.tiny_dino()
+    torch.manual_seed(3)
+    head = nn.Conv2d(plain_saliency.WIDTH, 1, 1)
+    return Teachers(dino, Found(dino if shared else plain_saliency.tiny_dino(), head))
+
+
+def settings(folder, out, **changes):
+    options = {"crop": 32, "batch": 4, "steps": 4, "decay_after": 2, "device": "cpu", "most_pictures": None}
+    return DinoiserTraining(pictures=folder, out=out, **{**options, "log_every": 1, **changes})
+
+
+def log_of(out):
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "time"} for line in lines]
+
+
+def entropy(logit, target):
+    p = 1 / (1 + np.exp(-logit))
+    return -(target * np.log(p) + (1 - target) * np.log(1 - p))
+
+
+def test_the_papers_recipe_is_the_default(tmp_path):
+    recipe = DinoiserTraining(pictures=tmp_path, out=tmp_path)
+    assert (recipe.clip, recipe.dino) == ("ViT-B-16/laion2b_s34b_b88k", "vit_base_patch16_224.dino")
+    assert (recipe.most_pictures, recipe.crop, recipe.flip, recipe.jitter) == (1000, 448, 0.5, 0.5)
+    assert (recipe.batch, recipe.steps, recipe.decay, recipe.decay_after) == (16, 6000, 0.1, 5000)
+    assert (recipe.learning_rate, recipe.objectness_rate, recipe.threshold) == (5e-5, 1e-2, 0.2)
+    assert plan(DinoiserTraining, "paper", pictures=tmp_path, out=tmp_path, changes={}) == recipe
+    world = plan(DinoiserTraining, "world", pictures=tmp_path, out=tmp_path, changes={})
+    assert (world.clip, world.dino, world.found, world.crop) == ("world", "world", "world", 128)
+    assert set(PLANS[DinoiserTraining]) == {"paper", "world"}
+
+
+def test_the_affinity_s_loss_is_equation_3_with_negative_affinities_at_0():
+    generator = np.random.default_rng(0)
+    affinity = generator.uniform(-1, 1, (2, 6, 6))
+    correlated = generator.random((2, 6, 6)) > 0.5
+    total = 0.0
+    for b, p, q in np.ndindex(affinity.shape):
+        total += entropy(max(affinity[b, p, q], 0.0), float(correlated[b, p, q]))
+    ours = affinity_loss(torch.from_numpy(affinity), torch.from_numpy(correlated))
+    assert ours.item() == pytest.approx(total / affinity.size, abs=TOLERANCE)
+
+
+def test_the_objectness_s_loss_is_the_cross_entropy_to_found_s_mask():
+    generator = np.random.default_rng(0)
+    logits, masks = generator.normal(size=(2, 3, 4)), generator.random((2, 3, 4)) > 0.5
+    expected = np.mean([entropy(logits[at], float(masks[at])) for at in np.ndindex(logits.shape)])
+    ours = objectness_loss(torch.from_numpy(logits), torch.from_numpy(masks))
+    assert ours.item() == pytest.approx(expected, abs=TOLERANCE)
+
+
+def test_a_lesson_s_losses_are_those_of_its_teachers(folder, tmp_path, clip):
+    """From the pictures to the two numbers: targets and heads by their formulas, patch by patch."""
+    chosen, teaching = settings(folder, tmp_path), teachers()
+    torch.manual_seed(0)
+    lesson = DinoiserLesson(clip, teaching, chosen)
+    crops = crops_at(0, Pictures(folder), chosen)
+    images = jittered(crops.images, crops.places, chosen.seed, chosen.jitter).float() / 255
+    dino, features = teaching.dino(images), clip.dense(images, ln_2=[-3]).ln_2[-3].double().numpy()
+    values, keys = dino.value_maps().double().numpy(), dino.key_maps().double().numpy()
+    g, bias = (lesson.heads.obj_proj.get_parameter(name).detach().double().numpy() for name in ("weight", "bias"))
+    h, h_bias = (lesson.heads.bkg_decoder.get_parameter(name).detach().double().numpy() for name in ("weight", "bias"))
+    found, found_bias = teaching.found.head.weight.double().numpy(), teaching.found.head.bias.item()
+    affinity, objectness = [], []
+    for b in range(len(images)):
+        padded = np.pad(features[b], ((0, 0), (1, 1), (1, 1)), mode="edge")
+        cells = list(np.ndindex(features.shape[2:]))
+        guide = [np.tensordot(g, padded[:, i : i + 3, j : j + 3], axes=3) + bias for i, j in cells]
+        for p, (i, j) in enumerate(cells):
+            for q, (k, m) in enumerate(cells):
+                told = values[b, :, i, j] @ values[b, :, k, m]
+                told /= np.linalg.norm(values[b, :, i, j]) * np.linalg.norm(values[b, :, k, m])
+                cosine = guide[p] @ guide[q] / np.linalg.norm(guide[p]) / np.linalg.norm(guide[q])
+                affinity.append(entropy(max(cosine, 0.0), float(told > 0.2)))
+            own = features[b, :, i, j] / np.linalg.norm(features[b, :, i, j])
+            is_object = found[0, :, 0, 0] @ keys[b, :, i, j] + found_bias > 0
+            objectness.append(entropy(h[0, :, 0, 0] @ own + h_bias[0], float(is_object)))
+    parts = lesson.losses(crops, 0)
+    assert parts["affinity"].item() == pytest.approx(np.mean(affinity), abs=1e-5)
+    assert parts["objectness"].item() == pytest.approx(np.mean(objectness), abs=1e-5)
+    gradients = torch.autograd.grad(sum(parts.values()), list(lesson.parameters()))
+    assert all(gradient.abs().max() > 0 for gradient in gradients)
+
+
+def test_one_pass_of_dino_teaches_as_two_do(folder, tmp_path):
+    images = torch.rand(2, 3, 32, 40)
+    one, two = teachers(), teachers(shared=False)
+    for shared, apart in zip(one(images, (4, 5), 0.2), two(images, (4, 5), 0.2), strict=True):
+        assert torch.equal(shared, apart)
+    halved = one.masks(images, (2, 2))  # FOUND's patches are finer than these
+    assert halved.shape == (2, 2, 2)
+
+
+def test_the_heads_learn_at_their_own_rates_and_later_at_a_tenth(folder, tmp_path, clip):
+    lesson = DinoiserLesson(clip, teachers(), settings(folder, tmp_path))
+    assert {name: lesson.pace(name) for name, _ in lesson.named_parameters()} == pytest.approx(
+        {
+            "heads.obj_proj.weight": 1,
+            "heads.obj_proj.bias": 1,
+            "heads.bkg_decoder.weight": 200,
+            "heads.bkg_decoder.bias": 200,
+        }
+    )
+    train_heads(clip, teachers(), settings(folder, tmp_path), Pictures(folder))
+    assert [line["rate"] for line in log_of(tmp_path)] == pytest.approx([1, 1, 0.1, 0.1])
+
+
+def test_a_few_steps_bring_the_heads_nearer_to_their_teachers(folder, tmp_path, clip):
+    chosen = settings(folder, tmp_path, steps=40, decay_after=40, batch=6, learning_rate=1e-3, jitter=0, scale=None)
+    train_heads(clip, teachers(), chosen, Pictures(folder))
+    told = log_of(tmp_path)
+    for part in ("affinity", "objectness"):
+        first, last = (np.mean([line[part] for line in lines]) for lines in (told[:5], told[-5:]))
+        assert last < 0.97 * first
+
+
+def test_colours_depend_on_a_crop_s_place_alone():
+    images = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
+    together = jittered(images, (4, 5, 6), 0, 0.5)
+    assert torch.equal(jittered(images[1:], (5, 6), 0, 0.5), together[1:])
+    assert not torch.equal(together, images)
+    assert torch.equal(jittered(images, (4, 5, 6), 0, 0.0), images)
+
+
+def test_the_written_file_segments(folder, tmp_path, clip):
+    heads = train_heads(clip, teachers(), settings(folder, tmp_path), Pictures(folder))
+    loaded = load_heads(tmp_path / HEADS_FILE)
+    for name, value in heads.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    segmenter = ClipDinoiser(
+        clip, loaded, ClipDinoiserSettings(templates="photo", shorter_side=40, window=40, stride=20)
+    )
+    result = segmenter.segment(np.zeros((40, 40, 3), np.uint8), ["dog", "background"])
+    assert np.isfinite(result.scores).all()
+
+
+def test_heads_of_another_clip_are_refused(folder, tmp_path, clip):
+    train_heads(clip, teachers(), settings(folder, tmp_path), Pictures(folder))
+    other = small_clip()
+    loaded = load_heads(tmp_path / HEADS_FILE)
+    loaded.obj_proj.in_channels = 7
+    with pytest.raises(SegmenterError, match="for features of 7 channels"):
+        ClipDinoiser(other, loaded, SMALL_WINDOWS).look(np.zeros((40, 40, 3), np.uint8))
+
+
+def test_a_killed_training_ends_like_one_never_killed(folder, tmp_path, clip, monkeypatch):
+    whole = train_heads(clip, teachers(), settings(folder, tmp_path / "whole"), Pictures(folder))
+    killed = settings(folder, tmp_path / "killed", save_every=1)
+    original, calls = DinoiserLesson.losses, []
+
+    def losses(self, *arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DinoiserLesson, "losses", losses)
+        with pytest.raises(KeyboardInterrupt):
+            train_heads(clip, teachers(), killed, Pictures(folder))
+    resumed = train_heads(clip, teachers(), killed, Pictures(folder))
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+    assert log_of(tmp_path / "whole") == log_of(tmp_path / "killed")
+
+
+def test_a_run_of_other_settings_or_teachers_is_not_gone_on_with(folder, tmp_path, clip):
+    train_heads(clip, teachers(), settings(folder, tmp_path), Pictures(folder))
+    with pytest.raises(CheckpointError, match="other settings"):
+        train_heads(clip, teachers(), settings(folder, tmp_path, threshold=0.3), Pictures(folder))
+    other = teachers()
+    other.found.head.weight.data.add_(1)
+    with pytest.raises(CheckpointError, match="other settings"):
+        train_heads(clip, other, settings(folder, tmp_path), Pictures(folder))
+
+
+def test_a_crop_must_be_whole_patches(folder, tmp_path, clip):
+    with pytest.raises(SaliencyError, match="no multiple"):
+        DinoiserLesson(clip, teachers(), settings(folder, tmp_path, crop=36))
+
+
+@pytest.fixture
+def wordmask(monkeypatch, capsys, clip):
+    """Runs the command in this process, with tiny networks for all others: (exit status, stdout, stderr)."""
+    monkeypatch.setattr(clip_dinoiser_training, "open_clip_encoder", lambda *_: clip)
+    monkeypatch.setattr(clip_dinoiser_training, "load_encoder", lambda *_: plain_saliency.tiny_dino())
+    monkeypatch.setattr(clip_dinoiser_training.saliency, "load", lambda *_, **__: teachers().found)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["wordmask", *map(str, arguments)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+SMALL = ("crop=32", "batch=4", "steps=4", "decay_after=2")
+
+
+def options(*pairs):
+    return [word for pair in pairs for word in ("--set", pair)]
+
+
+def test_the_verb_writes_heads_and_says_how_to_use_them(wordmask, folder, tmp_path):
+    status, out, err = wordmask(
+        "train-dinoiser", "--images", folder, "--out", tmp_path, "--device", "cpu", "--json", *options(*SMALL)
+    )
+    assert status == 0, err
+    told = json.loads(out)
+    assert told == {"method": "clip-dinoiser", "preset": "paper", "weights": str(tmp_path / HEADS_FILE)}
+    assert "--method clip-dinoiser" in err
+    load_heads(told["weights"])
+
+
+def test_wrong_wishes_are_explained_in_one_line(wordmask, folder, tmp_path):
+    for arguments, said in [
+        (("--set", "stepps=3"), "no setting 'stepps'"),
+        (("--preset", "moon"), "choose one of paper, world"),
+    ]:
+        status, _, err = wordmask("train-dinoiser", "--images", folder, "--out", tmp_path, *arguments)
+        assert status == 1
+        assert said in err
+        assert len(err.splitlines()) == 1
+    status, _, err = wordmask("train-dinoiser", "--out", tmp_path)
+    assert status == 1
+    assert "--images is missing" in err
+
+
+PATIENCE = 300
+"""Seconds after which a process hangs; a loaded machine takes a minute to import PyTorch."""
+TRAIN = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests")
+import torch
+from test_clip import small_clip
+from test_clip_dinoiser_training import settings, teachers
+from wordmask.saliency.pictures import Pictures
+from wordmask.segmenters.clip_dinoiser_training import train_heads
+
+torch.set_num_threads(1)
+folder, out, steps = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+chosen = settings(folder, out, steps=steps, decay_after=steps // 2, save_every=1)
+train_heads(small_clip(), teachers(), chosen, Pictures(folder))
+"""
+
+
+def start(folder, out, steps, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-c", TRAIN, str(folder), str(out), str(steps)],
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | {name: str(value) for name, value in environment.items()},
+    )
+
+
+@pytest.mark.slow
+def test_a_training_killed_by_sigkill_goes_on_and_ends_the_same(folder, tmp_path):
+    steps = 60
+    process = start(folder, tmp_path / "killed", steps)
+    log, limit = tmp_path / "killed" / "log.jsonl", time.monotonic() + PATIENCE
+    while not (log.exists() and log.read_text().count("\n") >= 5):
+        assert process.poll() is None
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / HEADS_FILE).exists()
+    assert start(folder, tmp_path / "killed", steps).wait() == 0
+    assert start(folder, tmp_path / "whole", steps).wait() == 0
+    files = [(tmp_path / run / HEADS_FILE).read_bytes() for run in ("killed", "whole")]
+    assert files[0] == files[1]
+    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(folder, tmp_path):
+    """As `accelerate launch` starts them: each takes half of every batch."""
+    assert start(folder, tmp_path / "one", 6).wait() == 0
+    several = {"WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 29_571, "ACCELERATE_USE_CPU": "true"}
+    both = [start(folder, tmp_path / "two", 6, **several, RANK=place, LOCAL_RANK=place) for place in range(2)]
+    assert [process.wait(PATIENCE) for process in both] == [0, 0]
+    one, two = (load_heads(tmp_path / run / HEADS_FILE).state_dict() for run in ("one", "two"))
+    for name, value in one.items():
+        assert torch.allclose(two[name], value, atol=1e-5), name
+    assert [line["loss"] for line in log_of(tmp_path / "two")] == pytest.approx(
+        [line["loss"] for line in log_of(tmp_path / "one")], abs=1e-3
+    )

@@ -1,0 +1,87 @@
+"""The tables of CLIP-DIY and CLIP-DINOiser: the paper's figures, and rows that are sets of options which exist."""
+
+from dataclasses import replace
+from importlib import import_module
+from types import SimpleNamespace
+
+import pytest
+
+from wordmask.benchmarks import BENCHMARKS
+from wordmask.benchmarks.tables import find
+from wordmask.benchmarks.tables.base import fill
+from wordmask.benchmarks.tables.run import Run
+from wordmask.segmenters import METHODS
+
+NAMES = [f"clip-diy-{number}" for number in range(1, 5)] + [f"clip-dinoiser-{number}" for number in ("1", "2a", "2b")]
+
+
+class Pretended:
+    """In place of a run: checks what a row asks for, and notes it."""
+
+    def __init__(self):
+        self.asked = {}
+
+    def segmenter(self, method, preset="paper", **settings):
+        module = import_module(METHODS[method].module)
+        return method, preset, replace(getattr(module, METHODS[method].presets)[preset], **settings)
+
+    def evaluate(self, segmenter, benchmark, split=None):
+        self.asked[benchmark] = segmenter
+        return SimpleNamespace(miou=12.5)
+
+
+def ask(table, label):
+    [row] = [row for row in find(table).rows if row.label == label]
+    run = Pretended()
+    for column in find(table).columns:
+        row.measure(run, column)
+    return run.asked
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_row_is_a_choice_of_options_that_exist(name):
+    table = find(name)
+    assert set(table.columns) <= set(BENCHMARKS)
+    for row in table.rows:
+        if row.measure is not None and row.label != "ReCo":
+            assert set(row.published) <= set(ask(name, row.label))
+
+
+def test_the_papers_figures_stand_in_their_columns():
+    figures = {name: {row.label: dict(row.published) for row in find(name).rows} for name in NAMES}
+    assert figures["clip-diy-1"]["CLIP-DIY"] == {"voc": 59.9, "coco-object": 31.0}
+    assert figures["clip-diy-2"]["w/o objectness"] == {"voc": 24.1, "coco-object": 15.5}
+    assert figures["clip-diy-3"]["1 2 3"] == {"voc": 53.8, "coco-object": 26.4}
+    assert figures["clip-diy-4"]["CutLER saliency"] == {"voc": 55.4}
+    assert figures["clip-dinoiser-1"]["NamedMask"] == {"coco-object": 27.7, "voc": 59.2}
+    ours = figures["clip-dinoiser-1"]["CLIP-DINOiser"]
+    assert (ours["voc20"], ours["cityscapes"], ours["context"], ours["voc"]) == (80.9, 31.7, 32.4, 62.1)
+    assert figures["clip-dinoiser-2a"]["DINO's affinity"]["ade20k"] == 20.4
+    assert figures["clip-dinoiser-2b"]["DINO's affinity, FOUND alone"] == {"coco-object": 32.1, "voc": 60.1}
+
+
+def test_scales_are_windows_of_the_preset_s_size():
+    asked = ask("clip-diy-3", "1 2 3")
+    assert asked["voc"][2].windows == (128, 64, 32)
+    assert asked["world"][2].windows == (64, 32, 16)
+    assert ask("clip-diy-2", "w/o multi-scale")["voc"][2].windows == (256,)
+    assert ask("clip-diy-2", "w/o objectness")["world"][2].saliency == "none"
+    assert "world" not in ask("clip-diy-1", "CLIP-DIY, ViT-B/16")
+
+
+def test_background_is_filtered_where_the_paper_filters_it():
+    asked = ask("clip-dinoiser-1", "CLIP-DINOiser")
+    assert {column: own[2].background for column, own in asked.items() if own[2].background == "trained"} == {
+        "coco-object": "trained",
+        "voc": "trained",
+        "world": "trained",
+    }
+    assert asked["context"][2].background == "none"
+    assert ask("clip-dinoiser-2b", "DINO's affinity, FOUND alone")["voc"][2].background == "found-alone"
+
+
+def test_what_is_missing_is_named_and_stops_no_table(tmp_path):
+    """Here are neither the papers' weights nor their data."""
+    for filled in fill(find("clip-diy-4"), Run(tmp_path, pictures=1)):
+        assert filled.not_run["voc"]
+        assert "voc" not in filled.ours

@@ -1,0 +1,92 @@
+"""Odd questions and odd pictures, to CLIP-DIY and to CLIP-DINOiser: a sensible answer, or one clear error."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from test_clip import WIDTH, small_clip
+from wordmask.errors import WordmaskError
+from wordmask.segmenters.clip_dinoiser import ClipDinoiser, ClipDinoiserSettings, DinoiserHeads
+from wordmask.segmenters.clip_diy import ClipDiy, ClipDiySettings
+
+METHODS = ("clip-diy", "clip-dinoiser")
+SIDE = 48
+LARGE_MEGABYTES = 1500
+"""A picture of 24 million pixels takes 72 MB, its labels 192 MB while they are made, its scores 96 MB."""
+
+
+def all_objects(images):
+    return [np.full(image.shape[:2], 0.75, np.float32) for image in images]
+
+
+def segmenter(method):
+    torch.manual_seed(0)
+    clip = small_clip()
+    if method == "clip-diy":
+        windows = ClipDiySettings(windows=(32, 16), shorter_side=SIDE, longest_side=256)
+        return ClipDiy(clip, windows, objectness=all_objects)
+    sliding = ClipDinoiserSettings(templates="photo", shorter_side=SIDE, longest_side=256, window=SIDE, stride=24)
+    return ClipDinoiser(clip, DinoiserHeads(WIDTH, 8), sliding)
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def method(request):
+    return segmenter(request.param)
+
+
+def picture(height, width):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("name", ["dog", "background"])
+def test_a_single_name_is_everywhere_and_certain(method, name):
+    result = method.segment(picture(40, 60), [name])
+    assert (result.labels == 0).all()
+    assert result.scores == pytest.approx(np.ones((40, 60)), abs=1e-5)
+
+
+def test_a_name_given_twice_is_one_clear_error(method):
+    with pytest.raises(WordmaskError, match="dog"):
+        method.segment(picture(40, 60), ["dog", "grass", "dog"])
+
+
+def test_a_thousand_names_are_answered_in_pieces(method, monkeypatch):
+    monkeypatch.setattr("wordmask.segmenters.clip_diy.MAP_BYTES", 4 * 48 * 72 * 150)
+    names = [f"thing {index}" for index in range(999)]
+    result = method.segment(picture(40, 60), [*names, "background"])
+    assert result.labels.max() < 1000
+    assert result.scores.min() > 0
+    assert result.scores.max() <= 1
+
+
+@pytest.mark.parametrize("size", [(16, 16), (1, 1), (2, 90), (400, 8000)])
+def test_tiny_and_very_long_pictures_come_back_at_their_size(method, size):
+    result = method.segment(picture(*size), ["dog", "background"])
+    assert result.labels.shape == size
+    assert np.isfinite(result.scores).all()
+
+
+LARGE = """
+import resource, sys
+sys.path.insert(0, "tests")
+from test_open_vocabulary_edges import picture, segmenter
+method = segmenter(sys.argv[1])
+method.segment(picture(60, 90), ["dog", "grass", "background"])
+image = picture(4000, 6000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+result = method.segment(image, ["dog", "grass", "background"])
+assert result.labels.shape == (4000, 6000)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_a_picture_of_24_million_pixels_takes_bounded_memory(name):
+    root = Path(__file__).parent.parent
+    told = subprocess.run([sys.executable, "-c", LARGE, name], cwd=root, capture_output=True, text=True, check=True)
+    assert float(told.stdout) < LARGE_MEGABYTES
