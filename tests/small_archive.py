@@ -14,20 +14,20 @@ def picture(name, seed, size=(40, 48)):
     height, width = size
     image = draw.integers(90, 150, (height, width, 1)).repeat(3, axis=2).astype(np.uint8)
     rows, columns = np.mgrid[:height, :width]
-    radius = draw.uniform(8, 13)
+    radius = height * draw.uniform(0.2, 0.32)
     centre = draw.uniform(radius, height - radius), draw.uniform(radius, width - radius)
     mask = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < radius**2
     image[mask] = COLOURS[name]
     return image, mask
 
 
-def make_archive(folder, each=4, names=tuple(COLOURS), masks_of=lambda mask: mask):
+def make_archive(folder, each=4, names=tuple(COLOURS), masks_of=lambda mask: mask, size=(40, 48)):
     """`masks_of` may spoil the masks, as saliency does."""
     (folder / "pictures").mkdir(parents=True)
     records = []
     for name in names:
         for rank in range(each):
-            image, mask = picture(name, rank, (40, 48 - 4 * (rank % 2)))
+            image, mask = picture(name, rank, (size[0], size[1] - 4 * (rank % 2)))
             file = f"{name}-{rank}.png"
             Image.fromarray(image).save(folder / "pictures" / file)
             rle = encode_mask(masks_of(mask))

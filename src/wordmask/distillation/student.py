@@ -30,7 +30,7 @@ class StudentSettings(SegmenterTraining):
     """20,000 steps of 16 pictures; 80,000 for ImageNet-S."""
 
 
-WORLD_VIEWS = Augmentation(crop=128, scale=(0.3, 1.0))
+WORLD_VIEWS = Augmentation(crop=96, scale=(0.3, 1.0))
 """The world's pictures are small: at a tenth of their size nobody would know what is on them."""
 WORLD: dict[str, Any] = {
     "network": small_resnet_settings(),

@@ -22,8 +22,6 @@ from wordmask.encoders.clip import ImageStatistics
 from wordmask.encoders.weights import load_into, read_state_dict, resolve
 from wordmask.errors import WordmaskError
 
-BACKBONE_MOMENTUM = 0.01
-"""Of the batch-norm statistics in the backbone; the head keeps torch's 0.1."""
 LOW_LEVEL_STRIDE = 4
 """Of the features that give the edges back: layer1 of a ResNet."""
 
@@ -46,7 +44,8 @@ class DeepLabSettings:
 
     output_stride: pixels per cell of the last features; None leaves the backbone as it is. rates: dilations of the
     pyramid, in those cells. width: channels of the pyramid and of the decoder. low_width: channels that the low-level
-    features are squeezed into. The figures are NamedMask's, for crops of 384 pixels.
+    features are squeezed into. backbone_momentum: of the batch-norm statistics in the backbone; the head keeps torch's
+    0.1. The figures are NamedMask's, for crops of 384 pixels and thousands of steps.
     """
 
     backbone: str = "resnet50"
@@ -56,10 +55,12 @@ class DeepLabSettings:
     width: PositiveInt = 256
     low_width: PositiveInt = 48
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    backbone_momentum: Annotated[float, Field(gt=0, le=1)] = 0.01
 
 
 def small_resnet_settings(**changes: Any) -> DeepLabSettings:
-    """The world's ResNet with a head to match: for pictures of 128 pixels, on two processor cores."""
+    """The world's ResNet with a head to match: for pictures of 128 pixels and some hundred steps, on two processor
+    cores. At the paper's momentum, its statistics would still be half those of before the first step."""
     small = DeepLabSettings(
         backbone="resnet10t",
         backbone_options={"channels": (48, 96, 192, 256), "layers": (1, 1, 1, 1), "stem_width": 24},
@@ -67,6 +68,7 @@ def small_resnet_settings(**changes: Any) -> DeepLabSettings:
         rates=(2, 4),
         width=96,
         low_width=32,
+        backbone_momentum=0.1,
     )
     return replace(small, **changes)
 
@@ -137,7 +139,7 @@ class DeepLabV3Plus(nn.Module):
         self.classifier = Head(channels[self._low], channels[-1], classes, self.settings)
         for module in self.backbone.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.momentum = BACKBONE_MOMENTUM
+                module.momentum = self.settings.backbone_momentum
 
     @property
     def statistics(self) -> ImageStatistics:

@@ -1,0 +1,197 @@
+"""Experts: groups of names, and masks redrawn better than those they were taught."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from small_archive import COLOURS, make_archive, picture
+from wordmask.distillation.augmentations import Augmentation
+from wordmask.distillation.experts import (
+    PRESETS,
+    ExpertSettings,
+    default_groups,
+    expert_vocabulary,
+    group_names,
+    refine,
+    train_expert,
+)
+from wordmask.distillation.records import DistillationError, MaskTable
+from wordmask.segmenters.deeplab import small_resnet_settings
+from wordmask.segmenters.student_file import read_student
+
+TINY = small_resnet_settings(
+    backbone_options={"channels": (8, 8, 16, 16), "layers": (1, 1, 1, 1), "stem_width": 4}, width=16, low_width=8
+)
+QUICK = ExpertSettings(
+    network=TINY,
+    start=None,
+    augmentation=Augmentation(crop=40, scale=(0.8, 1.0), jitter=0, grey=0, blur=0),
+    steps=40,
+    learning_rate=1e-2,
+    backbone_rate=1e-2,
+    save_every=100,
+    pictures=3,
+)
+EACH = 6
+LARGE = (96, 100)
+
+
+def spoilt(mask):
+    """A mask that says too much, as saliency's do: a block somewhere is in it as well."""
+    side = mask.shape[0] // 3
+    top, left = np.random.default_rng(int(mask.sum())).integers(0, 2 * side, 2)
+    more = mask.copy()
+    more[top : top + side, left : left + side] = True
+    return more
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def masks(tmp_path_factory):
+    return make_archive(tmp_path_factory.mktemp("archive"), each=EACH, masks_of=spoilt)
+
+
+@pytest.fixture(scope="module")
+def expert(masks, tmp_path_factory):
+    return train_expert(masks, ["apple"], QUICK, tmp_path_factory.mktemp("expert"), seed=1, device="cpu")
+
+
+def vectors(*angles):
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def test_every_name_has_an_expert_of_its_own_up_to_a_hundred_names():
+    assert [default_groups(count) for count in (1, 20, 50, 80, 100)] == [1, 20, 50, 80, 100]
+
+
+def test_many_names_are_grouped_as_in_the_paper():
+    assert default_groups(300) == 30
+    assert default_groups(919) == 90
+
+
+def test_names_that_mean_like_things_are_together():
+    names = ["cat", "car", "dog", "bus", "cow"]
+    groups = group_names(names, vectors(0.1, 2.0, 0.15, 2.1, 0.2), 2)
+    assert groups == [["cat", "dog", "cow"], ["car", "bus"]]
+
+
+def test_groups_know_directions_and_not_lengths():
+    names = ["cat", "dog", "car", "bus"]
+    long = vectors(0.1, 0.2, 2.0, 2.1) * np.array([[1], [50], [1], [50]])
+    assert group_names(names, long, 2) == [["cat", "dog"], ["car", "bus"]]
+
+
+def test_every_name_is_in_one_group_and_the_seed_decides():
+    draw = np.random.default_rng(0)
+    names, embeddings = [f"name {number}" for number in range(120)], draw.normal(size=(120, 16))
+    groups = group_names(names, embeddings, None, seed=3)
+    assert len(groups) == 10
+    assert sorted(name for group in groups for name in group) == sorted(names)
+    assert groups == group_names(names, embeddings, None, seed=3)
+
+
+def test_one_name_a_group_needs_no_embeddings():
+    assert group_names(["cat", "dog"], np.zeros((0, 2)), None) == [["cat"], ["dog"]]
+
+
+def test_more_groups_than_names_is_an_error():
+    with pytest.raises(DistillationError, match="3 groups of 2 names"):
+        group_names(["cat", "dog"], vectors(0, 1), 3)
+
+
+def test_the_paper_s_figures_are_the_presets():
+    assert (PRESETS["paper"].steps, PRESETS["paper"].batch, PRESETS["paper"].most_pasted) == (5_000, 8, 1)
+    assert (PRESETS["imagenet-s"].steps, PRESETS["imagenet-s"].batch) == (10_000, 16)
+
+
+def test_an_expert_answers_to_each_name_of_its_group():
+    vocabulary = expert_vocabulary(["cat", "dog"])
+    assert vocabulary.names == ("background", "cat or dog")
+    assert vocabulary.phrases[1] == ("cat", "dog")
+    many = expert_vocabulary([f"a rather long name of number {number}" for number in range(30)])
+    assert many.names[1] == "a rather long name of number 0 and 29 more"
+
+
+def test_an_expert_learns_from_its_own_archive_alone(expert, masks):
+    student = read_student(expert)
+    assert student.vocabulary.names == ("background", "apple")
+    assert student.network.classes == 2
+    assert "leaf" not in student.told["run"]
+
+
+@pytest.mark.slow
+def test_experts_draw_better_masks_than_those_they_were_taught(tmp_path):
+    """What the masks have in common is the thing; what they have too much is elsewhere in each."""
+    masks = make_archive(tmp_path, each=12, names=("apple",), masks_of=spoilt, size=LARGE)
+    settings = replace(QUICK, steps=150, augmentation=replace(QUICK.augmentation, crop=LARGE[0]), learning_rate=5e-3)
+    expert = train_expert(masks, ["apple"], settings, tmp_path / "expert", seed=1, device="cpu")
+    refine(expert, masks, ["apple"], settings, tmp_path / "refined" / "0.arrow", device="cpu")
+    refined = MaskTable(tmp_path / "refined")
+    truths = [picture("apple", rank, (LARGE[0], LARGE[1] - 4 * (rank % 2)))[1] for rank in range(12)]
+    taught = [iou(masks[rank].mask(), truth) for rank, truth in enumerate(truths)]
+    drawn = [iou(refined[rank].mask(), truth) for rank, truth in enumerate(truths)]
+    assert np.mean(drawn) > np.mean(taught) + 0.05
+
+
+def iou(one, other):
+    return (one & other).sum() / (one | other).sum()
+
+
+def test_refined_masks_are_records_of_the_same_pictures_in_the_same_order(expert, masks, tmp_path):
+    told = []
+    shard = tmp_path / "refined" / "0.arrow"
+    refine(expert, masks, ["apple"], QUICK, shard, device="cpu", progress=lambda *state: told.append(state))
+    refined = MaskTable(tmp_path / "refined")
+    before = [masks[row] for row in masks.rows("apple")]
+    assert [(one.name, one.rank, one.image) for one in refined] == [(one.name, one.rank, one.image) for one in before]
+    assert all(one.mask().shape == other.mask().shape for one, other in zip(refined, before, strict=True))
+    assert all(0 <= one.score <= 1 for one in refined)
+    assert refined.names == masks.names
+    assert refined.root == masks.root
+    assert told == [(3, EACH), (6, EACH)]
+
+
+def test_a_group_s_masks_keep_their_own_names(expert, masks, tmp_path):
+    refine(expert, masks, ["sky", "apple"], QUICK, tmp_path / "refined" / "0.arrow", device="cpu")
+    refined = MaskTable(tmp_path / "refined")
+    assert [len(refined.rows(name, usable=False)) for name in COLOURS] == [EACH, 0, EACH]
+
+
+def test_a_shard_that_is_there_is_left_alone(expert, masks, tmp_path):
+    (tmp_path / "0.arrow").write_bytes(b"done")
+    refine(expert, masks, ["apple"], QUICK, tmp_path / "0.arrow", device="cpu")
+    assert (tmp_path / "0.arrow").read_bytes() == b"done"
+
+
+def test_pictures_that_are_gone_are_set_aside_and_told_why(expert, tmp_path):
+    masks = make_archive(tmp_path, each=3)
+    (tmp_path / "pictures" / "apple-1.png").write_bytes(b"no picture")
+    refine(expert, masks, ["apple"], QUICK, tmp_path / "refined" / "0.arrow", device="cpu")
+    refined = MaskTable(tmp_path / "refined")
+    assert not refined[1].usable
+    assert refined[1].trouble
+    assert len(refined) == 3
+
+
+def test_empty_and_full_masks_are_set_aside(masks, tmp_path):
+    """An untaught expert whose bias says that all, or nothing, is the thing."""
+    for trouble, bias in (("empty", -50.0), ("full", 50.0)):
+        path = train_expert(masks, ["apple"], replace(QUICK, steps=1), tmp_path / trouble, seed=1, device="cpu")
+        student = read_student(path)
+        student.network.classifier.classifier[-1].bias.data = torch.tensor([0.0, bias])
+        from wordmask.segmenters.student_file import write_student
+
+        write_student(path, student.network, student.vocabulary)
+        refine(path, masks, ["apple"], QUICK, tmp_path / f"{trouble}-masks" / "0.arrow", device="cpu")
+        refined = MaskTable(tmp_path / f"{trouble}-masks")
+        assert {one.trouble for one in refined} == {trouble}
+        assert not any(one.usable for one in refined)
