@@ -1,0 +1,52 @@
+"""`wordmask evaluate`: benchmarks of files and the world, checks, folders, saliency."""
+
+import json
+
+import numpy as np
+from PIL import Image
+
+from test_cli import wordmask  # noqa: F401  (the command, with a small CLIP for the published one)
+from test_readers import own_folder, voc_folder
+
+
+def test_data_can_be_checked_before_anything_is_loaded(wordmask, tmp_path):  # noqa: F811
+    status, _, err = wordmask("evaluate", "--benchmark", "voc", "--root", tmp_path, "--check")
+    assert status == 1
+    assert "has no ImageSets/Segmentation/val.txt" in err
+    assert "--root" in err
+    voc_folder(tmp_path)
+    status, out, _ = wordmask("evaluate", "--benchmark", "voc", "--root", tmp_path, "--check")
+    assert (status, out) == (0, "voc, val: 2 pictures, 21 names\n")
+    (tmp_path / "VOCdevkit" / "VOC2012" / "SegmentationClass" / "2007_000042.png").unlink()
+    status, _, err = wordmask("evaluate", "--benchmark", "voc", "--root", tmp_path, "--check")
+    assert status == 1
+    assert "2007_000042.png" in err
+
+
+def test_a_folder_of_ones_own_is_evaluated_and_kept(wordmask, tmp_path):  # noqa: F811
+    own_folder(tmp_path / "mine")
+    arguments = ["evaluate", "--benchmark", "folder", "--root", tmp_path / "mine", "--out", tmp_path / "run", "--json"]
+    status, out, err = wordmask(*arguments)
+    assert status == 0
+    told = json.loads(out)
+    keys = {"method", "preset", "benchmark", "split", "images", "miou", "pixel_accuracy", "per_class", "seconds"}
+    assert keys <= set(told)
+    assert (told["images"], set(told["per_class"])) == (1, {"dog", "cat"})
+    assert "written" in err
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["miou"] == told["miou"]
+    assert json.loads(wordmask(*arguments)[1]) == told, "it was done already"
+
+
+def test_a_mask_of_another_size_is_an_error_in_one_line(wordmask, tmp_path):  # noqa: F811
+    own_folder(tmp_path)
+    Image.fromarray(np.zeros((5, 5), dtype=np.uint8)).save(tmp_path / "masks" / "a" / "x.png")
+    status, _, err = wordmask("evaluate", "--benchmark", "folder", "--root", tmp_path)
+    assert status == 1
+    assert "the mask has 5 x 5 pixels and its picture 8 x 6" in err
+    assert "Traceback" not in err
+
+
+def test_several_devices_need_a_folder(wordmask):  # noqa: F811
+    status, _, err = wordmask("evaluate", "--device", "cpu,cpu")
+    assert status == 2
+    assert "--out" in err
