@@ -14,11 +14,15 @@ from typing import Annotated, Any
 import typer
 
 from wordmask._version import __version__
+from wordmask.cli.distill import distill
 from wordmask.cli.evaluate import evaluate
+from wordmask.cli.export import export
 from wordmask.cli.label import label
 from wordmask.cli.models import models
 from wordmask.cli.saliency import saliency
+from wordmask.cli.search import search
 from wordmask.cli.segment import segment
+from wordmask.cli.serve import serve
 from wordmask.cli.tables import tables
 from wordmask.cli.train_dinoiser import train_dinoiser
 from wordmask.cli.train_found import train_found
@@ -37,6 +41,8 @@ app = typer.Typer(
 )
 VERBS: dict[str, Callable[..., None]] = {
     "segment": segment,
+    "distill": distill,
+    "search": search,
     "evaluate": evaluate,
     "tables": tables,
     "label": label,
@@ -45,6 +51,8 @@ VERBS: dict[str, Callable[..., None]] = {
     "train-selfmask": train_selfmask,
     "train-dinoiser": train_dinoiser,
     "models": models,
+    "serve": serve,
+    "export": export,
 }
 for name, verb in VERBS.items():
     app.command(name)(verb)

@@ -13,6 +13,8 @@ Settings = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[str, typer.Option(help="fp32 or bf16.")]
+Runtime = Annotated[str, typer.Option(help="torch, or onnx: the network runs from a file of `wordmask export`.")]
+Onnx = Annotated[Path, typer.Option(help="That file.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Pictures that are looked at together.")]
 
 Run = Annotated[Path, typer.Option("--out", "-o", help="The folder of the run: checkpoints, log, weights.")]
@@ -61,6 +63,13 @@ def changes(settings: list[str] | None, **given: Any) -> dict[str, Any]:
         if key in given:
             raise typer.BadParameter(f"--set {key}=... is an option of its own: --{key.replace('_', '-')}")
     return pairs | told
+
+
+def runtime(name: str, onnx: Path) -> dict[str, Any]:
+    """What --runtime adds to the arguments of `wordmask.load`."""
+    if name not in ("torch", "onnx"):
+        raise typer.BadParameter(f"--runtime is torch or onnx, not {name!r}")
+    return {"onnx": onnx} if name == "onnx" else {}
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def load(
     weights: str | Path | None = None,
     device: str = "auto",
     precision: str = "fp32",
+    onnx: str | Path | None = None,
     **settings: Any,
 ) -> "Segmenter":
     """A segmenter by the name of its paper.
@@ -39,7 +40,14 @@ def load(
     preset: whose backbones and settings to start from; `settings` change single ones.
     weights: a file or a URL in place of the preset's weights.
     device: "auto" takes an accelerator where there is one.
+    onnx: a file that `wordmask export` wrote of the same method and preset; the network runs from it, on the processor.
     """
+    if onnx is not None:
+        from wordmask.export import load_onnx
+
+        if method == "namedmask":
+            return load_onnx(onnx)
+        return load_onnx(onnx, load(method, preset=preset, weights=weights, device="cpu", **settings))
     segmenter: Segmenter = load_method(
         "method",
         METHODS,

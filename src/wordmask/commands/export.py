@@ -1,0 +1,49 @@
+"""`wordmask export`: a segmenter as an ONNX file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from wordmask import segmenters
+from wordmask.export import ExportError
+from wordmask.vocabulary import parse_names
+
+
+def run(*, out: Path, names: str | None, int8: bool, load: dict[str, Any], as_json: bool) -> None:
+    if out.suffix.lower() != ".onnx":
+        raise typer.BadParameter(f"--out {out} must end in .onnx")
+    vocabulary = None if names is None else parse_names(names)
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise ExportError(f"{error.name} is not installed: pip install 'wordmask[export]'") from error
+    from wordmask.export import compare, export, quantise, write_words
+
+    segmenter = segmenters.load(**load)
+    agreement = export(segmenter, out)
+    rows = [_row(out, agreement.difference, agreement.same)]
+    if int8:
+        smaller = out.with_suffix(".int8.onnx")
+        quantise(out, smaller)
+        found = compare(segmenter, smaller)
+        rows.append(_row(smaller, found.difference, found.same))
+    if vocabulary is not None:
+        words = out.with_suffix(".names.npz")
+        write_words(segmenter, vocabulary, words)
+        rows.append({"file": str(words), "bytes": words.stat().st_size})
+    if as_json:
+        print(json.dumps({"method": segmenter.method, "preset": segmenter.preset, "files": rows}))
+        return
+    for row in rows:
+        line = f"{row['file']}: {row['bytes'] / 1e6:.1f} MB"
+        if "difference" in row:
+            line += f"; against PyTorch: outputs differ by {row['difference']:.2g}, "
+            line += f"the same name on {100 * row['same']:.2f}%"
+        print(line)
+
+
+def _row(path: Path, difference: float, same: float) -> dict[str, Any]:
+    return {"file": str(path), "bytes": path.stat().st_size, "difference": difference, "same": same}

@@ -1,0 +1,84 @@
+"""Segmenters whose network is an ONNX file."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wordmask.export.errors import ExportError
+from wordmask.export.graphs import LOGITS, PIXELS, WORDS
+from wordmask.export.session import open_session, read_told
+from wordmask.images import to_tensor
+from wordmask.segmenters.base import Segmenter
+from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
+from wordmask.segmenters.open_vocabulary import OpenVocabularySegmenter
+from wordmask.text_embeddings import TextEmbeddings
+from wordmask.vocabulary import Vocabulary
+
+
+class OnnxOpenVocabulary(OpenVocabularySegmenter):
+    """The words and the scores are the original's; its picture side is the file."""
+
+    def __init__(self, original: OpenVocabularySegmenter, session: Any, told: dict[str, Any]):
+        super().__init__(original.embed, original.sliding, background_threshold=original.background_threshold)
+        self.method = original.method  # type: ignore[misc]
+        self.preset = original.preset
+        self.patch_size, self.device = original.patch_size, torch.device("cpu")
+        self._original, self._session = original, session
+        self._kept = [name for name in told["outputs"] if name != LOGITS]
+        self._no_words = np.zeros((1, original.embed.encoder.embedding_size), np.float32)
+
+    def read(self, windows: Tensor) -> tuple[Tensor, ...]:
+        feed = {PIXELS: windows.numpy(), WORDS: self._no_words}
+        return tuple(torch.from_numpy(found) for found in self._session.run(self._kept, feed))
+
+    def score(self, features: tuple[Tensor, ...], text: TextEmbeddings) -> Tensor:
+        return self._original.score(features, text)
+
+
+class OnnxStudent(NamedMask):
+    """A student that is all in its file, names included."""
+
+    def __init__(self, session: Any, vocabulary: Vocabulary, settings: NamedMaskSettings):
+        self.device, self.precision = torch.device("cpu"), "fp32"
+        self.vocabulary, self.settings, self.told = vocabulary, settings, {}
+        self._session = session
+        self._learn_names(vocabulary)
+
+    def _learn_names(self, vocabulary: Vocabulary) -> None:
+        self._class_of = {p.casefold(): i for i, own in enumerate(vocabulary.phrases) for p in own}
+        self._class_of |= {name.casefold(): i for i, name in enumerate(vocabulary.names)}
+
+    def _read(self, images: Sequence[np.ndarray], size: tuple[int, int]) -> Tensor:
+        batch = torch.stack([to_tensor(image, size) for image in images])
+        return torch.from_numpy(self._session.run([LOGITS], {PIXELS: batch.numpy()})[0])
+
+    @property
+    def keeps_features(self) -> bool:
+        return False
+
+
+def load_onnx(path: str | Path, original: Segmenter | None = None, *, threads: int | None = None) -> Segmenter:
+    """A segmenter that runs the file's network.
+
+    original: for open vocabularies the segmenter that was exported, whose text tower reads the names.
+    """
+    session = open_session(path, threads)
+    told = read_told(session, path)
+    if "names" in told:
+        vocabulary = Vocabulary.of({name: {"instead": phrases} for name, phrases in told["names"].items()})
+        known = {field.name for field in fields(NamedMaskSettings)}
+        changes = {key: value for key, value in told["settings"].items() if key in known - {"names", "names_file"}}
+        return OnnxStudent(session, vocabulary, NamedMaskSettings(**changes))
+    if not isinstance(original, OpenVocabularySegmenter) or original.method != told["method"]:
+        raise ExportError(f"{path} holds a {told['method']}: give the same method, whose text tower reads the names")
+    if original.patch_size != told["patch_size"]:
+        raise ExportError(
+            f"{path} has patches of {told['patch_size']} pixels and this {told['method']} of {original.patch_size}: "
+            f"give the preset that was exported, {told['preset']}"
+        )
+    return OnnxOpenVocabulary(original, session, told)

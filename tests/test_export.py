@@ -1,0 +1,146 @@
+"""ONNX files against PyTorch, and segmenters that run them."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from test_clip import WIDTH, small_clip
+from wordmask import cli, segmenters
+from wordmask.export import ExportError, compare, export, load_onnx, quantise, write_words
+from wordmask.export.session import open_session
+from wordmask.segmenters.clip_dinoiser import ClipDinoiser, ClipDinoiserSettings, DinoiserHeads
+from wordmask.segmenters.deeplab import DeepLabV3Plus, small_resnet_settings
+from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
+from wordmask.segmenters.namedmask import NamedMask
+from wordmask.segmenters.student_file import Student
+from wordmask.vocabulary import Vocabulary
+
+NAMES = ["dog", "grass", "background"]
+SMALL = {"templates": "photo", "shorter_side": 32, "window": 32, "stride": 16}
+
+
+@pytest.fixture(scope="module")
+def maskclip():
+    return MaskClip(small_clip(), MaskClipSettings(**SMALL))
+
+
+@pytest.fixture(scope="module")
+def dinoiser():
+    torch.manual_seed(1)
+    return ClipDinoiser(small_clip(), DinoiserHeads(WIDTH, 16), ClipDinoiserSettings(**SMALL, confidence=0.6))
+
+
+@pytest.fixture(scope="module")
+def student():
+    torch.manual_seed(2)
+    tiny = small_resnet_settings(
+        backbone_options={"channels": (8, 8, 16, 16), "layers": (1, 1, 1, 1), "stem_width": 8}, width=16, low_width=8
+    )
+    return NamedMask(Student(DeepLabV3Plus(3, tiny).eval(), Vocabulary.of(["background", "dog", "grass"]), {}))
+
+
+@pytest.fixture(scope="module")
+def files(maskclip, dinoiser, student, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("onnx")
+    made = {}
+    for segmenter in (maskclip, dinoiser, student):
+        made[segmenter.method] = folder / f"{segmenter.method}.onnx"
+        agreement = export(segmenter, made[segmenter.method])
+        assert agreement.difference <= 1e-3
+        assert agreement.same >= 0.999
+    return made
+
+
+def pictures():
+    dice = np.random.default_rng(0)
+    return [
+        dice.integers(0, 256, size, dtype=np.uint8) for size in ((40, 60, 3), (33, 47, 3), (64, 32, 3), (40, 60, 3))
+    ]
+
+
+@pytest.mark.parametrize("method", ["maskclip", "clip-dinoiser", "namedmask"])
+def test_a_segmenter_that_runs_the_file_answers_as_the_original_does(files, method, request):
+    original = request.getfixturevalue({"clip-dinoiser": "dinoiser", "namedmask": "student"}.get(method, method))
+    onnx = load_onnx(files[method], original)
+    wanted = original.segment_many(pictures(), NAMES, batch_size=3)
+    for got, result in zip(onnx.segment_many(pictures(), NAMES, batch_size=3), wanted, strict=True):
+        assert got.names == result.names
+        assert (got.labels == result.labels).mean() > 0.999
+        assert (np.abs(got.scores - result.scores) < 1e-3).mean() > 0.999
+
+
+def test_a_students_file_is_all_that_is_needed(files, student):
+    onnx = load_onnx(files["namedmask"])
+    assert onnx.vocabulary == student.vocabulary
+    assert (onnx.segment(pictures()[0], ["dog"]).labels == 0).all()
+
+
+def test_words_are_an_input_of_any_number(files, maskclip, tmp_path):
+    """What a program without wordmask does: words from the file beside it, logits from the runtime, the best name."""
+    write_words(maskclip, ["dog", "grass", "sky", "cat"], tmp_path / "words.npz")
+    with np.load(tmp_path / "words.npz", allow_pickle=False) as words:
+        names, vectors = words["names"].tolist(), words["vectors"]
+        assert words["owner"].tolist() == [0, 1, 2, 3]
+    pixels = np.random.default_rng(1).random((2, 3, 24, 32), np.float32)
+    logits, features = open_session(files["maskclip"]).run(["logits", "features"], {"pixels": pixels, "words": vectors})
+    assert logits.shape[:2] == (2, 4)
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    assert np.allclose(logits, 100 * np.einsum("pd,bdhw->bphw", vectors, unit), atol=1e-3)
+    text = maskclip.embed(Vocabulary.of(names))
+    wanted = maskclip.score(maskclip.read(torch.from_numpy(pixels)), text)
+    assert np.abs(torch.from_numpy(logits).softmax(1) - wanted).max() < 1e-3
+
+
+def test_int8_is_smaller_and_still_the_same_network(files, maskclip, tmp_path):
+    quantise(files["maskclip"], tmp_path / "small.onnx")
+    assert (tmp_path / "small.onnx").stat().st_size < files["maskclip"].stat().st_size
+    agreement = compare(maskclip, tmp_path / "small.onnx")
+    assert 0 < agreement.difference < 50
+    assert agreement.same > 0.8
+
+
+def test_a_file_that_differs_is_not_left_there(maskclip, tmp_path, monkeypatch):
+    from wordmask.export import writing
+
+    monkeypatch.setattr(writing, "MOST_DIFFERENCE", -1.0)
+    with pytest.raises(ExportError, match="would differ from PyTorch"):
+        export(maskclip, tmp_path / "bad.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mistakes_are_explained(files, maskclip, dinoiser, student, tmp_path):
+    (tmp_path / "bad.onnx").write_bytes(b"hello")
+    with pytest.raises(ExportError, match="cannot be read as ONNX"):
+        load_onnx(tmp_path / "bad.onnx")
+    with pytest.raises(ExportError, match="there is no ONNX file"):
+        load_onnx(tmp_path / "none.onnx")
+    with pytest.raises(ExportError, match="holds a maskclip: give the same method"):
+        load_onnx(files["maskclip"], dinoiser)
+    with pytest.raises(ExportError, match="key smoothing"):
+        export(MaskClip(small_clip(), MaskClipSettings(**SMALL, key_smoothing=True)), tmp_path / "x.onnx")
+    with pytest.raises(ExportError, match="knows its own names"):
+        write_words(student, ["dog"], tmp_path / "x.npz")
+
+
+def test_the_verb_says_how_well_the_file_agrees(maskclip, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(segmenters, "load", lambda **options: maskclip)
+    assert callable(cli.VERBS["export"])
+    arguments = ["export", "-o", str(tmp_path / "m.onnx"), "--names", "dog,cat", "--int8", "--json"]
+    monkeypatch.setattr(sys, "argv", ["wordmask", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code
+    told = json.loads(capsys.readouterr().out)
+    assert [row["file"].rpartition("/")[2] for row in told["files"]] == ["m.onnx", "m.int8.onnx", "m.names.npz"]
+    assert told["files"][0]["same"] >= 0.999
+    assert all((tmp_path / row["file"]).stat().st_size == row["bytes"] for row in told["files"])
+
+
+def test_load_takes_the_file_in_place_of_the_network(files, student, maskclip, monkeypatch):
+    assert segmenters.load("namedmask", onnx=files["namedmask"]).vocabulary == student.vocabulary
+    monkeypatch.setattr(segmenters, "load_method", lambda *arguments, **options: maskclip)
+    onnx = segmenters.load("maskclip", onnx=files["maskclip"])
+    assert type(onnx).__name__ == "OnnxOpenVocabulary"

@@ -1,0 +1,93 @@
+"""Students as folders of the hub: what is in them, and that they come back the same."""
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import ModelCard
+
+from wordmask.hub import Card, HubError, from_pretrained, push, save_folder
+from wordmask.segmenters.deeplab import DeepLabV3Plus, small_resnet_settings
+from wordmask.segmenters.namedmask import NamedMask
+from wordmask.segmenters.student_file import Student
+from wordmask.vocabulary import Vocabulary
+
+CARD = Card("cc-by-4.0", "1000 pictures of the built-in world.", {"world": 41.25}, ["It has never seen snow."])
+
+
+@pytest.fixture(scope="module")
+def student():
+    torch.manual_seed(0)
+    tiny = small_resnet_settings(
+        backbone_options={"channels": (8, 8, 16, 16), "layers": (1, 1, 1, 1), "stem_width": 8}, width=16, low_width=8
+    )
+    names = Vocabulary.of({"background": None, "dog": ["puppy"], "traffic light": None})
+    return NamedMask(Student(DeepLabV3Plus(3, tiny).eval(), names, {"steps": "5"}))
+
+
+def test_a_folder_holds_weights_and_a_card_and_comes_back_the_same(student, tmp_path):
+    folder = save_folder(student, tmp_path / "model", CARD)
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "student.safetensors"]
+    again = from_pretrained(folder)
+    assert again.vocabulary == student.vocabulary
+    assert again.told == student.told
+    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    wanted = student.segment(picture, ["dog", "background"])
+    got = again.segment(picture, ["dog", "background"])
+    assert (got.labels == wanted.labels).all()
+    assert (got.scores == wanted.scores).all()
+
+
+def test_the_card_states_names_data_figures_and_limits(student, tmp_path):
+    card = ModelCard.load(save_folder(student, tmp_path, CARD) / "README.md")
+    assert card.data.license == "cc-by-4.0"
+    assert card.data.library_name == "wordmask"
+    assert card.data.pipeline_tag == "image-segmentation"
+    for said in ("| 1 | dog | puppy |", "1000 pictures", "| world | 41.2 |", "never seen snow", "nobody drew"):
+        assert said in card.text
+
+
+def test_pushing_uploads_that_folder(student, monkeypatch):
+    uploaded = {}
+
+    class Api:
+        def __init__(self, token):
+            uploaded["token"] = token
+
+        def create_repo(self, repository, private, exist_ok):
+            uploaded["made"] = (repository, private, exist_ok)
+            return f"https://huggingface.co/{repository}"
+
+        def upload_folder(self, repo_id, folder_path, commit_message):
+            uploaded["student"] = from_pretrained(folder_path)
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    assert push(student, "me/dogs", CARD, token="t") == "https://huggingface.co/me/dogs"
+    assert uploaded["made"] == ("me/dogs", True, True)
+    assert uploaded["student"].vocabulary == student.vocabulary
+
+
+def test_mistakes_are_explained(student, tmp_path, monkeypatch):
+    with pytest.raises(HubError, match="holds no student.safetensors"):
+        from_pretrained(tmp_path)
+
+    class Api:
+        def __init__(self, token): ...
+        def create_repo(self, *_, **__):
+            raise RuntimeError("401 Unauthorized\nmore")
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    with pytest.raises(HubError, match="me/dogs could not be uploaded: 401 Unauthorized"):
+        push(student, "me/dogs", CARD)
+
+
+def test_from_the_hub_the_file_is_found_by_the_repositorys_name(student, tmp_path, monkeypatch):
+    folder = save_folder(student, tmp_path, CARD)
+    asked = []
+
+    def resolve(source):
+        asked.append(source)
+        return folder / "student.safetensors"
+
+    monkeypatch.setattr("wordmask.hub.resolve", resolve)
+    assert from_pretrained("me/dogs").vocabulary == student.vocabulary
+    assert asked == ["hf-hub:me/dogs/student.safetensors"]
