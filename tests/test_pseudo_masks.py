@@ -105,7 +105,7 @@ def test_masks_of_no_use_are_set_aside_and_a_name_without_any_is_an_error(tmp_pa
     class Level(Bright):
         def raw_maps(self, images):
             own = super().raw_maps(images)
-            return [np.full(m.shape, level, np.float32) if level is not None else m for m in own]
+            return [np.full(m.shape, level, np.float32) if level is not None else 0.9 * m for m in own]
 
     with pytest.raises(DistillationError, match=f"'red' is usable .{trouble}"):
         make_masks(archive, Level(), tmp_path / "masks", MaskSettings(side=12, refine="none", **settings))

@@ -49,7 +49,7 @@ class MaskSettings:
     saliency: str = "selfmask"
     weights: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
-    side: Annotated[int, Field(ge=16, le=4096)] = 512
+    side: Annotated[int, Field(ge=8, le=4096)] = 512
     refine: Literal["solver", "found", "none"] = "solver"
     least_area: Annotated[float, Field(ge=0, lt=1)] = 0.0
     most_area: Annotated[float, Field(gt=0, le=1)] = 1.0

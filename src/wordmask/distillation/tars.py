@@ -39,21 +39,29 @@ class TarPicture:
 def pictures_in(tar: Path, path: str) -> Iterator[TarPicture]:
     """Every picture in the tar's own order. path: what references call the tar.
 
-    A sample is a run of members with one name up to the first dot, as webdataset has it.
+    A sample is a run of members with one name up to the first dot, as webdataset has it. Damage is told after the
+    pictures that lie before it.
     """
     sample: list[TarPicture] = []
     told: dict[str, Any] = {}
     key: str | None = None
-    for member, content in _members(tar):
-        if _key(member.name) != key:
-            yield from _with(told, sample)
-            key, sample, told = _key(member.name), [], {}
-        suffix = PurePosixPath(member.name).suffix.lower()
-        if suffix in EXTENSIONS and not PurePosixPath(member.name).name.startswith("."):
-            sample.append(TarPicture(ImageRef(path, member.name, member.offset_data, member.size), _trouble(member)))
-        elif suffix == ".json" and member.isreg() and member.size <= MOST_JSON_BYTES:
-            told = _told(content.read_member(member))
+    damage: TarError | None = None
+    try:
+        for member, content in _members(tar):
+            if _key(member.name) != key:
+                yield from _with(told, sample)
+                key, sample, told = _key(member.name), [], {}
+            suffix, name = PurePosixPath(member.name).suffix.lower(), PurePosixPath(member.name).name
+            if suffix in EXTENSIONS and not name.startswith("."):
+                ref = ImageRef(path, member.name, member.offset_data, member.size)
+                sample.append(TarPicture(ref, _trouble(member)))
+            elif suffix == ".json" and member.isreg() and member.size <= MOST_JSON_BYTES:
+                told = _told(content.read_member(member))
+    except TarError as error:
+        damage = error
     yield from _with(told, sample)
+    if damage is not None:
+        raise damage
 
 
 def _with(told: dict[str, Any], sample: list[TarPicture]) -> Iterator[TarPicture]:
