@@ -128,6 +128,10 @@ def test_an_expert_learns_from_its_own_archive_alone(expert, masks):
     assert "leaf" not in student.told["run"]
 
 
+def test_how_masks_are_redrawn_is_no_part_of_the_training(expert, masks):
+    assert train_expert(masks, ["apple"], replace(QUICK, pictures=1), expert.parent, seed=1, device="cpu") == expert
+
+
 @pytest.mark.slow
 def test_experts_draw_better_masks_than_those_they_were_taught(tmp_path):
     """What the masks have in common is the thing; what they have too much is elsewhere in each."""
