@@ -139,16 +139,16 @@ def _legend_of(labels: np.ndarray, names: Sequence[str], colours: Sequence[Colou
 
 
 def draw_legend(
-    names: Sequence[str], colours: Sequence[Colour], shares: Sequence[float], width: int, text: int
+    names: Sequence[str], colours: Sequence[Colour], shares: Sequence[float] | None, width: int, text: int
 ) -> Image.Image:
-    """Swatch, name and share of the picture, in as many rows as `width` pixels need."""
+    """Swatch, name and (unless None) share of the picture, in as many rows as `width` pixels need."""
     font = ImageFont.load_default(text)
     gap, line = text // 2, int(text * 1.7)
     places: list[tuple[int, int, str, str]] = []
     x, row = gap, 0
-    for name, share in zip(names, shares, strict=True):
-        percent = f"{100 * share:.0f}%" if share >= 0.01 else "<1%"
-        name = _fit(name, font, width - 3 * gap - text - int(font.getlength(" 100%")))
+    percents = [""] * len(names) if shares is None else [_percent(share) for share in shares]
+    for name, percent in zip(names, percents, strict=True):
+        name = fitting(name, font, width - 3 * gap - text - int(font.getlength(" 100%")))
         length = text + gap // 2 + int(font.getlength(f"{name} {percent}")) + 2 * gap
         if x > gap and x + length > width:
             x, row = gap, row + 1
@@ -165,7 +165,12 @@ def draw_legend(
     return panel
 
 
-def _fit(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> str:
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}%" if share >= 0.01 else "<1%"
+
+
+def fitting(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> str:
+    """A name, or as much of it as `room` pixels hold."""
     if font.getlength(name) <= room:
         return name
     while len(name) > 1 and font.getlength(name + "...") > room:

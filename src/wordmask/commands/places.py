@@ -23,15 +23,16 @@ class Places:
     `photo.jpg` becomes `photo.png`, or `photo.jpg.png` where the folder has another picture called photo.
     """
 
-    def __init__(self, images: list[Path], out: Path, suffix: str):
+    def __init__(self, images: list[Path], out: Path, suffix: str, *, file_suffixes: tuple[str, ...] = FILE_SUFFIXES):
         self.images, self.out, self.suffix = images, out, suffix
-        self.as_file = out.suffix.lower() in FILE_SUFFIXES and not out.is_dir()
+        self.as_file = out.suffix.lower() in file_suffixes and not out.is_dir()
         self._real_out = out.resolve()
         folders = [given for given in images if given.is_dir()]
         if self.as_file and (len(images) != 1 or folders):
             raise PlaceError(f"--out {out} is one file, but there may be many pictures: give a folder")
         if not self.as_file and out.exists() and not out.is_dir():
-            raise PlaceError(f"--out {out} is a file that is there already: give a folder, or a new .png or .json file")
+            kinds = " or ".join(file_suffixes)
+            raise PlaceError(f"--out {out} is a file that is there already: give a folder, or a new {kinds} file")
         self._below = {folder: _name_below(folder) if len(images) > 1 else "" for folder in folders}
         self._check_folders(folders)
         self._single = self._targets_of([given for given in images if not given.is_dir()])

@@ -1,0 +1,84 @@
+"""`wordmask segment --compare`: several methods' segmentations of every picture on one sheet."""
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+from wordmask import segmenters
+from wordmask.commands.errand import Errand, SegmentError, hint_at_background
+from wordmask.commands.places import Places
+from wordmask.commands.progress import progress_bar
+from wordmask.commands.segment import format_of
+from wordmask.comparison import Drawn, draw_cell, draw_sheet, shrunk
+from wordmask.overlay import save_drawn
+from wordmask.palette import colours_of
+from wordmask.segmenters.base import Segmenter
+from wordmask.streaming import Read, read_ahead
+from wordmask.vocabulary import Vocabulary
+
+FORMATS = ("jpg", "png")
+SUFFIXES = (".jpg", ".png")
+
+
+def run(
+    *,
+    images: list[Path],
+    vocabulary: Vocabulary,
+    out: Path,
+    format: str | None,
+    skip_done: bool,
+    loads: dict[str, dict[str, Any]],
+    batch_size: int,
+    max_pixels: int | None,
+    json_lines: bool,
+) -> None:
+    """loads: for every title on the sheet, the arguments of `wordmask.load`."""
+    places = Places(images, out, format_of(out, format, FORMATS, SUFFIXES), file_suffixes=SUFFIXES)
+    errand = Errand(places, skip_done=skip_done)
+    hint_at_background(vocabulary)
+    methods = {title: segmenters.load(**load) for title, load in loads.items()}
+    with progress_bar("comparing", places.count()) as progress:
+        stream = read_ahead(errand.pictures(), batch_size, on_bad=errand.leave_out, max_pixels=max_pixels)
+        for batch in stream:
+            for read, drawings, pixels in _by_all(methods, batch, vocabulary):
+                target = places.target(Path(read.source))
+                try:
+                    _write(read, drawings, vocabulary, target)
+                except SegmentError as error:
+                    errand.leave_out(error)
+                    continue
+                errand.done += 1
+                progress(errand.seen, places.count())
+                if json_lines:
+                    row = {"image": read.source, "names": list(vocabulary.names), "methods": pixels, "out": str(target)}
+                    print(json.dumps(row), flush=True)
+                else:
+                    print(target)
+    errand.finish()
+
+
+def _by_all(
+    methods: dict[str, Segmenter], batch: list[Read], vocabulary: Vocabulary
+) -> list[tuple[Read, list[Drawn], dict[str, dict[str, int]]]]:
+    """What the methods make of each picture: drawings, and each name's pixels. Only drawings are kept of a batch."""
+    made: list[tuple[Read, list[Drawn], dict[str, dict[str, int]]]] = [(read, [], {}) for read in batch]
+    pictures = [read.image for read in batch]
+    for title, method in methods.items():
+        results = method.segment_many(pictures, vocabulary, batch_size=len(pictures))
+        for (_, drawings, pixels), result in zip(made, results, strict=True):
+            drawings.append(draw_cell(title, result))
+            pixels[title] = result.pixels
+    return made
+
+
+def _write(read: Read, drawings: list[Drawn], vocabulary: Vocabulary, target: Path) -> None:
+    names = list(vocabulary.names)
+    try:
+        save_drawn(
+            target, lambda: draw_sheet(shrunk(read.image), drawings, names, colours_of(names)), error=SegmentError
+        )
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise SegmentError(f"{read.source}: its name is too long to add to ({target.name}); rename it") from error
