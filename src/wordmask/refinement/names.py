@@ -49,7 +49,7 @@ def refine_names(
     size = working_size(height, width)
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)  # (3, H, W)
     refiner = _REFINERS[how](resize(pixels, size))
-    present = np.unique(labels)
+    present = np.flatnonzero(np.bincount(labels.ravel()))
     found, sure = np.zeros((height, width), np.int64), np.full((height, width), -np.inf, np.float32)
     for start in range(0, len(present), NAMES_TOGETHER):
         names = present[start : start + NAMES_TOGETHER]
