@@ -48,7 +48,7 @@ def run(
     measuring = Run(
         out_dir / name,
         root=root,
-        pictures=pictures,
+        pictures=table.pictures if pictures is None else pictures,
         weights=weights,
         archive=archive,
         device=device,

@@ -55,7 +55,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """columns name what is measured; `headings` may give some of them another name to be read."""
+    """columns name what is measured; `headings` may give some of them another name to be read.
+
+    pictures: how many of each benchmark are measured where nobody says otherwise; None is all.
+    """
 
     name: str
     title: str
@@ -63,6 +66,7 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     headings: Mapping[str, str] = field(default_factory=dict)
+    pictures: int | None = None
 
     def __post_init__(self) -> None:
         labels = [row.label for row in self.rows]

@@ -14,6 +14,8 @@ COLUMNS = ("single", "multi", "pairs", "all", "stuff")
 ARCHIVE = 600
 """Pictures that names are learnt from, some 25 of each thing; drawn once, in a minute."""
 ARCHIVE_SEED = 7
+PICTURES = 60
+"""Of each split: CLIP-DIY alone looks through 59 windows a picture, and the table is to take minutes on two cores."""
 
 
 def measure(run: Run, column: str, *, method: str, **settings: Any) -> float:
@@ -50,5 +52,10 @@ TABLES = {
             row("SelfMask + CLIP", "selfmask-clip"),
             row("NamedMask", "namedmask"),
         ),
+        notes=(
+            f"{PICTURES} pictures of each split, or as many as --pictures says; `stuff` is all of them with stuff to be "
+            "named too.",
+        ),
+        pictures=PICTURES,
     )
 }
