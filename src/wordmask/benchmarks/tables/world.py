@@ -53,8 +53,8 @@ TABLES = {
             row("NamedMask", "namedmask"),
         ),
         notes=(
-            f"{PICTURES} pictures of each split, or as many as --pictures says; `stuff` is all of them with stuff to be "
-            "named too.",
+            f"{PICTURES} pictures of each split, or as many as --pictures says. In `stuff`, those of `all` are asked "
+            "for stuff too, and nothing is background.",
         ),
         pictures=PICTURES,
     )
