@@ -58,6 +58,12 @@ def masks(tmp_path_factory):
     return make_archive(tmp_path_factory.mktemp("archive"))
 
 
+@pytest.fixture(scope="module")
+def whole(masks, tmp_path_factory):
+    """A run that nobody stopped."""
+    return learn(masks, tmp_path_factory.mktemp("whole"))
+
+
 def lessons(masks, **changes):
     options = {"most_pasted": 2, "seed": 3, "ignore": 255}
     return Lessons(Examples(masks, LABEL_OF), QUICK.augmentation, **{**options, **changes})
@@ -294,12 +300,11 @@ def test_background_is_always_the_first_class():
     assert with_background(synonyms).phrases == (("background",), ("dog", "puppy"))
 
 
-def test_a_finished_run_returns_at_once(masks, tmp_path, monkeypatch):
-    path = learn(masks, tmp_path)
-    before = path.stat().st_mtime_ns
+def test_a_finished_run_returns_at_once(masks, whole, monkeypatch):
+    before = whole.stat().st_mtime_ns
     monkeypatch.setattr(training, "_gradients", None)
-    assert learn(masks, tmp_path) == path
-    assert path.stat().st_mtime_ns == before
+    assert learn(masks, whole.parent) == whole
+    assert whole.stat().st_mtime_ns == before
 
 
 def test_a_finished_run_leaves_no_checkpoint(masks, tmp_path):
@@ -309,25 +314,21 @@ def test_a_finished_run_leaves_no_checkpoint(masks, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
-def test_other_settings_do_not_pass_for_a_finished_run(masks, tmp_path):
-    learn(masks, tmp_path)
+def test_other_settings_do_not_pass_for_a_finished_run(masks, whole):
     with pytest.raises(DistillationError, match="other settings or masks"):
-        learn(masks, tmp_path, replace(QUICK, most_pasted=3))
+        learn(masks, whole.parent, replace(QUICK, most_pasted=3))
 
 
-def test_how_often_it_is_saved_is_free_to_change(masks, tmp_path):
-    path = learn(masks, tmp_path)
-    assert learn(masks, tmp_path, replace(QUICK, save_every=1, workers=1)) == path
+def test_how_often_it_is_saved_is_free_to_change(masks, whole):
+    assert learn(masks, whole.parent, replace(QUICK, save_every=1, workers=1)) == whole
 
 
 class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("stops", [[1], [3], [4, 5], [6]])
-def test_a_run_that_is_stopped_anywhere_ends_with_the_same_file_and_log(masks, tmp_path, stops):
-    whole = learn(masks, tmp_path / "whole")
-
+@pytest.mark.parametrize("stops", [[1, 3], [4, 5, 6]])
+def test_a_run_that_is_stopped_anywhere_ends_with_the_same_file_and_log(masks, whole, tmp_path, stops):
     def stop_at(step):
         def progress(done, steps):
             if done == step:
@@ -340,7 +341,7 @@ def test_a_run_that_is_stopped_anywhere_ends_with_the_same_file_and_log(masks, t
             learn(masks, tmp_path / "stopped", progress=stop_at(step))
     stopped = learn(masks, tmp_path / "stopped")
     assert stopped.read_bytes() == whole.read_bytes()
-    assert log_of(tmp_path / "stopped") == log_of(tmp_path / "whole")
+    assert log_of(tmp_path / "stopped") == log_of(whole.parent)
 
 
 def test_progress_tells_every_step(masks, tmp_path):
@@ -368,10 +369,9 @@ class Validation:
         return NAMES[index]
 
 
-def test_figures_on_a_validation_set_come_early_and_change_nothing(masks, tmp_path):
-    plain = learn(masks, tmp_path / "plain")
+def test_figures_on_a_validation_set_come_early_and_change_nothing(masks, whole, tmp_path):
     watched = learn(masks, tmp_path / "watched", replace(QUICK, check_every=2), validation=Validation())
-    assert watched.read_bytes() == plain.read_bytes()
+    assert watched.read_bytes() == whole.read_bytes()
     told = [line for line in log_of(tmp_path / "watched") if line.get("pictures") == "held-out"]
     assert [line["step"] for line in told] == [2, 4, 6]
     assert all(0 <= line["miou"] <= 100 for line in told)
