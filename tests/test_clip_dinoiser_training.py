@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -346,11 +347,17 @@ def test_a_training_killed_by_sigkill_goes_on_and_ends_the_same(folder, tmp_path
     assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does(folder, tmp_path):
     """As `accelerate launch` starts them: each takes half of every batch."""
     assert start(folder, tmp_path / "one", 6).wait() == 0
-    several = {"WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 29_571, "ACCELERATE_USE_CPU": "true"}
+    several = {"WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "ACCELERATE_USE_CPU": "true"}
     both = [start(folder, tmp_path / "two", 6, **several, RANK=place, LOCAL_RANK=place) for place in range(2)]
     assert [process.wait(PATIENCE) for process in both] == [0, 0]
     one, two = (load_heads(tmp_path / run / HEADS_FILE).state_dict() for run in ("one", "two"))
