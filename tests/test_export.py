@@ -1,6 +1,7 @@
 """ONNX files against PyTorch, and segmenters that run them."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from test_clip import WIDTH, small_clip
 from wordmask import cli, segmenters
-from wordmask.export import ExportError, compare, export, load_onnx, quantise, write_words
+from wordmask.export import ExportError, compare, export, load_onnx, quantise, write_words, writing
 from wordmask.export.session import open_session
 from wordmask.segmenters.clip_dinoiser import ClipDinoiser, ClipDinoiserSettings, DinoiserHeads
 from wordmask.segmenters.deeplab import DeepLabV3Plus, small_resnet_settings
@@ -102,9 +103,14 @@ def test_int8_is_smaller_and_still_the_same_network(files, maskclip, tmp_path):
     assert agreement.same > 0.8
 
 
-def test_a_file_that_differs_is_not_left_there(maskclip, tmp_path, monkeypatch):
-    from wordmask.export import writing
+@pytest.fixture
+def traced(files, monkeypatch):
+    """Tracing takes seconds; here it gives what it gave before."""
+    monkeypatch.setattr(writing, "_trace", lambda graph, example, path: shutil.copy(files["maskclip"], path))
 
+
+@pytest.mark.usefixtures("traced")
+def test_a_file_that_differs_is_not_left_there(maskclip, tmp_path, monkeypatch):
     monkeypatch.setattr(writing, "MOST_DIFFERENCE", -1.0)
     with pytest.raises(ExportError, match="would differ from PyTorch"):
         export(maskclip, tmp_path / "bad.onnx")
@@ -125,6 +131,7 @@ def test_mistakes_are_explained(files, maskclip, dinoiser, student, tmp_path):
         write_words(student, ["dog"], tmp_path / "x.npz")
 
 
+@pytest.mark.usefixtures("traced")
 def test_the_verb_says_how_well_the_file_agrees(maskclip, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(segmenters, "load", lambda **options: maskclip)
     assert callable(cli.VERBS["export"])

@@ -92,6 +92,30 @@ def test_new_changed_and_removed_pictures_are_noticed(folder, tmp_path):
     assert (out / "labels" / "nothing.txt").read_text() == "1 0 0 1 0 1 1 0 1\n"
 
 
+def test_results_that_are_called_otherwise_now_leave_nothing_behind(folder, tmp_path):
+    out = tmp_path / "out"
+    label_folder(job(folder, out, "png"), segmenter=Painted())
+    assert (out / "masks" / "ring.png").exists()
+    Image.open(folder / "parts.png").save(folder / "ring.bmp")
+    label_folder(job(folder, out, "png"), segmenter=Painted())
+    names = {path.name for path in (out / "masks").glob("*.png")}
+    assert names == {"ring.png.png", "ring.bmp.png", "parts.png", "nothing.png"}
+
+
+def test_a_student_brings_its_names(folder, tmp_path, monkeypatch, capsys):
+    student = Painted()
+    student.vocabulary = Vocabulary.of(NAMES)
+    monkeypatch.setattr(segmenters, "load", lambda **options: student)
+    arguments = ["label", str(folder), "--method", "namedmask", "-o", str(tmp_path / "out"), "--json"]
+    monkeypatch.setattr(sys, "argv", ["wordmask", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code
+    assert json.loads(capsys.readouterr().out)["instances"] > 0
+    with (tmp_path / "out" / "annotations.json").open() as file:
+        assert [category["name"] for category in json.load(file)["categories"]] == ["red", "blue"]
+
+
 def test_bad_pictures_are_left_out_and_listed(folder, tmp_path):
     (folder / "aaa.png").write_bytes((folder / "ring.png").read_bytes()[:60])
     (folder / "zzz.jpg").write_bytes(b"hello")

@@ -3,19 +3,24 @@
 import base64
 import io
 import json
+import socket
 import struct
+import sys
 import threading
 import time
 import zlib
 
+import httpx
 import numpy as np
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 from PIL import Image
 from pycocotools import mask as coco_mask
 
 from painted import NAMES, Painted, paint, painted_folder
 from test_clip import small_clip
+from wordmask import cli, segmenters
 from wordmask.app import ServeSettings, build_app
 from wordmask.app.batching import Batcher, Job
 from wordmask.app.settings import RequestError
@@ -152,6 +157,55 @@ def test_pixels_are_counted_before_they_are_decoded(photo):
         assert "40 x 30 pixels; 1199 are allowed" in reason(client.post("/v1/segment", **form(photo)), 413)
 
 
+def test_a_student_needs_no_names(photo):
+    student = Painted()
+    student.vocabulary = Vocabulary.of(NAMES)
+    with client_of(student) as client:
+        answer = client.post("/v1/segment", files={"image": photo}).json()
+        assert answer["names"] == NAMES
+        assert client.get("/v1/models").json()[0]["names"] == NAMES
+
+
+@pytest.fixture
+def port():
+    """A service of its own, over a real socket."""
+    app = build_app({"painted": Painted()}, ServeSettings(body_seconds=0.3), page=False)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        until(lambda: server.started)
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        thread.join(10)
+
+
+def test_a_sender_who_never_ends_is_sent_away(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+        head = "POST /v1/segment HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+        line.sendall(head.encode())
+        answer = line.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"did not arrive within 0.3 seconds" in answer
+
+
+def test_a_sender_who_leaves_costs_nothing(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+        line.sendall(
+            b"POST /v1/segment HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+        )
+    metrics = ""
+
+    def forgotten():
+        nonlocal metrics
+        metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        return 'status="400"' in metrics
+
+    until(forgotten)
+    assert "wordmask_in_flight 0" in metrics
+
+
 def test_wrong_addresses_and_verbs_are_json_too(client):
     assert reason(client.get("/v1/nothing"), 404) == "not found"
     assert reason(client.get("/v1/segment"), 405) == "method not allowed"
@@ -190,7 +244,8 @@ def test_the_interface_is_described_for_programs_and_for_people(client):
     described = client.get("/openapi.json").json()
     sent = described["paths"]["/v1/segment"]["post"]["requestBody"]["content"]
     assert set(sent) == {"multipart/form-data", "application/json"}
-    assert set(sent["application/json"]["schema"]["required"]) == {"image", "names"}
+    assert set(sent["application/json"]["schema"]["required"]) == {"image"}
+    assert {"image", "names", "method", "format"} == set(sent["multipart/form-data"]["schema"]["properties"])
     page = client.get("/docs").text
     assert "POST /v1/segment" in page
     assert "src=" not in page  # nothing is fetched from elsewhere
@@ -376,3 +431,45 @@ def test_settings_of_a_service_are_checked():
     with pytest.raises(ValueError, match="max_names"):
         ServeSettings(max_names=0)
     assert json.dumps(ServeSettings().max_bytes)
+
+
+@pytest.fixture
+def serve(monkeypatch, capsys):
+    """Runs `wordmask serve` but for the waiting: (exit status, stderr, what uvicorn was given)."""
+    monkeypatch.setattr(segmenters, "load", lambda method, **options: Painted())
+    given = {}
+    monkeypatch.setattr(uvicorn, "run", lambda app, **options: given.update(app=app, **options))
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["wordmask", "serve", "--no-page", *arguments])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        return status, capsys.readouterr().err, given
+
+    return run
+
+
+def test_the_verb_serves_methods_and_students_within_its_limits(serve):
+    status, err, given = serve("--method", "maskclip", "--student", "run/dogs.safetensors", "--max-names", "3")
+    assert status == 0
+    assert "serving maskclip, dogs at http://127.0.0.1:8000" in err
+    service = given["app"].state.service
+    assert list(service.segmenters) == ["maskclip", "dogs"]
+    assert service.settings.max_names == 3
+    assert given["host"] == "127.0.0.1"
+    service.batcher.close()
+
+
+def test_an_open_service_without_a_key_is_noted(serve):
+    _, err, given = serve("--host", "0.0.0.0")
+    assert "anybody who reaches 0.0.0.0 may use this service" in err
+    given["app"].state.service.batcher.close()
+
+
+def test_two_methods_of_one_name_are_refused(serve):
+    status, err, _ = serve("--method", "maskclip", "--student", "maskclip.safetensors")
+    assert status == 1
+    assert "two methods of one name" in err

@@ -16,7 +16,7 @@ from PIL import Image
 
 from wordmask.app.batching import Job
 from wordmask.app.reading import decode
-from wordmask.app.rest import Service
+from wordmask.app.rest import Service, vocabulary_of
 from wordmask.app.sessions import Looked, Sessions
 from wordmask.app.settings import RequestError
 from wordmask.errors import WordmaskError
@@ -207,8 +207,8 @@ def first_names(segmenters: Sequence[Segmenter]) -> list[str]:
 
 def _vocabularies(segmenters: Sequence[Segmenter]) -> list[Vocabulary]:
     """Of the students among them."""
-    found = (getattr(segmenter, "vocabulary", None) for segmenter in segmenters)
-    return [vocabulary for vocabulary in found if isinstance(vocabulary, Vocabulary)]
+    found = (vocabulary_of(segmenter) for segmenter in segmenters)
+    return [vocabulary for vocabulary in found if vocabulary is not None]
 
 
 def draw_examples() -> list[list[Any]]:

@@ -35,7 +35,7 @@ class Asked(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    names: list[str] = Field(min_length=1)
+    names: list[str] | None = Field(None, min_length=1, description="Needed, but for a student, which has its own.")
     method: str | None = Field(None, max_length=100)
     format: Literal["rle", "png"] = "rle"
 
@@ -47,7 +47,7 @@ class AskedAsJson(Asked):
 @dataclass(frozen=True)
 class Ask:
     picture: bytes
-    vocabulary: Vocabulary
+    vocabulary: Vocabulary | None
     method: str | None
     format: Literal["rle", "png"]
 
@@ -97,7 +97,8 @@ def parse(headers: Headers, kind: str, body: bytes, settings: ServeSettings) -> 
         raise _invalid(error) from error
     except ValueError as error:
         raise RequestError(400, "image", f"image is not base64: {first_line(error)}") from error
-    return Ask(picture, _vocabulary(asked.names, settings), asked.method, asked.format)
+    vocabulary = None if asked.names is None else _vocabulary(asked.names, settings)
+    return Ask(picture, vocabulary, asked.method, asked.format)
 
 
 def decode(picture: bytes, settings: ServeSettings) -> np.ndarray:

@@ -22,6 +22,7 @@ from wordmask.app.settings import RequestError, ServeSettings
 from wordmask.errors import WordmaskError
 from wordmask.segmentation import Segmentation
 from wordmask.segmenters.base import Segmenter
+from wordmask.vocabulary import Vocabulary
 
 DECODERS = 2
 """Threads that decode and encode: each may hold a picture of `max_pixels` more than once."""
@@ -56,8 +57,11 @@ class Service:
             ask = await self._in_thread(parse, request.headers, kind, body, self.settings)
             deadline = time.monotonic() + self.settings.answer_seconds
             method = self._method(ask)
+            vocabulary = ask.vocabulary or vocabulary_of(self.segmenters[method])
+            if vocabulary is None:
+                raise RequestError(400, "names", "names: field required; only students have names of their own")
             image = await self._in_thread(decode, ask.picture, self.settings)
-            result = await self._answer(Job(method, image, ask.vocabulary, deadline))
+            result = await self._answer(Job(method, image, vocabulary, deadline))
             return await self._in_thread(_as_png if ask.format == "png" else partial(_as_json, method), result)
         finally:
             self.in_flight -= 1
@@ -139,9 +143,15 @@ def routes(service: Service) -> APIRouter:
     return router
 
 
+def vocabulary_of(segmenter: Segmenter) -> Vocabulary | None:
+    """A student's names; None of a segmenter that takes any."""
+    found = getattr(segmenter, "vocabulary", None)
+    return found if isinstance(found, Vocabulary) else None
+
+
 def _described(name: str, segmenter: Segmenter) -> dict[str, Any]:
     """`names` are those of a student, which knows no others; null where any name will do."""
-    vocabulary = getattr(segmenter, "vocabulary", None)
+    vocabulary = vocabulary_of(segmenter)
     names = None if vocabulary is None else list(vocabulary.names)
     return {"method": name, "paper": segmenter.method, "preset": segmenter.preset, "names": names}
 
@@ -218,6 +228,6 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 def _body() -> dict[str, Any]:
     form = Asked.model_json_schema()
     form["properties"]["image"] = {"type": "string", "format": "binary", "description": "The picture's file."}
-    form["required"].append("image")
+    form["required"] = ["image"]
     content = {FORM: {"schema": form}, JSON: {"schema": AskedAsJson.model_json_schema()}}
     return {"requestBody": {"required": True, "content": content}}

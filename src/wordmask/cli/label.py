@@ -11,7 +11,8 @@ from wordmask.cli import options
 def label(
     folder: Annotated[Path, typer.Argument(help="A folder of pictures; folders below it count.")],
     names: Annotated[
-        str | None, typer.Option(help='Names, parted by commas: "dog, traffic light, background".')
+        str | None,
+        typer.Option(help='Names, parted by commas: "dog, traffic light, background". A student brings its own.'),
     ] = None,
     names_file: Annotated[Path | None, typer.Option(help="A file of names: one a line, or YAML with synonyms.")] = None,
     format: Annotated[str, typer.Option(help="coco, yolo, voc, png or label-studio.")] = "coco",
@@ -42,9 +43,11 @@ def label(
     """
     from wordmask.commands.label import run
 
+    # A student brings its names; any may still be chosen from them.
+    all_of_student = names is None and names_file is None and method == "namedmask"
     run(
         folder=folder,
-        vocabulary=options.vocabulary(names, names_file),
+        vocabulary=None if all_of_student else options.vocabulary(names, names_file),
         out=out,
         settings={
             "format": format,

@@ -1,5 +1,6 @@
 """`wordmask serve`: a web page and a REST service."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +10,9 @@ from wordmask.cli import options
 
 def serve(
     method: Annotated[list[str] | None, typer.Option(help="A segmenter, by its paper; may be repeated.")] = None,
+    student: Annotated[
+        list[Path] | None, typer.Option(help="A student's file, served under its name; may be repeated.")
+    ] = None,
     preset: options.Preset = "paper",
     weights: options.Weights = None,
     settings: options.Settings = None,
@@ -35,9 +39,12 @@ def serve(
     """
     from wordmask.commands.serve import run
 
-    methods = method or ["maskclip"]
+    methods = method or ([] if student else ["maskclip"])
+    loads = [(own, options.segmenter(own, preset, weights, device, precision, settings)) for own in methods]
+    for file in student or []:
+        loads.append((file.stem, options.segmenter("namedmask", "world", str(file), device, precision, None)))
     run(
-        loads=[options.segmenter(own, preset, weights, device, precision, settings) for own in methods],
+        loads=loads,
         host=host,
         port=port,
         page=page,

@@ -9,6 +9,7 @@ from typing import Any
 import typer
 from pydantic import ValidationError
 
+from wordmask import segmenters
 from wordmask.cli import complain
 from wordmask.commands.progress import progress_bar
 from wordmask.labelling import Job, LabelSettings, label_folder
@@ -19,7 +20,7 @@ from wordmask.vocabulary import Vocabulary
 def run(
     *,
     folder: Path,
-    vocabulary: Vocabulary,
+    vocabulary: Vocabulary | None,
     out: Path,
     settings: dict[str, Any],
     workers: int,
@@ -34,12 +35,17 @@ def run(
         first = error.errors()[0]
         option = "--" + str(first["loc"][0]).replace("_", "-")
         raise typer.BadParameter(f"{option} {first['input']!r}: {first['msg'].lower()}") from error
+    load = load | {"device": pick_device(load["device"])}
+    segmenter = None
+    if vocabulary is None:
+        segmenter = segmenters.load(**load)
+        vocabulary = segmenter.vocabulary  # type: ignore[attr-defined]
     job = Job(
         folder=folder,
         out=out,
         vocabulary=vocabulary,
         settings=chosen,
-        load=load | {"device": pick_device(load["device"])},
+        load=load,
         max_pixels=max_pixels,
         threads=max(1, (os.cpu_count() or 1) // workers) if workers > 1 else None,
     )
@@ -53,6 +59,7 @@ def run(
 
         labels = label_folder(
             job,
+            segmenter=segmenter if workers == 1 else None,
             workers=workers,
             batch_size=batch_size,
             on_bad=lambda error: complain(f"left out: {error}"),

@@ -17,16 +17,16 @@ LONGEST_HEADERS = 64 * 1024
 CONNECTIONS = 256
 
 
-def run(*, loads: list[dict[str, Any]], host: str, port: int, page: bool, settings: dict[str, Any]) -> None:
+def run(*, loads: list[tuple[str, dict[str, Any]]], host: str, port: int, page: bool, settings: dict[str, Any]) -> None:
     try:
         import uvicorn
 
         from wordmask.app.server import build_app
     except ImportError as error:
         raise ServeError(f"{error.name} is not installed: pip install 'wordmask[app]'") from error
-    methods = [load["method"] for load in loads]
+    methods = [name for name, _ in loads]
     if len(set(methods)) < len(methods):
-        raise ServeError(f"--method is given twice: {', '.join(methods)}")
+        raise ServeError(f"two methods of one name: {', '.join(methods)}; a student is called as its file")
     with ExitStack() as stack:
         if page:
             # gradio puts uploads into files: in memory where that can be, and gone when the service ends.
@@ -35,9 +35,7 @@ def run(*, loads: list[dict[str, Any]], host: str, port: int, page: bool, settin
             )
             os.environ["GRADIO_TEMP_DIR"] = place
             os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        app = build_app(
-            {load["method"]: segmenters.load(**load) for load in loads}, ServeSettings(**settings), page=page
-        )
+        app = build_app({name: segmenters.load(**load) for name, load in loads}, ServeSettings(**settings), page=page)
         if settings["api_key"] is None and host not in ("127.0.0.1", "localhost", "::1"):
             complain(f"note: anybody who reaches {host} may use this service; WORDMASK_API_KEY asks for a key")
         complain(f"serving {', '.join(methods)} at http://{host}:{port} (REST: /docs)")

@@ -92,6 +92,7 @@ def _with_metadata(path: Path, told: dict[str, Any]) -> bytes:
 
     model = onnx.load(path)
     model.producer_name, model.producer_version = "wordmask", __version__
+    del model.metadata_props[:]
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA, json.dumps(told)
     onnx.checker.check_model(model)

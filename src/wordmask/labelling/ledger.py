@@ -82,6 +82,7 @@ class Ledger:
             "CREATE TABLE IF NOT EXISTS rows (picture BLOB PRIMARY KEY, stamp TEXT, name BLOB, place INTEGER, "
             "unsure REAL, error INTEGER, row TEXT)"
         )
+        self._db.execute("CREATE TABLE IF NOT EXISTS gone (name BLOB PRIMARY KEY)")
         self._db.execute("CREATE INDEX IF NOT EXISTS by_place ON rows (place)")
         self._db.execute("CREATE INDEX IF NOT EXISTS by_unsure ON rows (unsure)")
 
@@ -121,16 +122,27 @@ class Ledger:
             for i, (entry, row) in enumerate(zip(entries, rows, strict=True))
         ]
         with self._db:
+            # A picture's results may be called otherwise now that another picture is beside it.
+            self._db.executemany(
+                "INSERT OR IGNORE INTO gone SELECT name FROM rows WHERE picture = ? AND name != ?",
+                [(os.fsencode(entry.picture), os.fsencode(entry.name)) for entry in entries],
+            )
             self._db.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)", records)
 
-    def forget_unreached(self) -> list[str]:
-        """Drop pictures that are no longer in the folder. Gives the names of their results, where no other has them."""
-        gone = self._db.execute(
-            "SELECT name FROM rows WHERE place IS NULL AND name NOT IN (SELECT name FROM rows WHERE place IS NOT NULL)"
-        ).fetchall()
+    def forget_unreached(self) -> None:
+        """Drop pictures that are no longer in the folder; the names of their results are `gone`."""
         with self._db:
+            self._db.execute("INSERT OR IGNORE INTO gone SELECT name FROM rows WHERE place IS NULL")
             self._db.execute("DELETE FROM rows WHERE place IS NULL")
-        return [os.fsdecode(name) for (name,) in gone]
+
+    def gone(self) -> list[str]:
+        """Names that results once had, and none has now."""
+        names = self._db.execute("SELECT name FROM gone WHERE name NOT IN (SELECT name FROM rows)").fetchall()
+        return [os.fsdecode(name) for (name,) in names]
+
+    def clear_gone(self) -> None:
+        with self._db:
+            self._db.execute("DELETE FROM gone")
 
     def rows(self) -> Iterator[Row]:
         """The labelled pictures in the order of the walk."""

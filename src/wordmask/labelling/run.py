@@ -77,9 +77,11 @@ def label_folder(
         ledger = Ledger(state / "ledger.sqlite")
         stack.callback(ledger.close)
         new = _walk(job, segmenter, ledger, workers, batch_size, on_bad, on_progress)
-        for name in ledger.forget_unreached():
+        ledger.forget_unreached()
+        for name in ledger.gone():
             for file in files.files_of(name):
                 file.unlink(missing_ok=True)
+        ledger.clear_gone()
         pictures, instances, left_out = _finish(job, files, ledger)
     if not pictures:
         raise LabelError(
@@ -128,7 +130,11 @@ def _entries(job: Job, on_bad: Callable[[ImageReadError], None]) -> Iterator[Ent
     for picture in find_images(job.folder, on_bad):
         if picture.parent.resolve().is_relative_to(out):
             continue  # a result, not a picture
-        status = picture.stat()
+        try:
+            status = picture.stat()
+        except OSError as error:  # it went while we walked
+            on_bad(ImageReadError(str(picture), f"cannot be read ({error.strerror})"))
+            continue
         below = picture.relative_to(job.folder)
         yield Entry(below.as_posix(), names.of(job.folder, below), f"{status.st_size} {status.st_mtime_ns}")
 
