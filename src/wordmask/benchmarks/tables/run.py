@@ -18,10 +18,11 @@ from wordmask.benchmarks.evaluation import Report
 from wordmask.errors import WordmaskError
 from wordmask.files import atomic_write
 from wordmask.segmenters.base import Segmenter
-from wordmask.world.models import WEIGHTS
 
 Progress = Callable[[str, int | None], AbstractContextManager[Callable[..., None] | None]]
 """(description, how many) -> a context that gives `report(done, total)`."""
+
+PACKAGE = Path(__file__).parents[2]
 
 
 class RunError(WordmaskError):
@@ -29,10 +30,11 @@ class RunError(WordmaskError):
 
 
 def world_fingerprint() -> str:
-    """Tells the world's models of one installation from those of another, which may be better trained."""
+    """Tells the world's models of one installation, wherever in the package they lie, from those of another, which may
+    be better trained."""
     digest = hashlib.sha256()
-    for file in sorted(WEIGHTS.rglob("*.safetensors")):
-        digest.update(file.relative_to(WEIGHTS).as_posix().encode() + file.read_bytes())
+    for file in sorted(PACKAGE.rglob("*.safetensors")):
+        digest.update(file.relative_to(PACKAGE).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 
 
