@@ -1,5 +1,6 @@
 """The whole of a distillation, small: what is skipped, what is made anew, and that kills change nothing."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -106,6 +108,7 @@ def test_a_changed_setting_makes_anew_what_follows_from_it_and_nothing_else(run)
     assert all(listener.of(stage) == f"{stage}: done before" for stage in STAGES[:5])
     after = contents(out)
     assert {name for name in after if after[name] != before[name]} == {"student/student.safetensors"}
+    assert listener.of("report") == "report: made anew, as the student changed"
 
 
 def test_settings_that_change_nothing_about_the_outcome_make_nothing_anew(run):
@@ -116,19 +119,19 @@ def test_settings_that_change_nothing_about_the_outcome_make_nothing_anew(run):
     assert all(text.endswith("done before") for text in listener.said if ": " in text)
 
 
-def test_a_stage_that_comes_out_as_before_spares_those_that_follow(run):
-    """Another picture in the pile, but in no archive."""
+def test_a_picture_that_gets_into_no_archive_spares_all_that_follows(run):
     pictures, out = run
     more = out.parent / "more"
     shutil.copytree(pictures, more)
     pipeline_with(more, out).run_all()
-    (more / "ünï" / "zz grey.png").write_bytes(encoded(picture(50, "grey")))
+    (more / "ünï" / "aa grey.png").write_bytes(encoded(picture(50, "grey")))
     listener = Listener()
     pipeline_with(more, out, teller=listener).run_all()
     assert "the pictures changed" in listener.of("embeddings")
     assert "the embeddings changed" in listener.of("archive")
-    archive = Archive(out / "archive" / "archive.parquet")
-    assert archive.pictures == 20
+    assert Archive(out / "archive" / "archive.parquet").pictures == 20
+    assert [listener.of(stage) for stage in STAGES[2:6]] == [f"{stage}: done before" for stage in STAGES[2:6]]
+    assert "From 20 unlabelled pictures" in (out / "report" / "report.html").read_text()
 
 
 def test_without_experts_the_student_learns_from_the_masks_as_they_are(run):
@@ -221,12 +224,29 @@ def test_a_run_can_be_asked_for_phrases(finished, monkeypatch):
     assert all("green" in line for line in CliRunner().invoke(app, arguments).stdout.splitlines())
 
 
-def start(pictures: Path, out: Path, *settings: str) -> "subprocess.Popen[bytes]":
-    script = Path(__file__).parent / "tiny_run.py"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
-    return subprocess.Popen(
-        [sys.executable, str(script), str(pictures), str(out), *settings], env=environment, stderr=subprocess.PIPE
-    )
+class Nursery:
+    """Runs in processes of their own, to be killed."""
+
+    def __init__(self):
+        script = Path(__file__).parent / "tiny_run.py"
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parent)}
+        self.process = subprocess.Popen(
+            [sys.executable, str(script)], env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def start(self, *arguments: object) -> int:
+        print(json.dumps([str(argument) for argument in arguments]), file=self.process.stdin, flush=True)
+        return int(self.process.stdout.readline())
+
+    def wait(self) -> int:
+        return int(self.process.stdout.readline())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
 
 
 def last_begun(run: Path) -> float:
@@ -236,25 +256,29 @@ def last_begun(run: Path) -> float:
 
 @pytest.mark.slow
 def test_killed_at_any_moment_and_started_again_a_run_ends_the_same(tmp_path):
-    write_pictures(tmp_path / "pictures", 40)
-    longer = ("student.steps=40", "experts.steps=15")
-    assert start(tmp_path / "pictures", tmp_path / "whole", *longer).wait() == 0
-    records = [json.loads(path.read_text()) for path in (tmp_path / "whole" / "stages").glob("*.json")]
-    worked = sum(record["seconds"] for record in records)
-    dice, kills = random.Random(7), 0
-    while True:
-        before = last_begun(tmp_path / "run")
-        process = start(tmp_path / "pictures", tmp_path / "run", *longer)
-        while process.poll() is None and last_begun(tmp_path / "run") == before:
-            time.sleep(0.005)  # it is still starting: a kill would not fall into any stage
-        if kills < 8:
-            time.sleep(dice.uniform(0, worked / 4))
-            process.kill()
-            kills += process.wait() == -signal.SIGKILL
-        if process.wait() == 0:
-            break
-        assert process.returncode == -signal.SIGKILL, process.stderr.read().decode()[-2000:]
-    assert kills >= 3
+    pictures = write_pictures(tmp_path / "pictures", 40)[0].parent
+    longer = ("student.steps=30", "experts.steps=10", "student.save_every=7")
+    with Nursery() as nursery:
+        nursery.start(pictures, tmp_path / "whole", *longer)
+        assert nursery.wait() == 0
+        records = [json.loads(path.read_text()) for path in (tmp_path / "whole" / "stages").glob("*.json")]
+        worked = sum(record["seconds"] for record in records)
+        dice, kills = random.Random(7), 0
+        while True:
+            before = last_begun(tmp_path / "run")
+            child = nursery.start(pictures, tmp_path / "run", *longer)
+            while psutil.pid_exists(child) and last_begun(tmp_path / "run") == before:
+                time.sleep(0.002)  # a kill before it works at a stage would show nothing
+            if kills < 15:
+                time.sleep(dice.uniform(0, worked / 5))
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+            code = nursery.wait()
+            if code == 0:
+                break
+            assert code == -signal.SIGKILL
+            kills += 1
+    assert kills >= 5
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
     assert len(contents(tmp_path / "run")) > 10
 

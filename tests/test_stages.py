@@ -1,6 +1,8 @@
 """Stages: done once, made anew when stale, and they say why."""
 
 import errno
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -94,3 +96,27 @@ def test_a_damaged_record_is_named(kitchen):
     (kitchen.run / "stages" / "bread.json").write_text("{")
     with pytest.raises(DistillationError, match=r"stages/bread\.json cannot be read"):
         kitchen.bake("bread")
+
+
+def test_other_processes_of_a_launcher_wait_for_the_first_and_work_where_all_do(tmp_path):
+    made = []
+
+    def stage(who, together):
+        def make(report):
+            made.append(who)
+            (tmp_path / "bread").mkdir(exist_ok=True)
+            if who == "first":
+                while together and "second" not in made:  # as collectives do
+                    time.sleep(0.01)
+                (tmp_path / "bread" / "loaf.txt").write_text("bread")
+
+        return Stage("bread", tmp_path / "bread", {"together": str(together)}, ("*.txt",), make, together=together)
+
+    for together in (False, True):
+        made.clear()
+        second = Stages(tmp_path, Listener(), leads=False)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(second.run_stage, stage("second", together))
+            first = Stages(tmp_path, Listener()).run_stage(stage("first", together))
+            assert waiting.result(timeout=30) == first
+        assert sorted(made) == (["first", "second"] if together else ["first"])

@@ -1,9 +1,16 @@
-"""A whole run of the pipeline in seconds: colours for names, tiny networks, one thread. Also run as a script, to be
-killed: `python tiny_run.py PICTURES OUT [KEY=VALUE ...]`."""
+"""A whole run of the pipeline in seconds: colours for names, tiny networks, one thread.
 
+As a script it is a nursery of processes to be killed: it imports everything once, and then starts a run for every line
+of its input, which costs no start of Python each time.
+"""
+
+import json
+import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +85,8 @@ def pipeline_with(pictures: Path, out: Path, *layers: dict[str, Any], teller: An
     return Tiny(make_run(SETTINGS, told, *layers), teller)
 
 
-if __name__ == "__main__":
+def nursery() -> None:
+    """For every [pictures, out, settings...] of the input, a forked child's id, and when it is over its exit code."""
     import torch
 
     from wordmask.distillation import pseudo_masks
@@ -86,4 +94,23 @@ if __name__ == "__main__":
 
     torch.set_num_threads(1)
     pseudo_masks.PICTURES_PER_SHARD = 3
-    pipeline_with(Path(sys.argv[1]), Path(sys.argv[2]), *map(setting, sys.argv[3:])).run_all()
+    for line in sys.stdin:
+        pictures, out, *settings = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                pipeline_with(Path(pictures), Path(out), *map(setting, settings)).run_all()
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        print(child, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    for module in ("tiny_collection", "wordmask.distillation.pipeline"):  # so that no child need import them
+        import_module(module)
+    nursery()

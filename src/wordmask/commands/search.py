@@ -46,13 +46,8 @@ def run(
     chosen = clip or PRESETS[preset].clip
     encoder = open_clip_encoder(chosen, None, pick_device(device), "fp32")
     folder = _embeddings(collection, encoder, chosen, image_root)
-    if folder.clip not in (None, encoder.name, chosen):
-        raise ConfigError(
-            f"{folder.folder} was embedded with {folder.clip}, not {encoder.name}: give --preset or --clip accordingly"
-        )
-    best = search(
-        folder, queries_of(vocabulary, TextEmbedder(encoder, templates(PRESETS[preset].templates)), folder), top
-    )
+    embedder = TextEmbedder(encoder, templates(PRESETS[preset].templates))
+    best = search(folder, queries_of(vocabulary, embedder, folder), top)
     page = RunPage("What was found")
     for number, phrase in enumerate(vocabulary.names):
         told = folder.told(best.rows[number])

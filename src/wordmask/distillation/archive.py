@@ -1,5 +1,6 @@
 """For every name, the pictures of a collection that look most like it (the paper's equation 1)."""
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -110,6 +111,12 @@ class Archive:
         return [_entry(row) for row in self._table.slice(start, count).to_pylist()]
 
     @cached_property
+    def digest(self) -> str:
+        """Changes whenever a picture of an archive does; not with the rest of the collection."""
+        told = self._table.drop_columns(["row"]).to_pylist()
+        return hashlib.sha256(json.dumps([self.names, str(self.root), told]).encode()).hexdigest()
+
+    @cached_property
     def _places(self) -> dict[str, tuple[int, int]]:
         """Where a name's rows start, and how many they are."""
         counts = Counter(self._table["name"].to_pylist())
@@ -202,6 +209,11 @@ def build_archive(
 
 def queries_of(vocabulary: Vocabulary, embedder: TextEmbedder, folder: EmbeddingFolder) -> Queries:
     """A vocabulary in the space of a collection's embeddings."""
+    own = getattr(embedder.encoder, "name", None)
+    if folder.clip is not None and own is not None and folder.clip != own:
+        raise DistillationError(
+            f"{folder.folder} holds embeddings of {folder.clip}, not of {own}: choose the CLIP that they were made with"
+        )
     text = embedder(vocabulary)
     if text.vectors.shape[1] != folder.dimension:
         raise DistillationError(

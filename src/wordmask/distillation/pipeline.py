@@ -6,6 +6,7 @@ other settings or pictures, it makes anew what follows from them, and nothing el
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -71,26 +72,30 @@ class Pipeline:
 
     def __init__(self, run: Run, teller: Teller | None = None):
         self.run, self.config, self.out = run, run.config, run.out
-        self.stages = Stages(run.out, teller or Silent())
+        leads = int(os.environ.get("RANK", "0")) == 0  # as launchers tell (`accelerate launch`, `torchrun`)
+        self.stages = Stages(run.out, teller if teller and leads else Silent(), leads=leads)
         self.say = self.stages.teller.say
         self.names = run.names.without_background()
 
     def run_all(self) -> NamedMask:
         """Whatever is not done yet; the student."""
-        _claim(self.out, self.run.images)
-        try:
-            with FileLock(self.out / ".lock", timeout=0):
-                self._write_config()
-                path = self._run_stages()
-        except Timeout as error:
-            raise DistillationError(
-                f"another process works in {self.out}: wait for it, or choose another out"
-            ) from error
+        if self.stages.leads:
+            _claim(self.out, self.run.images)
+            try:
+                with FileLock(self.out / ".lock", timeout=0):
+                    self._write_config()
+                    path = self._run_stages()
+            except Timeout as error:
+                raise DistillationError(
+                    f"another process works in {self.out}: wait for it, or choose another out"
+                ) from error
+        else:
+            path = self._run_stages()
         return NamedMask.load(weights=path, device=pick_device(self.config.device))
 
     def _run_stages(self) -> Path:
-        archive = self._archive()
-        masks = self.stages.run_stage(self._masks_stage(archive))
+        archive = self._archive_stages()
+        masks = self.stages.run_stage(self._masks_stage())
         learnt_from = self._table("masks")
         if self.config.experts is not None:
             masks = self.stages.run_stage(self._experts_stage(masks))
@@ -98,12 +103,12 @@ class Pipeline:
             learnt_from = self._table("refined")
             check_none_empty(learnt_from)
         done = self.stages.run_stage(self._student_stage(masks, learnt_from))
-        self.stages.run_stage(self._report_stage(done))
+        self.stages.run_stage(self._report_stage(archive, done))
         return self.out / "student" / student.STUDENT_FILE
 
     # The archive: by search in embeddings that are here, or that are made of the pictures; or as somebody published it.
 
-    def _archive(self) -> str:
+    def _archive_stages(self) -> str:
         chosen = self.config.archive
         path = self.out / "archive" / "archive.parquet"
         if chosen.published is not None:
@@ -161,13 +166,13 @@ class Pipeline:
         stage = Stage("embeddings", folder, inputs, outputs, look, by_content=False, keeps_parts=True)
         return folder, self.stages.run_stage(stage)
 
-    def _masks_stage(self, archive: str) -> Stage:
+    def _masks_stage(self) -> Stage:
         folder = self.out / "masks"
 
         def make(report: Report) -> None:
             make_masks(self.archive, self.saliency, folder, self.config.masks, progress=report)
 
-        inputs = self._inputs("masks") | {"the archive": archive, "the saliency": self._saliency_identity}
+        inputs = self._inputs("masks") | {"the archive": self.archive.digest, "the saliency": self._saliency_identity}
         return Stage("masks", folder, inputs, ("masks_*.arrow", "masks_*.bad", "bad_images.jsonl"), make)
 
     def _experts_stage(self, masks: str) -> Stage:
@@ -183,7 +188,7 @@ class Pipeline:
                 )
 
         inputs = self._inputs("experts", "seed") | {"the masks": masks, "groups": json.dumps(self.groups)}
-        return Stage("experts", folder, inputs, (f"*/{experts.EXPERT_FILE}",), make)
+        return Stage("experts", folder, inputs, (f"*/{experts.EXPERT_FILE}",), make, together=True)
 
     def _refined_stage(self, trained: str) -> Stage:
         folder = self.out / "refined"
@@ -214,15 +219,14 @@ class Pipeline:
             )
 
         inputs = self._inputs("student", "seed") | {"the masks": masks, "names": self._phrases}
-        return Stage("student", folder, inputs, (student.STUDENT_FILE,), make)
+        return Stage("student", folder, inputs, (student.STUDENT_FILE,), make, together=True)
 
-    def _report_stage(self, trained: str) -> Stage:
+    def _report_stage(self, archive: str, trained: str) -> Stage:
         def make(report: Report) -> None:
             write_report(self.out, self.run, seconds=self.stages.seconds(), progress=report)
 
-        return Stage(
-            "report", self.out / "report", {"the student": trained} | self._inputs("validation"), (REPORT,), make
-        )
+        inputs = self._inputs("validation") | {"the archive": archive, "the student": trained}
+        return Stage("report", self.out / "report", inputs, (REPORT,), make)
 
     # What stages need, made when the first one needs it.
 

@@ -50,10 +50,10 @@ def write_report(out: Path, run: Run, *, seconds: Mapping[str, float], progress:
         "is how much of a mask (IoU, in the mean) its expert has left as it was."
     )
     page.table(*_names_table(stories, refined is not None))
-    _curves(page, out, run)
     _figures(page, run, student)
     _gallery(page, stories, archive, masks, refined, student, colours, progress)
     _unseen(page, out, run, archive, student)
+    _curves(page, out, run)
     page.heading("How long it took")
     page.table(("stage", "minutes"), [(stage, value / 60) for stage, value in seconds.items()])
     path = out / "report" / "report.html"
@@ -216,8 +216,13 @@ def _facts(story: Story, archive: Archive) -> str:
     counts = story.counts
     facts = [f"{counts.kept} pictures" if counts.kept == archive.size else f"{counts.kept} of {archive.size} pictures"]
     facts += [f"{number} left out ({label})" for label, number in counts.dropped.items() if number]
-    facts += [f"{number} masks set aside ({label})" for label, number in story.troubles.items()]
-    facts += [f"{number} look more like {name}" for name, number in story.elsewhere.most_common(3)]
+    facts += [
+        f"{number} {'mask' if number == 1 else 'masks'} set aside ({label})" for label, number in story.troubles.items()
+    ]
+    facts += [
+        f"{number} {'looks' if number == 1 else 'look'} more like {name}"
+        for name, number in story.elsewhere.most_common(3)
+    ]
     return " · ".join(facts)
 
 

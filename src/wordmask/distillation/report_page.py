@@ -21,7 +21,7 @@ h3 { margin: 2.2rem 0 .3rem; font-size: 1.05rem }
   grid-auto-rows: auto; padding-bottom: .4rem }
 .tiles span { color: var(--faint); font-size: .85rem; position: sticky; left: 0; background: var(--ground);
   padding-right: .6rem }
-.tiles img { width: 100px; height: 76px; object-fit: cover; border-radius: 3px; display: block }
+.tiles img { width: 100px; height: 100px; object-fit: contain; border-radius: 3px; display: block }
 .tiles img.none { visibility: hidden }
 svg { width: 100%; max-width: 44rem; font: 11px system-ui, sans-serif } svg text { fill: var(--faint) }
 svg .grid { stroke: var(--line) } svg .curve { fill: none; stroke-width: 2 } svg .thin { stroke-width: 1; opacity: .7 }

@@ -22,6 +22,8 @@ from wordmask.files import atomic_write
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 HASHED_AT_ONCE = 2**20
 REASONS_TOLD = 3
+LOOKS_EVERY = 0.2
+"""Seconds between two looks of a process that waits for the first one."""
 
 Report = Callable[[int, int], None]
 
@@ -49,6 +51,7 @@ class Stage:
 
     by_content: whether outputs are told apart by their content, or, being huge, by size and time of change.
     keeps_parts: whether the stage itself knows which of its parts are stale, so that none is swept away.
+    together: whether all processes of a launcher work at it, or the first one alone while the others wait.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Stage:
     make: Callable[[Report], None]
     by_content: bool = True
     keeps_parts: bool = False
+    together: bool = False
 
 
 @dataclass
@@ -72,11 +76,28 @@ class Record:
 class Stages:
     """The records of a run's folder."""
 
-    def __init__(self, run: Path, teller: Teller):
-        self.run, self.teller = run, teller
+    def __init__(self, run: Path, teller: Teller, *, leads: bool = True):
+        self.run, self.teller, self.leads = run, teller, leads
 
     def run_stage(self, stage: Stage) -> str:
         """See that a stage is done; the digest of its outputs."""
+        return self._lead(stage) if self.leads else self._follow(stage)
+
+    def _follow(self, stage: Stage) -> str:
+        """What another process than the first does: it keeps no records, and joins in where all work together."""
+        joined = False
+        while True:
+            record = _read(self._path(stage))
+            if record is not None and record.inputs == dict(stage.inputs):
+                whole = all((stage.folder / name).exists() for name in record.outputs)
+                if record.done and whole:
+                    return record.digest
+                if not record.done and stage.together and not joined:
+                    stage.make(lambda done, total: None)
+                    joined = True
+            time.sleep(LOOKS_EVERY)
+
+    def _lead(self, stage: Stage) -> str:
         record, why = self._standing(stage)
         if record is not None and record.done:
             self.teller.say(f"{stage.name}: done before{f', {why}' if why else ''}")
