@@ -230,14 +230,14 @@ def command_of(verb, published, out, *more):
 
 
 def run_to_the_end(command):
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
 
 
 def killed_when(command, reached):
     """Start, wait until `reached` says so, SIGKILL; the processes that it had started end with it."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + 1800
     while not reached():
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
@@ -246,7 +246,7 @@ def killed_when(command, reached):
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     process.stderr.close()
-    _, alive = psutil.wait_procs(children, timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=600)
     assert not alive
 
 

@@ -114,10 +114,10 @@ def _begin_work(told: bytes) -> None:
     from threadpoolctl import threadpool_limits
 
     global _store
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)  # the processes are as many as the cores
     threadpool_limits(1)
     _store = pickle.loads(told)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
