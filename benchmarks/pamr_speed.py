@@ -1,6 +1,6 @@
 """How fast PAMR is beside its plain readings, how much memory each takes, and whether all say the same.
 
-    python benchmarks/pamr_speed.py [--repeats 3] [--size 375 500] [--names 21] [--threads 1]
+    python benchmarks/pamr_speed.py [--repeats 3] [--size 375 500] [--names 8] [--threads 1]
 
 "Stacked" is the usual way in PyTorch: all 48 neighbours of every pixel side by side in one tensor, weighted and summed,
 ten times over (`stacked` below). "Pixel by pixel" is the loop of tests/plain_pamr.py, on a small picture. Ours goes
@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--size", type=int, nargs=2, default=[375, 500], metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--names", type=int, default=21)
+    parser.add_argument("--names", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     size, names = tuple(arguments.size), arguments.names

@@ -179,6 +179,7 @@ def test_a_stopped_comparison_goes_on_and_a_bad_picture_is_named(wordmask, folde
         (["--method", "maskclip:smooth", "--compare"], 2, "KEY=VALUE, not 'smooth'"),
         (["--method", "maskclip:device=cpu", "--compare"], 2, "an option of its own"),
         (["--method", "maskclip,clip-diy", "--compare", "--weights", "x"], 2, "each bring their own"),
+        (["--compare", "--runtime", "onnx"], 2, "METHOD:onnx=FILE"),
         (["--compare", "--format", "json"], 2, "--format is jpg or png"),
         (["--compare", "-o", "sheet.json"], 0, ""),
     ],

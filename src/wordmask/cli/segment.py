@@ -69,6 +69,8 @@ def segment(
     if compare:
         from wordmask.commands.compare import run as run_comparison
 
+        if options.runtime(runtime, onnx):
+            raise typer.BadParameter("--runtime is for one method; to compare, write METHOD:onnx=FILE behind --method")
         loads = _of_each(method, preset, weights, device, precision, settings)
         run_comparison(**shared, out=out or Path("comparisons"), loads=loads)
         return
