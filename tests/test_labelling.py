@@ -65,7 +65,7 @@ def inside_by_parity(rings, shape):
     return mask
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(MASKS, st.integers(1, 4))
 def test_instances_are_the_parts_that_a_flood_fill_finds(mask, min_area):
     scores = np.linspace(0, 1, mask.size, dtype=np.float32).reshape(mask.shape)
@@ -87,7 +87,7 @@ def test_instances_are_the_parts_that_a_flood_fill_finds(mask, min_area):
     assert len(found) == len(wanted)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(MASKS)
 def test_outlines_enclose_the_mask_and_nothing_else(mask):
     rings = outlines(mask)
@@ -96,7 +96,7 @@ def test_outlines_enclose_the_mask_and_nothing_else(mask):
     assert sum(signed_area(ring) > 0 for ring in rings) == len(flooded(mask))
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(MASKS)
 def test_holes_cut_open_are_the_same_mask(mask):
     for part in flooded(mask):
@@ -107,7 +107,7 @@ def test_holes_cut_open_are_the_same_mask(mask):
         assert signed_area(joined) == own.sum()
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(arrays(bool, st.tuples(st.integers(8, 16), st.integers(8, 16))), st.sampled_from([0.5, 1.0, 2.5]))
 def test_no_corner_is_further_from_its_polygon_than_the_tolerance(mask, tolerance):
     for ring in outlines(mask):
@@ -158,7 +158,7 @@ def decode_brush(code, size):
     return rgba[..., 0] == 255
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(MASKS)
 def test_brush_run_lengths_read_back(mask):
     assert (decode_brush(encode_brush(mask), mask.shape) == mask).all()
