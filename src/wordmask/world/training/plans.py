@@ -14,7 +14,7 @@ Model = Literal["clip-teacher", "clip", "dino", "resnet"]
 
 MIXTURE: dict[Kind, float] = {"single": 0.45, "multi": 0.2, "clutter": 0.1, "pairs": 0.2, "empty": 0.05}
 """Of the training pictures: more with one thing alone than in the world at large; they are learnt from first."""
-PICTURES: dict[Machine, int] = {"cpu": 45_000, "accelerator": 200_000}
+PICTURES: dict[Machine, int] = {"cpu": 48_000, "accelerator": 200_000}
 SPARSE: tuple[Kind, ...] = ("single", "pairs", "empty")
 """Pictures whose captions say little that could be elsewhere."""
 LARGER = ClipArchitecture(blocks=8)
@@ -23,11 +23,11 @@ PLANS: dict[Model, dict[Machine, dict[str, Any]]] = {
     "clip-teacher": {
         "cpu": {
             "stages": (
-                Stage(pictures=45_000, size=64, batch=128, kinds=SPARSE, least_crop=0.6),
-                Stage(pictures=45_000, size=64, batch=128, least_crop=0.6),
-                Stage(pictures=115_000, size=128, batch=128),
+                Stage(pictures=100_000, size=64, batch=128, kinds=SPARSE, least_crop=0.6),
+                Stage(pictures=150_000, size=64, batch=128, least_crop=0.6),
+                Stage(pictures=26_000, size=128, batch=128),
             ),
-            "learning_rate": 1.5e-3,
+            "learning_rate": 2e-3,
             "average": 0.99,
         },
         "accelerator": {
@@ -44,10 +44,10 @@ PLANS: dict[Model, dict[Machine, dict[str, Any]]] = {
     "clip": {
         "cpu": {
             "stages": (
-                Stage(pictures=90_000, size=64, batch=64, least_crop=0.4),
-                Stage(pictures=40_000, size=128, batch=64, least_crop=0.4, keep=0.5),
+                Stage(pictures=180_000, size=64, batch=128, least_crop=0.4),
                 Stage(pictures=24_000, size=128, batch=64),
             ),
+            "learning_rate": 2e-3,
             "average": 0.99,
         },
         "accelerator": {
