@@ -302,9 +302,11 @@ def test_background_is_always_the_first_class():
 
 def test_a_finished_run_returns_at_once(masks, whole, monkeypatch):
     before = whole.stat().st_mtime_ns
+    (whole.parent / "checkpoint.pt").write_bytes(b"left by a kill just after the last step")
     monkeypatch.setattr(training, "_gradients", None)
     assert learn(masks, whole.parent) == whole
     assert whole.stat().st_mtime_ns == before
+    assert not (whole.parent / "checkpoint.pt").exists()
 
 
 def test_a_finished_run_leaves_no_checkpoint(masks, tmp_path):

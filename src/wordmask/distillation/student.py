@@ -16,6 +16,7 @@ from wordmask.segmenters.base import Names
 from wordmask.segmenters.deeplab import DeepLabV3Plus, small_resnet_settings
 from wordmask.segmenters.student_file import write_student
 from wordmask.vocabulary import BACKGROUND, Vocabulary
+from wordmask.world.training.checkpoints import CHECKPOINT
 
 if TYPE_CHECKING:
     from wordmask.benchmarks.datasets import Benchmark
@@ -94,7 +95,7 @@ def train_student(
 
 
 def is_done(path: Path, run: str) -> bool:
-    """Whether this very run ended here already."""
+    """Whether this very run ended here already. Its checkpoint is of no more use, if a kill has left one."""
     if not path.exists():
         return False
     told = read_metadata(path).get(RUN)
@@ -102,6 +103,7 @@ def is_done(path: Path, run: str) -> bool:
         raise DistillationError(
             f"{path} was trained with other settings or masks ({told}); choose another folder, or delete it"
         )
+    (path.parent / CHECKPOINT).unlink(missing_ok=True)
     return True
 
 
