@@ -1,7 +1,7 @@
 """Counters in Prometheus' text format."""
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,20 +14,20 @@ class Metrics:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._answers: Counter[int] = Counter()
-        self._totals: Counter[str] = Counter()
+        self._totals: defaultdict[str, float] = defaultdict(float)
         self.gauges: dict[str, Callable[[], float]] = {"wordmask_resident_bytes": resident_bytes}
 
     def answered(self, status: int, seconds: float) -> None:
         with self._lock:
             self._answers[status] += 1
-            self._totals["wordmask_answer_seconds_sum"] += seconds  # type: ignore[assignment]
+            self._totals["wordmask_answer_seconds_sum"] += seconds
             self._totals["wordmask_answer_seconds_count"] += 1
 
     def batch(self, pictures: int, seconds: float) -> None:
         with self._lock:
             self._totals["wordmask_batches_total"] += 1
             self._totals["wordmask_pictures_total"] += pictures
-            self._totals["wordmask_network_seconds_total"] += seconds  # type: ignore[assignment]
+            self._totals["wordmask_network_seconds_total"] += seconds
 
     def text(self) -> str:
         with self._lock:
