@@ -123,10 +123,11 @@ def test_a_picture_that_gets_into_no_archive_spares_all_that_follows(run):
     pictures, out = run
     more = out.parent / "more"
     shutil.copytree(pictures, more)
-    pipeline_with(more, out).run_all()
+    small = {"archive": {"size": 5}}  # there are no more blue pictures
+    pipeline_with(more, out, small).run_all()
     (more / "ünï" / "aa grey.png").write_bytes(encoded(picture(50, "grey")))
     listener = Listener()
-    pipeline_with(more, out, teller=listener).run_all()
+    pipeline_with(more, out, small, teller=listener).run_all()
     assert "the pictures changed" in listener.of("embeddings")
     assert "the embeddings changed" in listener.of("archive")
     assert Archive(out / "archive" / "archive.parquet").pictures == 20
