@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from hypothesis import given, settings
@@ -316,6 +317,9 @@ def test_where_a_plugin_itself_keeps_pillows_limit_the_error_says_so(
 ) -> None:
     data = encoded(PICTURE, kind)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5)
+    if kind == "WEBP" and int(PIL.__version__.split(".")[0]) < 13:  # the first whose WebP keeps the limit
+        assert read_image(data).shape == (6, 10, 3)
+        return
     with pytest.raises(ImageReadError, match=r"<bytes>: .*60 pixels\) exceeds limit of 10 pixels"):
         read_image(data)
 
