@@ -2,19 +2,22 @@
 
 import json
 import sys
+from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
 
 from test_evaluation import Guess, Squares
 from wordmask import cli
-from wordmask.benchmarks import tables
+from wordmask.benchmarks import BENCHMARKS, tables
 from wordmask.benchmarks.datasets import MissingDataError
 from wordmask.benchmarks.evaluation import evaluate
 from wordmask.benchmarks.tables import base, namedmask
 from wordmask.benchmarks.tables.base import NotRunError, Row, Table, TableError, fill
 from wordmask.benchmarks.tables.class_masks import ClassIous
 from wordmask.benchmarks.tables.run import Run, RunError
+from wordmask.vocabulary import Vocabulary
 
 
 def counted(calls, figures):
@@ -259,3 +262,42 @@ def test_class_ious_are_over_the_pictures_that_have_the_class():
     assert percent["dog"] == pytest.approx(100 * 1 / 4)
     assert percent["cat"] == pytest.approx(100 * 1 / 5)
     assert percent["mean"] == pytest.approx((25 + 20) / 2)
+
+
+def test_every_row_of_every_table_asks_for_settings_that_exist(tmp_path, monkeypatch):
+    """What cannot be loaded only leaves a cell empty, so a misspelt setting would go unseen."""
+    asked = []
+
+    class Asking(Run):
+        def open(self, benchmark, split=None):
+            assert benchmark in BENCHMARKS
+            squares = Squares(2)
+            squares.vocabulary = Vocabulary.of(["background", *namedmask.VOC_CLASSES])
+            return squares
+
+        def _load(self, load, known, method, preset, settings):
+            chosen = known[method]
+            module = import_module(chosen.module)
+            own = {key: value for key, value in settings.items() if key != "weights"}
+            replace(getattr(module, chosen.presets)[preset], **own)
+            asked.append((method, preset))
+            raise NotRunError("enough is known")
+
+    monkeypatch.setattr("wordmask.benchmarks.tables.world.ARCHIVE", 1)
+    weights = {namedmask.COPY_PASTE.format(most): "student.safetensors" for most in (1, 4, 6, 8, 10)}
+    for name in tables.TABLES:
+        list(fill(tables.find(name), Asking(tmp_path / name, weights=weights, archive=tmp_path)))
+    methods = {method for method, _ in asked}
+    assert {"maskclip", "clip-diy", "clip-dinoiser", "reco", "selfmask-clip", "namedmask", "selfmask"} <= methods
+    assert {preset for _, preset in asked} >= {"paper", "world", *namedmask.PRESET_OF.values()}
+
+
+def test_a_cell_of_the_world_is_what_evaluate_says(tmp_path):
+    from wordmask import segmenters
+    from wordmask.benchmarks.world import World
+
+    table = tables.find("world")
+    cell = replace(table, columns=("single",), rows=table.rows[:1])
+    (row,) = fill(cell, Run(tmp_path / "run", pictures=2, device="cpu"))
+    segmenter = segmenters.load("maskclip", preset="world", device="cpu", residual=False)
+    assert row.ours == {"single": evaluate(segmenter, World("single", pictures=2)).miou}
