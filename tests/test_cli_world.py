@@ -81,7 +81,7 @@ def test_a_report_of_the_baseline_is_what_counting_gives():
     assert report.pixel_accuracy == pytest.approx(100 * share, abs=0.01)
     assert report.miou == pytest.approx(100 * share / len(present), abs=0.01)
     assert set(report.as_json()) == {
-        *("method", "preset", "benchmark", "split", "images", "miou", "pixel_accuracy", "per_class", "seconds")
+        *("method", "preset", "benchmark", "split", "images", "miou", "pixel_accuracy", "per_class", "seconds", "more")
     }
     assert report.per_class["background"] == pytest.approx(100 * share, abs=0.01)
     assert "mIoU" in report.table()
