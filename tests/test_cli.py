@@ -287,3 +287,18 @@ def test_the_python_interface_is_what_the_documentation_says(photo, tmp_path):
     with pytest.raises(AttributeError, match="no attribute 'segmnt'"):
         _ = package.segmnt
     assert torch.is_inference_mode_enabled() is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["segment", "a.jpg"], "stopped; --skip-done goes on where `segment` was"),
+        (["label", "segment"], "stopped; the same command goes on from here"),
+        (["world", "train-clip"], "stopped; the same command goes on from here"),
+        (["world", "show"], "stopped"),
+        (["models"], "stopped"),
+        ([], "stopped"),
+    ],
+)
+def test_who_stops_a_verb_hears_how_to_go_on(arguments: list[str], hint: str) -> None:
+    assert cli._how_to_go_on(arguments) == hint

@@ -60,6 +60,8 @@ app.add_typer(world)
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C: 128 and the number of the signal."""
+RESUMING = ("distill", "label", "tables", "train-found", "train-selfmask", "train-dinoiser")
+RESUMING_IN_THE_WORLD = ("make", "train-clip", "train-dino")
 
 
 def main() -> None:
@@ -75,13 +77,21 @@ def main() -> None:
         app(args=arguments, prog_name="wordmask")
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
-            complain("stopped; --skip-done goes on where `segment` was" if "segment" in arguments else "stopped")
+            complain(_how_to_go_on(arguments))
         raise
     except Exception as error:
         if debug:
             traceback.print_exc()
         complain(_explain(error))
         raise SystemExit(1) from None
+
+
+def _how_to_go_on(arguments: list[str]) -> str:
+    if "segment" in arguments[:1]:
+        return "stopped; --skip-done goes on where `segment` was"
+    again = arguments[1:2] if arguments[:1] == ["world"] else arguments[:1]
+    known = RESUMING_IN_THE_WORLD if arguments[:1] == ["world"] else RESUMING
+    return "stopped; the same command goes on from here" if again and again[0] in known else "stopped"
 
 
 def complain(message: str) -> None:
