@@ -8,7 +8,7 @@ import pytest
 _FAULTS = """
 import resource, sys
 import numpy as np
-from wordmask.allocation import keep_freed_memory
+from wordmask.training.allocation import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def faults():

@@ -36,8 +36,8 @@ from wordmask.segmenters.clip_dinoiser_training import (
     objectness_loss,
     train_heads,
 )
+from wordmask.training.checkpoints import CheckpointError
 from wordmask.world import draw_scene
-from wordmask.world.training.checkpoints import CheckpointError
 
 TOLERANCE = 1e-6
 SMALL_WINDOWS = ClipDinoiserSettings(templates="photo", shorter_side=40, window=40, stride=20)

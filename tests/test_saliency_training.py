@@ -20,8 +20,8 @@ from wordmask.saliency.selfmask_training import SelfMaskTraining, new_network, t
 from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings
 from wordmask.saliency.training import Crops, Lesson, crops_at
 from wordmask.saliency.votes import VoteStore
+from wordmask.training.checkpoints import CheckpointError
 from wordmask.world import draw_scene
-from wordmask.world.training.checkpoints import CheckpointError
 from wordmask.world.training_file import write_array
 
 

@@ -60,7 +60,7 @@ def test_pictures_of_this_version_stay_as_they_are():
         np.testing.assert_allclose(image.ravel(), means, atol=0.75)
 
 
-@pytest.mark.parametrize("left, foot", [(-3.0, 0.5), (2.0, 0.5), (0.0, 3.0), (0.0, -2.0)])
+@pytest.mark.parametrize(("left", "foot"), [(-3.0, 0.5), (2.0, 0.5), (0.0, 3.0), (0.0, -2.0)])
 def test_a_shadow_outside_the_picture_darkens_nothing(left, foot):
     class Outside:
         def box_around(self):

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wordmask.encoders.clip_dense import DenseViT
+from wordmask.training.checkpoints import CHECKPOINT, CheckpointError, read_checkpoint
+from wordmask.training.logs import CURVES, RunLog, last_figures
 from wordmask.world import NAMES, caption_names, draw_scene
 from wordmask.world.training import figures, losses
 from wordmask.world.training.batches import Batches, Stage, mirrored, random_crops
-from wordmask.world.training.checkpoints import CHECKPOINT, CheckpointError, read_checkpoint
 from wordmask.world.training.clip import ClipSettings, TrainedViT, train_clip
 from wordmask.world.training.clip_teacher import (
     MERGES_FILE,
@@ -29,7 +30,6 @@ from wordmask.world.training.clip_teacher import (
 from wordmask.world.training.data import TrainingPictures
 from wordmask.world.training.dino import DinoSettings, SelfDistillation, train_dino
 from wordmask.world.training.figures import mean_iou
-from wordmask.world.training.logs import CURVES, JsonLog, last_figures
 from wordmask.world.training.loop import Recipe, TrainingSettings, learning_rate_at, train
 from wordmask.world.training.plans import PLANS
 from wordmask.world.training.text import count_words, learn_merges, load_tokenizer, read_text, write_merges
@@ -236,23 +236,23 @@ def test_a_finished_run_tells_its_held_out_figures(teacher_run: Path) -> None:
 
 
 def test_the_log_forgets_what_comes_after_the_checkpoint(tmp_path: Path) -> None:
-    log = JsonLog(tmp_path, resume_at=0)
+    log = RunLog(tmp_path, resume_at=0)
     for step in (1, 2, 3):
         log.write(step, loss=float(step))
     with log.path.open("a") as file:
         file.write('{"step": 2, "lo')
-    JsonLog(tmp_path, resume_at=2)
+    RunLog(tmp_path, resume_at=2)
     assert [json.loads(line)["step"] for line in log.path.read_text().splitlines()] == [1, 2]
 
 
 def test_the_curves_hold_what_the_log_holds(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    log = JsonLog(tmp_path, resume_at=0)
+    log = RunLog(tmp_path, resume_at=0)
     for step in (1, 2, 3):
         log.write(step, loss=float(step))
     log.write(3, pictures="validation", naming=50.0)
-    JsonLog(tmp_path, resume_at=2).write(3, loss=7.0)
+    RunLog(tmp_path, resume_at=2).write(3, loss=7.0)
     curves = EventAccumulator(str(tmp_path / CURVES)).Reload()
     assert [(event.step, event.value) for event in curves.Scalars("training/loss")] == [(1, 1), (2, 2), (3, 7)]
     assert [event.value for event in curves.Scalars("validation/naming")] == []  # its step comes again

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from wordmask.world.training.checkpoints import CHECKPOINT, read_checkpoint
+from wordmask.training.checkpoints import CHECKPOINT, read_checkpoint
 from wordmask.world.training_file import write_array
 
 pytestmark = pytest.mark.slow
@@ -27,7 +27,8 @@ recipe, pictures, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 common = dict(precision="fp32", pictures=pictures, out=out, threads=1, log_every=1, save_every=2,
               channels=(8, 12, 16, 20), stages=(Stage(pictures=160, size=32, batch=4),))
 if recipe == "teacher":
-    tiny = ClipArchitecture(embedding=16, image_size=32, width=32, text_width=16, text_blocks=1, text_heads=2)
+    tiny = ClipArchitecture(embedding=16, image_size=32, width=32, head_width=16, text_width=16, text_blocks=1,
+                            text_heads=2)
     train_clip_teacher(ClipTeacherSettings(architecture=tiny, **common))
 else:
     train_dino(DinoSettings(network=recipe, image_size=32, width=24, blocks=2, heads=2, prototypes=16, hidden=16,

@@ -15,8 +15,8 @@ from wordmask.encoders.weights import read_metadata
 from wordmask.segmenters.base import Names
 from wordmask.segmenters.deeplab import DeepLabV3Plus, small_resnet_settings
 from wordmask.segmenters.student_file import write_student
+from wordmask.training.checkpoints import CHECKPOINT
 from wordmask.vocabulary import BACKGROUND, Vocabulary
-from wordmask.world.training.checkpoints import CHECKPOINT
 
 if TYPE_CHECKING:
     from wordmask.benchmarks.datasets import Benchmark

@@ -22,8 +22,9 @@ from wordmask.distillation.batches import Batch, Examples, Lessons, stream
 from wordmask.distillation.records import DistillationError
 from wordmask.registry import pick_device
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus, fill_backbone
-from wordmask.world.training.checkpoints import CHECKPOINT, load_checkpoint, save_checkpoint
-from wordmask.world.training.logs import JsonLog
+from wordmask.training.allocation import keep_freed_memory
+from wordmask.training.checkpoints import CHECKPOINT, load_checkpoint, save_checkpoint
+from wordmask.training.logs import RunLog
 
 logger = logging.getLogger(__name__)
 
@@ -161,6 +162,8 @@ def train(
     if settings.threads:
         torch.set_num_threads(settings.threads)
     team = Team(device)
+    if team.device.type == "cpu":
+        keep_freed_memory()
     _check_shares(settings, team)
     run = settings.identity(seed, examples)
     network = new_network(settings, classes, seed).to(team.device)
@@ -172,7 +175,7 @@ def train(
         optimiser.load_state_dict(state["optimiser"])
         done = state["step"]
         logger.info("%s: going on at step %d of %d", out, done, settings.steps)
-    log = JsonLog(out, resume_at=done) if team.leads else None
+    log = RunLog(out, resume_at=done) if team.leads else None
     lessons = Lessons(
         examples, settings.augmentation, most_pasted=settings.most_pasted, seed=seed, ignore=ignore_label(classes)
     )

@@ -26,9 +26,10 @@ from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.crops import blurred, centre_crop, scaled_crop
 from wordmask.saliency.pictures import Pictures
 from wordmask.saliency.team import Team
-from wordmask.world.training.checkpoints import load_checkpoint, save_checkpoint
+from wordmask.training.allocation import keep_freed_memory
+from wordmask.training.checkpoints import load_checkpoint, save_checkpoint
+from wordmask.training.logs import RunLog
 from wordmask.world.training.data import shuffled
-from wordmask.world.training.logs import JsonLog
 
 logger = logging.getLogger(__name__)
 
@@ -183,6 +184,8 @@ def train(
     if settings.threads:
         torch.set_num_threads(settings.threads)
     team = team or Team(settings.device)
+    if team.device.type == "cpu":
+        keep_freed_memory()
     lesson.to(team.device).train()
     trained = {name: value for name, value in lesson.named_parameters() if value.requires_grad}
     groups = [
@@ -200,7 +203,7 @@ def train(
         done = state["step"]
         logger.info("going on at step %d of %d", done, steps)
     team.wait()  # nobody may find what the first writes next
-    log = JsonLog(settings.out, resume_at=done) if team.is_first else None
+    log = RunLog(settings.out, resume_at=done) if team.is_first else None
     if progress:
         progress(done, steps)
     share = team.share(settings.batch)

@@ -15,19 +15,19 @@ from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from wordmask.allocation import keep_freed_memory
 from wordmask.errors import WordmaskError
-from wordmask.world.training.batches import Batch, Batches, Stage
-from wordmask.world.training.checkpoints import (
+from wordmask.training.allocation import keep_freed_memory
+from wordmask.training.checkpoints import (
     CHECKPOINT,
     CheckpointError,
     load_checkpoint,
     read_checkpoint,
     save_checkpoint,
 )
+from wordmask.training.logs import RunLog
+from wordmask.training.optimisers import Optimisers
+from wordmask.world.training.batches import Batch, Batches, Stage
 from wordmask.world.training.data import HELD_OUT_SEED, VALIDATION_SEED, TrainingPictures
-from wordmask.world.training.logs import JsonLog
-from wordmask.world.training.optimisers import Optimisers
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ def train(recipe: Recipe, settings: TrainingSettings) -> Recipe:
     elif settings.start is not None:
         start_from(recipe, settings.start)
         start_from(averaged, settings.start)
-    log = JsonLog(settings.out, resume_at=done)
+    log = RunLog(settings.out, resume_at=done)
 
     def save() -> None:
         save_checkpoint(

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from wordmask.encoders.weights import write_state_dict
 from wordmask.files import atomic_write
-from wordmask.world.training.checkpoints import CHECKPOINT, read_checkpoint
+from wordmask.training.checkpoints import CHECKPOINT, read_checkpoint
+from wordmask.training.logs import last_figures
 from wordmask.world.training.clip import ClipSettings, ClipStudent
 from wordmask.world.training.clip_teacher import MERGES_FILE, STATISTICS
 from wordmask.world.training.dino import IMAGENET, DinoSettings, SelfDistillation
-from wordmask.world.training.logs import last_figures
 
 
 def ship_clip(student: ClipStudent, settings: ClipSettings, folder: Path, *, command: str) -> None:

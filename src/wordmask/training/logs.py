@@ -15,7 +15,7 @@ LOG = "log.jsonl"
 CURVES = "tensorboard"
 
 
-class JsonLog:
+class RunLog:
     """Appends to `folder/log.jsonl` and to the curves. Resumed at a step, it forgets what was said of later ones, which
     will come again."""
 
