@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 
 
@@ -7,3 +9,22 @@ def _alone(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("WORDMASK_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("WORDMASK_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs `wordmask` in this process: (exit status, stdout, stderr)."""
+
+    def run(*arguments):
+        from wordmask import cli
+
+        monkeypatch.setattr(sys, "argv", ["wordmask", *map(str, arguments)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run

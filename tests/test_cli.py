@@ -17,23 +17,13 @@ from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
 
 
 @pytest.fixture
-def wordmask(monkeypatch, capsys):
+def wordmask(monkeypatch, command):
     """Runs the command in this process, with a small CLIP for the published one: (exit status, stdout, stderr)."""
     clip = small_clip()
     small = MaskClipSettings(templates="photo", shorter_side=32, window=32, stride=16)
     monkeypatch.setattr(segmenters, "load", lambda **options: MaskClip(clip, small))
 
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["wordmask", *map(str, arguments)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
+    return command
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """The verbs of the world: pictures on disk, contact sheets, evaluation of any segmenter on it."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from wordmask import benchmarks, cli
+from wordmask import benchmarks
 from wordmask.benchmarks.baselines import AllBackground
 from wordmask.benchmarks.datasets import BenchmarkError
 from wordmask.benchmarks.world import World
@@ -15,18 +14,8 @@ from wordmask.world import NAMES, THINGS
 
 
 @pytest.fixture
-def wordmask(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["wordmask", *map(str, arguments)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
+def wordmask(command):
+    return command
 
 
 def test_make_writes_pictures_labels_and_captions(wordmask, tmp_path):

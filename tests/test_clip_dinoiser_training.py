@@ -17,7 +17,6 @@ from torch import nn
 
 import plain_saliency
 from test_clip import small_clip
-from wordmask import cli
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.found import Found
 from wordmask.saliency.pictures import Pictures
@@ -250,23 +249,13 @@ def test_a_crop_must_be_whole_patches(folder, tmp_path, clip):
 
 
 @pytest.fixture
-def wordmask(monkeypatch, capsys, clip):
+def wordmask(monkeypatch, command, clip):
     """Runs the command in this process, with tiny networks for all others: (exit status, stdout, stderr)."""
     monkeypatch.setattr(clip_dinoiser_training, "open_clip_encoder", lambda *_: clip)
     monkeypatch.setattr(clip_dinoiser_training, "load_encoder", lambda *_: plain_saliency.tiny_dino())
     monkeypatch.setattr(clip_dinoiser_training.saliency, "load", lambda *_, **__: teachers().found)
 
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["wordmask", *map(str, arguments)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
+    return command
 
 
 SMALL = ("crop=32", "batch=4", "steps=4", "decay_after=2")

@@ -1,14 +1,13 @@
 """Several methods on one sheet: what is drawn where, and the command that draws it."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from test_clip import small_clip
-from wordmask import cli, segmenters
+from wordmask import segmenters
 from wordmask.comparison import CELL_SIDES, cell_size, draw_cell, draw_sheet, shrunk
 from wordmask.palette import colours_of
 from wordmask.segmentation import Segmentation
@@ -83,7 +82,7 @@ def test_a_title_too_long_for_its_cell_is_cut():
 
 
 @pytest.fixture
-def wordmask(monkeypatch, capsys):
+def wordmask(monkeypatch, command):
     """Runs the command in this process, with a small CLIP for the published one: (exit status, stdout, stderr)."""
     clip = small_clip()
     asked = []
@@ -96,14 +95,7 @@ def wordmask(monkeypatch, capsys):
     monkeypatch.setattr(segmenters, "load", load)
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["wordmask", "segment", *map(str, arguments)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
+        return command("segment", *arguments)
 
     run.asked = asked
     return run

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import plain_saliency
-from wordmask import cli, saliency
+from wordmask import saliency
 from wordmask.encoders.dino import build_dino
 from wordmask.encoders.weights import write_state_dict
 from wordmask.saliency import found_training, selfmask_training
@@ -29,7 +29,7 @@ from wordmask.world.training_file import write_array
 
 
 @pytest.fixture
-def wordmask(monkeypatch, capsys):
+def wordmask(monkeypatch, command):
     """Runs the command in this process, with a tiny DINO for all others: (exit status, stdout, stderr)."""
     for module in (found_training, selfmask_training):
         monkeypatch.setattr(module, "load_encoder", lambda *_: plain_saliency.tiny_dino())
@@ -42,17 +42,7 @@ def wordmask(monkeypatch, capsys):
 
     monkeypatch.setattr(saliency, "load", load)
 
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["wordmask", *map(str, arguments)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
+    return command
 
 
 @pytest.fixture
