@@ -24,6 +24,8 @@ class Stage:
 
     pictures: how many are seen, repeats included. least_crop: the smallest share of the picture that a random crop
     may keep. keep: the share of the patches that a transformer looks at, drawn anew for every picture; fewer cost less.
+    learning_rate: the highest of a new rise and fall that begins here, as a change of size asks for; None: the one
+    before goes on.
     """
 
     pictures: Annotated[int, Field(ge=1)]
@@ -32,6 +34,7 @@ class Stage:
     kinds: tuple[Kind, ...] = KINDS
     least_crop: Annotated[float, Field(gt=0, le=1)] = 0.5
     keep: Annotated[float, Field(gt=0, le=1)] = 1.0
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
 
     @property
     def steps(self) -> int:

@@ -19,6 +19,7 @@ from wordmask.encoders.clip import ClipEncoder
 from wordmask.encoders.clip_dense import DenseViT
 from wordmask.encoders.grid import Grid
 from wordmask.world.training import losses
+from wordmask.world.training.attention import apply_block, attend
 from wordmask.world.training.batches import Batch, Stage
 from wordmask.world.training.clip_teacher import (
     LARGEST_SCALE,
@@ -85,7 +86,7 @@ class TrainedViT(DenseViT):
             x = torch.cat([x[:, :1], patches], dim=1)
         depths = []
         for number, block in enumerate(self.blocks[:-1], start=1):
-            x = block(x)
+            x = apply_block(block, x)
             if number in (len(self.blocks) // 3, 2 * len(self.blocks) // 3):
                 depths.append(x[:, 1:])
         block, tower = self.blocks[-1], self.tower
@@ -95,7 +96,7 @@ class TrainedViT(DenseViT):
         def heads(tokens: Tensor) -> Tensor:
             return tokens.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)  # (B, heads, n, d)
 
-        seen = F.scaled_dot_product_attention(heads(q[:, :1]), heads(k), heads(v)).transpose(1, 2).flatten(2)
+        seen = attend(heads(q[:, :1]), heads(k), heads(v))
         cls = x[:, :1] + attention.out_proj(seen)
         cls = cls + block.mlp(block.ln_2(cls))
         bare = attention.out_proj(v[:, 1:])

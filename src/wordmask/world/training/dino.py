@@ -80,6 +80,8 @@ def build_backbone(settings: DinoSettings) -> tuple[Any, int]:
         dynamic_img_size=True,
     )
     vit.pretrained_cfg.update(mean=IMAGENET.mean, std=IMAGENET.std)
+    for block in vit.blocks:
+        block.attn.fused_attn = False  # see `attention`
     return vit, settings.width
 
 

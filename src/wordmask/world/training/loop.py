@@ -107,12 +107,20 @@ def choose_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def learning_rate_at(progress: float, settings: TrainingSettings) -> float:
-    """Linear warm-up, then half a cosine."""
+def learning_rate_at(step: int, settings: TrainingSettings) -> float:
+    """For the step with this number, from 0: linear warm-up, then half a cosine, anew where a stage asks for it."""
+    highest, length, begun, seen = settings.learning_rate, 0, 0, 0
+    for stage in settings.stages:
+        if stage.learning_rate is not None:
+            if step < seen:
+                break
+            highest, length, begun = stage.learning_rate, 0, seen
+        length += stage.steps
+        seen += stage.steps
+    progress = (step + 1 - begun) / length
     if progress < settings.warm_up:
-        return settings.learning_rate * progress / settings.warm_up
-    rest = (progress - settings.warm_up) / (1 - settings.warm_up)
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * rest))
+        return highest * progress / settings.warm_up
+    return highest * 0.5 * (1 + math.cos(math.pi * (progress - settings.warm_up) / (1 - settings.warm_up)))
 
 
 def train(recipe: Recipe, settings: TrainingSettings) -> Recipe:
@@ -156,7 +164,7 @@ def train(recipe: Recipe, settings: TrainingSettings) -> Recipe:
     started, seen = time.monotonic(), 0
     for number, stage, step in _remaining(settings.stages, done):
         progress = number / settings.steps
-        optimiser.set_learning_rate(learning_rate_at((number + 1) / settings.steps, settings))
+        optimiser.set_learning_rate(learning_rate_at(number, settings))
         torch.manual_seed(settings.seed * 1_000_003 + number)
         batch = batches.at(stage, step, number, captioned=recipe.captioned, least_size=recipe.least_size)
         recipe.train()

@@ -25,10 +25,10 @@ PLANS: dict[Model, dict[Machine, dict[str, Any]]] = {
             "stages": (
                 Stage(pictures=100_000, size=64, batch=128, kinds=SPARSE, least_crop=0.6),
                 Stage(pictures=150_000, size=64, batch=128, least_crop=0.6),
-                Stage(pictures=26_000, size=128, batch=128),
+                Stage(pictures=26_000, size=128, batch=128, learning_rate=7e-4),
             ),
             "learning_rate": 2e-3,
-            "average": 0.99,
+            "average": 0.98,
         },
         "accelerator": {
             "stages": (
@@ -44,11 +44,11 @@ PLANS: dict[Model, dict[Machine, dict[str, Any]]] = {
     "clip": {
         "cpu": {
             "stages": (
-                Stage(pictures=180_000, size=64, batch=128, least_crop=0.4),
-                Stage(pictures=24_000, size=128, batch=64),
+                Stage(pictures=200_000, size=64, batch=128, least_crop=0.4),
+                Stage(pictures=28_000, size=128, batch=64, learning_rate=1.2e-3),
             ),
             "learning_rate": 2e-3,
-            "average": 0.99,
+            "average": 0.985,
         },
         "accelerator": {
             "stages": (

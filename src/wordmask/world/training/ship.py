@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,17 @@ def _origin(run: Path, command: str) -> dict[str, str]:
         "world_version": str(json.loads(checkpoint["pictures"])["version"]),
         "figures": json.dumps(last_figures(run)),
         "torch": torch.__version__,
+        "commit": _commit(),
     }
+
+
+def _commit() -> str:
+    """Of the source that runs, where it is a checkout."""
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

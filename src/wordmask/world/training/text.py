@@ -17,6 +17,7 @@ from open_clip.tokenizer import bytes_to_unicode
 from torch import Tensor
 
 from wordmask.files import atomic_write
+from wordmask.world.training.attention import apply_block
 from wordmask.prompts import templates
 
 CONTEXT_LENGTH = 64
@@ -92,5 +93,6 @@ def read_text(model: Any, tokens: Tensor) -> Tensor:
     ends = tokens.argmax(dim=-1)
     length = int(ends.max()) + 1
     x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
-    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
-    return x[torch.arange(len(tokens), device=x.device), ends] @ model.text_projection
+    for block in model.transformer.resblocks:
+        x = apply_block(block, x, model.attn_mask[:length, :length])
+    return model.ln_final(x)[torch.arange(len(tokens), device=x.device), ends] @ model.text_projection
