@@ -2,10 +2,14 @@
 
 import io
 import json
+import subprocess
+import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -97,6 +101,35 @@ def test_two_processes_write_the_same_bytes_as_one(tmp_path):
     _array(tmp_path / "one")
     _array(tmp_path / "two", workers=2)
     assert _files(tmp_path / "one") == _files(tmp_path / "two")
+
+
+ENDLESS = """
+import sys
+from wordmask.world import write_folder
+if __name__ == "__main__":
+    write_folder(sys.argv[1], 100_000, workers=2)
+"""
+PATIENCE = 120
+
+
+@pytest.mark.slow
+def test_processes_that_draw_end_with_a_killed_parent(tmp_path):
+    """They are at work when it is killed, and would draw for a quarter of an hour, and then wait for ever."""
+    (tmp_path / "draw.py").write_text(ENDLESS)
+    parent = psutil.Popen([sys.executable, tmp_path / "draw.py", tmp_path / "out"], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + PATIENCE
+    while len(list((tmp_path / "out" / "images").glob("*.jpg"))) < 4:
+        assert parent.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    children = parent.children(recursive=True)
+    parent.kill()
+    assert parent.wait() == -9
+    assert len(children) >= 2
+    _, alive = psutil.wait_procs(children, timeout=20)
+    for child in alive:
+        child.kill()
+    assert not alive
 
 
 @pytest.mark.parametrize("write", WRITERS)

@@ -1,11 +1,7 @@
 """What one process does: segment a batch of pictures and write their files."""
 
-import multiprocessing
-import os
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +14,7 @@ from wordmask.labelling.formats import LabelFormat, Labelled, load_format
 from wordmask.labelling.instances import find_instances
 from wordmask.labelling.ledger import Entry, Row, part_of
 from wordmask.labelling.settings import LabelSettings
+from wordmask.processes import end_with_parent
 from wordmask.segmentation import Segmentation
 from wordmask.segmenters.base import Segmenter
 from wordmask.vocabulary import Vocabulary
@@ -88,20 +85,12 @@ _worker: Worker | None = None  # of this process
 def start_process(job: Job) -> None:
     """A pool's process begins: it loads its segmenter once, and ends when the process that started it does."""
     global _worker
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        # A pool's queues stay open when its owner is killed, so that waiting on them would last for ever.
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    end_with_parent()
     import torch
 
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     _worker = Worker(job)
-
-
-def _end_with(sentinel: int) -> None:
-    connection.wait([sentinel])
-    os._exit(1)
 
 
 def label_in_process(entries: Sequence[Entry]) -> list[Row]:

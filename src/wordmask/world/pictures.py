@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from wordmask.files import atomic_write
+from wordmask.processes import end_with_parent
 from wordmask.world.captions import LEAVE_OUT
 from wordmask.world.dice import Dice
 from wordmask.world.scenes import KINDS, MIXTURE, WORLD_VERSION, Kind, Scene, WorldError, draw_scene
@@ -153,7 +154,8 @@ def _written(write: Callable[[Block], None], blocks: Sequence[Block], workers: i
             write(block)
             yield block
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
         waiting = {pool.submit(write, block): block for block in blocks}
         try:
             for future in as_completed(waiting):
