@@ -1,0 +1,89 @@
+"""Several processes that learn together: those that `accelerate launch` or `torchrun` started, each on its own device.
+
+Every process takes its share of each batch, and gradients are averaged, so that the steps are those of one process.
+"""
+
+import os
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from wordmask.errors import WordmaskError
+from wordmask.registry import pick_device
+
+
+class TeamError(WordmaskError):
+    """These processes cannot learn together so."""
+
+
+class Team:
+    """This process's place among its like; a team of one where nobody launched several."""
+
+    def __init__(self, device: str = "auto"):
+        self.count, self.place = 1, 0
+        self.device = torch.device(pick_device(device))
+        launched = int(os.environ.get("WORLD_SIZE", "1"))
+        if launched > 1:
+            self._join(launched)
+
+    def _join(self, launched: int) -> None:
+        from accelerate import PartialState
+
+        wished = self.device
+        if wished.index is not None:
+            raise TeamError(f"{launched} processes cannot all have device {wished}: choose {wished.type}, one for each")
+        self._state = PartialState(cpu=wished.type == "cpu")
+        found = self._state.num_processes
+        if found != launched:
+            raise TeamError(
+                f"the launcher says WORLD_SIZE={launched}, but this process finds {found} on device {wished}: "
+                "start them with torchrun or accelerate launch, or choose device cpu"
+            )
+        self.count, self.place = found, self._state.process_index
+        self.device = torch.device(self._state.device)
+
+    @property
+    def is_first(self) -> bool:
+        """The one that writes files and talks to people."""
+        return self.place == 0
+
+    def share(self, batch: int) -> slice:
+        """Which of a batch's pictures are this process's."""
+        if batch % self.count:
+            raise TeamError(
+                f"a batch of {batch} cannot be shared evenly by {self.count} processes: take a multiple of {self.count}"
+            )
+        own = batch // self.count
+        return slice(self.place * own, (self.place + 1) * own)
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Of what the processes have; a new tensor."""
+        total = value.clone()
+        if self.count > 1:
+            torch.distributed.all_reduce(total)
+        return total
+
+    def average(self, tensors: Iterable[Tensor]) -> None:
+        """Each tensor becomes the mean of what the processes have, in place."""
+        if self.count > 1:
+            for tensor in tensors:
+                tensor.copy_(self.sum(tensor) / self.count)
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """The same network, whose gradients become the processes' mean while they are computed."""
+        if self.count == 1:
+            return network
+        return DistributedDataParallel(network, device_ids=None if self.device.type == "cpu" else [self.device])
+
+    def quietly(self, network: nn.Module) -> AbstractContextManager[Any]:
+        """A wrapped network's gradients are not exchanged in here: more of this step's are to come."""
+        return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.count > 1:
+            self._state.wait_for_everyone()

@@ -1,0 +1,133 @@
+"""Processes that learn together do what one would do alone."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from wordmask.training.team import Team, TeamError
+
+PATIENCE = 300
+"""Seconds after which a process hangs; a loaded machine takes a minute to import PyTorch."""
+
+
+def launched(count):
+    """What a launcher says to each of its processes, in their environments."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": str(count)}
+    return [{**meeting, "RANK": str(place), "LOCAL_RANK": str(place)} for place in range(count)]
+
+
+def team_of(count, place):
+    team = Team("cpu")
+    team.count, team.place = count, place
+    return team
+
+
+def test_one_process_is_a_team_of_itself():
+    team, network, value = Team("cpu"), nn.Linear(2, 2), torch.tensor([1.0, 2.0])
+    team.wait()
+    team.average([value])
+    assert team.is_first
+    assert list(range(7))[team.share(7)] == list(range(7))
+    assert value.tolist() == team.sum(value).tolist() == [1.0, 2.0]
+    assert team.wrap(network) is network
+    with team.quietly(network):
+        network(value).sum().backward()
+    assert network.bias.grad.tolist() == [1.0, 1.0]
+
+
+def test_a_sum_is_a_new_tensor():
+    value = torch.ones(2)
+    Team("cpu").sum(value).zero_()
+    assert value.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 6, 12])
+def test_a_batch_is_shared_evenly_and_without_gaps(count):
+    shares = [range(12, 24)[team_of(count, place).share(12)] for place in range(count)]
+    assert [place for share in shares for place in share] == list(range(12, 24))
+    assert {len(share) for share in shares} == {12 // count}
+
+
+@pytest.mark.parametrize("batch", [1, 2, 10, 13])
+def test_a_batch_that_does_not_divide_is_refused(batch):
+    with pytest.raises(TeamError, match=f"a batch of {batch} cannot be shared evenly by 3 processes.* multiple of 3"):
+        team_of(3, 0).share(batch)
+
+
+def test_several_processes_cannot_have_one_device(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TeamError, match="2 processes cannot all have device cpu:0: choose cpu"):
+        Team("cpu:0")
+
+
+def test_processes_that_do_not_find_each_other_do_not_each_train_alone(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("accelerate.PartialState", lambda cpu: SimpleNamespace(num_processes=1))
+    with pytest.raises(TeamError, match=r"WORLD_SIZE=2.* finds 1 .*torchrun"):
+        Team("cpu")
+
+
+LEARN = """
+import json
+import torch
+from torch import nn
+from wordmask.training.team import Team
+
+torch.set_num_threads(1)
+team = Team()
+network = nn.Linear(3, 2)
+nn.init.ones_(network.weight)
+nn.init.zeros_(network.bias)
+together = team.wrap(network)
+own = (torch.arange(24.0).reshape(8, 3) / 10)[team.share(8)]
+with team.quietly(together):
+    together(own[:2]).square().sum().backward()
+alone = network.weight.grad.tolist()
+together(own[2:]).square().sum().backward()
+mean = [torch.tensor([1.0, 2.0]) * team.place, torch.tensor(3.0 + team.place)]
+team.average(mean)
+team.wait()
+print(json.dumps({
+    "place": team.place, "count": team.count, "first": team.is_first, "device": str(team.device),
+    "alone": alone, "gradient": network.weight.grad.tolist(),
+    "mean": [value.tolist() for value in mean], "sum": team.sum(torch.tensor(team.place + 1)).item(),
+}))
+"""
+
+
+def gradient(images):
+    """Of the summed squares of both outputs, each of which is the sum of a picture's numbers."""
+    return [(2 * images.sum(1, keepdims=True) * images).sum(0)] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="processes on a Mac must be told to take the processor")
+def test_two_processes_sum_average_and_learn_as_one():
+    """On the device that they find themselves, which here is the processor."""
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", LEARN],
+            env={**os.environ, **place, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for place in launched(2)
+    ]
+    told = [json.loads(process.communicate(timeout=PATIENCE)[0].splitlines()[-1]) for process in both]
+    images = np.arange(24).reshape(8, 3) / 10
+    for place, said in enumerate(told):
+        assert (said["place"], said["count"], said["first"], said["device"]) == (place, 2, place == 0, "cpu")
+        assert said["mean"] == [[0.5, 1.0], 3.5]
+        assert said["sum"] == 3
+        np.testing.assert_allclose(said["alone"], gradient(images[4 * place : 4 * place + 2]), rtol=1e-5)
+        np.testing.assert_allclose(said["gradient"], np.array(gradient(images)) / 2, rtol=1e-5)
