@@ -35,12 +35,15 @@ def clip(out: Path, *, machine: Machine | None, device: str, seed: int) -> None:
 
 
 def dino(out: Path, *, network: str, machine: Machine | None, device: str, seed: int) -> None:
-    """Pictures, self-distillation on them alone, the shipped files."""
+    """Pictures, self-distillation of the ResNet on them alone, of the transformer that it guides, the shipped files."""
     machine, common = _begin(out, machine, device, seed)
-    plan = PLANS["dino" if network == "vit" else "resnet"][machine]
-    settings = TypeAdapter(DinoSettings).validate_python({**common, "out": out / network, **plan})
-    model = train_dino(settings)
-    name = DINO if network == "vit" else RESNET
+    settings = TypeAdapter(DinoSettings).validate_python({**common, "out": out / RESNET, **PLANS["resnet"][machine]})
+    model, name = train_dino(settings), RESNET
+    if network == "vit":
+        settings = TypeAdapter(DinoSettings).validate_python(
+            {**common, "out": out / DINO, "guide": out / RESNET, **PLANS["dino"][machine]}
+        )
+        model, name = train_dino(settings), DINO
     ship_dino(
         model, settings, out / "weights" / name, command=_command(f"train-dino --network {network}", machine, seed)
     )

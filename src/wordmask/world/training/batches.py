@@ -1,5 +1,6 @@
 """Batches that depend on the seed and the step alone, so that a run killed and resumed sees the same ones."""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -115,11 +116,10 @@ def mirrored(caption: str) -> str:
     return " ".join(_SIDES.get(word, word) for word in caption.split(" "))
 
 
-def random_crops(
-    images: Tensor, size: int, area: tuple[float, float], flips: Tensor, chance: torch.Generator | None = None
-) -> Tensor:
-    """(B, 3, H, W) -> (B, 3, size, size): crops of a share of the picture's area, the aspect changed a little."""
-    count = len(images)
+def crop_places(area: tuple[float, float], flips: Tensor, chance: torch.Generator | None = None) -> Tensor:
+    """(B, 2, 3): affine maps from a crop to its picture, both in [-1, 1]. Each crop keeps a share of the picture's
+    area, its aspect changed a little."""
+    count = len(flips)
     share = torch.empty(count).uniform_(*area, generator=chance)
     stretch = torch.exp(torch.empty(count).uniform_(-0.15, 0.15, generator=chance))
     width, height = ((share.sqrt() * factor).clamp(max=1) for factor in (stretch, 1 / stretch))
@@ -128,8 +128,20 @@ def random_crops(
     where = torch.zeros(count, 2, 3)
     where[:, 0, 0] = torch.where(flips, -width, width)
     where[:, 0, 2], where[:, 1, 1], where[:, 1, 2] = x, height, y
-    grid = F.affine_grid(where, [count, 3, size, size], align_corners=False).to(images.device)
+    return where
+
+
+def crop(images: Tensor, where: Tensor, size: int) -> Tensor:
+    """(B, 3, H, W) -> (B, 3, size, size)."""
+    grid = F.affine_grid(where, [len(images), 3, size, size], align_corners=False).to(images.device)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def random_crops(
+    images: Tensor, size: int, area: tuple[float, float], flips: Tensor, chance: torch.Generator | None = None
+) -> Tensor:
+    """(B, 3, H, W) -> (B, 3, size, size)."""
+    return crop(images, crop_places(area, flips, chance), size)
 
 
 def jitter(
@@ -145,6 +157,15 @@ def jitter(
     grey = images.mean(dim=(1, 2, 3), keepdim=True)
     images = (images - grey) * factors(1, strength) + grey
     return (images * factors(1, strength) * factors(3, tint)).clamp(0, 1)
+
+
+def hue_turned(images: Tensor, reach: float) -> Tensor:
+    """Every picture's colours turned around the grey axis, by at most `reach` of a full turn either way."""
+    angle = (torch.rand(len(images)) * 2 - 1) * reach * 2 * math.pi
+    cosine, sine = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    across = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
+    turn = cosine * torch.eye(3) + sine * across + (1 - cosine) / 3  # Rodrigues' formula
+    return torch.einsum("bij,bjhw->bihw", turn.to(images.device), images).clamp(0, 1)
 
 
 def greyed(images: Tensor, probability: float) -> Tensor:

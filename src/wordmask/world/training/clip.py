@@ -147,10 +147,10 @@ class ClipStudent(Recipe):
         read, grid = reader.read_all(STATISTICS.normalise(images), kept)
         pooled = F.normalize(read.pooled.float(), dim=-1)
         shallow, deep = (
-            losses.imitation_loss(project(depth), at_patches(map_, grid, kept))
+            losses.imitation_loss(project(depth), losses.at_patches(map_, grid, kept))
             for project, depth, map_ in zip(self.imitate, read.depths, (middle, last), strict=True)
         )
-        places = at_patches(cells, grid, kept)
+        places = losses.at_patches(cells, grid, kept)
         return {
             "contrastive": 0.5 * losses.contrastive_loss(pooled, texts, batch.captions, scale),
             "names": NAMES_WEIGHT * self.name_loss(pooled, names, batch.named),
@@ -170,13 +170,3 @@ class ClipStudent(Recipe):
 
     def figures(self, first_seed: int) -> dict[str, float]:
         return clip_figures(self.encoder(), first_seed=first_seed)
-
-
-def at_patches(maps: Tensor, grid: Grid, kept: Tensor | None) -> Tensor:
-    """The teacher's map (B, C, h, w) at the student's patches: (B, n, C)."""
-    if maps.shape[-2] > grid[0]:
-        maps = F.adaptive_avg_pool2d(maps.float(), grid)
-    else:
-        maps = F.interpolate(maps.float(), grid, mode="bilinear", align_corners=False)
-    places = maps.flatten(2).transpose(1, 2)
-    return places if kept is None else places.gather(1, kept[..., None].expand(-1, -1, places.shape[-1]))

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wordmask.encoders.grid import Grid
 from wordmask.world import NAMES
 
 Parameters = ParamSpec("Parameters")
@@ -87,3 +88,13 @@ def imitation_loss(student: Tensor, teacher: Tensor) -> Tensor:
 def alignment_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """1 - cosine along the last dimension."""
     return 1 - F.cosine_similarity(student.float(), teacher.detach().float(), dim=-1).mean()
+
+
+def at_patches(maps: Tensor, grid: Grid, kept: Tensor | None = None) -> Tensor:
+    """The teacher's map (B, C, h, w) at the student's patches: (B, n, C)."""
+    if maps.shape[-2] > grid[0]:
+        maps = F.adaptive_avg_pool2d(maps.float(), grid)
+    else:
+        maps = F.interpolate(maps.float(), grid, mode="bilinear", align_corners=False)
+    places = maps.flatten(2).transpose(1, 2)
+    return places if kept is None else places.gather(1, kept[..., None].expand(-1, -1, places.shape[-1]))

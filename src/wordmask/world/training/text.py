@@ -17,8 +17,8 @@ from open_clip.tokenizer import bytes_to_unicode
 from torch import Tensor
 
 from wordmask.files import atomic_write
-from wordmask.world.training.attention import apply_block
 from wordmask.prompts import templates
+from wordmask.world.training.attention import apply_block
 
 CONTEXT_LENGTH = 64
 """Positions of the text tower: the longest captions of crowded pictures have some fifty words."""

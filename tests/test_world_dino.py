@@ -1,0 +1,110 @@
+"""The small DINO's own parts: places that two crops share, prototypes used evenly, a network that guides another."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from wordmask.encoders.dino import DinoEncoder
+from wordmask.training.checkpoints import CHECKPOINT, CheckpointError, read_checkpoint
+from wordmask.world.training import figures
+from wordmask.world.training.batches import Stage, crop, crop_places, hue_turned
+from wordmask.world.training.dino import (
+    DinoSettings,
+    build_backbone,
+    evenly_used,
+    read_resnet,
+    read_vit,
+    same_places,
+    train_dino,
+)
+from wordmask.world.training_file import write_array
+
+CHANNELS = (8, 12, 16, 20)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_array(tmp_path_factory.mktemp("pictures") / "train.npy", 16, size=32)
+
+
+@pytest.fixture(autouse=True)
+def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NAMED_PICTURES", "MASKED_PICTURES"):
+        monkeypatch.setattr(figures, name, 4)
+
+
+def settings(pictures: Path, out: Path, **changes: object) -> DinoSettings:
+    options = {
+        "image_size": 32, "width": 24, "blocks": 3, "heads": 2, "channels": CHANNELS, "prototypes": 8,
+        "place_prototypes": 6, "hidden": 8, "bottleneck": 4, "batch_norm": True, "centring": "sinkhorn",
+        "local_crops": 1, "local_size": 16, "precision": "fp32", "threads": 1, "save_every": 1,
+        "stages": (Stage(pictures=12, size=32, batch=4),), **changes,
+    }  # fmt: skip
+    return DinoSettings(pictures=pictures, out=out, **options)
+
+
+def test_a_place_in_one_crop_is_found_in_the_other() -> None:
+    """Pictures whose colour says where a pixel is: both crops must show the same colour at the same place."""
+    torch.manual_seed(0)
+    across = torch.linspace(0, 1, 64)
+    ramps = torch.stack([across.expand(64, 64), across[:, None].expand(64, 64), torch.zeros(64, 64)])
+    images = ramps.expand(6, -1, -1, -1).contiguous()
+    flips = torch.tensor([True, False, True, False, True, False])
+    asked, told = crop_places((0.3, 0.6), flips), crop_places((0.3, 0.6), ~flips)
+    there = same_places(asked, told, (16, 16))
+    shared = (there.abs() <= 0.9).all(dim=-1)
+    assert shared.float().mean() > 0.2
+    own = crop(images, asked, 16).permute(0, 2, 3, 1)[shared]
+    other = F.grid_sample(crop(images, told, 64), there, align_corners=False).permute(0, 2, 3, 1)[shared]
+    torch.testing.assert_close(own, other, atol=0.02, rtol=0)
+
+
+def test_prototypes_are_used_evenly() -> None:
+    torch.manual_seed(0)
+    shares = evenly_used(3 * torch.randn(40, 5) + torch.tensor([9.0, 0, 0, 0, 0]), rounds=30)
+    torch.testing.assert_close(shares.sum(dim=1), torch.ones(40))
+    torch.testing.assert_close(shares.sum(dim=0), torch.full((5,), 8.0), atol=0.05, rtol=0)
+
+
+def test_hues_turn_and_greys_stay() -> None:
+    torch.manual_seed(0)
+    red = torch.tensor([0.6, 0.3, 0.3])[None, :, None, None].expand(200, 3, 1, 1)
+    turned = hue_turned(red, 0.5)
+    torch.testing.assert_close(turned.mean(dim=1), red.mean(dim=1))
+    assert {int(best) for best in turned.flatten(1).argmax(dim=1)} == {0, 1, 2}
+    assert torch.equal(hue_turned(red, 0.0).argmax(dim=1), red.argmax(dim=1))
+    grey = torch.full((5, 3, 2, 2), 0.4)
+    torch.testing.assert_close(hue_turned(grey, 0.5), grey)
+
+
+def test_networks_are_read_as_they_are_used_later(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    views = torch.randn(2, 3, 32, 48)
+    vit, _ = build_backbone(settings(tmp_path, tmp_path))
+    read, used = read_vit(vit.eval(), views), vit.forward_features(views)
+    torch.testing.assert_close(read.pooled, used[:, 0])
+    torch.testing.assert_close(read.map.flatten(2).transpose(1, 2), used[:, 1:])
+    assert read.map.shape[-2:] == (4, 6)
+    resnet, _ = build_backbone(settings(tmp_path, tmp_path, network="resnet"))
+    torch.testing.assert_close(read_resnet(resnet.eval(), views).pooled, resnet(views))
+
+
+def test_a_vit_learns_from_a_resnet_and_leaves_it_alone(pictures: Path, tmp_path: Path) -> None:
+    guide = settings(pictures, tmp_path / "resnet", network="resnet")
+    train_dino(guide)
+    model = train_dino(settings(pictures, tmp_path / "vit", guide=guide.out))
+    assert model.guide is not None
+    before = read_checkpoint(guide.out / CHECKPOINT)["averaged"]
+    for name, value in model.guide.state_dict().items():
+        torch.testing.assert_close(value, before[f"teacher.backbone.{name}"], msg=name)
+    log = (tmp_path / "vit" / "log.jsonl").read_text()
+    assert all(f'"{part}"' in log for part in ("distillation", "places", "shallow", "deep", "global"))
+    encoder = DinoEncoder(model.teacher["backbone"], name="tiny", device=torch.device("cpu"))
+    assert encoder(torch.rand(1, 3, 32, 32)).keys.isfinite().all()
+
+
+def test_a_guide_that_is_not_there_is_named(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nowhere"):
+        train_dino(settings(pictures, tmp_path, guide=tmp_path / "nowhere"))
