@@ -230,6 +230,10 @@ def test_another_evaluation_does_not_get_into_the_folder(tmp_path):
     evaluate(Guess(), Squares(4), out=tmp_path / "run", page=False)
     with pytest.raises(BenchmarkError, match="holds an evaluation with batch_size = 8, not 2"):
         evaluate(Guess(), Squares(4), out=tmp_path / "run", batch_size=2)
+    rounded = Guess()
+    rounded.precision = "bf16"
+    with pytest.raises(BenchmarkError, match="holds an evaluation with precision = 'fp32', not 'bf16'"):
+        evaluate(rounded, Squares(4), out=tmp_path / "run")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(BenchmarkError, match="holds no evaluation"):
@@ -329,11 +333,19 @@ def test_several_processes_give_what_one_gives(tmp_path):
     from wordmask import benchmarks, segmenters
     from wordmask.benchmarks.devices import evaluate_on_devices
 
-    load = {"method": "maskclip", "preset": "world"}
+    load = {"method": "maskclip", "preset": "world"}  # in fp32, as all that does not say otherwise
     opening = {"name": "world", "split": "single", "pictures": 6}
     shared = evaluate_on_devices(load, opening, ["cpu", "cpu"], out=tmp_path / "shared", batch_size=2)
     assert len(list((tmp_path / "shared").glob("images-*.jsonl"))) == 2
-    alone = evaluate(segmenters.load(**load, device="cpu"), benchmarks.open_benchmark(**opening), batch_size=2)
+    segmenter = segmenters.load(**load, device="cpu", precision="fp32")
+    alone = evaluate(segmenter, benchmarks.open_benchmark(**opening), batch_size=2)
     assert {**shared.as_json(), "seconds": 0} == {**alone.as_json(), "seconds": 0}
     with pytest.raises(BenchmarkError, match="cannot be used"):
         evaluate_on_devices(load, {**opening, "pictures": 8}, ["cpu", "nonsense"], out=tmp_path / "other")
+
+
+def test_several_devices_compute_in_one_precision(tmp_path):
+    from wordmask.benchmarks.devices import evaluate_on_devices
+
+    with pytest.raises(BenchmarkError, match="'auto' may differ among the devices: choose fp32 or bf16"):
+        evaluate_on_devices({"method": "maskclip", "precision": "auto"}, {"name": "world"}, ["cpu"], out=tmp_path)

@@ -148,6 +148,8 @@ def test_the_verb_says_how_well_the_file_agrees(maskclip, tmp_path, monkeypatch,
 
 def test_load_takes_the_file_in_place_of_the_network(files, student, maskclip, monkeypatch):
     assert segmenters.load("namedmask", onnx=files["namedmask"]).vocabulary == student.vocabulary
-    monkeypatch.setattr(segmenters, "load_method", lambda *arguments, **options: maskclip)
+    asked = {}
+    monkeypatch.setattr(segmenters, "load_method", lambda *arguments, **options: asked.update(options) or maskclip)
     onnx = segmenters.load("maskclip", onnx=files["maskclip"])
+    assert (asked["device"], asked["precision"]) == ("cpu", "fp32")
     assert type(onnx).__name__ == "OnnxOpenVocabulary"

@@ -90,7 +90,8 @@ def test_weights_of_another_architecture_are_refused_with_their_keys(vit_b_16_fi
 
 
 def test_the_whole_segmenter_runs_from_a_file_of_weights(vit_b_16_file, tmp_path):
-    segmenter = wordmask.load("maskclip", weights=vit_b_16_file, clip="ViT-B-16", templates="photo", device="cpu")
+    chosen = {"clip": "ViT-B-16", "templates": "photo", "device": "cpu", "precision": "fp32"}
+    segmenter = wordmask.load("maskclip", weights=vit_b_16_file, **chosen)
     image = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
     result = segmenter.segment(image, ["dog", "grass", "background"])
     assert result.labels.shape == (300, 400)

@@ -170,7 +170,7 @@ def test_sizes_are_the_paper_s(settings, size):
 def test_a_student_s_file_loads_through_the_front_door(tmp_path):
     student = tiny_student()
     write_student(tmp_path / "student.safetensors", student.network, student.vocabulary)
-    loaded = wordmask.load("namedmask", weights=tmp_path / "student.safetensors", device="cpu")
+    loaded = wordmask.load("namedmask", weights=tmp_path / "student.safetensors", device="cpu", precision="fp32")
     image = picture(1)
     assert np.array_equal(
         loaded.segment(image, list(NAMES)).labels, NamedMask(student).segment(image, list(NAMES)).labels
@@ -191,7 +191,9 @@ def published_file(tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_published_file_segments_as_the_formula_says(published_file):
-    segmenter = wordmask.load("namedmask", weights=published_file, names=["background", "dog"], device="cpu")
+    segmenter = wordmask.load(
+        "namedmask", weights=published_file, names=["background", "dog"], device="cpu", precision="fp32"
+    )
     image = picture(1, (65, 80))
     pixels = segmenter.network.statistics.normalise(to_tensor(image))[None]
     expected = plain_deeplab.forward(plain_deeplab.random_checkpoint(2), pixels)[0]

@@ -455,7 +455,7 @@ def serve(monkeypatch, capsys):
 def test_the_verb_serves_methods_and_students_within_its_limits(serve):
     status, err, given = serve("--method", "maskclip", "--student", "run/dogs.safetensors", "--max-names", "3")
     assert status == 0
-    assert "serving maskclip, dogs at http://127.0.0.1:8000" in err
+    assert "serving maskclip in fp32, dogs in fp32 at http://127.0.0.1:8000" in err
     service = given["app"].state.service
     assert list(service.segmenters) == ["maskclip", "dogs"]
     assert service.settings.max_names == 3

@@ -25,7 +25,7 @@ def test_the_package_carries_a_clip_that_says_where_it_comes_from():
 
 
 def test_maskclip_finds_the_world_s_things_and_stuff_better_than_one_name_a_picture():
-    segmenter = wordmask.load("maskclip", preset="world", device="cpu")
+    segmenter = wordmask.load("maskclip", preset="world", device="cpu", precision="fp32")
     best_name = BestName(world_clip(), templates("photo"))
     everything = World("all", stuff=True, pictures=24)
     assert wordmask.evaluate(segmenter, everything).miou > wordmask.evaluate(best_name, everything).miou + 5

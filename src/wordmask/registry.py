@@ -38,6 +38,8 @@ def load_method(
     settings: Mapping[str, Any],
 ) -> Any:
     """The method of a table, set up from a preset with single settings changed. `kind` is what messages call it."""
+    from wordmask.encoders.precision import pick_precision
+
     if method not in methods:
         raise MethodError(f"no {kind} is called {method!r}; choose one of {', '.join(methods)}")
     chosen = methods[method]
@@ -50,8 +52,9 @@ def load_method(
         if key not in known:
             raise MethodError(f"{method} has no setting {key!r}; it has {', '.join(known)}")
     try:
+        device = pick_device(device)
         loaded = getattr(module, chosen.name).load(
-            preset, weights=weights, device=pick_device(device), precision=precision, **settings
+            preset, weights=weights, device=device, precision=pick_precision(precision, device), **settings
         )
     except ValidationError as error:
         first = error.errors()[0]

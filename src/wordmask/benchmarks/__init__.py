@@ -46,6 +46,7 @@ def evaluate(
 ) -> "Report":
     """How well a segmenter does on a benchmark: mIoU, pixel accuracy, every name's IoU, and more where it can be told.
 
+    It is measured in the precision that it was loaded in; the papers' figures are fp32's.
     out: a folder for every picture's scores; an evaluation that was stopped goes on there. boundary: measure borders
     too (boundary IoU), which takes longer.
     """

@@ -31,8 +31,11 @@ def evaluate_on_devices(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """load: the arguments of `segmenters.load`; opening: those of `open_benchmark`. The scores are those of one device,
-    and an evaluation may go on with other devices than it began with. The calling script needs the usual
-    `if __name__ == "__main__"`."""
+    and an evaluation may go on with other devices than it began with; so all compute in one precision, fp32 if `load`
+    says none. The calling script needs the usual `if __name__ == "__main__"`."""
+    load = {"precision": "fp32", **load}
+    if load["precision"] == "auto":
+        raise BenchmarkError("precision 'auto' may differ among the devices: choose fp32 or bf16")
     benchmark = benchmarks.open_benchmark(**opening)
     segmenter = segmenters.load(**{**load, "device": "cpu"})
     plan = configuration(segmenter, benchmark, batch_size=batch_size, boundary=boundary, asked=asked)

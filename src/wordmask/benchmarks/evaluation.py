@@ -208,6 +208,7 @@ def configuration(
         "wordmask": __version__,
         "method": segmenter.method,
         "preset": segmenter.preset,
+        "precision": segmenter.precision,
         "settings": asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else None,
         "text_tower": getattr(text, "text_fingerprint", None),
         "benchmark": benchmark.name,

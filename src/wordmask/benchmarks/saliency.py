@@ -154,6 +154,7 @@ def _configuration(
         "wordmask": __version__,
         "saliency": method.method,
         "preset": method.preset,
+        "precision": method.precision,
         "settings": asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else None,
         "benchmark": benchmark.name,
         "split": benchmark.split,

@@ -30,7 +30,7 @@ def evaluate(
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda, ...; several parted by commas share the work, with --out.")
     ] = "auto",
-    precision: options.Precision = "fp32",
+    precision: options.StatedPrecision = "fp32",
     batch_size: options.BatchSize = 8,
     out: Annotated[
         Path | None,

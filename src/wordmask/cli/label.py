@@ -32,7 +32,7 @@ def label(
     weights: options.Weights = None,
     settings: options.Settings = None,
     device: options.Device = "auto",
-    precision: options.Precision = "fp32",
+    precision: options.Precision = "auto",
     batch_size: options.BatchSize = 8,
     max_pixels: Annotated[int | None, typer.Option(min=1, help="Largest picture that is decoded.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

@@ -12,7 +12,9 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE, a setting of the method; may be repeated.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-Precision = Annotated[str, typer.Option(help="fp32 or bf16.")]
+Precision = Annotated[
+    str, typer.Option(help="fp32, bf16, or auto: bf16 where the device multiplies it natively, and fp32 elsewhere.")
+]
 Runtime = Annotated[str, typer.Option(help="torch, or onnx: the network runs from a file of `wordmask export`.")]
 Onnx = Annotated[Path, typer.Option(help="That file.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Pictures that are looked at together.")]
@@ -26,6 +28,17 @@ Dino = Annotated[str | None, typer.Option(help="A timm name, or world, in place 
 DinoWeights = Annotated[str | None, typer.Option(help="Its weights: a file, a URL or a catalogue's name.")]
 TrainingPrecision = Annotated[str | None, typer.Option("--precision", help="fp32 or bf16; by default the preset's.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of all that is left to chance.")]
+
+
+def _stated(precision: str) -> str:
+    if precision == "auto":
+        raise typer.BadParameter("a figure must not depend on the machine that measures it: choose fp32 or bf16")
+    return precision
+
+
+StatedPrecision = Annotated[
+    str, typer.Option("--precision", help="fp32, as the papers' figures, or bf16.", callback=_stated)
+]
 
 
 def paths(arguments: list[str]) -> list[Path]:

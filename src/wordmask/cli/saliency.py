@@ -22,7 +22,7 @@ def saliency(
     weights: options.Weights = None,
     settings: options.Settings = None,
     device: options.Device = "auto",
-    precision: options.Precision = "fp32",
+    precision: options.Precision = "auto",
     batch_size: options.BatchSize = 8,
     skip_done: Annotated[
         bool, typer.Option("--skip-done", help="Leave out pictures whose maps are there: go on after a stop.")

@@ -40,7 +40,7 @@ def segment(
     weights: options.Weights = None,
     settings: options.Settings = None,
     device: options.Device = "auto",
-    precision: options.Precision = "fp32",
+    precision: options.Precision = "auto",
     runtime: options.Runtime = "torch",
     onnx: options.Onnx = Path("wordmask.onnx"),
     batch_size: options.BatchSize = 8,

@@ -23,7 +23,7 @@ def tables(
     ] = None,
     archive: Annotated[Path | None, typer.Option(help="Pictures that ReCo learns names from.")] = None,
     device: options.Device = "auto",
-    precision: options.Precision = "fp32",
+    precision: options.StatedPrecision = "fp32",
     batch_size: options.BatchSize = 8,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

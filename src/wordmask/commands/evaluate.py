@@ -22,7 +22,7 @@ def run(
     as_json: bool,
 ) -> None:
     opened = benchmarks.open_benchmark(**opening)
-    asked = {"weights": load["weights"], "precision": load["precision"]}
+    asked = {"weights": load["weights"]}
     with progress_bar("evaluating", len(opened)) as progress:
         report: Any
         if load["method"] in saliency.METHODS:

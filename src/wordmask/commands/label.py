@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from wordmask import segmenters
 from wordmask.cli import complain
 from wordmask.commands.progress import progress_bar
+from wordmask.encoders.precision import pick_precision
 from wordmask.labelling import Job, LabelSettings, label_folder
 from wordmask.registry import pick_device
 from wordmask.vocabulary import Vocabulary
@@ -35,7 +36,8 @@ def run(
         first = error.errors()[0]
         option = "--" + str(first["loc"][0]).replace("_", "-")
         raise typer.BadParameter(f"{option} {first['input']!r}: {first['msg'].lower()}") from error
-    load = load | {"device": pick_device(load["device"])}
+    device = pick_device(load["device"])
+    load = load | {"device": device, "precision": pick_precision(load["precision"], device)}
     segmenter = None
     if vocabulary is None:
         segmenter = segmenters.load(**load)
@@ -49,7 +51,7 @@ def run(
         max_pixels=max_pixels,
         threads=max(1, (os.cpu_count() or 1) // workers) if workers > 1 else None,
     )
-    with progress_bar("labelling", None) as progress:
+    with progress_bar(f"labelling in {load['precision']}", None) as progress:
         done = 0
 
         def on_progress(more: int) -> None:

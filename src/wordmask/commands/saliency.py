@@ -50,7 +50,7 @@ def run(
             else:
                 yield picture
 
-    with progress_bar("looking", places.count()) as progress:
+    with progress_bar(f"looking in {method.precision}", places.count()) as progress:
         for seen in method.look_many(wanted(), batch_size=batch_size, on_bad=on_bad, max_pixels=max_pixels):
             target = places.target(Path(seen.source))
             try:

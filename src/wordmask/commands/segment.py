@@ -35,7 +35,7 @@ def run(
     errand = Errand(places, skip_done=skip_done)
     hint_at_background(vocabulary)
     segmenter = segmenters.load(**load)
-    with progress_bar("segmenting", places.count()) as progress:
+    with progress_bar(f"segmenting in {segmenter.precision}", places.count()) as progress:
         stream = segmenter.segment_many(
             errand.pictures(), vocabulary, batch_size=batch_size, on_bad=errand.leave_out, max_pixels=max_pixels
         )

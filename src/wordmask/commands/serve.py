@@ -35,10 +35,12 @@ def run(*, loads: list[tuple[str, dict[str, Any]]], host: str, port: int, page: 
             )
             os.environ["GRADIO_TEMP_DIR"] = place
             os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        app = build_app({name: segmenters.load(**load) for name, load in loads}, ServeSettings(**settings), page=page)
+        loaded = {name: segmenters.load(**load) for name, load in loads}
+        app = build_app(loaded, ServeSettings(**settings), page=page)
         if settings["api_key"] is None and host not in ("127.0.0.1", "localhost", "::1"):
             complain(f"note: anybody who reaches {host} may use this service; WORDMASK_API_KEY asks for a key")
-        complain(f"serving {', '.join(methods)} at http://{host}:{port} (REST: /docs)")
+        served = ", ".join(f"{name} in {segmenter.precision}" for name, segmenter in loaded.items())
+        complain(f"serving {served} at http://{host}:{port} (REST: /docs)")
         uvicorn.run(
             app,
             host=host,

@@ -247,7 +247,7 @@ class Pipeline:
             preset="world" if self.run.preset == "world" else "paper",
             weights=chosen.weights,
             device=self.config.device,
-            **chosen.settings,
+            **{"precision": "fp32", **chosen.settings},  # "auto" would make other pseudo-masks on other machines
         )
 
     @cached_property

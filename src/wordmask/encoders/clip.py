@@ -72,6 +72,10 @@ class ClipEncoder:
         self._reader = dense_reader(model.visual, name)
 
     @property
+    def precision(self) -> Precision:
+        return "bf16" if self.dtype == torch.bfloat16 else "fp32"
+
+    @property
     def image_size(self) -> tuple[int, int]:
         """(H, W) of the pictures that the model was trained on."""
         size = self.model.visual.image_size

@@ -85,6 +85,10 @@ class DinoEncoder:
         self._positions = position_rule(model)
 
     @property
+    def precision(self) -> Precision:
+        return "bf16" if self.dtype == torch.bfloat16 else "fp32"
+
+    @property
     def heads(self) -> int:
         return int(self.model.blocks[-1].attn.num_heads)
 

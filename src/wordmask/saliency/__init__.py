@@ -30,7 +30,7 @@ def load(
     preset: str = "paper",
     weights: str | Path | None = None,
     device: str = "auto",
-    precision: str = "fp32",
+    precision: str = "auto",
     **settings: Any,
 ) -> "Saliency":
     """A saliency method by its name.
@@ -38,6 +38,7 @@ def load(
     preset: whose networks and settings to start from; `settings` change single ones, such as `refine="solver"`.
     weights: a file, a URL or a name of the catalogue in place of the preset's weights.
     device: "auto" takes an accelerator where there is one.
+    precision: "auto" is bf16 where the device multiplies it natively, and fp32 elsewhere.
     """
     saliency: Saliency = load_method(
         "saliency method",

@@ -79,6 +79,8 @@ class Saliency(ABC):
 
     method: ClassVar[str]
     preset: str = "custom"
+    precision: str = "fp32"
+    """What the network computes with, "fp32" or "bf16"."""
     settings: SaliencySettings
 
     @abstractmethod

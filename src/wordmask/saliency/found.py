@@ -91,7 +91,7 @@ class SeedSaliency(Saliency):
     method = "seed"
 
     def __init__(self, encoder: DinoEncoder, settings: SeedSettings | None = None):
-        self.encoder = encoder
+        self.encoder, self.precision = encoder, encoder.precision
         self.settings: SeedSettings = settings or SeedSettings()
 
     @classmethod
@@ -130,7 +130,7 @@ class Found(Saliency):
                 f"FOUND's head is for features of {head.in_channels} channels, and {encoder.name} has {encoder.width}: "
                 "choose the DINO that it was trained on"
             )
-        self.encoder = encoder
+        self.encoder, self.precision = encoder, encoder.precision
         self.head = head.eval().requires_grad_(False).to(encoder.device)
         self.settings: FoundSettings = settings or FoundSettings()
 

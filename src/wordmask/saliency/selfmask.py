@@ -58,7 +58,7 @@ class SelfMask(Saliency):
             raise SaliencyError(f"precision {precision!r} is unknown: choose fp32 or bf16")
         self.network = network.eval().requires_grad_(False).to(device, dtype)
         self.settings: SelfMaskSettings = settings or SelfMaskSettings()
-        self.device, self.dtype = torch.device(device), dtype
+        self.device, self.dtype, self.precision = torch.device(device), dtype, precision
 
     @classmethod
     def load(

@@ -63,7 +63,7 @@ class VotedMasks(Saliency):
     def __init__(self, encoders: Sequence[DinoEncoder], settings: VotingSettings | None = None):
         if not encoders:
             raise SaliencyError("spectral voting needs at least one encoder")
-        self.encoders = list(encoders)
+        self.encoders, self.precision = list(encoders), encoders[0].precision
         self.settings: VotingSettings = settings or VotingSettings()
 
     @classmethod

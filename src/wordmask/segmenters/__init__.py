@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wordmask.registry import Method, load_method
+from wordmask.registry import Method, MethodError, load_method
 
 if TYPE_CHECKING:
     from wordmask.segmenters.base import Segmenter
@@ -31,7 +31,7 @@ def load(
     preset: str = "paper",
     weights: str | Path | None = None,
     device: str = "auto",
-    precision: str = "fp32",
+    precision: str = "auto",
     onnx: str | Path | None = None,
     **settings: Any,
 ) -> "Segmenter":
@@ -40,14 +40,19 @@ def load(
     preset: whose backbones and settings to start from; `settings` change single ones.
     weights: a file or a URL in place of the preset's weights.
     device: "auto" takes an accelerator where there is one.
+    precision: "auto" is bf16 where the device multiplies it natively, and fp32 elsewhere; "fp32" gives the papers'
+    figures. What was chosen is the segmenter's `precision`.
     onnx: a file that `wordmask export` wrote of the same method and preset; the network runs from it, on the processor.
     """
     if onnx is not None:
+        if precision not in ("auto", "fp32"):
+            raise MethodError(f"{onnx} computes in fp32, not in {precision!r}: leave precision at auto")
         from wordmask.export import load_onnx
 
         if method == "namedmask":
             return load_onnx(onnx)
-        return load_onnx(onnx, load(method, preset=preset, weights=weights, device="cpu", **settings))
+        original = load(method, preset=preset, weights=weights, device="cpu", precision="fp32", **settings)
+        return load_onnx(onnx, original)
     segmenter: Segmenter = load_method(
         "method",
         METHODS,

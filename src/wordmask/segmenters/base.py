@@ -41,6 +41,8 @@ class Segmenter(ABC):
 
     method: ClassVar[str]
     preset: str = "custom"
+    precision: str = "fp32"
+    """What the networks compute with, "fp32" or "bf16"."""
 
     @abstractmethod
     def look_many(self, images: Sequence[np.ndarray], sources: Sequence[str]) -> list[Seen]:

@@ -153,7 +153,7 @@ class ClipDinoiser(OpenVocabularySegmenter):
         self.clip, self.dino, self.objectness, self.settings = clip, dino, objectness, settings
         self.heads = None if heads is None else heads.eval().requires_grad_(False).to(clip.device)
         self.patch_size = clip.patch_size
-        self.device = clip.device
+        self.device, self.precision = clip.device, clip.precision
 
     @classmethod
     def load(

@@ -146,6 +146,7 @@ class ClipDiy(Segmenter):
         if len(weights) != len(settings.windows):
             raise SegmenterError(f"{len(settings.windows)} windows {settings.windows} but {len(weights)} weights")
         self.clip, self.settings, self.objectness = clip, settings, objectness
+        self.device, self.precision = clip.device, clip.precision
         self.embed = TextEmbedder(clip, templates(settings.templates))
         self.scale_weights = [weight / sum(weights) for weight in weights]
 

@@ -63,7 +63,7 @@ class MaskClip(OpenVocabularySegmenter):
         self.clip = clip
         self.settings = settings
         self.patch_size = clip.patch_size
-        self.device = clip.device
+        self.device, self.precision = clip.device, clip.precision
 
     @classmethod
     def load(

@@ -91,7 +91,7 @@ class ReCo(OpenVocabularySegmenter):
         self.clip, self.encoder, self.settings = clip, encoder, settings
         self.prototypes = Prototypes(archive, encoder, clip, embed, settings.recipe)
         self.patch_size = encoder.patch_size
-        self.device = clip.device
+        self.device, self.precision = clip.device, clip.precision
 
     @classmethod
     def load(

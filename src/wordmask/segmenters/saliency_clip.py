@@ -107,6 +107,7 @@ class SaliencyClip(Segmenter):
     def __init__(self, clip: ClipEncoder, salient: Objectness, settings: SaliencyClipSettings | None = None):
         """salient: pictures (H, W, 3) uint8 -> maps (H, W) in [0, 1], not refined."""
         self.clip, self.salient = clip, salient
+        self.device, self.precision = clip.device, clip.precision
         self.settings = settings or SaliencyClipSettings()
         self.embed = TextEmbedder(clip, templates(self.settings.templates))
 
