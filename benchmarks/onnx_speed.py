@@ -30,7 +30,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    segmenter = wordmask.load(arguments.method, preset=arguments.preset, weights=arguments.weights, device="cpu")
+    segmenter = wordmask.load(
+        arguments.method, preset=arguments.preset, weights=arguments.weights, device="cpu", precision="fp32"
+    )
     with tempfile.TemporaryDirectory() as folder:
         whole, small = Path(folder) / "whole.onnx", Path(folder) / "int8.onnx"
         export(segmenter, whole)

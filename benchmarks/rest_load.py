@@ -74,7 +74,8 @@ class Service:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         code = "from wordmask.cli import main; main()"
-        command = [sys.executable, "-c", code, "serve", "--no-page", "--port", str(self.port), *options]
+        command = [sys.executable, "-c", code, "serve", "--no-page", "--precision", "fp32"]
+        command += ["--port", str(self.port), *options]
         self.process = subprocess.Popen(command, env={**os.environ, "WORDMASK_OFFLINE": "1"})
         self.url = f"http://127.0.0.1:{self.port}"
 
