@@ -1,0 +1,154 @@
+"""Runs that take from each other what they have in common: the same results, and nothing made twice."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from test_pipeline import contents
+from tiny_collection import ColourClip, write_pictures
+from tiny_run import NAMES, SETTINGS, Bright, Listener, pipeline_with
+from wordmask.distillation import branches
+from wordmask.distillation.branches import KNOWN_MASKS, Branch
+from wordmask.distillation.config import make_run
+from wordmask.distillation.records import MaskTable
+
+SHARED = ("embeddings", "archive", "masks", "experts", "refined")
+
+
+class Counted(Bright):
+    def __init__(self):
+        self.pictures = 0
+
+    def raw_maps(self, images):
+        self.pictures += len(images)
+        return super().raw_maps(images)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def lender(tmp_path_factory):
+    place = tmp_path_factory.mktemp("lender")
+    write_pictures(place / "pictures", 20)
+    pipeline_with(place / "pictures", place / "lender").run_all()
+    return place
+
+
+def branch(lender, out, *layers, teller=None):
+    class Tiny(Branch):
+        clip, saliency = ColourClip(), Counted()
+
+    told = {"names": NAMES, "images": lender / "pictures", "out": out}
+    return Tiny(make_run(SETTINGS, told, *layers), teller, lenders=[lender / "lender"])
+
+
+LESS = {"archive": {"size": 3}, "experts": None}
+OTHER = {"student": {"most_pasted": 1}}
+
+
+def test_a_branch_ends_as_a_run_alone_and_makes_only_what_differs(lender, tmp_path):
+    listener = Listener()
+    made = branch(lender, tmp_path / "branch", OTHER, teller=listener)
+    before = contents(lender / "lender")
+    made.run_all()
+    for stage in SHARED:
+        assert f"{stage}: taken over from lender, which made the same" in listener.said
+    assert listener.of("student") == "student: begun"
+    assert (made.clip.pictures, made.saliency.pictures) == (0, 0)
+    pipeline_with(lender / "pictures", tmp_path / "alone", OTHER).run_all()
+    assert contents(tmp_path / "branch") == contents(tmp_path / "alone")
+    shard = "refined/refined_000.arrow"
+    assert (tmp_path / "branch" / shard).samefile(lender / "lender" / shard)
+    # going on with other settings changes nothing for the run that lent
+    branch(lender, tmp_path / "branch", OTHER, {"experts": {"steps": 5}}).run_all()
+    assert contents(lender / "lender") == before
+
+
+def test_masks_of_known_pictures_are_taken_and_the_others_made(lender, tmp_path):
+    fewer = branch(lender, tmp_path / "fewer", LESS)
+    fewer.run_all()
+    assert fewer.saliency.pictures == 0
+    more = branch(lender, tmp_path / "more", {"archive": {"size": 7}, "experts": None})
+    more.run_all()
+    assert more.saliency.pictures == 20 - 18
+    for name, size in (("fewer", 3), ("more", 7)):
+        pipeline_with(
+            lender / "pictures", tmp_path / f"{name} alone", {"archive": {"size": size}, "experts": None}
+        ).run_all()
+        taken, alone = (list(MaskTable(tmp_path / run / "masks")) for run in (name, f"{name} alone"))
+        assert len(taken) == len(alone) >= 3 * size - 1
+        for one, other in zip(taken, alone, strict=True):
+            assert one == other
+    assert not (tmp_path / "fewer" / "masks" / "masks_00000.arrow").exists()
+    assert (tmp_path / "fewer" / "masks" / KNOWN_MASKS).exists()
+
+
+def test_masks_made_otherwise_are_not_taken(lender, tmp_path):
+    other = branch(lender, tmp_path / "other", LESS, {"masks": {"side": 12}})
+    other.run_to("masks")
+    assert other.saliency.pictures == 9
+
+
+def test_a_run_can_be_taken_as_far_as_a_stage_and_gone_on_with(lender, tmp_path):
+    made = branch(lender, tmp_path / "run", {"experts": {"steps": 5}})
+    made.run_to("experts")
+    assert len(list((tmp_path / "run" / "experts").glob("*/expert.safetensors"))) == 3
+    assert not (tmp_path / "run" / "refined").exists()
+    listener = Listener()
+    branch(lender, tmp_path / "run", {"experts": {"steps": 5}}, teller=listener).run_all()
+    assert listener.of("experts") == "experts: done before"
+    assert (tmp_path / "run" / "student" / "student.safetensors").exists()
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_a_kill_while_taking_over_changes_nothing(lender, tmp_path, monkeypatch, steps):
+    link, left = branches.os.link, [steps]
+
+    class Killed(BaseException):
+        pass
+
+    def dying(source, target):
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        link(source, target)
+
+    monkeypatch.setattr(branches.os, "link", dying)
+    with pytest.raises(Killed):
+        branch(lender, tmp_path / "run", LESS).run_to("masks")
+    monkeypatch.setattr(branches.os, "link", link)
+    branch(lender, tmp_path / "run", LESS).run_to("masks")
+    made = np.sort([record.score for record in MaskTable(tmp_path / "run" / "masks")])
+    branch(lender, tmp_path / "whole", LESS).run_to("masks")
+    np.testing.assert_array_equal(made, np.sort([r.score for r in MaskTable(tmp_path / "whole" / "masks")]))
+
+
+def test_where_there_are_no_links_files_are_copied(lender, tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(branches.os, "link", refuse)
+    branch(lender, tmp_path / "run", OTHER).run_to("refined")
+    shard = "refined/refined_000.arrow"
+    assert (tmp_path / "run" / shard).read_bytes() == (lender / "lender" / shard).read_bytes()
+    assert not (tmp_path / "run" / shard).samefile(lender / "lender" / shard)
+
+
+def test_what_somebody_has_changed_is_not_taken(lender, tmp_path):
+    shutil.copytree(lender / "lender", tmp_path / "lender")
+    record = tmp_path / "lender" / "stages" / "masks.json"
+    shard = next((tmp_path / "lender" / "masks").glob("*.arrow"))
+    shard.write_bytes(shard.read_bytes())  # the same content, at another time
+    told = json.loads(record.read_text())
+    stage = branches.Stage("masks", tmp_path / "run" / "masks", told["inputs"], ("*.arrow",), lambda report: None)
+    assert not branches._has_made(tmp_path / "lender", stage)
+    assert branches._has_made(lender / "lender", stage)
