@@ -1,7 +1,7 @@
 """`wordmask tables`: the papers' tables, ours beside the published figures."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,12 +22,27 @@ def tables(
         list[str] | None, typer.Option(help="METHOD=FILE or URL in place of its presets' weights; may be repeated.")
     ] = None,
     archive: Annotated[Path | None, typer.Option(help="Pictures that ReCo learns names from.")] = None,
+    runs: Annotated[
+        Path | None, typer.Option(help="namedmask-world: the folder of what is distilled. [runs/namedmask-world]")
+    ] = None,
+    names: Annotated[str | None, typer.Option(help='namedmask-world: only these things, "dog, cat".')] = None,
+    collection: Annotated[
+        int | None, typer.Option(min=1, help="namedmask-world: how many unlabelled pictures are drawn. [12000]")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="namedmask-world: of every student; experts take a tenth.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="namedmask-world: KEY=VALUE as of `distill`; may be repeated.")
+    ] = None,
     device: options.Device = "auto",
     precision: options.StatedPrecision = "fp32",
     batch_size: options.BatchSize = 8,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure a paper's table and print it beside the published figures. What is missing is named, not skipped.
+
+    `namedmask-world` distils what it measures: started again, it goes on where it was.
 
     Example: `wordmask tables world --pictures 40` or `wordmask tables clip-diy-1 --root data`
     """
@@ -46,11 +61,22 @@ def tables(
         fresh=fresh,
         weights=dict(map(_method_and_file, weights or [])),
         archive=archive,
+        distilling=_distilling(runs=runs, names=names, collection=collection, steps=steps, settings=settings),
         device=device,
         precision=precision,
         batch_size=batch_size,
         as_json=json,
     )
+
+
+def _distilling(*, names: str | None, settings: list[str] | None, **others: Any) -> dict[str, Any]:
+    """What was said, and nothing else."""
+    from wordmask.vocabulary import parse_names
+
+    told = {key: value for key, value in others.items() if value is not None}
+    if names is not None:
+        told["names"] = parse_names(names).without_background().names
+    return told | ({"settings": tuple(settings)} if settings else {})
 
 
 def _method_and_file(pair: str) -> tuple[str, str]:

@@ -1,9 +1,12 @@
 """`wordmask tables`: measure a table row by row, and show it as text, JSON or a page."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 from wordmask.benchmarks import tables
 from wordmask.benchmarks.tables.base import FilledRow, Table, TableError, fill
@@ -11,6 +14,9 @@ from wordmask.benchmarks.tables.run import Run
 from wordmask.cli import complain
 from wordmask.commands.progress import progress_bar
 from wordmask.html_page import Page, cell
+
+if TYPE_CHECKING:
+    from wordmask.benchmarks.tables.ablations import Ablations
 
 NARROWEST = 7
 """Letters of a column of figures."""
@@ -20,12 +26,14 @@ Line = tuple[str, str, list[object]]
 
 def list_tables(*, as_json: bool) -> None:
     found = [tables.find(name) for name in tables.TABLES]
+    titles = {table.name: table.title for table in found}
+    titles |= {suite: f"{', '.join(members)}, one after the other" for suite, members in tables.SUITES.items()}
     if as_json:
-        print(json.dumps([{"table": table.name, "title": table.title} for table in found], ensure_ascii=False))
+        print(json.dumps([{"table": name, "title": title} for name, title in titles.items()], ensure_ascii=False))
         return
-    width = max((len(table.name) for table in found), default=0)
-    for table in found:
-        print(f"{table.name:{width}}  {table.title}")
+    width = max(map(len, titles), default=0)
+    for name, title in titles.items():
+        print(f"{name:{width}}  {title}")
 
 
 def run(
@@ -39,50 +47,98 @@ def run(
     fresh: bool,
     weights: dict[str, str],
     archive: Path | None,
+    distilling: Mapping[str, Any],
     device: str,
     precision: str,
     batch_size: int,
     as_json: bool,
 ) -> None:
-    table = _chosen(tables.find(name), only)
-    measuring = Run(
-        out_dir / name,
-        root=root,
-        pictures=table.pictures if pictures is None else pictures,
-        weights=weights,
-        archive=archive,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-        fresh=fresh,
-        progress=progress_bar,
-    )
+    """distilling: what was said of the runs that a table distils, as `AblationSettings` calls it."""
+    ablations = _ablations(name, distilling, device)
+    page = Page(name)
+    told = []
+    for table in _chosen(name, only, ablations):
+        measuring = Run(
+            out_dir / table.name,
+            root=root,
+            pictures=table.pictures if pictures is None else pictures,
+            weights=weights,
+            archive=archive,
+            ablations=ablations,
+            device=device,
+            precision=precision,
+            batch_size=batch_size,
+            fresh=fresh,
+            progress=progress_bar,
+        )
+        if told and not as_json:
+            print()
+        shown = _measured(table, measuring, quiet=as_json)
+        rows = [row.as_json(table.columns) for row in shown.rows]
+        told.append({"table": table.name, "columns": list(table.columns), "rows": rows})
+        shown.onto(page)
+    if as_json:
+        suite = name in tables.SUITES
+        print(json.dumps({"table": name, "tables": told} if suite else told[0], ensure_ascii=False))
+    if out is not None:
+        page.save(out)
+        complain(f"written: {out}")
+
+
+def _measured(table: Table, measuring: Run, *, quiet: bool) -> "Shown":
     if measuring.count_kept:
         complain(
             f"note: {measuring.count_kept} figures were measured before, in {measuring.folder}; --fresh forgets them"
         )
     shown = Shown(table)
-    if not as_json:
+    if not quiet:
         print("\n".join(shown.head()), flush=True)
     for row in fill(table, measuring):
         lines = shown.add(row)
-        if not as_json:
+        if not quiet:
             print("\n".join(lines), flush=True)
-    if as_json:
-        rows = [row.as_json(table.columns) for row in shown.rows]
-        print(json.dumps({"table": name, "columns": list(table.columns), "rows": rows}, ensure_ascii=False))
-    elif foot := shown.foot():
+    if not quiet and (foot := shown.foot()):
         print("\n".join(["", *foot]))
-    if out is not None:
-        shown.page().save(out)
-        complain(f"written: {out}")
+    figures = {row.label: row.ours[table.columns[0]] for row in shown.rows if row.ours} if table.plot else {}
+    if table.plot is not None and figures:
+        table.plot.save(measuring.folder / table.plot.file, figures)
+        complain(f"written: {measuring.folder / table.plot.file}")
+    return shown
 
 
-def _chosen(table: Table, only: list[str]) -> Table:
-    rows = tuple(row for row in table.rows if not only or any(part.casefold() in row.label.casefold() for part in only))
-    if not rows:
-        raise TableError(f"table {table.name!r} has no row with {' or '.join(only)} in its label")
-    return replace(table, rows=rows)
+def _ablations(name: str, distilling: Mapping[str, Any], device: str) -> "Ablations | None":
+    suites = [suite for suite, members in tables.SUITES.items() if name == suite or name in members]
+    if not suites:
+        if distilling:
+            raise typer.BadParameter(
+                "--runs, --names, --collection, --steps and --set are for tables that distil what they measure: "
+                f"{', '.join(tables.SUITES)}"
+            )
+        return None
+    from wordmask.benchmarks.tables.ablations import Ablations, AblationSettings
+    from wordmask.commands.distill import Teller
+
+    return Ablations(AblationSettings(**distilling), device=device, teller=Teller())
+
+
+def _chosen(name: str, only: list[str], ablations: "Ablations | None") -> list[Table]:
+    """A table, or those of a suite, with the rows that are asked for; tables that have none of them are left out."""
+    if ablations is None:
+        found = [tables.find(name)]
+    else:
+        from wordmask.benchmarks.tables.namedmask_world import tables_of
+
+        own = tables_of(ablations.chosen)
+        found = [own[each] for each in tables.SUITES.get(name, (name,))]
+    chosen = [replace(table, rows=tuple(row for row in table.rows if _is_asked(row.label, only))) for table in found]
+    chosen = [table for table in chosen if table.rows]
+    if not chosen:
+        raise TableError(f"table {name!r} has no row with {' or '.join(only)} in its label")
+    return chosen
+
+
+def _is_asked(label: str, only: list[str]) -> bool:
+    return not only or any(part.casefold() in label.casefold() for part in only)
 
 
 class Shown:
@@ -107,13 +163,12 @@ class Shown:
         reasons = [f"[{number}] not run: {reason}" for number, reason in enumerate(self._reasons, start=1)]
         return [*reasons, *self.table.notes]
 
-    def page(self) -> Page:
-        page = Page(self.table.title)
+    def onto(self, page: Page) -> None:
+        page.heading(self.table.title)
         lines = [line for row in self.rows for line in self._lines(row)]
         page.table(["", "", *self._headings], [[label, whose, *figures] for label, whose, figures in lines])
         for line in self.foot():
             page.text(line)
-        return page
 
     def _lines(self, row: FilledRow) -> Iterator[Line]:
         label = row.label

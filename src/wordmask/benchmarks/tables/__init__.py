@@ -16,10 +16,14 @@ TABLES: dict[str, str] = {
         ("clip-dinoiser-1", "clip-dinoiser-2a", "clip-dinoiser-2b"), "wordmask.benchmarks.tables.clip_dinoiser"
     ),
     **{f"namedmask-{number}": "wordmask.benchmarks.tables.namedmask" for number in (*range(1, 11), "figure-6")},
+    **{f"namedmask-world-{part}": "wordmask.benchmarks.tables.namedmask_world" for part in (1, 2, 3, 10, "figure-3")},
     "saliency": "wordmask.benchmarks.tables.saliency",
     "world": "wordmask.benchmarks.tables.world",
 }
 """Name -> the module whose `TABLES` holds it. Importing one costs little: methods load when a row is measured."""
+
+SUITES = {"namedmask-world": tuple(name for name in TABLES if name.startswith("namedmask-world-"))}
+"""Tables that are measured together, one after the other, by one name."""
 
 
 def find(name: str) -> "Table":
@@ -27,6 +31,6 @@ def find(name: str) -> "Table":
     from wordmask.benchmarks.tables.base import TableError
 
     if name not in TABLES:
-        raise TableError(f"no table is called {name!r}; choose one of {', '.join(TABLES)}")
+        raise TableError(f"no table is called {name!r}; choose one of {', '.join([*TABLES, *SUITES])}")
     table: Table = import_module(TABLES[name]).TABLES[name]
     return table

@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import Any
 
 from wordmask.benchmarks.datasets import MissingDataError
+from wordmask.benchmarks.tables.plot import Plot
 from wordmask.benchmarks.tables.run import Run
 from wordmask.encoders.catalogue import CatalogueError
 from wordmask.encoders.checkpoints import WeightsError
@@ -57,7 +58,8 @@ class Row:
 class Table:
     """columns name what is measured; `headings` may give some of them another name to be read.
 
-    pictures: how many of each benchmark are measured where nobody says otherwise; None is all.
+    pictures: how many of each benchmark are measured where nobody says otherwise; None is all. plot: what its only
+    column looks like as a curve, where the paper has one.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Table:
     notes: tuple[str, ...] = ()
     headings: Mapping[str, str] = field(default_factory=dict)
     pictures: int | None = None
+    plot: Plot | None = None
 
     def __post_init__(self) -> None:
         labels = [row.label for row in self.rows]

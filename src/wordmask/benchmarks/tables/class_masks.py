@@ -4,7 +4,7 @@ For every class, over the pictures that have it, the mask against the pixels of 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -44,6 +44,11 @@ class ClassIous:
             self._both[label] += int(np.count_nonzero(truth & mask))
             self._either[label] += int(np.count_nonzero((truth | mask) & counted))
 
+    @property
+    def seen(self) -> bool:
+        """Whether any class was on any picture."""
+        return bool(self._either)
+
     def percent(self) -> dict[str, float]:
         """By name, and their mean."""
         ious = {self.names[label]: 100 * self._both[label] / either for label, either in self._either.items() if either}
@@ -62,18 +67,37 @@ def saliency_ious(
     """SelfMask with the bilateral solver. sides: pictures are looked at with the shorter side so long, and the longer
     at most so long."""
     opened = run.open(benchmark, split)
-    found, done = ClassIous(opened), 0
+    found = ClassIous(opened)
     method = run.saliency("selfmask", refine="solver")
+
+    def masks_of(samples: Sequence[Sample]) -> list[np.ndarray]:
+        maps = method.maps([_resized(sample.image, sides) for sample in samples])
+        pairs = zip(samples, maps, strict=True)
+        return [_at_size(soft, sample.labels.shape) > THRESHOLD for sample, soft in pairs]
+
     with run.progress(run.describe(opened), len(opened)) as report:
-        for samples in _batches(opened, run.batch_size):
-            maps = method.maps([_resized(sample.image, sides) for sample in samples])
-            for sample, soft in zip(samples, maps, strict=True):
-                found.add(sample.labels, _at_size(soft, sample.labels.shape) > THRESHOLD)
-            done += len(samples)
-            if report is not None:
-                report(done, len(opened))
+        add_masks(found, opened, masks_of, batch_size=run.batch_size, report=report, total=len(opened))
     percent = found.percent()
     return {"mean": percent["mean"]} if only_mean else percent
+
+
+def add_masks(
+    found: ClassIous,
+    samples: Iterable[Sample],
+    masks_of: Callable[[Sequence[Sample]], Iterable[np.ndarray]],
+    *,
+    batch_size: int,
+    report: Callable[..., None] | None,
+    total: int,
+) -> None:
+    """Masks (H, W) bool that know no names, against every class of their pictures."""
+    done = 0
+    for batch in _batches(samples, batch_size):
+        for sample, mask in zip(batch, masks_of(batch), strict=True):
+            found.add(sample.labels, mask)
+        done += len(batch)
+        if report is not None:
+            report(done, total)
 
 
 def experts_ious(run: Run, column: str) -> dict[str, float] | None:
@@ -86,18 +110,32 @@ def experts_ious(run: Run, column: str) -> dict[str, float] | None:
             raise NotRunError(f"only {len(known)} of {len(kept)} classes have been measured")
         return {"mean": float(np.mean(known))}
     own = ClassIous(opened)
-    label = opened.vocabulary.names.index(column)
     expert = run.segmenter("namedmask", weights=EXPERT.format(SPELT.get(column, column).replace(" ", "-")))
-    samples = (sample for sample in opened if label in own.classes(sample.labels))
     with run.progress(f"{run.describe(opened)}, {column}", None) as report:
-        done = 0
-        for batch in _batches(samples, run.batch_size):
-            for sample, mask in zip(batch, _foreground(expert, batch), strict=True):
-                own.add(sample.labels, mask, [label])
-            done += len(batch)
-            if report is not None:
-                report(done, None)
-    return {column: own.percent()[column]} if done else None
+        seen = add_expert(own, opened, expert, [column], batch_size=run.batch_size, report=report)
+    return {column: own.percent()[column]} if seen else None
+
+
+def add_expert(
+    found: ClassIous,
+    samples: Iterable[Sample],
+    expert: Segmenter,
+    names: Iterable[str],
+    *,
+    batch_size: int,
+    report: Callable[..., None] | None = None,
+) -> int:
+    """What an expert draws against each of its own classes, over the pictures that have them; how many those are."""
+    labels = {found.names.index(name) for name in names}
+    own = (sample for sample in samples if labels.intersection(found.classes(sample.labels)))
+    done = 0
+    for batch in _batches(own, batch_size):
+        for sample, mask in zip(batch, _foreground(expert, batch), strict=True):
+            found.add(sample.labels, mask, labels.intersection(found.classes(sample.labels)))
+        done += len(batch)
+        if report is not None:
+            report(done, None)
+    return done
 
 
 def _foreground(expert: Segmenter, samples: Sequence[Sample]) -> Iterator[np.ndarray]:

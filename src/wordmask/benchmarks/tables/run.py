@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wordmask import benchmarks, saliency, segmenters
 from wordmask._version import __version__
@@ -18,6 +18,9 @@ from wordmask.benchmarks.evaluation import Report
 from wordmask.errors import WordmaskError
 from wordmask.files import atomic_write
 from wordmask.segmenters.base import Segmenter
+
+if TYPE_CHECKING:
+    from wordmask.benchmarks.tables.ablations import Ablations
 
 Progress = Callable[[str, int | None], AbstractContextManager[Callable[..., None] | None]]
 """(description, how many) -> a context that gives `report(done, total)`."""
@@ -43,7 +46,8 @@ class Run:
 
     root: the folder of the data sets. pictures: how many of each benchmark, None for all. device: as for `load`.
     weights: a method's name -> a file or URL in place of its presets' weights, such as a student of one's own.
-    archive: a folder of pictures, for methods that learn names from such.
+    archive: a folder of pictures, for methods that learn names from such. ablations: runs of the distillation, for
+    tables that measure those.
     folder: keeps the figures, so that a table that was stopped goes on; `fresh` forgets those of an earlier run.
     """
 
@@ -58,12 +62,13 @@ class Run:
         batch_size: int = 8,
         weights: Mapping[str, str] | None = None,
         archive: Path | None = None,
+        ablations: "Ablations | None" = None,
         fresh: bool = False,
         progress: Progress | None = None,
     ):
         self.folder, self.root, self.pictures = folder, root, pictures
         self.device, self.precision, self.batch_size = device, precision, batch_size
-        self.weights, self.archive = dict(weights or {}), archive
+        self.weights, self.archive, self.ablations = dict(weights or {}), archive, ablations
         self.progress: Progress = progress or (lambda description, total: nullcontext())
         self._loaded: tuple[str, Any] | None = None
         self._unloadable: dict[str, str] = {}  # why, so that a server is not asked again for every cell
@@ -129,6 +134,7 @@ class Run:
         return self.folder / "figures.json"
 
     def _described(self) -> dict[str, Any]:
+        distilled = {} if self.ablations is None else {"distilled": self.ablations.chosen.described()}
         return {
             "wordmask": __version__,
             "world models": world_fingerprint(),
@@ -136,6 +142,7 @@ class Run:
             "precision": self.precision,
             "weights": self.weights,
             "archive": None if self.archive is None else str(self.archive),
+            **distilled,
         }
 
     def _open(self) -> dict[str, dict[str, dict[str, float]]]:
