@@ -1,5 +1,7 @@
 """What numbers a network computes with: single precision, or bf16 where the device multiplies it natively."""
 
+from typing import cast, get_args
+
 import torch
 
 from wordmask.encoders.clip import Precision
@@ -17,9 +19,9 @@ def pick_precision(precision: str, device: str | torch.device) -> Precision:
     """ "auto" -> bf16 where the device has it, fp32 elsewhere."""
     if precision == "auto":
         return "bf16" if has_bf16(torch.device(device)) else "fp32"
-    if precision == "fp32" or precision == "bf16":
-        return precision
-    raise PrecisionError(f"precision {precision!r} is unknown: choose auto, fp32 or bf16")
+    if precision not in get_args(Precision):
+        raise PrecisionError(f"precision {precision!r} is unknown: choose auto, fp32 or bf16")
+    return cast(Precision, precision)
 
 
 def has_bf16(device: torch.device) -> bool:
