@@ -145,11 +145,10 @@ def test_an_onnx_file_computes_in_fp32():
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_what_is_loaded_says_what_it_computes_with(precision):
-    clip = small_clip(precision=precision)
+    clip, dino = small_clip(), plain_saliency.tiny_dino()
+    clip.dtype = dino.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     for segmenter in (MaskClip(clip), ClipDiy(clip), SaliencyClip(clip, lambda images: [])):
         assert (segmenter.precision, segmenter.device) == (precision, torch.device("cpu"))
-    dino = plain_saliency.tiny_dino()
-    dino.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     assert SeedSaliency(dino).precision == VotedMasks([dino]).precision == precision
 
 
