@@ -116,7 +116,13 @@ def mirrored(caption: str) -> str:
     return " ".join(_SIDES.get(word, word) for word in caption.split(" "))
 
 
-def crop_places(area: tuple[float, float], flips: Tensor, chance: torch.Generator | None = None) -> Tensor:
+def crop_places(
+    area: tuple[float, float],
+    flips: Tensor,
+    chance: torch.Generator | None = None,
+    *,
+    upside_down: Tensor | None = None,
+) -> Tensor:
     """(B, 2, 3): affine maps from a crop to its picture, both in [-1, 1]. Each crop keeps a share of the picture's
     area, its aspect changed a little."""
     count = len(flips)
@@ -127,7 +133,8 @@ def crop_places(area: tuple[float, float], flips: Tensor, chance: torch.Generato
     y = (torch.rand(count, generator=chance) * 2 - 1) * (1 - height)
     where = torch.zeros(count, 2, 3)
     where[:, 0, 0] = torch.where(flips, -width, width)
-    where[:, 0, 2], where[:, 1, 1], where[:, 1, 2] = x, height, y
+    where[:, 1, 1] = height if upside_down is None else torch.where(upside_down, -height, height)
+    where[:, 0, 2], where[:, 1, 2] = x, y
     return where
 
 

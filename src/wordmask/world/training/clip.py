@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from wordmask.encoders.clip import ClipEncoder
 from wordmask.encoders.clip_dense import DenseViT
 from wordmask.encoders.grid import Grid
+from wordmask.encoders.weights import load_into, read_state_dict
 from wordmask.world.training import losses
 from wordmask.world.training.attention import apply_block, attend
 from wordmask.world.training.batches import Batch, Stage
@@ -41,9 +42,13 @@ TEACHER_SIZE = 128
 
 @dataclass(frozen=True)
 class ClipSettings(TrainingSettings):
-    """teacher: the folder of the teacher's run, at whose settings its architecture is given."""
+    """teacher: the folder of the teacher's run, at whose settings its architecture is given.
+
+    tower: the weights of a CLIP with whose image tower this one begins, whatever its words were.
+    """
 
     teacher: Path = Path("clip-teacher")
+    tower: Path | None = None
     teacher_channels: tuple[int, int, int, int] = (48, 96, 192, 256)
     teacher_depths: tuple[int, int, int, int] = (1, 1, 1, 1)
     architecture: ClipArchitecture = Field(default_factory=ClipArchitecture)
@@ -62,7 +67,12 @@ def train_clip(settings: ClipSettings) -> "ClipStudent":
     settings.out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(settings.teacher / MERGES_FILE, settings.out / MERGES_FILE)
     torch.manual_seed(settings.seed)
-    return train(ClipStudent(settings.architecture, teacher), settings)  # type: ignore[return-value]
+    student = ClipStudent(settings.architecture, teacher)
+    if settings.tower is not None:
+        state = read_state_dict(settings.tower)
+        tower = {name.removeprefix("visual."): value for name, value in state.items() if name.startswith("visual.")}
+        load_into(student.clip.visual, tower, what=f"the image tower of {settings.tower}")
+    return train(student, settings)  # type: ignore[return-value]
 
 
 class Reading(NamedTuple):

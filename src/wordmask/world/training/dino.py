@@ -41,7 +41,8 @@ class DinoSettings(TrainingSettings):
 
     The smaller the batch, the longer the teacher's memory must be: momentum 0.996 is the paper's for 1,024 pictures.
     place_prototypes: for what is said of single places, 0 for not asking. guide: the run of a ResNet with these
-    channels and depths, whose maps a vit imitates.
+    channels and depths, whose maps a vit imitates. upside_down: the share of the crops that are; without, height in the
+    picture is what a place is told by most easily, and the patches of one background differ.
     """
 
     network: Literal["vit", "resnet"] = "vit"
@@ -61,6 +62,7 @@ class DinoSettings(TrainingSettings):
     local_size: Annotated[int, Field(ge=16)] = 32
     global_area: tuple[float, float] = (0.4, 1.0)
     local_area: tuple[float, float] = (0.08, 0.4)
+    upside_down: Annotated[float, Field(ge=0, le=1)] = 0.0
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     student_temperature: float = 0.1
     teacher_temperature: tuple[float, float] = (0.04, 0.07)
@@ -271,7 +273,8 @@ class SelfDistillation(Recipe):
         return first + (last - first) * min(1.0, progress / self.settings.warm_teacher)
 
     def _crops(self, batch: Batch, area: tuple[float, float]) -> Tensor:
-        return crop_places(area, torch.rand(len(batch.images)) < 0.5)
+        flips, turned = torch.rand(2, len(batch.images))
+        return crop_places(area, flips < 0.5, upside_down=turned < self.settings.upside_down)
 
     def _view(self, batch: Batch, where: Tensor, size: int) -> Tensor:
         """One crop of every picture, with the paper's distortions; solarisation is left out, as the world is drawn
