@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import tiny_ablations
-from tiny_ablations import COLLECTION, NAMES, SETTINGS, TinyBranch
+from tiny_ablations import COLLECTION, NAMES, PICTURES, SETTINGS, TinyBranch
 from wordmask.benchmarks.evaluation import evaluate
 from wordmask.benchmarks.tables import SUITES, namedmask_world
 from wordmask.benchmarks.tables.ablations import Ablations, AblationSettings, SomeOfTheWorld
@@ -70,7 +70,8 @@ def test_one_command_measures_all_and_looks_at_nothing_twice(tiny, command, tmp_
 
     archives = [Archive(run / "archive" / "archive.parquet") for run in map(runs.joinpath, RUNS)]
     in_archives = {entry.image for archive in archives for name in NAMES for entry in archive.entries(name)}
-    baseline, table_1 = 3 * 3, 3  # pictures of the benchmark that SelfMask, and CLIP in the baseline, are measured on
+    # pictures of the benchmark that SelfMask, and CLIP in the baseline, are measured on
+    baseline, table_1 = 3 * PICTURES, PICTURES
     assert TinyBranch.clip.pictures == COLLECTION + baseline
     assert TinyBranch.saliency.pictures == len(in_archives) + baseline + table_1
 

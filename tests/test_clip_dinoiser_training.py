@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from torch import nn
 
 import plain_saliency
 from test_clip import small_clip
+from test_team import launched
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.found import Found
 from wordmask.saliency.pictures import Pictures
@@ -336,18 +336,11 @@ def test_a_training_killed_by_sigkill_goes_on_and_ends_the_same(folder, tmp_path
     assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does(folder, tmp_path):
     """As `accelerate launch` starts them: each takes half of every batch."""
     assert start(folder, tmp_path / "one", 6).wait() == 0
-    several = {"WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "ACCELERATE_USE_CPU": "true"}
-    both = [start(folder, tmp_path / "two", 6, **several, RANK=place, LOCAL_RANK=place) for place in range(2)]
+    both = [start(folder, tmp_path / "two", 6, **place) for place in launched(2)]
     assert [process.wait(PATIENCE) for process in both] == [0, 0]
     one, two = (load_heads(tmp_path / run / HEADS_FILE).state_dict() for run in ("one", "two"))
     for name, value in one.items():

@@ -17,7 +17,7 @@ from wordmask.vocabulary import Vocabulary
 class Bright:
     """The brightness of a picture's red."""
 
-    method, preset = "bright", "none"
+    method, preset, precision = "bright", "none", "fp32"
 
     def __init__(self, stop_after=None):
         self.looked, self.stop_after = 0, stop_after

@@ -21,9 +21,10 @@ from wordmask.distillation.augmentations import Augmentation, coloured, draw_col
 from wordmask.distillation.batches import Examples, Lessons, stream
 from wordmask.distillation.records import DistillationError
 from wordmask.distillation.student import PRESETS, StudentSettings, train_student, with_background
-from wordmask.distillation.training import Team, ignore_label, new_network, poly_rate
+from wordmask.distillation.training import ignore_label, new_network, poly_rate
 from wordmask.segmenters.deeplab import small_resnet_settings
 from wordmask.segmenters.student_file import read_student
+from wordmask.training.team import Team
 from wordmask.vocabulary import Vocabulary
 
 TINY = small_resnet_settings(
@@ -466,12 +467,3 @@ def test_two_processes_train_one_student_together(masks, tmp_path):
         files.append((tmp_path / name / "student.safetensors").read_bytes())
         assert log_of(tmp_path / name)[-1]["loss"] < log_of(tmp_path / name)[0]["loss"]
     assert files[0] == files[1]
-
-
-def test_processes_share_a_batch_without_gaps(monkeypatch):
-    team = Team("cpu")
-    team.size = 3
-    shares = []
-    for team.rank in range(3):
-        shares += team.share(range(12, 24))
-    assert shares == list(range(12, 24))

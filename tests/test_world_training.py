@@ -356,7 +356,8 @@ def test_the_rate_rises_then_falls(tmp_path: Path) -> None:
     rates = [learning_rate_at(step, settings) for step in range(settings.steps)]
     assert rates[9] == settings.learning_rate == max(rates)
     assert rates[0] == pytest.approx(settings.learning_rate / 10)
-    assert rates[:10] == sorted(rates[:10]) and rates[9:] == sorted(rates[9:], reverse=True)
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[9:] == sorted(rates[9:], reverse=True)
     assert rates[-1] == pytest.approx(0)
 
 
@@ -366,7 +367,9 @@ def test_a_stage_may_begin_a_rise_and_fall_of_its_own(tmp_path: Path) -> None:
     alone = TrainingSettings(pictures=tmp_path, out=tmp_path, stages=(first,), warm_up=0.1)
     rates = [learning_rate_at(step, both) for step in range(both.steps)]
     assert rates[:40] == [learning_rate_at(step, alone) for step in range(40)]
-    assert rates[40] == pytest.approx(0.25) and rates[41] == 0.5 and rates[-1] == pytest.approx(0)
+    assert rates[40] == pytest.approx(0.25)
+    assert rates[41] == 0.5
+    assert rates[-1] == pytest.approx(0)
 
 
 def test_whole_words_are_one_token_and_any_word_can_be_read(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from wordmask.distillation.branches import Branch
 from wordmask.saliency.base import Saliency, SaliencySettings
 
 NAMES = ("cat", "dog", "car")
-COLLECTION = 24
+COLLECTION, PICTURES = 24, 16
 LONGER = {**TRAINING, "steps": 12, "save_every": 3}
 SETTINGS = (
     *("clip=tiny", "templates=plain", "archive.size=4", "embedding.per_part=8"),
@@ -66,7 +66,16 @@ def shorten(put: Any) -> None:
 
 
 def arguments(folder: Any, *more: str) -> list[str]:
-    given = ["--names", ", ".join(NAMES), "--collection", str(COLLECTION), "--pictures", "3", "--device", "cpu"]
+    given = [
+        "--names",
+        ", ".join(NAMES),
+        "--collection",
+        str(COLLECTION),
+        "--pictures",
+        str(PICTURES),
+        "--device",
+        "cpu",
+    ]
     places = ["--runs", f"{folder}/runs", "--out-dir", f"{folder}/tables"]
     return [*given, *places, *(part for pair in SETTINGS for part in ("--set", pair)), *more]
 

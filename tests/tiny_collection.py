@@ -24,6 +24,7 @@ class ColourClip:
 
     name, image_size, embedding_size = "tiny/colours", (8, 8), 3
     text_fingerprint, statistics, dtype = "colours", "none", torch.float32
+    device, precision = torch.device("cpu"), "fp32"
 
     def __init__(self, weight: float = 1.0):
         self.model = nn.Module()

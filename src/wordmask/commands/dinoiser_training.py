@@ -11,9 +11,9 @@ from wordmask.cli import complain
 from wordmask.commands.progress import progress_bar
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.plans import plan
-from wordmask.saliency.team import Team
 from wordmask.segmenters.clip_dinoiser import WORLD
 from wordmask.segmenters.clip_dinoiser_training import HEADS_FILE, WORLD_PICTURES, DinoiserTraining, train_dinoiser
+from wordmask.training.team import Team
 from wordmask.world.training_file import write_array
 
 ASKED_FOR_ALIKE = ("clip", "clip_weights")

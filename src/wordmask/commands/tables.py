@@ -56,7 +56,7 @@ def run(
     """distilling: what was said of the runs that a table distils, as `AblationSettings` calls it."""
     ablations = _ablations(name, distilling, device)
     page = Page(name)
-    told = []
+    told: list[dict[str, Any]] = []
     for table in _chosen(name, only, ablations):
         measuring = Run(
             out_dir / table.name,

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from wordmask.distillation.collection import Bad, CollectionError, Part, Picture, Pile, Survey
 from wordmask.distillation.embedding_folder import ABOUT, EmbeddingFolder, embedding_name, metadata_name
-from wordmask.distillation.prefetch import ahead
 from wordmask.encoders.weights import fingerprint
 from wordmask.files import atomic_write
 from wordmask.image_files import ImageReadError
 from wordmask.images import resize, size_with_shorter_side
+from wordmask.prefetch import ahead
 
 if TYPE_CHECKING:
     from wordmask.encoders.clip import ClipEncoder

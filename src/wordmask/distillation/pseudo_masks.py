@@ -17,11 +17,11 @@ from pydantic import ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from wordmask.distillation.archive import Archive, Entry
-from wordmask.distillation.prefetch import ahead
 from wordmask.distillation.records import DistillationError, ImageRef, MaskRecord, MaskTable, encode_mask, write_masks
 from wordmask.files import atomic_write
 from wordmask.image_files import ImageReadError
 from wordmask.images import resize, size_with_shorter_side
+from wordmask.prefetch import ahead
 from wordmask.saliency.base import Saliency, size_for_patches
 from wordmask.saliency.bilateral_solver import BilateralGrid
 from wordmask.saliency.refinement import THRESHOLD, found_mask, intersection_over_union

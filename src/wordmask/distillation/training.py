@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from wordmask.distillation.augmentations import Augmentation
 from wordmask.distillation.batches import Batch, Examples, Lessons, stream
 from wordmask.distillation.records import DistillationError
-from wordmask.registry import pick_device
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus, fill_backbone
 from wordmask.training.allocation import keep_freed_memory
 from wordmask.training.checkpoints import CHECKPOINT, load_checkpoint, save_checkpoint
 from wordmask.training.logs import RunLog
+from wordmask.training.team import Team
 
 logger = logging.getLogger(__name__)
 
@@ -88,53 +88,6 @@ def poly_rate(base: float, step: int, settings: SegmenterTraining) -> float:
     return max(base * (1 - step / settings.steps) ** settings.power, settings.floor)
 
 
-class Team:
-    """The processes that train one network together: one, unless a launcher (`accelerate launch`, `torchrun`) says
-    otherwise."""
-
-    def __init__(self, device: str):
-        self.size = int(os.environ.get("WORLD_SIZE", "1"))
-        self.rank = 0
-        self.device = torch.device(pick_device(device))
-        if self.size > 1:
-            from accelerate import Accelerator
-
-            self._accelerator = Accelerator(cpu=self.device.type == "cpu")
-            self.rank, self.device = self._accelerator.process_index, self._accelerator.device
-
-    @property
-    def leads(self) -> bool:
-        return self.rank == 0
-
-    def share(self, places: range) -> range:
-        """This process's part of a batch."""
-        each = len(places) // self.size
-        return places[self.rank * each : (self.rank + 1) * each]
-
-    def wrap(self, network: nn.Module) -> nn.Module:
-        if self.size == 1:
-            return network
-        together: nn.Module = self._accelerator.prepare_model(network)
-        return together
-
-    def quietly(self, network: nn.Module) -> contextlib.AbstractContextManager[Any]:
-        """Gradients are not exchanged in here: more of this step's are to come."""
-        if self.size == 1:
-            return contextlib.nullcontext()
-        silence: contextlib.AbstractContextManager[Any] = self._accelerator.no_sync(network)
-        return silence
-
-    def sum(self, value: Tensor) -> Tensor:
-        if self.size == 1:
-            return value
-        total: Tensor = self._accelerator.reduce(value, "sum")
-        return total
-
-    def wait(self) -> None:
-        if self.size > 1:
-            self._accelerator.wait_for_everyone()
-
-
 def new_network(settings: SegmenterTraining, classes: int, seed: int) -> DeepLabV3Plus:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -159,9 +112,9 @@ def train(
     """Run, or go on with, a training whose checkpoint and log are in `out`. Labels of the examples are below
     `classes`; 0 is background. `finish` writes the result, and is told which run it is of; where several processes
     train, one of them does so."""
+    team = Team(device)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    team = Team(device)
     if team.device.type == "cpu":
         keep_freed_memory()
     _check_shares(settings, team)
@@ -175,13 +128,12 @@ def train(
         optimiser.load_state_dict(state["optimiser"])
         done = state["step"]
         logger.info("%s: going on at step %d of %d", out, done, settings.steps)
-    log = RunLog(out, resume_at=done) if team.leads else None
+    log = RunLog(out, resume_at=done) if team.is_first else None
     lessons = Lessons(
         examples, settings.augmentation, most_pasted=settings.most_pasted, seed=seed, ignore=ignore_label(classes)
     )
-    places = (
-        team.share(range(step * settings.batch, (step + 1) * settings.batch)) for step in range(done, settings.steps)
-    )
+    share = team.share(settings.batch)
+    places = (range(step * settings.batch, (step + 1) * settings.batch)[share] for step in range(done, settings.steps))
     together = team.wrap(network)
     devices = [team.device] if team.device.type == "cuda" else []
     with (
@@ -191,7 +143,7 @@ def train(
         for step, batch in enumerate(batches, start=done):
             for group in optimiser.param_groups:
                 group["lr"] = poly_rate(group["base"], step, settings)
-            torch.manual_seed((seed * 1_000_003 + step) * team.size + team.rank)
+            torch.manual_seed((seed * 1_000_003 + step) * team.count + team.place)
             together.train()
             loss = _gradients(together, batch, settings, team, lessons.ignore)
             if not torch.isfinite(loss):
@@ -209,9 +161,9 @@ def train(
                 if done % settings.save_every == 0 and not last:
                     kept = {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
                     save_checkpoint(out, {"run": run, "step": done, **kept})
-            if progress is not None and team.leads:
+            if progress is not None and team.is_first:
                 progress(done, settings.steps)
-    if team.leads:
+    if team.is_first:
         finish(network.eval(), run)
         (out / CHECKPOINT).unlink(missing_ok=True)  # what is done needs none, and it is three times as large
     team.wait()
@@ -233,7 +185,7 @@ def _gradients(together: nn.Module, batch: Batch, settings: SegmenterTraining, t
             with torch.autocast(team.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
                 logits = together(images.contiguous(memory_format=torch.channels_last))
             loss = F.cross_entropy(logits.float(), labels, ignore_index=ignore, reduction="sum") / counted
-            (loss * team.size).backward()  # processes exchange the mean of their gradients
+            (loss * team.count).backward()  # processes exchange the mean of their gradients
         total += loss.detach()
     return team.sum(total)
 
@@ -253,13 +205,13 @@ def _groups(network: DeepLabV3Plus, settings: SegmenterTraining) -> list[dict[st
 def _workers(settings: SegmenterTraining, team: Team) -> int:
     if settings.workers is not None:
         return settings.workers
-    return 0 if team.device.type == "cpu" else min(MOST_WORKERS, max(1, (os.cpu_count() or 1) // team.size))
+    return 0 if team.device.type == "cpu" else min(MOST_WORKERS, max(1, (os.cpu_count() or 1) // team.count))
 
 
 def _check_shares(settings: SegmenterTraining, team: Team) -> None:
-    parts = team.size * settings.accumulate
+    parts = team.count * settings.accumulate
     if settings.batch % parts or settings.batch // parts < 2:
         raise DistillationError(
-            f"batch={settings.batch} cannot be shared among {team.size} processes in {settings.accumulate} parts each, "
+            f"batch={settings.batch} cannot be shared by {team.count} processes in {settings.accumulate} parts each, "
             f"two pictures or more a part: take a multiple of {2 * parts}"
         )

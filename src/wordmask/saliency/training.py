@@ -7,9 +7,7 @@ import json
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,18 +20,19 @@ from pydantic.dataclasses import dataclass as settings
 from torch import Tensor, nn
 
 from wordmask.encoders.clip import Precision
+from wordmask.prefetch import ahead
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.crops import blurred, centre_crop, scaled_crop
 from wordmask.saliency.pictures import Pictures
-from wordmask.saliency.team import Team
 from wordmask.training.allocation import keep_freed_memory
 from wordmask.training.checkpoints import load_checkpoint, save_checkpoint
 from wordmask.training.logs import RunLog
+from wordmask.training.team import Team
 from wordmask.world.training.data import shuffled
 
 logger = logging.getLogger(__name__)
 
-BATCHES_AHEAD = 4
+MOST_THREADS = 4
 """So many batches are cut, each in a thread, while the network learns from the one before."""
 FREE = ("pictures", "out", "device", "threads", "workers", "save_every", "log_every")
 """Settings that may change while a run goes on."""
@@ -138,17 +137,9 @@ def crops_ahead(
     share: slice = slice(None),
 ) -> Generator[Crops, None, None]:
     """The batches of the steps from `first` to before `last`, cut ahead of their turn."""
-    threads = min(BATCHES_AHEAD, os.cpu_count() or 1)
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="wordmask-crops")
-    waiting: deque[Future[Crops]] = deque()
-    try:
-        for step in range(first, last + BATCHES_AHEAD):
-            if step < last:
-                waiting.append(pool.submit(crops_at, step, pictures, settings, mask_of, share))
-            if step >= first + BATCHES_AHEAD and waiting:
-                yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    threads = min(MOST_THREADS, os.cpu_count() or 1)
+    steps = range(first, last)
+    return ahead(lambda step: crops_at(step, pictures, settings, mask_of, share), steps, threads=threads)
 
 
 class Lesson(nn.Module, ABC):
@@ -181,9 +172,10 @@ def train(
 
     team: the processes that share every batch. The first of them writes the files.
     """
+    team = team or Team(settings.device)
+    share = team.share(settings.batch)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    team = team or Team(settings.device)
     if team.device.type == "cpu":
         keep_freed_memory()
     lesson.to(team.device).train()
@@ -206,7 +198,6 @@ def train(
     log = RunLog(settings.out, resume_at=done) if team.is_first else None
     if progress:
         progress(done, steps)
-    share = team.share(settings.batch)
     with closing(crops_ahead(done, steps, pictures, settings, mask_of, share)) as batches:
         for step, crops in enumerate(batches, start=done):
             reduced = rate(step)

@@ -21,10 +21,10 @@ from wordmask.saliency.found import Found, load_encoder
 from wordmask.saliency.pictures import Pictures
 from wordmask.saliency.plans import PLANS
 from wordmask.saliency.refinement import THRESHOLD
-from wordmask.saliency.team import Team
 from wordmask.saliency.training import Crops, Lesson, Progress, SaliencyTraining, Scale, Share, train
 from wordmask.segmenters.clip_dinoiser import GUIDING_BLOCK, WORLD, DinoiserHeads, dino_values
 from wordmask.segmenters.maskclip import WORLD_CLIP, open_clip_encoder
+from wordmask.training.team import Team
 
 HEADS_FILE = "clip-dinoiser.safetensors"
 JITTER = 1

@@ -25,6 +25,7 @@ class Team:
 
     def __init__(self, device: str = "auto"):
         self.count, self.place = 1, 0
+        self._state: Any = None
         self.device = torch.device(pick_device(device))
         launched = int(os.environ.get("WORLD_SIZE", "1"))
         if launched > 1:
@@ -44,7 +45,8 @@ class Team:
                 "start them with torchrun or accelerate launch, or choose device cpu"
             )
         self.count, self.place = found, self._state.process_index
-        self.device = torch.device(self._state.device)
+        given = torch.device(self._state.device)
+        self.device = torch.device("cpu") if given.type == "cpu" else given  # accelerate numbers the processor too
 
     @property
     def is_first(self) -> bool:

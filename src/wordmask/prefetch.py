@@ -1,7 +1,7 @@
 """Work done ahead in threads, in its order, a few items at a time."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ahead(function: Callable[[T], R], items: Iterable[T], *, threads: int) -> Iterator[R]:
+def ahead(function: Callable[[T], R], items: Iterable[T], *, threads: int) -> Generator[R, None, None]:
     """`map` in threads: at most `threads` run and as many results wait, so memory does not grow with the items."""
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(threads) as pool:
