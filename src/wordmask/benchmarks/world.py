@@ -18,9 +18,19 @@ SIZE = 128
 
 
 class World:
-    """stuff=False: things and background. stuff=True: things and stuff, no background."""
+    """stuff=False: things and background. stuff=True: things and stuff, no background.
 
-    def __init__(self, split: str = "all", *, stuff: bool = False, pictures: int = PICTURES, size: int = SIZE):
+    background: the phrases that background is asked for by; the papers' protocols have the one word."""
+
+    def __init__(
+        self,
+        split: str = "all",
+        *,
+        stuff: bool = False,
+        background: tuple[str, ...] = (BACKGROUND,),
+        pictures: int = PICTURES,
+        size: int = SIZE,
+    ):
         if split not in SPLITS:
             raise BenchmarkError(f"the world has no split {split!r}; choose one of {', '.join(SPLITS)}")
         if pictures < 1:
@@ -29,7 +39,9 @@ class World:
         self.split = split
         self.ignore = IGNORE
         self.stuff = stuff
-        self.vocabulary = Vocabulary.of([*THINGS, *STUFF] if stuff else [BACKGROUND, *THINGS])
+        self.vocabulary = Vocabulary.of(
+            [*THINGS, *STUFF] if stuff else {BACKGROUND: list(background), **{name: name for name in THINGS}}
+        )
         self.pictures, self.size = pictures, size
 
     def __len__(self) -> int:
