@@ -2,13 +2,10 @@
 
 import json
 import multiprocessing
-import os
 import pickle
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +15,7 @@ from pydantic import TypeAdapter
 
 from wordmask.encoders.weights import fingerprint
 from wordmask.files import atomic_write
+from wordmask.processes import end_with_parent
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.pictures import Pictures
 from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings
@@ -114,18 +112,10 @@ def _begin_work(told: bytes) -> None:
     from threadpoolctl import threadpool_limits
 
     global _store
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(1)  # the processes are as many as the cores
     threadpool_limits(1)
     _store = pickle.loads(told)
-
-
-def _end_with_parent() -> None:
-    """A process whose parent was killed would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
 
 
 def _write_block(number: int) -> None:

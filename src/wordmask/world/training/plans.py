@@ -20,13 +20,16 @@ SPARSE: tuple[Kind, ...] = ("single", "pairs", "empty")
 LARGER = ClipArchitecture(blocks=8)
 
 FEW_STEPS: dict[str, Any] = {
-    "prototypes": 64,
-    "place_prototypes": 256,
+    "prototypes": 128,
+    "place_prototypes": 1024,
     "hidden": 256,
     "batch_norm": True,
     "centring": "sinkhorn",
     "teacher_temperature": (0.05, 0.05),
-    "momentum": 0.96,
+    "momentum": 0.97,
+    "global_area": (0.2, 0.8),
+    "local_area": (0.05, 0.2),
+    "upside_down": 0.5,
     "local_crops": 2,
     "learning_rate": 2e-3,
 }
@@ -74,7 +77,7 @@ PLANS: dict[Model, dict[Machine, dict[str, Any]]] = {
         },
     },
     "dino": {
-        "cpu": {**FEW_STEPS, "stages": (Stage(pictures=48_000, size=64, batch=64),)},
+        "cpu": {**FEW_STEPS, "stages": (Stage(pictures=90_000, size=64, batch=64),)},
         "accelerator": {
             "stages": (Stage(pictures=2_000_000, size=96, batch=512, kinds=KINDS),),
             "prototypes": 4096,
@@ -86,7 +89,7 @@ PLANS: dict[Model, dict[Machine, dict[str, Any]]] = {
         },
     },
     "resnet": {
-        "cpu": {**FEW_STEPS, "network": "resnet", "stages": (Stage(pictures=48_000, size=64, batch=64),)},
+        "cpu": {**FEW_STEPS, "network": "resnet", "stages": (Stage(pictures=90_000, size=64, batch=64),)},
         "accelerator": {
             "network": "resnet",
             "stages": (Stage(pictures=2_000_000, size=96, batch=512),),
