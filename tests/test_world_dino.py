@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from wordmask.commands.world_report import Teller, tell_of_resnet
 from wordmask.encoders.dino import DinoEncoder
 from wordmask.training.checkpoints import CHECKPOINT, CheckpointError, read_checkpoint
 from wordmask.world.training import figures
@@ -108,3 +109,11 @@ def test_a_vit_learns_from_a_resnet_and_leaves_it_alone(pictures: Path, tmp_path
 def test_a_guide_that_is_not_there_is_named(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere"):
         train_dino(settings(pictures, tmp_path, guide=tmp_path / "nowhere"))
+
+
+def test_a_resnet_is_told_of_beside_itself_untrained(capsys: pytest.CaptureFixture[str]) -> None:
+    resnet, _ = build_backbone(DinoSettings(pictures=Path(), out=Path(), network="resnet", channels=CHANNELS))
+    before = {name: value.clone() for name, value in resnet.state_dict().items()}
+    tell_of_resnet(Teller("a report"), resnet.eval())
+    assert "untrained" in capsys.readouterr().out
+    assert all(torch.equal(value, before[name]) for name, value in resnet.state_dict().items())

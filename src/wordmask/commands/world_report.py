@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch import nn
 
 from wordmask.benchmarks.baselines import AllBackground, BestName
 from wordmask.benchmarks.datasets import Sample
@@ -26,8 +27,9 @@ from wordmask.segmenters.base import Segmenter
 from wordmask.segmenters.maskclip import PRESETS, MaskClip, MaskClipSettings
 from wordmask.vocabulary import Vocabulary
 from wordmask.world import NAMES, STUFF, THINGS, WORLD_VERSION, draw_scene
-from wordmask.world.models import DINO, world_clip, world_dino, world_weights
-from wordmask.world.training.figures import naming, recall_at_1
+from wordmask.world.models import DINO, RESNET, world_clip, world_dino, world_resnet, world_weights
+from wordmask.world.training.dino import IMAGENET
+from wordmask.world.training.figures import naming, neighbour_naming, recall_at_1
 
 PROBE_SEED = FIRST_SEED // 2
 """Labelled pictures that the probes fit on: neither trained on nor tested on."""
@@ -78,6 +80,11 @@ def run(out: Path, *, pictures: int, device: str) -> None:
     else:
         tell.section("The small DINO", "This installation carries none; `wordmask world train-dino` trains one.")
 
+    if RESNET in world_weights():
+        tell_of_resnet(tell, world_resnet(device=device, output_stride=16).eval())
+    else:
+        tell.section("The small ResNet", "This installation carries none; `train-dino --network resnet` trains one.")
+
     segmenters: list[Segmenter] = [
         AllBackground(),
         BestName(clip, templates("photo")),
@@ -119,6 +126,33 @@ def tell_of_dino(tell: Teller, dino: DinoEncoder) -> None:
         ],
     )
     tell.page.picture(dino_pictures(dino), "Pictures; where CLS looks; the three main components of the patch tokens.")
+
+
+def tell_of_resnet(tell: Teller, resnet: nn.Module) -> None:
+    tell.section(
+        "The small ResNet",
+        "Pictures of one thing: does the nearest other one, by pooled features, show the same thing?",
+    )
+
+    def naming_by_neighbours(network: nn.Module) -> float:
+        device = next(network.parameters()).device
+
+        @torch.no_grad()
+        def pooled(images: torch.Tensor) -> torch.Tensor:
+            return network(IMAGENET.normalise(images.to(device))).cpu()
+
+        return neighbour_naming(pooled)
+
+    untrained = copy.deepcopy(resnet)
+    torch.manual_seed(0)
+    untrained.init_weights()  # type: ignore[operator]
+    for module in untrained.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+    tell.table(
+        ["", "trained", "untrained"],
+        [["the same thing (%)", naming_by_neighbours(resnet), naming_by_neighbours(untrained)]],
+    )
 
 
 def maskclip_variants() -> list[MaskClipSettings]:

@@ -19,7 +19,7 @@ SPARSE: tuple[Kind, ...] = ("single", "pairs", "empty")
 """Pictures whose captions say little that could be elsewhere."""
 LARGER = ClipArchitecture(blocks=8)
 
-FEW_STEPS: dict[str, Any] = {
+SMALL_DINO: dict[str, Any] = {
     "prototypes": 128,
     "place_prototypes": 1024,
     "hidden": 256,
@@ -33,7 +33,7 @@ FEW_STEPS: dict[str, Any] = {
     "local_crops": 2,
     "learning_rate": 2e-3,
 }
-"""Self-distillation in a thousand steps: the paper's takes a hundred thousand."""
+"""Self-distillation in some thousand steps: the paper's takes a hundred thousand."""
 
 PLANS: dict[Model, dict[Machine, dict[str, Any]]] = {
     "clip-teacher": {
@@ -77,10 +77,20 @@ PLANS: dict[Model, dict[Machine, dict[str, Any]]] = {
         },
     },
     "dino": {
-        "cpu": {**FEW_STEPS, "stages": (Stage(pictures=90_000, size=64, batch=64),)},
+        "cpu": {
+            **SMALL_DINO,
+            "stages": (
+                Stage(pictures=160_000, size=64, batch=64),
+                Stage(pictures=6_400, size=128, batch=32, learning_rate=8e-4),
+            ),
+            "learning_rate": 1.5e-3,
+            "momentum": 0.98,
+        },
         "accelerator": {
             "stages": (Stage(pictures=2_000_000, size=96, batch=512, kinds=KINDS),),
-            "prototypes": 4096,
+            **SMALL_DINO,
+            "prototypes": 1024,
+            "place_prototypes": 4096,
             "local_crops": 6,
             "local_size": 48,
             "blocks": 8,
@@ -89,11 +99,13 @@ PLANS: dict[Model, dict[Machine, dict[str, Any]]] = {
         },
     },
     "resnet": {
-        "cpu": {**FEW_STEPS, "network": "resnet", "stages": (Stage(pictures=90_000, size=64, batch=64),)},
+        "cpu": {**SMALL_DINO, "network": "resnet", "stages": (Stage(pictures=90_000, size=64, batch=64),)},
         "accelerator": {
+            **SMALL_DINO,
             "network": "resnet",
             "stages": (Stage(pictures=2_000_000, size=96, batch=512),),
-            "prototypes": 4096,
+            "prototypes": 1024,
+            "place_prototypes": 4096,
             "local_crops": 6,
             "local_size": 48,
             "learning_rate": 1e-3,
