@@ -135,12 +135,12 @@ def test_how_masks_are_redrawn_is_no_part_of_the_training(expert, masks):
 @pytest.mark.slow
 def test_experts_draw_better_masks_than_those_they_were_taught(tmp_path):
     """What the masks have in common is the thing; what they have too much is elsewhere in each."""
-    masks = make_archive(tmp_path, each=12, names=("apple",), masks_of=spoilt, size=LARGE)
-    settings = replace(QUICK, steps=150, augmentation=replace(QUICK.augmentation, crop=LARGE[0]), learning_rate=5e-3)
+    masks = make_archive(tmp_path, each=36, names=("apple",), masks_of=spoilt, size=LARGE)
+    settings = replace(QUICK, steps=150, augmentation=replace(QUICK.augmentation, crop=LARGE[0]), learning_rate=2e-3)
     expert = train_expert(masks, ["apple"], settings, tmp_path / "expert", seed=1, device="cpu")
     refine(expert, masks, ["apple"], settings, tmp_path / "refined" / "0.arrow", device="cpu")
     refined = MaskTable(tmp_path / "refined")
-    truths = [picture("apple", rank, (LARGE[0], LARGE[1] - 4 * (rank % 2)))[1] for rank in range(12)]
+    truths = [picture("apple", rank, (LARGE[0], LARGE[1] - 4 * (rank % 2)))[1] for rank in range(36)]
     taught = [iou(masks[rank].mask(), truth) for rank, truth in enumerate(truths)]
     drawn = [iou(refined[rank].mask(), truth) for rank, truth in enumerate(truths)]
     assert np.mean(drawn) > np.mean(taught) + 0.05
