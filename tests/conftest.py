@@ -11,6 +11,17 @@ def _alone(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("WORDMASK_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """Sums in another order are other sums; and small models are fastest so."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def command(monkeypatch, capsys):
     """Runs `wordmask` in this process: (exit status, stdout, stderr)."""

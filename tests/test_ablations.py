@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import tiny_ablations
 from tiny_ablations import COLLECTION, NAMES, PICTURES, SETTINGS, TinyBranch
@@ -36,12 +35,7 @@ MANY = 16
 """Pictures of which one at least shows one of the names."""
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

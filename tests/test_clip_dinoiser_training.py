@@ -42,13 +42,7 @@ TOLERANCE = 1e-6
 SMALL_WINDOWS = ClipDinoiserSettings(templates="photo", shorter_side=40, window=40, stride=20)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Sums in another order are other sums."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

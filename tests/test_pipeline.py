@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-import torch
 from typer.testing import CliRunner
 
 import wordmask
@@ -28,12 +27,7 @@ from wordmask.distillation.records import DistillationError, MaskTable
 STAGES = ("embeddings", "archive", "masks", "experts", "refined", "student", "report")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

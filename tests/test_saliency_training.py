@@ -24,14 +24,7 @@ from wordmask.training.checkpoints import CheckpointError
 from wordmask.world import draw_scene
 from wordmask.world.training_file import write_array
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Sums in another order are other sums."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

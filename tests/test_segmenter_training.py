@@ -45,13 +45,7 @@ NAMES = list(COLOURS)
 LABEL_OF = {name: label for label, name in enumerate(NAMES, start=1)}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Sums in another order are other sums."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,14 @@
 """Tables: rows measure themselves, what is missing is named, what is measured is kept."""
 
 import json
-import sys
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 
 import numpy as np
 import pytest
 
 from test_evaluation import Guess, Squares
-from wordmask import cli
 from wordmask.benchmarks import BENCHMARKS, tables
 from wordmask.benchmarks.datasets import MissingDataError
 from wordmask.benchmarks.evaluation import evaluate
@@ -149,7 +148,7 @@ def test_an_unknown_table_is_named():
 
 
 @pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
+def tables_command(command, monkeypatch, tmp_path):
     """`wordmask tables` with a small table in the list."""
     table = Table(
         "small",
@@ -163,25 +162,15 @@ def command(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(tables, "find", lambda name: table)
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["wordmask", "tables", *map(str, arguments)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
+    return partial(command, "tables")
 
 
 def _missing():
     raise NotRunError("no data; get them from http://example.org")
 
 
-def test_the_table_is_printed_with_its_reasons_at_the_foot(command):
-    status, out, err = command("small")
+def test_the_table_is_printed_with_its_reasons_at_the_foot(tables_command):
+    status, out, err = tables_command("small")
     assert (status, err) == (0, "")
     assert out.splitlines() == [
         "A small table",
@@ -195,8 +184,8 @@ def test_the_table_is_printed_with_its_reasons_at_the_foot(command):
     ]
 
 
-def test_json_and_page_say_the_same(command, tmp_path):
-    status, out, _ = command("small", "--json", "--out", "table.html")
+def test_json_and_page_say_the_same(tables_command, tmp_path):
+    status, out, _ = tables_command("small", "--json", "--out", "table.html")
     assert status == 0
     told = json.loads(out)
     assert (told["table"], told["columns"]) == ("small", ["a", "b"])
@@ -206,18 +195,18 @@ def test_json_and_page_say_the_same(command, tmp_path):
     assert "[1] not run: no data" in page
 
 
-def test_only_some_rows(command):
-    _, out, _ = command("small", "--only", "THEIR")
+def test_only_some_rows(tables_command):
+    _, out, _ = tables_command("small", "--only", "THEIR")
     assert "theirs" in out
     assert "ours  " not in out
-    status, _, err = command("small", "--only", "nobody")
+    status, _, err = tables_command("small", "--only", "nobody")
     assert status == 1
     assert "no row with nobody" in err
 
 
-def test_kept_figures_are_mentioned(command):
-    command("small")
-    _, _, err = command("small")
+def test_kept_figures_are_mentioned(tables_command):
+    tables_command("small")
+    _, _, err = tables_command("small")
     assert "1 figures were measured before, in runs/tables/small; --fresh forgets them" in err
 
 

@@ -1,7 +1,6 @@
 """The recipes of the world's small models: batches, losses, tokenizer, and runs that survive a kill."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -41,13 +40,7 @@ TINY = ClipArchitecture(
 CHANNELS = (8, 12, 16, 20)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Sums in another order are other sums."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

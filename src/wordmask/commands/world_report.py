@@ -83,7 +83,10 @@ def run(out: Path, *, pictures: int, device: str) -> None:
     if RESNET in world_weights():
         tell_of_resnet(tell, world_resnet(device=device, output_stride=16).eval())
     else:
-        tell.section("The small ResNet", "This installation carries none; `train-dino --network resnet` trains one.")
+        tell.section(
+            "The small ResNet",
+            "This installation carries none; `wordmask world train-dino --network resnet` trains one.",
+        )
 
     segmenters: list[Segmenter] = [
         AllBackground(),

@@ -18,8 +18,8 @@ from wordmask.distillation.archive import Archive, Entry
 from wordmask.distillation.config import Run
 from wordmask.distillation.pipeline import Pipeline
 from wordmask.distillation.pseudo_masks import make_masks
-from wordmask.distillation.records import DistillationError, ImageRef, MaskRecord, MaskTable, write_masks
-from wordmask.distillation.stages import Record, Report, Stage, Stages, Teller
+from wordmask.distillation.records import ImageRef, MaskRecord, MaskTable, write_masks
+from wordmask.distillation.stages import Report, Stage, Stages, Teller, read_record, write_record
 from wordmask.files import atomic_write
 
 OF_ITS_OWN = "report"
@@ -121,8 +121,7 @@ class SharingStages(Stages):
         source = lender / stage.folder.name
         shared = {str(source / name) for name in record.outputs}
         shutil.copytree(source, stage.folder, copy_function=partial(_link_or_copy, shared))
-        with atomic_write(record_path(self.run, stage.name)) as file:
-            file.write(json.dumps(vars(record), indent=1).encode())
+        write_record(self.run, stage.name, record)
         self.teller.say(f"{stage.name}: taken over from {lender.name}, which made the same")
 
 
@@ -135,20 +134,6 @@ class PartOfArchive(Archive):
 
     def entries(self, name: str) -> list[Entry]:
         return [entry for entry in super().entries(name) if entry.image not in self._without]
-
-
-def record_path(run: Path, stage: str) -> Path:
-    return run / "stages" / f"{stage}.json"
-
-
-def read_record(run: Path, stage: str) -> Record | None:
-    path = record_path(run, stage)
-    try:
-        return Record(**json.loads(path.read_text()))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
-        raise DistillationError(f"{path} cannot be read ({error}): delete it to have its stage made anew") from error
 
 
 def _has_made(lender: Path, stage: Stage) -> bool:

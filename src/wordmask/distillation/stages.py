@@ -19,6 +19,8 @@ from wordmask.distillation.config import changes
 from wordmask.distillation.records import DistillationError
 from wordmask.files import atomic_write
 
+RECORDS = "stages"
+"""The folder of a run that holds its stages' records."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 HASHED_AT_ONCE = 2**20
 REASONS_TOLD = 3
@@ -87,7 +89,7 @@ class Stages:
         """What another process than the first does: it keeps no records, and joins in where all work together."""
         joined = False
         while True:
-            record = _read(self._path(stage))
+            record = read_record(self.run, stage.name)
             if record is not None and record.inputs == dict(stage.inputs):
                 whole = all((stage.folder / name).exists() for name in record.outputs)
                 if record.done and whole:
@@ -127,12 +129,13 @@ class Stages:
 
     def seconds(self) -> dict[str, float]:
         """How long each stage took that is done."""
-        records = {path.stem: _read(path) for path in sorted((self.run / "stages").glob("*.json"))}
+        names = [path.stem for path in sorted((self.run / RECORDS).glob("*.json"))]
+        records = {name: read_record(self.run, name) for name in names}
         return {name: record.seconds for name, record in records.items() if record is not None and record.done}
 
     def _standing(self, stage: Stage) -> tuple[Record | None, str]:
         """The record to go on from, None where there is none to go on from; and a word about it."""
-        record = _read(self._path(stage))
+        record = read_record(self.run, stage.name)
         if record is None:
             return None, "begun"
         if record.inputs != dict(stage.inputs):
@@ -152,12 +155,8 @@ class Stages:
         self._write(stage, record)
         return record, f"and {changed} has been changed since, which is kept; delete it to have it made anew"
 
-    def _path(self, stage: Stage) -> Path:
-        return self.run / "stages" / f"{stage.name}.json"
-
     def _write(self, stage: Stage, record: Record) -> None:
-        with atomic_write(self._path(stage)) as file:
-            file.write(json.dumps(vars(record), indent=1).encode())
+        write_record(self.run, stage.name, record)
 
 
 def file_digest(path: Path) -> str:
@@ -186,13 +185,23 @@ def _digest(outputs: Mapping[str, list[Any]]) -> str:
     return hashlib.sha256(json.dumps([[name, outputs[name][2]] for name in sorted(outputs)]).encode()).hexdigest()
 
 
-def _read(path: Path) -> Record | None:
+def record_path(run: Path, stage: str) -> Path:
+    return run / RECORDS / f"{stage}.json"
+
+
+def read_record(run: Path, stage: str) -> Record | None:
+    path = record_path(run, stage)
     try:
         return Record(**json.loads(path.read_text()))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
         raise DistillationError(f"{path} cannot be read ({error}): delete it to have its stage made anew") from error
+
+
+def write_record(run: Path, stage: str, record: Record) -> None:
+    with atomic_write(record_path(run, stage)) as file:
+        file.write(json.dumps(vars(record), indent=1).encode())
 
 
 def _sweep(stage: Stage) -> None:

@@ -22,7 +22,7 @@ from wordmask.world.training.batches import Batch, Stage
 from wordmask.world.training.data import TrainingPictures
 from wordmask.world.training.figures import naming, recall_at_1
 from wordmask.world.training.loop import Recipe, TrainingSettings, train
-from wordmask.world.training.resnet import small_resnet
+from wordmask.world.training.resnet import read_maps, small_resnet
 from wordmask.world.training.text import (
     CONTEXT_LENGTH,
     count_words,
@@ -156,11 +156,7 @@ class ClipTeacher(Recipe):
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """TrainingPictures in [0, 1] -> features at an 8th and at a 16th of their size."""
-        trunk = self.trunk
-        x = STATISTICS.normalise(images).to(memory_format=torch.channels_last)
-        x = trunk.layer1(trunk.maxpool(trunk.act1(trunk.bn1(trunk.conv1(x)))))
-        middle = trunk.layer2(x)
-        return middle, trunk.layer4(trunk.layer3(middle))
+        return read_maps(self.trunk, STATISTICS.normalise(images))
 
     def embed(self, last: Tensor) -> tuple[Tensor, Tensor]:
         """The last map (B, C, h, w) -> embedding (B, D) and map (B, D, h, w), both normalised."""

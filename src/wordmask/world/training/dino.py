@@ -23,12 +23,13 @@ from torch import Tensor, nn
 
 from wordmask.encoders.clip import ImageStatistics
 from wordmask.encoders.dino import DinoEncoder
+from wordmask.encoders.weights import load_into
 from wordmask.training.checkpoints import CHECKPOINT, read_checkpoint
 from wordmask.world.training import losses
 from wordmask.world.training.batches import Batch, Stage, blurred, crop, crop_places, greyed, hue_turned, jitter
 from wordmask.world.training.figures import dino_figures, neighbour_naming
 from wordmask.world.training.loop import Recipe, TrainingSettings, train
-from wordmask.world.training.resnet import small_resnet
+from wordmask.world.training.resnet import read_maps, small_resnet
 
 PATCH = 8
 IMAGENET = ImageStatistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -123,10 +124,7 @@ def read_vit(vit: Any, views: Tensor) -> Reading:
 
 
 def read_resnet(resnet: Any, views: Tensor) -> Reading:
-    x = views.to(memory_format=torch.channels_last)
-    x = resnet.layer1(resnet.maxpool(resnet.act1(resnet.bn1(resnet.conv1(x)))))
-    middle = resnet.layer2(x)
-    last = resnet.layer4(resnet.layer3(middle))
+    middle, last = read_maps(resnet, views)
     return Reading(last.mean(dim=(2, 3)), last, middle)
 
 
@@ -300,7 +298,8 @@ def guide_from(settings: DinoSettings) -> nn.Module:
     guide = small_resnet(settings.channels, settings.depths, output_stride=16)
     state = read_checkpoint(settings.guide / CHECKPOINT)["averaged"]
     own = "teacher.backbone."
-    guide.load_state_dict({name.removeprefix(own): value for name, value in state.items() if name.startswith(own)})
+    backbone = {name.removeprefix(own): value for name, value in state.items() if name.startswith(own)}
+    load_into(guide, backbone, what=f"the guide of {settings.guide}")
     return guide.requires_grad_(False)
 
 

@@ -87,8 +87,8 @@ PLANS: dict[Model, dict[Machine, dict[str, Any]]] = {
             "momentum": 0.98,
         },
         "accelerator": {
-            "stages": (Stage(pictures=2_000_000, size=96, batch=512, kinds=KINDS),),
             **SMALL_DINO,
+            "stages": (Stage(pictures=2_000_000, size=96, batch=512, kinds=KINDS),),
             "prototypes": 1024,
             "place_prototypes": 4096,
             "local_crops": 6,
