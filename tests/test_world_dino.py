@@ -11,15 +11,8 @@ from wordmask.encoders.dino import DinoEncoder
 from wordmask.training.checkpoints import CHECKPOINT, CheckpointError, read_checkpoint
 from wordmask.world.training import figures
 from wordmask.world.training.batches import Stage, crop, crop_places, hue_turned
-from wordmask.world.training.dino import (
-    DinoSettings,
-    build_backbone,
-    evenly_used,
-    read_resnet,
-    read_vit,
-    same_places,
-    train_dino,
-)
+from wordmask.world.training.dino import DinoSettings, build_backbone, same_places, train_dino
+from wordmask.world.training.dino_network import evenly_used, read_resnet, read_vit
 from wordmask.world.training_file import write_array
 
 CHANNELS = (8, 12, 16, 20)
@@ -90,6 +83,15 @@ def test_networks_are_read_as_they_are_used_later(tmp_path: Path) -> None:
     assert read.map.shape[-2:] == (4, 6)
     resnet, _ = build_backbone(settings(tmp_path, tmp_path, network="resnet"))
     torch.testing.assert_close(read_resnet(resnet.eval(), views).pooled, resnet(views))
+
+
+def test_keys_and_values_are_those_that_are_read_later(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    vit, _ = build_backbone(settings(tmp_path, tmp_path))
+    encoder = DinoEncoder(vit, name="tiny", device=torch.device("cpu"))
+    images = torch.rand(2, 3, 32, 32)
+    seen, read = encoder(images), read_vit(vit, encoder.statistics.normalise(images))
+    torch.testing.assert_close(read.projections, (seen.key_maps(), seen.value_maps()))
 
 
 def test_a_vit_learns_from_a_resnet_and_leaves_it_alone(pictures: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from wordmask.segmenters.maskclip import PRESETS, MaskClip, MaskClipSettings
 from wordmask.vocabulary import Vocabulary
 from wordmask.world import NAMES, STUFF, THINGS, WORLD_VERSION, draw_scene
 from wordmask.world.models import DINO, RESNET, world_clip, world_dino, world_resnet, world_weights
-from wordmask.world.training.dino import IMAGENET
+from wordmask.world.training.dino_network import IMAGENET
 from wordmask.world.training.figures import naming, neighbour_naming, recall_at_1
 
 PROBE_SEED = FIRST_SEED // 2

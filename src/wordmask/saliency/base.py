@@ -37,11 +37,13 @@ class SaliencySettings:
 
     most_patches: a picture on more patches than this is looked at smaller, so that time and memory stay bounded; its
     map comes back at its own size all the same. 16,384 patches are 1024 x 1024 pixels for a network with patches of 8.
+    zoom: a picture is looked at so many times as large, as far as that bound allows: small ones have few patches.
     batch: pictures of one size that go through the network together.
     """
 
     refine: Refinement = "none"
     most_patches: Annotated[int, Field(ge=16)] = 16_384
+    zoom: PositiveInt = 1
     batch: PositiveInt = 8
 
 
@@ -121,8 +123,9 @@ def raise_at_once(error: ImageReadError) -> None:
     raise error
 
 
-def size_for_patches(height: int, width: int, patch: int, most: int) -> tuple[int, int]:
-    """The picture's own size, or the largest of its shape on at most `most` patches."""
+def size_for_patches(height: int, width: int, patch: int, most: int, zoom: int = 1) -> tuple[int, int]:
+    """The picture's own size, `zoom` times as large, or the largest of its shape on at most `most` patches."""
+    height, width = height * zoom, width * zoom
 
     def patches(scale: float) -> int:
         return ceil(max(1, round(height * scale)) / patch) * ceil(max(1, round(width * scale)) / patch)
@@ -146,17 +149,18 @@ def finite(answer: Tensor) -> Tensor:
 
 
 def network_maps(
-    images: Sequence[np.ndarray], read: Callable[[Tensor], Tensor], *, patch: int, most_patches: int, batch: int
+    images: Sequence[np.ndarray], read: Callable[[Tensor], Tensor], *, patch: int, settings: SaliencySettings
 ) -> list[np.ndarray]:
     """Maps by a network: `read` takes (B, 3, H, W) in [0, 1] to (B, H, W). Pictures of one size go together."""
-    sizes = [size_for_patches(image.shape[0], image.shape[1], patch, most_patches) for image in images]
+    most, zoom = settings.most_patches, settings.zoom
+    sizes = [size_for_patches(image.shape[0], image.shape[1], patch, most, zoom) for image in images]
     alike: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index, size in enumerate(sizes):
         alike[size].append(index)
     maps: dict[int, np.ndarray] = {}
     for size, indices in alike.items():
-        for start in range(0, len(indices), batch):
-            part = indices[start : start + batch]
+        for start in range(0, len(indices), settings.batch):
+            part = indices[start : start + settings.batch]
             seen = finite(read(torch.stack([to_tensor(images[index], size) for index in part])))
             for index, soft in zip(part, seen, strict=True):
                 own = (images[index].shape[0], images[index].shape[1])

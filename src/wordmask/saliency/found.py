@@ -109,8 +109,7 @@ class SeedSaliency(Saliency):
         return cls(load_encoder(settings.dino, weights or settings.dino_weights, device, precision), settings)
 
     def raw_maps(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        limits = {"most_patches": self.settings.most_patches, "batch": self.settings.batch}
-        soft = network_maps(images, self.read, patch=self.encoder.patch_size, **limits)
+        soft = network_maps(images, self.read, patch=self.encoder.patch_size, settings=self.settings)
         return [(own > THRESHOLD).astype(np.float32) for own in soft]
 
     def read(self, images: Tensor) -> Tensor:
@@ -150,8 +149,7 @@ class Found(Saliency):
         return cls(encoder, load_head(weights or settings.head), settings)
 
     def raw_maps(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        limits = {"most_patches": self.settings.most_patches, "batch": self.settings.batch}
-        return network_maps(images, self.read, patch=self.encoder.patch_size, **limits)
+        return network_maps(images, self.read, patch=self.encoder.patch_size, settings=self.settings)
 
     @torch.inference_mode()
     def read(self, images: Tensor) -> Tensor:

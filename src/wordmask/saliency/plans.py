@@ -43,6 +43,7 @@ PLANS: dict[type[SaliencyTraining], dict[str, dict[str, Any]]] = {
         "world": {
             "dino": WORLD,
             "voters": (WORLD,),
+            "voting_zoom": 2,
             "most_pictures": WORLD_PICTURES,
             "crop": 128,
             "scale": (1.0, 1.4),

@@ -75,8 +75,7 @@ class SelfMask(Saliency):
         return cls(load_network(weights or settings.network), settings, device=device, precision=precision)
 
     def raw_maps(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        limits = {"most_patches": self.settings.most_patches, "batch": self.settings.batch}
-        return network_maps(images, self.read, patch=self.network.shape.patch, **limits)
+        return network_maps(images, self.read, patch=self.network.shape.patch, settings=self.settings)
 
     @torch.inference_mode()
     def read(self, images: Tensor) -> Tensor:

@@ -27,7 +27,8 @@ VOTES = "votes"
 
 @dataclass(frozen=True)
 class SelfMaskTraining(SaliencyTraining):
-    """Figures are SelfMask's. dino: where the encoder starts from. voters, voter_weights: whose features are clustered.
+    """Figures are SelfMask's. dino: where the encoder starts from. voters, voter_weights: whose features are clustered,
+    of pictures voting_zoom times as large.
 
     every_layer: the losses are applied to every decoder layer. mask_mlp: masks are asked for with the query behind an
     MLP of its own; the published network has none. compare: masks and targets meet at the targets' pixels, or on the
@@ -39,6 +40,7 @@ class SelfMaskTraining(SaliencyTraining):
     dino_weights: str | None = None
     voters: tuple[str, ...] = ("vit_small_patch16_224.dino",)
     voter_weights: tuple[str, ...] = ()
+    voting_zoom: PositiveInt = 1
     learning_rate: PositiveFloat = 6e-6
     epochs: PositiveInt = 12
     power: NonNegativeFloat = 0.9
@@ -108,7 +110,7 @@ def vote_for(settings: SelfMaskTraining, progress: Progress | None = None) -> Vo
         load_encoder(dino, source, device, settings.precision)
         for dino, source in zip(settings.voters, sources, strict=True)
     ]
-    voting = VotingSettings(dinos=settings.voters, dino_weights=settings.voter_weights)
+    voting = VotingSettings(dinos=settings.voters, dino_weights=settings.voter_weights, zoom=settings.voting_zoom)
     votes = VoteStore(settings.out / VOTES, settings.open_pictures(), VotedMasks(encoders, voting))
     votes.complete(workers=settings.workers if device == "cpu" else 1, progress=progress)
     return votes

@@ -52,7 +52,7 @@ class VotingSettings(SaliencySettings):
     seed: int = 0
 
 
-PRESETS = {"paper": VotingSettings(), "world": VotingSettings(dinos=(WORLD,))}
+PRESETS = {"paper": VotingSettings(), "world": VotingSettings(dinos=(WORLD,), zoom=2)}
 
 
 class VotedMasks(Saliency):
@@ -94,7 +94,7 @@ class VotedMasks(Saliency):
         size = size_for_patches(*own, 1, MOST_PIXELS)
         candidates = []
         for encoder in self.encoders:
-            seen = size_for_patches(*own, encoder.patch_size, self.settings.most_patches)
+            seen = size_for_patches(*own, encoder.patch_size, self.settings.most_patches, self.settings.zoom)
             tokens = finite(encoder(to_tensor(image, seen)[None]).tokens[0])  # (D, h, w)
             candidates.append(
                 candidate_masks(

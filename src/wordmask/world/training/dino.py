@@ -3,37 +3,41 @@
 A student sees large and small crops of a picture, a teacher the large ones; the student says what the teacher says.
 The teacher is the student's running average. Its output is centred and sharpened, so that it does not collapse.
 
-Some thousand steps teach little by what is said of whole pictures. Two things help, with no labels either: teacher and
-student are also asked about every place that two crops share, and a transformer imitates the maps of a convolutional
-network that was trained in this way before, as the world's CLIP does.
+Some thousand steps teach little by what is said of whole pictures. Three things help, with no labels either: teacher
+and student are also asked about every place that two crops share; things cut out of pictures are pasted into the views,
+so that what belongs together is known; and a transformer imitates the maps of a convolutional network that was trained
+in this way before, as the world's CLIP does.
 """
 
 import copy
-import itertools
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import timm
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from wordmask.encoders.clip import ImageStatistics
 from wordmask.encoders.dino import DinoEncoder
 from wordmask.encoders.weights import load_into
 from wordmask.training.checkpoints import CHECKPOINT, read_checkpoint
 from wordmask.world.training import losses
 from wordmask.world.training.batches import Batch, Stage, blurred, crop, crop_places, greyed, hue_turned, jitter
+from wordmask.world.training.cutouts import HARDLY, SECOND, Belonging, cut_out, mean_of_cutouts, paste_both
+from wordmask.world.training.dino_network import (
+    IMAGENET,
+    Head,
+    Reading,
+    evenly_used,
+    read_resnet,
+    read_vit,
+    small_vit,
+)
 from wordmask.world.training.figures import dino_figures, neighbour_naming
 from wordmask.world.training.loop import Recipe, TrainingSettings, train
-from wordmask.world.training.resnet import read_maps, small_resnet
-
-PATCH = 8
-IMAGENET = ImageStatistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""What `timm` models expect."""
+from wordmask.world.training.resnet import small_resnet
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,10 @@ class DinoSettings(TrainingSettings):
     place_prototypes: for what is said of single places, 0 for not asking. guide: the run of a ResNet with these
     channels and depths, whose maps a vit imitates. upside_down: the share of the crops that are; without, height in the
     picture is what a place is told by most easily, and the patches of one background differ.
+
+    cutouts: how much it counts what belongs together, where cut-outs are pasted; 0 for pasting none. The views then
+    share the cut-out alone, and what the teacher says of it is what the student says of the views. cutout_sides: over
+    the views'. local_area: of the picture, or of a view with a cut-out.
     """
 
     network: Literal["vit", "resnet"] = "vit"
@@ -53,9 +61,12 @@ class DinoSettings(TrainingSettings):
     heads: int = 3
     channels: tuple[int, int, int, int] = (48, 96, 192, 256)
     depths: tuple[int, int, int, int] = (1, 1, 1, 1)
+    output_stride: Literal[8, 16, 32] = 16
     guide: Path | None = None
     prototypes: int = 2048
     place_prototypes: Annotated[int, Field(ge=0)] = 0
+    cutouts: Annotated[float, Field(ge=0)] = 0.0
+    cutout_sides: tuple[float, float] = (0.4, 1.0)
     hidden: int = 512
     bottleneck: int = 128
     batch_norm: bool = False
@@ -85,80 +96,9 @@ def train_dino(settings: DinoSettings) -> "SelfDistillation":
 def build_backbone(settings: DinoSettings) -> tuple[Any, int]:
     """The network and the width of its output."""
     if settings.network == "resnet":
-        return small_resnet(settings.channels, settings.depths, output_stride=16), settings.channels[-1]
-    vit = timm.create_model(
-        "vit_tiny_patch16_224",
-        pretrained=False,
-        num_classes=0,
-        img_size=settings.image_size,
-        patch_size=PATCH,
-        embed_dim=settings.width,
-        depth=settings.blocks,
-        num_heads=settings.heads,
-        dynamic_img_size=True,
-    )
-    vit.pretrained_cfg.update(mean=IMAGENET.mean, std=IMAGENET.std)
-    for block in vit.blocks:
-        block.attn.fused_attn = False  # see `attention`
-    return vit, settings.width
-
-
-class Reading(NamedTuple):
-    pooled: Tensor  # (B, C)
-    map: Tensor  # (B, C, h, w)
-    middle: Tensor  # (B, C', h', w') after a third of the blocks, or at an 8th of the size
-
-
-def read_vit(vit: Any, views: Tensor) -> Reading:
-    x = vit.patch_embed(views)  # (B, h, w, C)
-    grid = x.shape[1:3]
-    x = vit._pos_embed(x)
-    third = len(vit.blocks) // 3
-    x = middle = vit.blocks[:third](x)
-    x = vit.norm(vit.blocks[third:](x))
-
-    def as_map(tokens: Tensor) -> Tensor:
-        return tokens[:, 1:].transpose(1, 2).unflatten(2, grid)
-
-    return Reading(x[:, 0], as_map(x), as_map(middle))
-
-
-def read_resnet(resnet: Any, views: Tensor) -> Reading:
-    middle, last = read_maps(resnet, views)
-    return Reading(last.mean(dim=(2, 3)), last, middle)
-
-
-class Head(nn.Module):
-    """Three layers, a normalised bottleneck, and weight-normalised prototypes.
-
-    With `batch_norm`, as the reference offers it, pictures differ for the prototypes from the first step on: a network
-    that has learnt nothing says nearly the same of all.
-    """
-
-    def __init__(self, width: int, prototypes: int, settings: DinoSettings):
-        super().__init__()
-        widths = (width, settings.hidden, settings.hidden, settings.bottleneck)
-        layers: list[nn.Module] = []
-        for before, after in itertools.pairwise(widths):
-            norm = nn.BatchNorm1d(after) if settings.batch_norm else nn.Identity()
-            layers += [nn.Linear(before, after), norm, nn.GELU()]
-        self.layers = nn.Sequential(*layers[:-1])
-        self.prototypes = nn.Linear(settings.bottleneck, prototypes, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, width) -> (n, prototypes): cosines."""
-        x = F.normalize(self.layers(x).float(), dim=-1)
-        return x @ F.normalize(self.prototypes.weight.float(), dim=-1).T
-
-
-def evenly_used(logits: Tensor, rounds: int = 3) -> Tensor:
-    """(n, K) -> probabilities whose rows sum to 1 and whose columns to n / K: Sinkhorn and Knopp's iteration, as
-    DINOv2 centres. It needs no memory of former batches, so that few steps suffice."""
-    shares = (logits - logits.amax(dim=-1, keepdim=True)).exp()
-    for _ in range(rounds):
-        shares = shares / shares.sum(dim=0, keepdim=True).clamp(min=1e-12)
-        shares = shares / shares.sum(dim=1, keepdim=True).clamp(min=1e-12)
-    return shares
+        return small_resnet(settings.channels, settings.depths, settings.output_stride), settings.channels[-1]
+    shape = {"width": settings.width, "blocks": settings.blocks, "heads": settings.heads}
+    return small_vit(image_size=settings.image_size, **shape), settings.width
 
 
 def same_places(asked: Tensor, told: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -170,6 +110,16 @@ def same_places(asked: Tensor, told: Tensor, grid: tuple[int, int]) -> Tensor:
     return (cells - told[:, None, None, :, 2]) / scale
 
 
+class Views(NamedTuple):
+    """Two crops of every picture, with no distortion yet. With cut-outs, a row's second crop is the next picture's.
+
+    places: of the crops in their pictures. covers: how far each of a view's cut-outs covers every pixel."""
+
+    pictures: list[Tensor]  # (B, 3, s, s), twice
+    places: list[Tensor]  # (B, 2, 3), twice
+    covers: list[Tensor]  # (B, 2, s, s), twice, or none
+
+
 class SelfDistillation(Recipe):
     captioned = False
     centre: Tensor
@@ -179,10 +129,12 @@ class SelfDistillation(Recipe):
         self.settings = settings
         self.read = read_resnet if settings.network == "resnet" else read_vit
         backbone, width = build_backbone(settings)
-        self.student = nn.ModuleDict({"backbone": backbone, "head": Head(width, settings.prototypes, settings)})
+        self.student = nn.ModuleDict({"backbone": backbone, "head": self._new_head(width, settings.prototypes)})
         if settings.place_prototypes:
-            self.student["place_head"] = Head(width, settings.place_prototypes, settings)
+            self.student["place_head"] = self._new_head(width, settings.place_prototypes)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        asked = 0 if not settings.cutouts else 3 if settings.network == "vit" else 1  # maps: see `losses`
+        self.belonging = nn.ModuleList(Belonging() for _ in range(asked))
         self.register_buffer("centre", torch.zeros(settings.prototypes))
         self.guide = None
         if settings.guide is not None:
@@ -190,21 +142,27 @@ class SelfDistillation(Recipe):
             middle, last = settings.channels[1], settings.channels[-1]
             self.imitate = nn.ModuleList(nn.Linear(width, channels) for channels in (middle, last, last))
 
+    def _new_head(self, width: int, prototypes: int) -> Head:
+        told = self.settings
+        return Head(width, prototypes, hidden=told.hidden, bottleneck=told.bottleneck, batch_norm=told.batch_norm)
+
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         settings = self.settings
-        places = [self._crops(batch, settings.global_area) for _ in range(2)]
-        large = torch.cat([self._view(batch, where, batch.size) for where in places])
+        views = self._views(batch)
+        large = torch.cat([self._distorted(view) for view in views.pictures])
         sharpness = self._teacher_temperature(progress)
         with torch.no_grad():
             told = self.read(self.teacher["backbone"], large)
-            targets = self._centred(self.teacher["head"](told.pooled).float(), sharpness).chunk(2)
         read = self.read(self.student["backbone"], large)
+        covers = [at_cells(cover, read.map) for cover in views.covers]
+        with torch.no_grad():
+            common = mean_of_cutouts(told.map, torch.cat(covers)) if covers else told.pooled
+            targets = self._centred(self.teacher["head"](common).float(), sharpness).chunk(2)
         said = list(self.student["head"](read.pooled).chunk(2))
         if settings.local_crops:
-            crops = [self._crops(batch, settings.local_area) for _ in range(settings.local_crops)]
-            small = torch.cat([self._view(batch, where, settings.local_size) for where in crops])
-            pooled = self.read(self.student["backbone"], small).pooled
-            said += self.student["head"](pooled).chunk(len(crops))
+            small = [self._small_crop(batch, views, number) for number in range(settings.local_crops)]
+            pooled = self.read(self.student["backbone"], torch.cat(small)).pooled
+            said += self.student["head"](pooled).chunk(len(small))
         terms = [
             self._disagreement(target, view)
             for place, target in enumerate(targets)
@@ -213,19 +171,50 @@ class SelfDistillation(Recipe):
         ]
         parts = {"distillation": torch.stack(terms).mean()}
         if settings.place_prototypes:
-            parts["places"] = self._about_places(read.map, told.map, places, sharpness)
+            parts["places"] = self._about_places(read.map, told.map, views.places, covers, sharpness)
+        if covers:
+            maps = (read.map, *read.projections)
+            wrong = [asked(each, torch.cat(covers)) for asked, each in zip(self.belonging, maps, strict=True)]
+            parts["belonging"] = settings.cutouts * torch.stack(wrong).sum()
         if self.guide is not None:
             parts |= self._imitation(read, large)
         return parts
 
-    def _about_places(self, said: Tensor, told: Tensor, places: list[Tensor], sharpness: float) -> Tensor:
+    def _views(self, batch: Batch) -> Views:
+        settings = self.settings
+        places = [self._crops(batch, settings.global_area) for _ in range(2)]
+        if not settings.cutouts:
+            return Views([crop(batch.images, where, batch.size) for where in places], places, [])
+        first, second = (cut_out(batch.images, batch.size) for _ in range(2))
+        present = torch.rand(len(batch.images)) < SECOND
+        sources = (batch.images, batch.images.roll(-1, dims=0))
+        grounds = [crop(images, where, batch.size) for images, where in zip(sources, places, strict=True)]
+        pasted = [paste_both(ground, first, second, present, settings.cutout_sides) for ground in grounds]
+        return Views([view for view, _ in pasted], places, [covers for _, covers in pasted])
+
+    def _small_crop(self, batch: Batch, views: Views, number: int) -> Tensor:
+        where = self._crops(batch, self.settings.local_area)
+        whole = views.pictures[number % 2] if views.covers else batch.images
+        return self._distorted(crop(whole, where, self.settings.local_size))
+
+    def _about_places(
+        self, said: Tensor, told: Tensor, places: list[Tensor], covers: list[Tensor], sharpness: float
+    ) -> Tensor:
         """What the student's cells and the teacher's other crop at the same place are called."""
         grid = (said.shape[-2], said.shape[-1])
+        mine, yours = said.chunk(2)
         first, second = told.float().chunk(2)
-        there = torch.cat([same_places(places[0], places[1], grid), same_places(places[1], places[0], grid)])
-        there = there.to(said.device)
-        other = F.grid_sample(torch.cat([second, first]), there, align_corners=False, padding_mode="border")
-        shared = (there.abs() <= 1).all(dim=-1)  # (2B, h, w)
+        here, there = places
+        if covers:  # each picture's second crop back to its first
+            yours, second, there = (each.roll(1, dims=0) for each in (yours, second, there))
+        said, told = torch.cat([mine, yours]), torch.cat([second, first])
+        where = torch.cat([same_places(here, there, grid), same_places(there, here, grid)]).to(said.device)
+        other = F.grid_sample(told, where, align_corners=False, padding_mode="border")
+        shared = (where.abs() <= 1).all(dim=-1)  # (2B, h, w)
+        if covers:
+            cover, beside = covers[0].sum(dim=1), covers[1].roll(1, dims=0).sum(dim=1)
+            beyond = F.grid_sample(torch.cat([beside, cover])[:, None], where, align_corners=False)[:, 0]
+            shared = shared & (torch.cat([cover, beside]) < HARDLY) & (beyond < HARDLY)
         with torch.no_grad():
             target = evenly_used(self.teacher["place_head"](other.permute(0, 2, 3, 1)[shared]).float() / sharpness)
         return self._disagreement(target, self.student["place_head"](said.permute(0, 2, 3, 1)[shared]))
@@ -274,11 +263,10 @@ class SelfDistillation(Recipe):
         flips, turned = torch.rand(2, len(batch.images))
         return crop_places(area, flips < 0.5, upside_down=turned < self.settings.upside_down)
 
-    def _view(self, batch: Batch, where: Tensor, size: int) -> Tensor:
-        """One crop of every picture, with the paper's distortions; solarisation is left out, as the world is drawn
-        without negatives."""
-        views = hue_turned(crop(batch.images, where, size), self.settings.hue)
-        return IMAGENET.normalise(blurred(greyed(jitter(views, strength=0.4, tint=0.2), 0.2), 0.5))
+    def _distorted(self, views: Tensor) -> Tensor:
+        """With the paper's distortions; solarisation is left out, as the world is drawn without negatives."""
+        views = jitter(hue_turned(views, self.settings.hue), strength=0.4, tint=0.2)
+        return IMAGENET.normalise(blurred(greyed(views, 0.2), 0.5))
 
     def figures(self, first_seed: int) -> dict[str, float]:
         backbone = self.teacher["backbone"]
@@ -295,12 +283,17 @@ class SelfDistillation(Recipe):
 def guide_from(settings: DinoSettings) -> nn.Module:
     """The backbone of a ResNet's run, frozen."""
     assert settings.guide is not None
-    guide = small_resnet(settings.channels, settings.depths, output_stride=16)
+    guide = small_resnet(settings.channels, settings.depths, settings.output_stride)
     state = read_checkpoint(settings.guide / CHECKPOINT)["averaged"]
     own = "teacher.backbone."
     backbone = {name.removeprefix(own): value for name, value in state.items() if name.startswith(own)}
     load_into(guide, backbone, what=f"the guide of {settings.guide}")
     return guide.requires_grad_(False)
+
+
+def at_cells(cover: Tensor, maps: Tensor) -> Tensor:
+    """(B, K, s, s) -> (B, K, h, w): averaged over the cells of the maps (B, C, h, w)."""
+    return F.adaptive_avg_pool2d(cover, (maps.shape[-2], maps.shape[-1]))
 
 
 def _cells(maps: Tensor) -> Tensor:

@@ -27,13 +27,16 @@ SMALL_DINO: dict[str, Any] = {
     "centring": "sinkhorn",
     "teacher_temperature": (0.05, 0.05),
     "momentum": 0.97,
-    "global_area": (0.2, 0.8),
-    "local_area": (0.05, 0.2),
+    "cutouts": 2.0,
+    "global_area": (0.1, 0.6),
+    "local_area": (0.15, 0.4),
     "upside_down": 0.5,
     "local_crops": 2,
+    "output_stride": 8,
     "learning_rate": 2e-3,
 }
-"""Self-distillation in some thousand steps: the paper's takes a hundred thousand."""
+"""Self-distillation in some thousand steps: the paper's takes a hundred thousand. output_stride is the ResNet's, so that
+the maps which guide the transformer have a cell for each of its patches."""
 
 PLANS: dict[Model, dict[Machine, dict[str, Any]]] = {
     "clip-teacher": {
@@ -81,7 +84,7 @@ PLANS: dict[Model, dict[Machine, dict[str, Any]]] = {
             **SMALL_DINO,
             "stages": (
                 Stage(pictures=160_000, size=64, batch=64),
-                Stage(pictures=6_400, size=128, batch=32, learning_rate=8e-4),
+                Stage(pictures=9_600, size=128, batch=32, learning_rate=7e-4),
             ),
             "learning_rate": 1.5e-3,
             "momentum": 0.98,

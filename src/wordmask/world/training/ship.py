@@ -16,7 +16,8 @@ from wordmask.training.checkpoints import CHECKPOINT, read_checkpoint
 from wordmask.training.logs import last_figures
 from wordmask.world.training.clip import ClipSettings, ClipStudent
 from wordmask.world.training.clip_teacher import MERGES_FILE, STATISTICS
-from wordmask.world.training.dino import IMAGENET, DinoSettings, SelfDistillation
+from wordmask.world.training.dino import DinoSettings, SelfDistillation
+from wordmask.world.training.dino_network import IMAGENET
 
 
 def ship_clip(student: ClipStudent, settings: ClipSettings, folder: Path, *, command: str) -> None:

@@ -1,0 +1,144 @@
+"""Cut-outs pasted on grounds, and what is learnt of them."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+
+from test_world_dino import settings
+from wordmask.world.training import figures
+from wordmask.world.training.batches import Batch, crop
+from wordmask.world.training.cutouts import HARDLY, MOSTLY, Belonging, cut_out, mean_of_cutouts, paste, paste_both
+from wordmask.world.training.dino import SelfDistillation, train_dino
+from wordmask.world.training_file import write_array
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_array(tmp_path_factory.mktemp("pictures") / "train.npy", 16, size=32)
+
+
+@pytest.fixture(autouse=True)
+def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NAMED_PICTURES", "MASKED_PICTURES"):
+        monkeypatch.setattr(figures, name, 4)
+
+
+def test_a_cutout_lies_on_its_ground_and_nowhere_else() -> None:
+    torch.manual_seed(0)
+    images, grounds = torch.rand(12, 3, 48, 48), torch.rand(12, 3, 32, 32)
+    cutouts = cut_out(images, 32)
+    assert cutouts.cover.amin() >= 0
+    assert (cutouts.cover.amax(dim=(1, 2, 3)) == 1).all()  # every one has a whole inside
+    views, cover = paste(grounds, cutouts, (0.4, 1.0))
+    bare = (cover == 0).expand_as(views)
+    assert torch.equal(views[bare], grounds[bare])
+    covered = (cover == 1).expand_as(views)
+    assert (views[covered] != grounds[covered]).float().mean() > 0.99
+    assert 0.05 < cover.mean() < 0.5
+
+
+def test_cutouts_are_of_every_shape_and_the_seed_decides() -> None:
+    images = torch.rand(8, 3, 32, 32)
+    torch.manual_seed(0)
+    first, second = cut_out(images, 32), cut_out(images, 32)
+    torch.manual_seed(0)
+    assert torch.equal(cut_out(images, 32).cover, first.cover)
+    assert not torch.equal(first.cover, second.cover)
+    assert len({round(area, 2) for area in first.cover.mean(dim=(1, 2, 3)).tolist()}) > 4
+
+
+def test_the_same_cutout_lies_in_both_views_over_other_grounds(pictures: Path) -> None:
+    torch.manual_seed(0)
+    model = SelfDistillation(settings(pictures, Path(), cutouts=1.0))
+    images = torch.rand(4, 3, 32, 32)
+    views = model._views(Batch(images, 32, 1.0, [], torch.zeros(0)))
+    for view, cover, places, shown in zip(views.pictures, views.covers, views.places, (0, 1), strict=True):
+        grounds = crop(images.roll(-shown, dims=0), places, 32)
+        bare = (cover.sum(dim=1, keepdim=True) == 0).expand_as(view)
+        assert torch.equal(view[bare], grounds[bare])
+
+
+def test_what_is_learnt_of_a_place_leaves_cutouts_out(pictures: Path) -> None:
+    """Grounds that are one colour each: where both crops show the ground, they agree wherever they were cut."""
+    torch.manual_seed(0)
+    model = SelfDistillation(settings(pictures, Path(), cutouts=1.0))
+    batch = Batch(torch.rand(4, 3, 1, 1).expand(-1, -1, 32, 32).contiguous(), 32, 1.0, [], torch.zeros(0))
+    views = model._views(batch)
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    class Recorder(torch.nn.Module):
+        def __init__(self, told: bool):
+            super().__init__()
+            self.told = told
+
+        def forward(self, cells: torch.Tensor) -> torch.Tensor:
+            seen.append((torch.tensor(self.told), cells))
+            return cells
+
+    model.student["place_head"], model.teacher["place_head"] = Recorder(False), Recorder(True)
+    maps = torch.cat(views.pictures)
+    model._about_places(maps, maps, views.places, views.covers, 1.0)
+    told, said = (next(cells for told, cells in seen if bool(told) is which) for which in (True, False))
+    assert len(said) > 50
+    torch.testing.assert_close(said, told, atol=0.25, rtol=0)  # what is covered by less than a tenth may differ a bit
+
+
+def test_belonging_is_asked_of_every_pair() -> None:
+    torch.manual_seed(0)
+    maps, covers = torch.randn(3, 5, 2, 4), torch.zeros(3, 2, 2, 4)
+    covers[0, 0, 0, :2], covers[0, 1, 0, 2:], covers[0, 0, 1, 0] = 0.9, 0.8, 0.4  # the last cell is neither's
+    covers[1, 0, 1, 2:], covers[1, 1, 1, 1] = 1.0, 0.05  # the second picture has one cut-out, the third none
+    asked = Belonging()
+    wrong: dict[str, list[float]] = {"one": [], "ground": [], "mixed": [], "two": []}
+    for features, cover in zip(maps.flatten(2), covers.flatten(2), strict=True):
+        if cover.max() <= MOSTLY:
+            continue
+        members = [
+            "first" if a > MOSTLY else "second" if b > MOSTLY else "ground" if a + b < HARDLY else None
+            for a, b in cover.T.tolist()
+        ]
+        for i, one in enumerate(members):
+            for j, other in enumerate(members):
+                if one is None or other is None:
+                    continue
+                cosine = torch.dot(features[:, i], features[:, j]) / features[:, i].norm() / features[:, j].norm()
+                chance = torch.sigmoid(asked.scale.exp() * cosine + asked.bias)
+                same = one == other
+                kind = "ground" if same and one == "ground" else "one" if same else "mixed"
+                kind = "two" if {one, other} == {"first", "second"} else kind
+                wrong[kind].append(-(chance if same else 1 - chance).log().item())
+    shares = {"one": 0.25, "ground": 0.25, "mixed": 0.4, "two": 0.1}
+    expected = sum(share * sum(wrong[kind]) / len(wrong[kind]) for kind, share in shares.items())
+    assert asked(maps, covers).item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_second_cutout_hides_the_first() -> None:
+    torch.manual_seed(0)
+    first, second = cut_out(torch.rand(6, 3, 32, 32), 32), cut_out(torch.rand(6, 3, 32, 32), 32)
+    present = torch.tensor([True, True, True, False, False, False])
+    _, covers = paste_both(torch.rand(6, 3, 32, 32), first, second, present, (0.8, 1.0))
+    assert covers.sum(dim=1).amax() <= 1
+    assert (covers[:3, 1].amax(dim=(1, 2)) > 0.9).all()
+    assert (covers[3:, 1] == 0).all()
+
+
+def test_the_mean_of_cutouts_is_of_the_cells_they_cover() -> None:
+    maps = torch.arange(8.0).view(1, 2, 2, 2).repeat(2, 1, 1, 1)
+    covers = torch.tensor(
+        [[[[1.0, 0.0], [0.0, 0.5]], [[0.0, 0.8], [0.0, 0.0]]], [[[0.2, 0], [0, 0]], [[0, 0], [0, 0]]]]
+    )
+    assert torch.equal(mean_of_cutouts(maps, covers), torch.tensor([[0.5, 4.5], [0.0, 0.0]]))
+
+
+@pytest.mark.parametrize("network", ["vit", "resnet"])
+def test_both_networks_learn_from_cutouts(
+    network: Literal["vit", "resnet"],
+    pictures: Path,
+    tmp_path: Path,
+) -> None:
+    train_dino(settings(pictures, tmp_path, network=network, cutouts=1.0, output_stride=8))
+    steps = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert any("belonging" in step and "places" in step for step in steps)
