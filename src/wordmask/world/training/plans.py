@@ -35,8 +35,8 @@ SMALL_DINO: dict[str, Any] = {
     "output_stride": 8,
     "learning_rate": 2e-3,
 }
-"""Self-distillation in some thousand steps: the paper's takes a hundred thousand. output_stride is the ResNet's, so that
-the maps which guide the transformer have a cell for each of its patches."""
+"""Self-distillation in some thousand steps: the paper's takes a hundred thousand. output_stride is the ResNet's: maps
+that guide the transformer have a cell for each of its patches."""
 
 PLANS: dict[Model, dict[Machine, dict[str, Any]]] = {
     "clip-teacher": {
