@@ -287,10 +287,25 @@ def test_alike_pictures_go_through_the_network_together():
         return batch.mean(dim=1)
 
     images = [noise(16, 24), noise(8, 8), noise(16, 24), noise(16, 24)]
-    maps = network_maps(images, read, patch=8, most_patches=100, batch=2)
+    maps = network_maps(images, read, patch=8, settings=SaliencySettings(most_patches=100, batch=2))
     assert seen == [(2, 3, 16, 24), (1, 3, 16, 24), (1, 3, 8, 8)]
     for image, soft in zip(images, maps, strict=True):
         assert np.allclose(soft, image.mean(axis=2) / 255, atol=1e-6)
+
+
+def test_small_pictures_are_looked_at_enlarged():
+    seen = []
+
+    def read(batch):
+        seen.append(tuple(batch.shape))
+        return batch.mean(dim=1)
+
+    image = np.full((16, 24, 3), 51, dtype=np.uint8)
+    [soft] = network_maps([image], read, patch=8, settings=SaliencySettings(zoom=3))
+    assert seen == [(1, 3, 48, 72)]
+    assert soft.shape == (16, 24)
+    assert np.allclose(soft, 0.2, atol=1e-6)
+    assert size_for_patches(100, 100, 8, 256, zoom=5) == size_for_patches(500, 500, 8, 256)
 
 
 def test_every_method_of_the_registry_is_a_saliency_with_both_presets():

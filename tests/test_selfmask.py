@@ -12,7 +12,8 @@ import plain_saliency
 from wordmask.encoders.weights import WeightsError
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.bilateral_solver import solve
-from wordmask.saliency.selfmask import SelfMask, SelfMaskSettings, load_network, write_network
+from wordmask.saliency.found import load_encoder
+from wordmask.saliency.selfmask import WORLD_DINO, SelfMask, SelfMaskSettings, load_network, write_network
 from wordmask.saliency.selfmask_losses import dice_losses, ranking_loss, selfmask_losses
 from wordmask.saliency.selfmask_network import (
     POSITIONS,
@@ -23,6 +24,7 @@ from wordmask.saliency.selfmask_network import (
     from_published,
     to_published,
 )
+from wordmask.saliency.selfmask_training import SelfMaskTraining, new_network
 from wordmask.world.models import WorldModelError
 
 TOLERANCE = 1e-5
@@ -280,3 +282,21 @@ def test_a_world_network_that_is_not_there_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("wordmask.saliency.selfmask.WORLD_NETWORK", tmp_path / "selfmask.safetensors")
     with pytest.raises(WorldModelError, match="train-selfmask"):
         load_network("world")
+
+
+def test_a_network_on_the_worlds_untouched_dino_does_not_bring_it_again(tmp_path):
+    torch.manual_seed(0)
+    network = new_network(
+        load_encoder("world", None, "cpu"), SelfMaskTraining(tmp_path, tmp_path, queries=3, layers=1)
+    ).eval()
+    write_network(tmp_path / "small.safetensors", network, encoder=WORLD_DINO)
+    write_network(tmp_path / "whole.safetensors", network)
+    assert not any(name.startswith("encoder.") for name in load_file(tmp_path / "small.safetensors"))
+    images = torch.rand(1, 3, 32, 40)
+    small, whole = (load_network(tmp_path / f"{which}.safetensors").eval()(images) for which in ("small", "whole"))
+    assert torch.equal(small.masks, whole.masks)
+    with torch.no_grad():
+        network.encoder.norm.bias += 1
+    write_network(tmp_path / "other.safetensors", network, encoder=WORLD_DINO)
+    with pytest.raises(SaliencyError, match="another DINO"):
+        load_network(tmp_path / "other.safetensors")

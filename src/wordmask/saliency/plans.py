@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from wordmask.saliency.base import SaliencyError
-from wordmask.saliency.found import WORLD
+from wordmask.saliency.found import WORLD, WORLD_SIMILARITY
 from wordmask.saliency.found_training import FoundTraining
 from wordmask.saliency.selfmask_training import SelfMaskTraining
 from wordmask.saliency.training import SaliencyTraining
@@ -20,7 +20,9 @@ from wordmask.world import Kind
 Recipe = TypeVar("Recipe", bound=SaliencyTraining)
 
 WORLD_PICTURES = 6_000
-"""Drawn where none are given: half a minute on two cores, and three minutes of voting."""
+"""Drawn where none are given, in half a minute on two cores."""
+VOTED_PICTURES = 3_000
+"""As many of these as two cores vote for in six minutes."""
 WORLD_KINDS: dict[Kind, float] = {"single": 0.7, "multi": 0.15, "pairs": 0.15}
 """Like DUTS, which both papers learn from: in most pictures one thing stands out."""
 
@@ -29,12 +31,15 @@ PLANS: dict[type[SaliencyTraining], dict[str, dict[str, Any]]] = {
         "paper": {},
         "world": {
             "dino": WORLD,
-            "crop": 128,
-            "scale": (0.5, 2.0),
-            "batch": 32,
-            "steps": 300,
-            "decay_every": 30,
-            "seed_steps": 60,
+            "similarity": WORLD_SIMILARITY,
+            "crop": 256,
+            "scale": (1.7, 2.5),
+            "blur": 0.0,
+            "batch": 16,
+            "steps": 120,
+            "seed_steps": 120,  # the head's own answers, as targets, made it lose the things that it was unsure of
+            "decay": 0.6,
+            "decay_every": 20,
             "precision": "bf16",
         },
     },
@@ -44,15 +49,15 @@ PLANS: dict[type[SaliencyTraining], dict[str, dict[str, Any]]] = {
             "dino": WORLD,
             "voters": (WORLD,),
             "voting_zoom": 2,
-            "most_pictures": WORLD_PICTURES,
+            "most_pictures": VOTED_PICTURES,
             "crop": 128,
             "scale": (1.0, 1.4),
             "flip": 0.5,
             "batch": 16,
-            "epochs": 3,
-            "layers": 3,
-            "learning_rate": 3e-4,
-            "encoder_pace": 0.1,
+            "epochs": 6,
+            "layers": 2,
+            "learning_rate": 1e-3,
+            "encoder_pace": 0.0,
             "compare": "grid",
             "precision": "bf16",
         },

@@ -17,14 +17,17 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from wordmask.encoders.clip import Precision
-from wordmask.encoders.weights import read_metadata, read_state_dict, resolve, write_state_dict
+from wordmask.encoders.weights import fingerprint, read_metadata, read_state_dict, resolve, write_state_dict
 from wordmask.images import size_with_shorter_side, to_tensor
 from wordmask.saliency.base import Saliency, SaliencyError, SaliencySettings, network_maps, size_for_patches
 from wordmask.saliency.bilateral_solver import BilateralGrid
-from wordmask.saliency.found import WORLD, shipped
+from wordmask.saliency.found import WORLD, load_encoder, shipped
 from wordmask.saliency.refinement import THRESHOLD
 from wordmask.saliency.selfmask_network import FINER, SelfMaskNetwork, network_of, to_published
 
+WORLD_DINO = "world/dino"
+"""The encoder of a file that brings none of its own."""
+ENCODER = "encoder."
 WORLD_NETWORK = Path(__file__).parent / "weights" / "selfmask.safetensors"
 
 
@@ -39,7 +42,7 @@ class SelfMaskSettings(SaliencySettings):
     archive_side: PositiveInt = 512
 
 
-PRESETS = {"paper": SelfMaskSettings(), "world": SelfMaskSettings(network=WORLD, archive_side=128)}
+PRESETS = {"paper": SelfMaskSettings(), "world": SelfMaskSettings(network=WORLD, zoom=2, archive_side=256)}
 
 
 class SelfMask(Saliency):
@@ -104,14 +107,26 @@ def load_network(weights: str | Path) -> SelfMaskNetwork:
     path = world_network() if str(weights) == WORLD else resolve(weights)
     state = read_state_dict(path, unwrap=("model",), strip=("module.",))
     told = read_metadata(path) if path.suffix == ".safetensors" else {}
+    if told.get("encoder") == WORLD_DINO:
+        dino = load_encoder(WORLD, None, "cpu")
+        if fingerprint(dino.model) != told["encoder_fingerprint"]:
+            raise SaliencyError(f"{path} was trained on another DINO of the world than this installation carries")
+        state = {**state, **{f"{ENCODER}{name}": value for name, value in dino.model.state_dict().items()}}
     heads = int(told["heads"]) if "heads" in told else None
     return network_of(state, heads=heads, what=f"SelfMask {path}")
 
 
-def write_network(path: str | Path, network: SelfMaskNetwork, metadata: dict[str, Any] | None = None) -> None:
-    """As safetensors in half precision, under the published file's names. metadata: how it came about."""
+def write_network(
+    path: str | Path, network: SelfMaskNetwork, metadata: dict[str, Any] | None = None, *, encoder: str | None = None
+) -> None:
+    """As safetensors in half precision, under the published file's names. metadata: how it came about.
+
+    encoder: WORLD_DINO where the network's encoder is that, untouched; it is named then, and not written again."""
     state = {to_published(name): value.half() for name, value in network.state_dict().items()}
     told = {name: value if isinstance(value, str) else json.dumps(value) for name, value in (metadata or {}).items()}
+    if encoder is not None:
+        state = {name: value for name, value in state.items() if not name.startswith(ENCODER)}
+        told |= {"encoder": encoder, "encoder_fingerprint": fingerprint(network.encoder)}
     write_state_dict(path, state, {**told, "heads": str(network.shape.heads)})
 
 

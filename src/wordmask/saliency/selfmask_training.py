@@ -13,8 +13,8 @@ from wordmask.encoders.dino import DinoEncoder
 from wordmask.encoders.weights import fingerprint, load_into
 from wordmask.registry import pick_device
 from wordmask.saliency.base import SaliencyError
-from wordmask.saliency.found import load_encoder
-from wordmask.saliency.selfmask import write_network
+from wordmask.saliency.found import WORLD, load_encoder
+from wordmask.saliency.selfmask import WORLD_DINO, write_network
 from wordmask.saliency.selfmask_losses import selfmask_losses
 from wordmask.saliency.selfmask_network import STATISTICS, SelfMaskNetwork, SelfMaskShape
 from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings
@@ -33,7 +33,7 @@ class SelfMaskTraining(SaliencyTraining):
     every_layer: the losses are applied to every decoder layer. mask_mlp: masks are asked for with the query behind an
     MLP of its own; the published network has none. compare: masks and targets meet at the targets' pixels, or on the
     grid of the masks, sixteen times as few points under patches of 8, on which targets are averaged. encoder_pace: how
-    fast the encoder learns, over the rest.
+    fast the encoder learns, over the rest; 0 for leaving the DINO as it is.
     """
 
     dino: str = "vit_small_patch8_224.dino"
@@ -61,6 +61,7 @@ class SelfMaskLesson(Lesson):
         super().__init__()
         self.network = network
         self.settings = settings
+        network.encoder.requires_grad_(settings.encoder_pace > 0)
 
     def pace(self, name: str) -> float:
         return self.settings.encoder_pace if name.startswith("network.encoder.") else 1.0
@@ -141,5 +142,6 @@ def train_network(
         progress=progress,
     )
     told = {"settings": settings.identity(pictures), "steps": str(steps)}
-    write_network(settings.out / NETWORK_FILE, network, told)
+    untouched = WORLD_DINO if settings.dino == WORLD and not settings.encoder_pace else None
+    write_network(settings.out / NETWORK_FILE, network, told, encoder=untouched)
     return network

@@ -85,11 +85,12 @@ class Teachers:
     """DINO and FOUND. Where FOUND reads the same DINO, one pass serves both."""
 
     def __init__(self, dino: DinoEncoder, found: Found):
-        self.dino, self.found = dino, found
+        self.dino, self.found, self.zoom = dino, found, found.settings.zoom
 
     @property
     def fingerprints(self) -> tuple[str, ...]:
-        return fingerprint(self.dino.model), fingerprint(self.found.encoder.model), fingerprint(self.found.head)
+        networks = (self.dino.model, self.found.encoder.model, self.found.head)
+        return (*map(fingerprint, networks), f"FOUND's zoom {self.zoom}")
 
     def correlated(self, images: Tensor, grid: tuple[int, int], threshold: float) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, N, N) bool on a grid of CLIP's: D of equation 3."""
@@ -97,13 +98,15 @@ class Teachers:
 
     def masks(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, h, w) bool: M of section 3.5."""
+        if self.zoom > 1:
+            images = F.interpolate(images, scale_factor=self.zoom, mode="bilinear", align_corners=False)
         soft = self.found.head(self.found.encoder(images).key_maps()).sigmoid()  # (B, 1, ...) on FOUND's patches
         return F.adaptive_avg_pool2d(soft, grid)[:, 0] > THRESHOLD
 
     def __call__(self, images: Tensor, grid: tuple[int, int], threshold: float) -> tuple[Tensor, Tensor]:
         patch = self.dino.patch_size
         alike = (images.shape[-2] // patch, images.shape[-1] // patch) == grid
-        if self.found.encoder is not self.dino or not alike:
+        if self.found.encoder is not self.dino or self.zoom > 1 or not alike:
             return self.correlated(images, grid, threshold), self.masks(images, grid)
         read = self.dino(images)
         masks = self.found.head(read.key_maps()).sigmoid()[:, 0] > THRESHOLD
