@@ -171,7 +171,7 @@ class DinoiserLesson(Lesson):
 def train_dinoiser(
     settings: DinoiserTraining, progress: Progress | None = None, team: Team | None = None
 ) -> DinoiserHeads:
-    """Run, or go on with, a training; the heads, which also lie in `out` as clip-dinoiser.safetensors."""
+    """Run, or go on with, a training; the heads, which also lie in `out` as clip-dinoiser.safetensors, halved."""
     team = team or Team(settings.device)
     clip = open_clip_encoder(settings.clip, settings.clip_weights, team.device, settings.precision)
     found = saliency.load(
@@ -213,5 +213,6 @@ def train_heads(
     )
     if team.is_first:
         told = {"clip": clip.name, "dino": teachers.dino.name, "settings": settings.identity(pictures)}
-        write_state_dict(settings.out / HEADS_FILE, lesson.heads.state_dict(), told)
+        halved = {name: value.half() for name, value in lesson.heads.state_dict().items()}
+        write_state_dict(settings.out / HEADS_FILE, halved, told)
     return lesson.heads
