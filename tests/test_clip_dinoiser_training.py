@@ -189,7 +189,7 @@ def test_the_written_file_segments(folder, tmp_path, clip):
     heads = train_heads(clip, teachers(), settings(folder, tmp_path), Pictures(folder))
     loaded = load_heads(tmp_path / HEADS_FILE)
     for name, value in heads.state_dict().items():
-        assert torch.equal(loaded.state_dict()[name], value), name
+        assert torch.equal(loaded.state_dict()[name], value.half().float()), name
     segmenter = ClipDinoiser(
         clip, loaded, ClipDinoiserSettings(templates="photo", shorter_side=40, window=40, stride=20)
     )
@@ -338,7 +338,7 @@ def test_two_processes_learn_what_one_does(folder, tmp_path):
     assert [process.wait(PATIENCE) for process in both] == [0, 0]
     one, two = (load_heads(tmp_path / run / HEADS_FILE).state_dict() for run in ("one", "two"))
     for name, value in one.items():
-        assert torch.allclose(two[name], value, atol=1e-5), name
+        assert torch.allclose(two[name], value, atol=1e-5, rtol=2**-10), name  # written in half precision
     assert [line["loss"] for line in log_of(tmp_path / "two")] == pytest.approx(
         [line["loss"] for line in log_of(tmp_path / "one")], abs=1e-3
     )

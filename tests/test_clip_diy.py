@@ -32,7 +32,7 @@ def ramp(images):
     return [np.tile(np.linspace(0, 1, image.shape[1], dtype=np.float32), (image.shape[0], 1)) for image in images]
 
 
-def by_the_book(clip, image, size, names, windows, *, weights=None, objectness=None):
+def by_the_book(clip, image, size, names, windows, *, weights=None, objectness=None, positive=False):
     """Equations 1 to 4, one window at a time: probabilities (h, w, K) at the resized picture's size."""
     weights = weights or [1 / len(windows)] * len(windows)
     pixels = resize(torch.from_numpy(image).permute(2, 0, 1), list(size), antialias=True)  # (3, h, w) uint8
@@ -48,18 +48,19 @@ def by_the_book(clip, image, size, names, windows, *, weights=None, objectness=N
                 grid[i, j] = text @ clip.encode_image(cut[None] / 255)[0].double().numpy()
         total += weight * bilinear(grid, size)
     if objectness is not None:
+        total = (1 + total) / 2 if positive else total
         for k, name in enumerate(names):
             total[..., k] *= 1 - objectness if name == "background" else objectness
     return plain_vit.softmax(total)
 
 
 @pytest.mark.parametrize("size", [(40, 40), (40, 67), (61, 40)])
-@pytest.mark.parametrize("objectness", [None, ramp])
-def test_scores_equal_the_equations(clip, size, objectness):
+@pytest.mark.parametrize(("objectness", "positive"), [(None, False), (ramp, False), (ramp, True)])
+def test_scores_equal_the_equations(clip, size, objectness, positive):
     image = picture(*size)
-    result = ClipDiy(clip, settings(), objectness=objectness).segment(image, NAMES)
+    result = ClipDiy(clip, settings(positive=positive), objectness=objectness).segment(image, NAMES)
     guide = None if objectness is None else ramp([image])[0].astype(float)
-    expected = by_the_book(clip, image, size, NAMES, (32, 16), objectness=guide)
+    expected = by_the_book(clip, image, size, NAMES, (32, 16), objectness=guide, positive=positive)
     assert np.abs(result.scores - expected.max(axis=-1)).max() < TOLERANCE
     ordered = np.sort(expected, axis=-1)
     clear = ordered[..., -1] - ordered[..., -2] > 1e-5

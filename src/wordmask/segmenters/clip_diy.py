@@ -47,6 +47,8 @@ class ClipDiySettings:
     shape and its shorter side becomes `shorter_side`, as the paper says.
     saliency: which registered method tells objects (table 4), with `saliency_weights` in place of its usual ones, or
     "none" (table 2).
+    positive: cosines are moved to [0, 1], (1 + cosine) / 2, before they are multiplied with objectness. Published CLIPs'
+    are all above 0 and need it not; one whose cosines may be negative would have what is no object win by being none.
     refine: what makes the names' scores follow the picture's edges.
     """
 
@@ -60,12 +62,13 @@ class ClipDiySettings:
     square: PositiveInt | None = None
     saliency: str = "found"
     saliency_weights: str | None = None
+    positive: bool = False
     refine: NameRefinement = "none"
 
 
 PRESETS = {
     "paper": ClipDiySettings(),
-    "world": ClipDiySettings(clip=WORLD_CLIP, windows=(128, 64, 32), shorter_side=128),
+    "world": ClipDiySettings(clip=WORLD_CLIP, windows=(128, 64, 32), shorter_side=128, positive=True),
 }
 
 
@@ -128,6 +131,8 @@ class SeenAtScales(Seen):
             maps = maps.to(grid) + weight * F.interpolate(grid[None, chunk], size=self._size, mode="bilinear")[0]
         if self._objectness is None:
             return maps
+        if self._segmenter.settings.positive:
+            maps = (1 + maps) / 2
         guide = self._objectness.expand_as(maps).clone()
         background = vocabulary.background
         if background is not None and chunk.start <= background < chunk.start + len(maps):
