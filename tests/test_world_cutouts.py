@@ -86,6 +86,15 @@ def test_what_is_learnt_of_a_place_leaves_cutouts_out(pictures: Path) -> None:
     torch.testing.assert_close(said, told, atol=0.25, rtol=0)  # what is covered by less than a tenth may differ a bit
 
 
+def test_crops_without_a_place_in_common_teach_nothing_of_places(pictures: Path) -> None:
+    torch.manual_seed(0)
+    model = SelfDistillation(settings(pictures, Path(), cutouts=1.0))
+    left, right = torch.eye(2, 3).repeat(4, 1, 1) / 4, torch.eye(2, 3).repeat(4, 1, 1) / 4
+    left[:, 0, 2], right[:, 0, 2] = -0.7, 0.7
+    maps, covers = torch.rand(8, 24, 4, 4), [torch.zeros(4, 2, 4, 4)] * 2
+    assert model._about_places(maps, maps, [left, right], covers, 1.0) == 0
+
+
 def test_belonging_is_asked_of_every_pair() -> None:
     torch.manual_seed(0)
     maps, covers = torch.randn(3, 5, 2, 4), torch.zeros(3, 2, 2, 4)

@@ -47,8 +47,8 @@ class ClipDiySettings:
     shape and its shorter side becomes `shorter_side`, as the paper says.
     saliency: which registered method tells objects (table 4), with `saliency_weights` in place of its usual ones, or
     "none" (table 2).
-    positive: cosines are moved to [0, 1], (1 + cosine) / 2, before they are multiplied with objectness. Published CLIPs'
-    are all above 0 and need it not; one whose cosines may be negative would have what is no object win by being none.
+    positive: cosines are moved to [0, 1], (1 + cosine) / 2, before they are multiplied with objectness. Those of the
+    published CLIPs are all above 0 and need it not; below 0, names would win by being no object.
     refine: what makes the names' scores follow the picture's edges.
     """
 

@@ -215,6 +215,8 @@ class SelfDistillation(Recipe):
             cover, beside = covers[0].sum(dim=1), covers[1].roll(1, dims=0).sum(dim=1)
             beyond = F.grid_sample(torch.cat([beside, cover])[:, None], where, align_corners=False)[:, 0]
             shared = shared & (torch.cat([cover, beside]) < HARDLY) & (beyond < HARDLY)
+        if shared.sum() < 2:  # a few small crops may have nothing in common, and batch norm needs two
+            return 0.0 * said.sum()
         with torch.no_grad():
             target = evenly_used(self.teacher["place_head"](other.permute(0, 2, 3, 1)[shared]).float() / sharpness)
         return self._disagreement(target, self.student["place_head"](said.permute(0, 2, 3, 1)[shared]))
