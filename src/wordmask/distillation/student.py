@@ -48,7 +48,7 @@ WORLD: dict[str, Any] = {
 PRESETS = {
     "paper": StudentSettings(),
     "imagenet-s": StudentSettings(steps=80_000),
-    "world": StudentSettings(steps=600, **WORLD),
+    "world": StudentSettings(steps=2400, **WORLD),
 }
 
 
