@@ -22,6 +22,23 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module")
+def small_training_file(tmp_path_factory):
+    """Sixteen of the world's pictures, of 32 pixels."""
+    from wordmask.world.training_file import write_array
+
+    return write_array(tmp_path_factory.mktemp("pictures") / "train.npy", 16, size=32)
+
+
+@pytest.fixture
+def few_figures(monkeypatch):
+    """Trainings of the world end with figures on four pictures each."""
+    from wordmask.world.training import figures
+
+    for name in ("NAMED_PICTURES", "MASKED_PICTURES"):
+        monkeypatch.setattr(figures, name, 4)
+
+
 @pytest.fixture
 def command(monkeypatch, capsys):
     """Runs `wordmask` in this process: (exit status, stdout, stderr)."""

@@ -8,22 +8,16 @@ import pytest
 import torch
 
 from test_world_dino import settings
-from wordmask.world.training import figures
 from wordmask.world.training.batches import Batch, crop
 from wordmask.world.training.cutouts import HARDLY, MOSTLY, Belonging, cut_out, mean_of_cutouts, paste, paste_both
 from wordmask.world.training.dino import SelfDistillation, train_dino
-from wordmask.world.training_file import write_array
+
+pytestmark = pytest.mark.usefixtures("few_figures")
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_array(tmp_path_factory.mktemp("pictures") / "train.npy", 16, size=32)
-
-
-@pytest.fixture(autouse=True)
-def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("NAMED_PICTURES", "MASKED_PICTURES"):
-        monkeypatch.setattr(figures, name, 4)
+def pictures(small_training_file: Path) -> Path:
+    return small_training_file
 
 
 def test_a_cutout_lies_on_its_ground_and_nowhere_else() -> None:

@@ -9,24 +9,19 @@ import torch.nn.functional as F
 from wordmask.commands.world_report import Teller, tell_of_resnet
 from wordmask.encoders.dino import DinoEncoder
 from wordmask.training.checkpoints import CHECKPOINT, CheckpointError, read_checkpoint
-from wordmask.world.training import figures
 from wordmask.world.training.batches import Stage, crop, crop_places, hue_turned
 from wordmask.world.training.dino import DinoSettings, build_backbone, same_places, train_dino
 from wordmask.world.training.dino_network import evenly_used, read_resnet, read_vit
-from wordmask.world.training_file import write_array
 
 CHANNELS = (8, 12, 16, 20)
 
 
+pytestmark = pytest.mark.usefixtures("few_figures")
+
+
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_array(tmp_path_factory.mktemp("pictures") / "train.npy", 16, size=32)
-
-
-@pytest.fixture(autouse=True)
-def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("NAMED_PICTURES", "MASKED_PICTURES"):
-        monkeypatch.setattr(figures, name, 4)
+def pictures(small_training_file: Path) -> Path:
+    return small_training_file
 
 
 def settings(pictures: Path, out: Path, **changes: object) -> DinoSettings:

@@ -109,7 +109,7 @@ def load_network(weights: str | Path) -> SelfMaskNetwork:
     told = read_metadata(path) if path.suffix == ".safetensors" else {}
     if told.get("encoder") == WORLD_DINO:
         dino = load_encoder(WORLD, None, "cpu")
-        if fingerprint(dino.model) != told["encoder_fingerprint"]:
+        if fingerprint(dino.model) != told.get("encoder_fingerprint"):
             raise SaliencyError(f"{path} was trained on another DINO of the world than this installation carries")
         state = {**state, **{f"{ENCODER}{name}": value for name, value in dino.model.state_dict().items()}}
     heads = int(told["heads"]) if "heads" in told else None

@@ -17,8 +17,6 @@ from wordmask.world.training.batches import crop, crop_places
 MOST_SHAPES = 3
 LATER_SHAPES = 0.6
 """How often there is a second, and a third."""
-SECOND = 0.5
-"""How often there is a second cut-out."""
 PIECE = (0.01, 0.2)
 """Shares of a picture that fill a shape."""
 SOFT = 0.04

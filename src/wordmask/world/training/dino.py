@@ -25,7 +25,7 @@ from wordmask.encoders.weights import load_into
 from wordmask.training.checkpoints import CHECKPOINT, read_checkpoint
 from wordmask.world.training import losses
 from wordmask.world.training.batches import Batch, Stage, blurred, crop, crop_places, greyed, hue_turned, jitter
-from wordmask.world.training.cutouts import HARDLY, SECOND, Belonging, cut_out, mean_of_cutouts, paste_both
+from wordmask.world.training.cutouts import HARDLY, Belonging, cut_out, mean_of_cutouts, paste_both
 from wordmask.world.training.dino_network import (
     IMAGENET,
     Head,
@@ -51,7 +51,7 @@ class DinoSettings(TrainingSettings):
 
     cutouts: how much it counts what belongs together, where cut-outs are pasted; 0 for pasting none. The views then
     share the cut-out alone, and what the teacher says of it is what the student says of the views. cutout_sides: over
-    the views'. local_area: of the picture, or of a view with a cut-out.
+    the views'. second_cutout: how often there is one. local_area: of the picture, or of a view with a cut-out.
     """
 
     network: Literal["vit", "resnet"] = "vit"
@@ -67,6 +67,7 @@ class DinoSettings(TrainingSettings):
     place_prototypes: Annotated[int, Field(ge=0)] = 0
     cutouts: Annotated[float, Field(ge=0)] = 0.0
     cutout_sides: tuple[float, float] = (0.4, 1.0)
+    second_cutout: Annotated[float, Field(ge=0, le=1)] = 0.5
     hidden: int = 512
     bottleneck: int = 128
     batch_norm: bool = False
@@ -186,7 +187,7 @@ class SelfDistillation(Recipe):
         if not settings.cutouts:
             return Views([crop(batch.images, where, batch.size) for where in places], places, [])
         first, second = (cut_out(batch.images, batch.size) for _ in range(2))
-        present = torch.rand(len(batch.images)) < SECOND
+        present = torch.rand(len(batch.images)) < settings.second_cutout
         sources = (batch.images, batch.images.roll(-1, dims=0))
         grounds = [crop(images, where, batch.size) for images, where in zip(sources, places, strict=True)]
         pasted = [paste_both(ground, first, second, present, settings.cutout_sides) for ground in grounds]

@@ -17,7 +17,7 @@ from wordmask.training.logs import last_figures
 from wordmask.world.training.clip import ClipSettings, ClipStudent
 from wordmask.world.training.clip_teacher import MERGES_FILE, STATISTICS
 from wordmask.world.training.dino import DinoSettings, SelfDistillation
-from wordmask.world.training.dino_network import IMAGENET
+from wordmask.world.training.dino_network import IMAGENET, PATCH
 
 
 def ship_clip(student: ClipStudent, settings: ClipSettings, folder: Path, *, command: str) -> None:
@@ -44,7 +44,7 @@ def ship_dino(model: SelfDistillation, settings: DinoSettings, folder: Path, *, 
         architecture = "vit_tiny_patch16_224"
         changes = {
             "img_size": settings.image_size,
-            "patch_size": 8,
+            "patch_size": PATCH,
             "embed_dim": settings.width,
             "depth": settings.blocks,
             "num_heads": settings.heads,
