@@ -148,6 +148,8 @@ def build_blocks(work: PageWork) -> gr.Blocks:
                     buttons=[],
                     elem_id="wm-picture",
                 )
+                # gradio's own opens the file, and what is no picture would end there without a word.
+                picture.preprocess = _path_of
                 names = gr.Dropdown(
                     label="Names",
                     info="Type one and press Enter",
@@ -192,6 +194,11 @@ def build_blocks(work: PageWork) -> gr.Blocks:
             api_visibility="private",
         ).then(None, [answer], None, js=SHOW)
     return blocks
+
+
+def _path_of(upload: Any) -> str | None:
+    """Where gradio has put what came; it has seen to it that this lies among the uploads."""
+    return None if upload is None else upload.path
 
 
 def suggestions(segmenters: Sequence[Segmenter]) -> list[str]:
