@@ -9,29 +9,29 @@ import torch
 from pydantic import TypeAdapter
 
 from wordmask.commands.progress import progress_bar
-from wordmask.world.models import CLIP, DINO, RESNET
+from wordmask.world.models import CLIP, CLIP_RESNET, DINO, RESNET
 from wordmask.world.training.clip import ClipSettings, train_clip
 from wordmask.world.training.clip_teacher import ClipTeacherSettings, train_clip_teacher
 from wordmask.world.training.dino import DinoSettings, train_dino
 from wordmask.world.training.plans import MIXTURE, PICTURES, PLANS, Machine
-from wordmask.world.training.ship import ship_clip, ship_dino
+from wordmask.world.training.ship import ship_clip, ship_clip_teacher, ship_dino
 from wordmask.world.training_file import write_array
 
 
 def clip(out: Path, *, machine: Machine | None, device: str, seed: int) -> None:
     """Pictures, a convolutional teacher from their captions, the vision transformer from both, the shipped files."""
     machine, common = _begin(out, machine, device, seed)
-    train_clip_teacher(
-        TypeAdapter(ClipTeacherSettings).validate_python(
-            {**common, "out": out / "teacher", **PLANS["clip-teacher"][machine]}
-        )
+    teaching = TypeAdapter(ClipTeacherSettings).validate_python(
+        {**common, "out": out / "teacher", **PLANS["clip-teacher"][machine]}
     )
+    teacher, command = train_clip_teacher(teaching), _command("train-clip", machine, seed)
+    ship_clip_teacher(teacher, teaching, out / "weights" / CLIP_RESNET, command=command)
     settings = TypeAdapter(ClipSettings).validate_python(
         {**common, "out": out / "clip", "teacher": out / "teacher", **PLANS["clip"][machine]}
     )
     student = train_clip(settings)
-    ship_clip(student, settings, out / "weights" / CLIP, command=_command("train-clip", machine, seed))
-    print(out / "weights" / CLIP)
+    ship_clip(student, settings, out / "weights" / CLIP, command=command)
+    print(out / "weights")
 
 
 def dino(out: Path, *, network: str, machine: Machine | None, device: str, seed: int) -> None:

@@ -184,13 +184,14 @@ def _build_backbone(settings: DeepLabSettings) -> Any:
 
 def fill_backbone(network: DeepLabV3Plus, weights: str | Path) -> None:
     """Start from a backbone that learnt without labels: a file, a URL, a name of the catalogue ("dino-resnet50"),
-    "timm" for the weights that `timm` has under the backbone's own name, or "world" for those the package carries."""
+    "timm" for the weights that `timm` has under the backbone's own name, or one of those the package carries: "world", which
+    learnt from the world's pictures alone, and "world-clip", which learnt from their captions."""
     name = network.settings.backbone
     extra = ["fc.*"]  # a classifier, which no segmenter has
-    if weights == "world":
-        from wordmask.world.models import world_resnet
+    if weights in ("world", "world-clip"):
+        from wordmask.world.models import world_clip_resnet, world_resnet
 
-        state: Mapping[str, Tensor] = world_resnet().state_dict()
+        state: Mapping[str, Tensor] = (world_resnet() if weights == "world" else world_clip_resnet()).state_dict()
     elif weights == "timm":
         state, extra = _as_built(network.settings, read_state_dict(resolve(f"timm:{name}"))), ["*"]
     else:

@@ -15,11 +15,16 @@ from wordmask.encoders.weights import load_into, read_metadata, read_state_dict
 from wordmask.errors import WordmaskError
 
 WEIGHTS = Path(__file__).parent / "weights"
-CLIP, DINO, RESNET = "clip", "dino", "resnet"
+CLIP, CLIP_RESNET, DINO, RESNET = "clip", "clip-resnet", "dino", "resnet"
 
-TRAINED_BY = {CLIP: "train-clip", DINO: "train-dino", RESNET: "train-dino --network resnet"}
+TRAINED_BY = {
+    CLIP: "train-clip",
+    CLIP_RESNET: "train-clip",
+    DINO: "train-dino",
+    RESNET: "train-dino --network resnet",
+}
 
-_FILES = {CLIP: "open_clip_model.safetensors", DINO: "model.safetensors", RESNET: "model.safetensors"}
+_FILES = {CLIP: "open_clip_model.safetensors"} | dict.fromkeys((CLIP_RESNET, DINO, RESNET), "model.safetensors")
 
 
 class WorldModelError(WordmaskError):
@@ -46,6 +51,12 @@ def world_dino(device: str | torch.device = "cpu", precision: Precision = "fp32"
 def world_resnet(device: str | torch.device = "cpu", output_stride: int = 32) -> nn.Module:
     """The ResNet that learnt in the same way, without a classifier: a backbone for segmenters, in training mode."""
     model: nn.Module = _timm_model(RESNET, "fp32", output_stride=output_stride)
+    return model.to(device)
+
+
+def world_clip_resnet(device: str | torch.device = "cpu", output_stride: int = 32) -> nn.Module:
+    """The trunk of the small CLIP's teacher, of the same shape: it learnt from captions what things are called."""
+    model: nn.Module = _timm_model(CLIP_RESNET, "fp32", output_stride=output_stride)
     return model.to(device)
 
 

@@ -10,14 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wordmask.encoders.clip import ImageStatistics
 from wordmask.encoders.weights import write_state_dict
 from wordmask.files import atomic_write
 from wordmask.training.checkpoints import CHECKPOINT, read_checkpoint
 from wordmask.training.logs import last_figures
 from wordmask.world.training.clip import ClipSettings, ClipStudent
-from wordmask.world.training.clip_teacher import MERGES_FILE, STATISTICS
+from wordmask.world.training.clip_teacher import MERGES_FILE, STATISTICS, ClipTeacher, ClipTeacherSettings
 from wordmask.world.training.dino import DinoSettings, SelfDistillation
 from wordmask.world.training.dino_network import IMAGENET, PATCH
+from wordmask.world.training.resnet import Four
 
 
 def ship_clip(student: ClipStudent, settings: ClipSettings, folder: Path, *, command: str) -> None:
@@ -31,17 +33,17 @@ def ship_clip(student: ClipStudent, settings: ClipSettings, folder: Path, *, com
     write_state_dict(folder / "open_clip_model.safetensors", _halved(student.clip), _origin(settings.out, command))
 
 
+def ship_clip_teacher(teacher: ClipTeacher, settings: ClipTeacherSettings, folder: Path, *, command: str) -> None:
+    """The teacher's trunk: a backbone for segmenters that knows what captions tell."""
+    config = _resnet_config(settings.channels, settings.depths) | _seen(STATISTICS, settings.architecture.image_size)
+    _ship_backbone(teacher.trunk, config, folder, _origin(settings.out, command))
+
+
 def ship_dino(model: SelfDistillation, settings: DinoSettings, folder: Path, *, command: str) -> None:
     """`timm`'s folder layout: config.json names an architecture of `timm`'s and how it differs."""
     if settings.network == "resnet":
-        architecture = "resnet10t"
-        changes: dict[str, Any] = {
-            "channels": settings.channels,
-            "layers": settings.depths,
-            "stem_width": settings.channels[0] // 2,
-        }
+        config = _resnet_config(settings.channels, settings.depths)
     else:
-        architecture = "vit_tiny_patch16_224"
         changes = {
             "img_size": settings.image_size,
             "patch_size": PATCH,
@@ -49,15 +51,25 @@ def ship_dino(model: SelfDistillation, settings: DinoSettings, folder: Path, *, 
             "depth": settings.blocks,
             "num_heads": settings.heads,
         }
-    config = {
-        "architecture": architecture,
-        "num_classes": 0,
-        "model_args": changes,
-        "pretrained_cfg": {"mean": IMAGENET.mean, "std": IMAGENET.std, "input_size": [3, *[settings.image_size] * 2]},
-    }
+        config = {"architecture": "vit_tiny_patch16_224", "model_args": changes}
+    seen = _seen(IMAGENET, settings.image_size)
+    _ship_backbone(model.teacher["backbone"], config | seen, folder, _origin(settings.out, command))
+
+
+def _resnet_config(channels: Four, depths: Four) -> dict[str, Any]:
+    changes = {"channels": channels, "layers": depths, "stem_width": channels[0] // 2}
+    return {"architecture": "resnet10t", "model_args": changes}
+
+
+def _seen(statistics: ImageStatistics, size: int) -> dict[str, Any]:
+    """What pictures the network is used to."""
+    told = {"mean": statistics.mean, "std": statistics.std, "input_size": [3, size, size]}
+    return {"num_classes": 0, "pretrained_cfg": told}
+
+
+def _ship_backbone(backbone: nn.Module, config: dict[str, Any], folder: Path, origin: dict[str, str]) -> None:
     _write_json(folder / "config.json", config)
-    backbone = model.teacher["backbone"]
-    write_state_dict(folder / "model.safetensors", _halved(backbone), _origin(settings.out, command))
+    write_state_dict(folder / "model.safetensors", _halved(backbone), origin)
 
 
 def _halved(model: nn.Module) -> Mapping[str, Tensor]:
