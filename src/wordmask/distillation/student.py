@@ -45,7 +45,7 @@ WORLD: dict[str, Any] = {
     "check_every": 200,
 }
 """A small network that has minutes: it learns faster than the paper's. It begins with what CLIP's teacher learnt from
-captions. The paper's begins with DINO's ResNet, but the world's, which pictures alone have taught, can hardly tell things
+captions. The paper's begins with DINO's ResNet; the world's, which pictures alone have taught, can hardly tell things
 apart."""
 PRESETS = {
     "paper": StudentSettings(),

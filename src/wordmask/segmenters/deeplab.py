@@ -184,8 +184,8 @@ def _build_backbone(settings: DeepLabSettings) -> Any:
 
 def fill_backbone(network: DeepLabV3Plus, weights: str | Path) -> None:
     """Start from a backbone that learnt without labels: a file, a URL, a name of the catalogue ("dino-resnet50"),
-    "timm" for the weights that `timm` has under the backbone's own name, or one of those the package carries: "world", which
-    learnt from the world's pictures alone, and "world-clip", which learnt from their captions."""
+    "timm" for the weights that `timm` has under the backbone's own name, or one of those that the package carries:
+    "world", which learnt from the world's pictures alone, and "world-clip", which learnt from their captions."""
     name = network.settings.backbone
     extra = ["fc.*"]  # a classifier, which no segmenter has
     if weights in ("world", "world-clip"):
