@@ -48,9 +48,9 @@ def run(*command: str) -> str:
 
 
 @pytest.mark.slow
-def test_the_demo_runs_without_a_network(tmp_path):
-    out = run("examples/demo.py", "--out", str(tmp_path))
-    assert (tmp_path / "demo.jpg").stat().st_size > 10_000
+def test_drawn_scenes_are_segmented_without_a_network(tmp_path):
+    out = run("examples/segment_drawn_scenes.py", "--out", str(tmp_path))
+    assert (tmp_path / "scenes.jpg").stat().st_size > 10_000
     assert out.count("IoU with the truth") == 4
 
 
@@ -61,3 +61,14 @@ def test_the_report_prints_its_tables_and_writes_its_page(tmp_path):
     assert "naming, pictures of one thing" in out
     assert out.count("MaskCLIP, residual and MLP") == 6
     assert "data:image/jpeg;base64," in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_the_demo_distils_and_measures_without_a_network(tmp_path):
+    small = ("--pictures", "150", "--archive", "4", "--steps", "10", "--measured", "2")
+    out = run("examples/demo.py", "--out", str(tmp_path), *small)
+    for method in ("MaskCLIP", "ReCo", "CLIP-DIY", "CLIP-DINOiser", "SelfMask + CLIP", "NamedMask, this student"):
+        assert sum(line.startswith(method) for line in out.splitlines()) == 1
+    assert (tmp_path / "run" / "report" / "report.html").exists()
+    assert (tmp_path / "report.html").read_text().count("data:image/jpeg;base64,") == 4
+    assert run("examples/demo.py", "--out", str(tmp_path), *small) == out  # nothing is done again
