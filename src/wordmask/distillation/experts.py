@@ -19,6 +19,7 @@ from wordmask.distillation.records import DistillationError, MaskRecord, MaskTab
 from wordmask.distillation.student import RUN, WORLD, is_done
 from wordmask.distillation.training import Progress, SegmenterTraining, train
 from wordmask.image_files import ImageReadError
+from wordmask.refinement.names import NameRefinement
 from wordmask.registry import pick_device
 from wordmask.segmenters.deeplab import DeepLabV3Plus
 from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
@@ -37,7 +38,8 @@ class ExpertSettings(SegmenterTraining):
     """5,000 steps of 8 pictures; 10,000 of 16 for ImageNet-S.
 
     groups: how many experts there are; by default one for each name, and beyond 100 names about one for every ten.
-    pictures: how many are redrawn together. most_pixels: larger ones are looked at smaller.
+    pictures: how many are redrawn together. most_pixels: larger ones are looked at smaller. edges: what makes redrawn
+    masks follow the picture's edges; the paper's experts have pictures large enough to need nothing.
     """
 
     steps: Annotated[int, Field(ge=1)] = 5_000
@@ -46,12 +48,13 @@ class ExpertSettings(SegmenterTraining):
     groups: Annotated[int, Field(ge=1)] | None = None
     pictures: Annotated[int, Field(ge=1)] = 16
     most_pixels: Annotated[int, Field(ge=1024)] = 4_000_000
+    edges: NameRefinement = "none"
 
 
 PRESETS = {
     "paper": ExpertSettings(),
     "imagenet-s": ExpertSettings(steps=10_000, batch=16),
-    "world": ExpertSettings(steps=60, **WORLD),
+    "world": ExpertSettings(steps=200, edges="pamr", **WORLD),
 }
 
 
@@ -127,7 +130,7 @@ def refine(
     student = read_student(expert)
     segmenter = NamedMask(
         student,
-        NamedMaskSettings(most_pixels=settings.most_pixels),
+        NamedMaskSettings(most_pixels=settings.most_pixels, refine=settings.edges),
         device=pick_device(device),
         precision=settings.precision,
     )

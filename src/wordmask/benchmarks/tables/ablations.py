@@ -121,6 +121,12 @@ class Ablations:
                 for number, group in enumerate(branch.groups)
             ]
 
+    @property
+    def edges(self) -> str:
+        """What the masks of experts are refined by."""
+        experts = self._branch("none", {}).config.experts
+        return "none" if experts is None else experts.edges
+
     def _begun(self, name: str, changed: Mapping[str, Any]) -> Branch:
         """A run; its networks are looked for before anything is drawn or embedded for it."""
         self.networks()

@@ -76,7 +76,7 @@ def measure_saliency(run: Run, column: str) -> Mapping[str, float]:
 
 def measure_experts(run: Run, column: str, *, groups: int | None) -> Mapping[str, float]:
     """The same of experts, each for its own names. groups: how many there are, None for one for each name."""
-    chosen = _of(run).chosen
+    chosen, edges = _of(run).chosen, _of(run).edges
     if groups is None:
         experts = _of(run).experts(*copy_paste(CHOSEN_PASTED))
     else:
@@ -86,7 +86,7 @@ def measure_experts(run: Run, column: str, *, groups: int | None) -> Mapping[str
     with run.progress(run.describe(opened), len(chosen.names)) as report:
         done = 0
         for names, weights in experts:
-            expert = run.segmenter("namedmask", "world", weights=weights)
+            expert = run.segmenter("namedmask", "world", weights=weights, refine=edges)
             add_expert(found, samples, expert, names, batch_size=run.batch_size)
             done += len(names)
             if report is not None:
