@@ -12,7 +12,8 @@ from test_clip import small_clip
 from test_maskclip import TOLERANCE, bilinear, picture, starts, text_vectors
 from wordmask.saliency.instances import InstanceSaliency
 from wordmask.segmenters.base import SegmenterError
-from wordmask.segmenters.clip_diy import ClipDiy, ClipDiySettings
+from wordmask.segmenters.clip_diy import ClipDiy, ClipDiySettings, SeenAtScales
+from wordmask.text_embeddings import TextEmbeddings
 from wordmask.vocabulary import Vocabulary
 
 NAMES = ["background", "dog", "grass"]
@@ -132,6 +133,24 @@ def test_of_equal_names_the_earlier_wins_whatever_the_chunks(clip, monkeypatch, 
     result = segmenter.segment(picture(*size), twice)
     assert result.labels.max() < 9
     assert len(np.unique(result.labels)) > 1
+
+
+@pytest.mark.parametrize("size", [(40, 40), (80, 100), (400, 400)])
+@pytest.mark.parametrize("together", [1, 1000])
+@pytest.mark.parametrize("least", [1e-4, 1e-7])
+def test_the_better_name_wins_however_little_objectness_there_is(clip, monkeypatch, size, together, least):
+    """A surer place elsewhere in the picture changes nothing about it."""
+    cosines = torch.tensor([0.200, 0.205, 0.210, 0.210])
+    vectors = torch.stack([cosines, (1 - cosines**2).sqrt()], dim=1)
+    segmenter = ClipDiy(clip, settings(windows=(40,)))
+    segmenter.embed = lambda vocabulary: TextEmbeddings(vocabulary, vectors, torch.arange(4))
+    objectness = torch.full((40, 40), least)
+    objectness[:, 30:] = 1
+    monkeypatch.setattr("wordmask.segmenters.clip_diy.MAP_BYTES", 4 * 40 * 40 * together)
+    seen = SeenAtScales(segmenter, picture(*size), "", (40, 40), [torch.tensor([[[1.0, 0.0]]])], objectness)
+    result = seen.segment(["dog", "cat", "cow", "the same cow"])
+    assert (result.labels == 2).all()
+    assert np.abs(result.scores[:, : size[1] // 2] - 0.25).max() < TOLERANCE
 
 
 def test_every_row_of_the_papers_ablations_is_an_option(clip):

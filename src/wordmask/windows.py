@@ -182,12 +182,12 @@ def merge_maps(plan: SlidingWindows, maps: Tensor, patch: int | tuple[int, int],
 
 @torch.no_grad()
 def upsample_argmax(
-    maps: Tensor, size: tuple[int, int], *, valid: tuple[int, int] | None = None, equal: float = _ROUNDING
+    maps: Tensor, size: tuple[int, int], *, valid: tuple[int, int] | None = None, equal: float | None = None
 ) -> tuple[Tensor, Tensor]:
     """`merge_argmax` for maps (K, h, w) of a whole picture; only their upper left `valid` (h', w') belongs to it.
 
-    equal: scores that differ by less than so much of the largest score count as equal, as those do that differ by what
-    upsampling may round.
+    equal: scores of a pixel that differ by no more than so much of its largest count as equal. By default those do that
+    differ by what upsampling may round of the largest of all pixels.
     """
     if valid is not None:
         maps = maps[:, : valid[0], : valid[1]]
@@ -201,7 +201,7 @@ def upsample_argmax(
         return _tile_by_tile(whole, maps[None], (1, 1), size, equal)
     # As channels where all fit, as a batch where not: three channels would go through a kernel that rounds differently.
     layout = (1, -1) if together >= names else (-1, 1)
-    tie = _largest(maps) * equal
+    tie = _largest(maps) * _ROUNDING if equal is None else equal
     labels, scores = maps.new_empty(size, dtype=torch.int64), maps.new_empty(size, dtype=torch.float32)
     for first in range(0, names, together):
         part = maps[first : first + together].float().unflatten(0, layout)
@@ -219,7 +219,7 @@ class _Mix(NamedTuple):
 
 
 def _tile_by_tile(
-    plan: SlidingWindows, maps: Tensor, patches: tuple[int, int], size: tuple[int, int], equal: float = _ROUNDING
+    plan: SlidingWindows, maps: Tensor, patches: tuple[int, int], size: tuple[int, int], equal: float | None = None
 ) -> tuple[Tensor, Tensor]:
     kind = "cpu" if maps.device.type == "cpu" else "other"
     tile = _TILE[kind]
@@ -227,7 +227,7 @@ def _tile_by_tile(
     rows, columns, cells = plan._rows, plan._columns, maps.shape[-2:]
     row_mixes = list(_mixes(rows, cells[0], patches[0], size[0], tile, maps.device))
     column_mixes = list(_mixes(columns, cells[1], patches[1], size[1], tile, maps.device))
-    tie = _largest(maps) * equal
+    tie = _largest(maps) * _ROUNDING if equal is None else equal
     grids = maps.unflatten(0, (len(rows.starts), len(columns.starts)))  # (window rows, window columns, K, gh, gw)
     labels, scores = maps.new_empty(size, dtype=torch.int64), maps.new_empty(size, dtype=torch.float32)
     for first in range(0, maps.shape[1], together):
@@ -278,13 +278,16 @@ def _largest(maps: Tensor) -> Tensor:
     return torch.maximum(-least, most).float()
 
 
-def _keep_best(candidates: Tensor, first: int, labels: Tensor, scores: Tensor, tie: Tensor) -> None:
+def _keep_best(candidates: Tensor, first: int, labels: Tensor, scores: Tensor, tie: Tensor | float) -> None:
     """Goes on with a search for the best of all names, with those from `first` on (k, h, w), into (h, w) each.
 
-    A score within `tie` of the best is its equal. The memory of `candidates` is made use of, and only sweeps that a
-    processor can vectorise: on one core this takes a fifth of the time of torch.max with its indices.
+    A score within `tie` of the best is its equal; a plain number is a share of the largest score at the pixel. The
+    memory of `candidates` is made use of, and only sweeps that a processor can vectorise: on one core this takes a
+    fifth of the time of torch.max with its indices.
     """
     best = candidates.amax(dim=0)
+    if isinstance(tie, float):
+        tie = tie * torch.maximum(best, -candidates.amin(dim=0))
     index = torch.arange(len(candidates), dtype=candidates.dtype, device=candidates.device)[:, None, None]
     # 0 for the best and its equals, the number of names for all others: the least sum with the index is the first best.
     found = candidates.lt_(best - tie).mul_(len(candidates)).add_(index).amin(dim=0).add_(first)

@@ -35,8 +35,8 @@ WINDOWS_PER_PASS = 64
 MAP_BYTES = 64 * 2**20
 """The most that the maps of the names that are scored together take."""
 EQUAL = 1e-6
-"""Names whose scores differ by no more, relative to the larger, are equally likely: cosines in single precision are no
-more exact than that. Of them the first is taken."""
+"""Names whose scores at a pixel differ by no more, relative to the largest there, are equally likely: cosines in single
+precision are no more exact than that. Of them the first is taken."""
 
 
 @dataclass(frozen=True)
@@ -102,18 +102,22 @@ class SeenAtScales(Seen):
             maps = self._maps(grids, chunk, vocabulary)
             normaliser = torch.logaddexp(normaliser, maps.logsumexp(dim=0))
         size = (self.image.shape[0], self.image.shape[1])
+        # Equation 4, less what a name of score 0 has, which is the same for all. Where there is hardly an object all
+        # probabilities are about 1 / K, and rounding would hide by how much they differ; what remains here is as small
+        # as the scores themselves.
+        at_zero = (-normaliser).exp_()
         labels = scores = torch.empty(0)
         for chunk in chunks:
             if len(chunks) > 1:  # of several, only the last is still there
                 maps = self._maps(grids, chunk, vocabulary)
-            probabilities = maps.sub_(normaliser).exp_()  # equation 4
-            found, sure = (part.cpu() for part in upsample_argmax(probabilities, size, equal=EQUAL))
+            found, sure = (part.cpu() for part in upsample_argmax(maps.expm1_().mul_(at_zero), size, equal=EQUAL))
             if chunk.start == 0:
                 labels, scores = found, sure
                 continue
-            better = sure * (1 - EQUAL) > scores
+            better = sure - scores > EQUAL * torch.maximum(sure.abs(), scores.abs())
             labels[better] = found[better] + chunk.start
             torch.maximum(scores, sure, out=scores)
+        scores += F.interpolate(at_zero[None, None], size=size, mode="bilinear")[0, 0].cpu()
         best, sure_of_it = labels.numpy(), scores.numpy()
         if self._segmenter.settings.refine != "none":
 
