@@ -10,6 +10,7 @@ from wordmask.benchmarks import BENCHMARKS
 from wordmask.benchmarks.tables import find
 from wordmask.benchmarks.tables.base import fill
 from wordmask.benchmarks.tables.run import Run
+from wordmask.prompts import templates
 from wordmask.segmenters import METHODS
 
 NAMES = [f"clip-diy-{number}" for number in range(1, 5)] + [f"clip-dinoiser-{number}" for number in ("1", "2a", "2b")]
@@ -70,6 +71,13 @@ def test_scales_are_windows_of_the_preset_s_size():
     assert ask("clip-diy-2", "w/o multi-scale")["voc"][2].windows == (256,)
     assert ask("clip-diy-2", "w/o objectness")["world"][2].saliency == "none"
     assert "world" not in ask("clip-diy-1", "CLIP-DIY, ViT-B/16")
+
+
+@pytest.mark.parametrize("table", ["clip-diy-1", "clip-dinoiser-1"])
+def test_clip_diy_says_a_before_vowels_as_its_figures_were_made(table):
+    asked = ask(table, "CLIP-DIY")
+    assert templates(asked["voc"][2].templates).fill("aeroplane") == ["a photo of a aeroplane"]
+    assert templates(asked["world"][2].templates).fill("aeroplane") == ["a photo of an aeroplane"]
 
 
 def test_background_is_filtered_where_the_paper_filters_it():

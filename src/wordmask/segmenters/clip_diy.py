@@ -53,7 +53,7 @@ class ClipDiySettings:
     """
 
     clip: str = "ViT-B-32/laion2b_s34b_b79k"
-    templates: str = "photo"
+    templates: str = "photo-a"
     windows: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (256, 128, 64)
     weights: tuple[PositiveFloat, ...] | None = None
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
@@ -68,7 +68,9 @@ class ClipDiySettings:
 
 PRESETS = {
     "paper": ClipDiySettings(),
-    "world": ClipDiySettings(clip=WORLD_CLIP, windows=(128, 64, 32), shorter_side=128, positive=True),
+    "world": ClipDiySettings(
+        clip=WORLD_CLIP, templates="photo", windows=(128, 64, 32), shorter_side=128, positive=True
+    ),
 }
 
 
