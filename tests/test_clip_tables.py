@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from test_readers import voc_folder
 from wordmask.benchmarks import BENCHMARKS
 from wordmask.benchmarks.tables import find
 from wordmask.benchmarks.tables.base import fill
@@ -89,6 +90,29 @@ def test_background_is_filtered_where_the_paper_filters_it():
     }
     assert asked["context"][2].background == "none"
     assert ask("clip-dinoiser-2b", "DINO's affinity, FOUND alone")["voc"][2].background == "found-alone"
+
+
+def reco_row(tmp_path, column, **given):
+    table = find("clip-dinoiser-1")
+    [row] = [row for row in table.rows if row.label == "ReCo"]
+    voc_folder(tmp_path / "data")
+    run = Run(tmp_path / "run", root=tmp_path / "data", pictures=1, device="cpu", **given)
+    [filled] = fill(replace(table, columns=(column,), rows=(replace(row, published={}),)), run)
+    return filled
+
+
+def test_reco_learns_from_the_archive_that_is_given(tmp_path):
+    assert "give a folder of them with --archive" in reco_row(tmp_path / "without", "voc").not_run["voc"]
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    assert "WORDMASK_OFFLINE" in reco_row(tmp_path / "with", "voc", archive=archive).not_run["voc"]  # its weights
+
+
+def test_reco_learns_the_world_s_names_from_the_world(tmp_path, monkeypatch):
+    monkeypatch.setattr("wordmask.benchmarks.tables.world.ARCHIVE", 2)
+    filled = reco_row(tmp_path, "world-stuff")
+    assert filled.not_run == {}
+    assert 0 <= filled.ours["world-stuff"] <= 100
 
 
 def test_what_is_missing_is_named_and_stops_no_table(tmp_path):

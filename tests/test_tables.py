@@ -16,6 +16,7 @@ from wordmask.benchmarks.tables import base, namedmask
 from wordmask.benchmarks.tables.base import NotRunError, Row, Table, TableError, fill
 from wordmask.benchmarks.tables.class_masks import ClassIous
 from wordmask.benchmarks.tables.run import Run, RunError
+from wordmask.registry import MethodError
 from wordmask.vocabulary import Vocabulary
 
 
@@ -108,10 +109,26 @@ def test_methods_that_cannot_be_loaded_are_tried_once(tmp_path, monkeypatch):
         with pytest.raises(NotRunError, match="the host is not found"):
             run.segmenter("maskclip")
     assert calls == ["maskclip"]
-    with pytest.raises(NotRunError, match="has no method 'nonsense'"):
-        run.segmenter("nonsense")
-    with pytest.raises(NotRunError, match="maskclip has no preset 'nonsense'"):
-        run.segmenter("maskclip", "nonsense")
+
+
+@pytest.mark.parametrize(
+    ("method", "preset", "settings", "says"),
+    [
+        ("nonsense", "world", {}, "no method is called 'nonsense'"),
+        ("maskclip", "nonsense", {}, "maskclip has no preset 'nonsense'"),
+        ("maskclip", "world", {"archive": "pictures"}, "maskclip has no setting 'archive'"),
+        ("maskclip", "world", {"window": -1}, "window=-1 cannot be used"),
+    ],
+)
+def test_a_row_s_mistakes_are_errors_and_no_empty_cells(tmp_path, method, preset, settings, says):
+    row = Row("ours", measure=lambda run, column: run.segmenter(method, preset, **settings))
+    with pytest.raises(MethodError, match=says):
+        list(fill(Table("small", "", ("a",), (row,)), Run(tmp_path / "run", device="cpu")))
+
+
+def test_a_student_that_nobody_gave_leaves_a_cell_empty(tmp_path):
+    with pytest.raises(NotRunError, match="brings no student"):
+        Run(tmp_path / "run", device="cpu").segmenter("namedmask", "world")
 
 
 def test_figures_measured_otherwise_are_not_mixed(tmp_path):

@@ -24,6 +24,10 @@ class SegmenterError(WordmaskError):
     """This segmenter cannot be set up so, or cannot answer this."""
 
 
+class MissingWeightsError(SegmenterError):
+    """A preset brings no weights of its own, and none were given."""
+
+
 class Seen(ABC):
     """One picture after the network has looked at it."""
 

@@ -22,7 +22,7 @@ from wordmask.encoders.clip_dense import DenseFeatures, key_affinity
 from wordmask.encoders.dino import DinoEncoder
 from wordmask.encoders.weights import load_into, read_state_dict, resolve
 from wordmask.prompts import templates
-from wordmask.saliency.found import load_encoder
+from wordmask.saliency.found import load_encoder, shipped
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.clip_diy import Objectness, look_for_objects
 from wordmask.segmenters.maskclip import COSINE_SCALE, WORLD_CLIP, open_clip_encoder
@@ -80,12 +80,7 @@ def load_heads(source: str | Path) -> DinoiserHeads:
 
 
 def world_heads() -> Path:
-    if not WORLD_HEADS.exists():
-        raise SegmenterError(
-            f"this installation carries no heads of CLIP-DINOiser for the world ({WORLD_HEADS}): install wordmask from "
-            "a wheel, or train them with `wordmask train-dinoiser --preset world` and give weights=FILE"
-        )
-    return WORLD_HEADS
+    return shipped(WORLD_HEADS, "heads of CLIP-DINOiser", "train-dinoiser")
 
 
 @dataclass(frozen=True)

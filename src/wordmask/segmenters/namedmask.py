@@ -25,7 +25,7 @@ from wordmask.encoders.weights import load_into, read_state_dict, resolve
 from wordmask.images import size_with_longer_side, size_with_shorter_side, to_tensor
 from wordmask.refinement.names import NameRefinement, refine_names
 from wordmask.segmentation import Segmentation, label_type
-from wordmask.segmenters.base import Names, Seen, Segmenter, SegmenterError
+from wordmask.segmenters.base import MissingWeightsError, Names, Seen, Segmenter, SegmenterError
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
 from wordmask.segmenters.student_file import Student, is_student_file, read_student
 from wordmask.vocabulary import BACKGROUND, Vocabulary, read_names
@@ -144,7 +144,7 @@ class NamedMask(Segmenter):
         settings = replace(PRESETS[preset], **changes)
         source = settings.student if weights is None else weights
         if source is None:
-            raise SegmenterError(
+            raise MissingWeightsError(
                 f"preset {preset!r} brings no student: distil one with `wordmask distill --preset {preset}` and give "
                 "weights=RUN/student.safetensors"
             )

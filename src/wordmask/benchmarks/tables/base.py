@@ -21,6 +21,7 @@ from wordmask.encoders.catalogue import CatalogueError
 from wordmask.encoders.checkpoints import WeightsError
 from wordmask.encoders.download import DownloadError
 from wordmask.errors import WordmaskError
+from wordmask.segmenters.base import MissingWeightsError
 from wordmask.world.models import WorldModelError
 
 Measure = Callable[[Run, str], "float | Mapping[str, float] | None"]
@@ -36,7 +37,15 @@ class NotRunError(WordmaskError):
     """A cell needs something that is not here; the message says what, and how to get it."""
 
 
-MISSING = (NotRunError, MissingDataError, WeightsError, DownloadError, CatalogueError, WorldModelError)
+MISSING = (
+    NotRunError,
+    MissingDataError,
+    MissingWeightsError,
+    WeightsError,
+    DownloadError,
+    CatalogueError,
+    WorldModelError,
+)
 """Errors that leave a cell empty, with their message as the reason. All others stop the table."""
 
 
@@ -101,6 +110,15 @@ class FilledRow:
             "ours": {column: self.ours.get(column) for column in columns},
             "not_run": dict(self.not_run),
         }
+
+
+def archive_of(run: Run) -> str:
+    """The folder that ReCo learns names from."""
+    if run.archive is None:
+        raise NotRunError(
+            "ReCo learns names from pictures: give a folder of them with --archive (the paper's: ImageNet)"
+        )
+    return str(run.archive)
 
 
 def fill(table: Table, run: Run) -> Iterator[FilledRow]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from wordmask.benchmarks.datasets import Benchmark
 from wordmask.benchmarks.sweep import THRESHOLDS, sweep_thresholds
-from wordmask.benchmarks.tables.base import NotRunError, Row, Table
+from wordmask.benchmarks.tables.base import NotRunError, Row, Table, archive_of
 from wordmask.benchmarks.tables.class_masks import EXPERTS_ROW, experts_ious, saliency_ious
 from wordmask.benchmarks.tables.run import Run
 from wordmask.segmenters.base import Segmenter
@@ -70,14 +70,6 @@ def reco(run: Run, column: str, *, benchmark: str | None = None, split: str | No
 
 def reco_of(run: Run) -> Segmenter:
     return run.segmenter("reco", archive=archive_of(run))
-
-
-def archive_of(run: Run) -> str:
-    if run.archive is None:
-        raise NotRunError(
-            "ReCo learns names from pictures: give a folder of them with --archive (the paper's: ImageNet)"
-        )
-    return str(run.archive)
 
 
 def baseline(run: Run, column: str, *, benchmark: str, split: str | None = None) -> dict[str, float]:

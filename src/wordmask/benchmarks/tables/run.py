@@ -6,7 +6,6 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,13 +160,8 @@ class Run:
         return dict(figures)
 
     def _load(self, load: Callable[..., Any], known: Mapping[str, Any], method: str, preset: str, settings: Any) -> Any:
-        from wordmask.benchmarks.tables.base import NotRunError
+        from wordmask.benchmarks.tables.base import MISSING, NotRunError
 
-        if method not in known:
-            raise NotRunError(f"this version of wordmask has no method {method!r}")
-        presets = getattr(import_module(known[method].module), known[method].presets)
-        if preset not in presets:
-            raise NotRunError(f"{method} has no preset {preset!r} in this version of wordmask")
         if method in self.weights:
             settings = {"weights": self.weights[method], **settings}
         key = repr((known is segmenters.METHODS, method, preset, sorted(settings.items())))
@@ -177,7 +171,7 @@ class Run:
             self._loaded = None  # two large networks need not fit together
             try:
                 loaded = load(method, preset=preset, device=self.device, precision=self.precision, **settings)
-            except WordmaskError as error:
+            except MISSING as error:
                 self._unloadable[key] = str(error)
                 raise NotRunError(str(error)) from error
             self._loaded = (key, loaded)
