@@ -221,6 +221,15 @@ def test_only_some_rows(tables_command):
     assert "no row with nobody" in err
 
 
+def test_one_name_may_stand_for_several_tables(tables_command):
+    status, out, _ = tables_command("clip-dinoiser-2", "--json", "--only", "theirs")
+    assert (status, len(json.loads(out)["tables"])) == (0, 2)
+    assert tables.SUITES["clip-dinoiser-2"] == ("clip-dinoiser-2a", "clip-dinoiser-2b")
+    status, _, err = tables_command("clip-dinoiser-2", "--steps", "3")
+    assert status == 2
+    assert "distil what they measure: namedmask-world" in " ".join(err.split())
+
+
 def test_kept_figures_are_mentioned(tables_command):
     tables_command("small")
     _, _, err = tables_command("small")

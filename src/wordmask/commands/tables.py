@@ -107,12 +107,11 @@ def _measured(table: Table, measuring: Run, *, quiet: bool) -> "Shown":
 
 
 def _ablations(name: str, distilling: Mapping[str, Any], device: str) -> "Ablations | None":
-    suites = [suite for suite, members in tables.SUITES.items() if name == suite or name in members]
-    if not suites:
+    if name not in (tables.DISTILLING, *tables.SUITES[tables.DISTILLING]):
         if distilling:
             raise typer.BadParameter(
                 "--runs, --names, --collection, --steps and --set are for tables that distil what they measure: "
-                f"{', '.join(tables.SUITES)}"
+                f"{tables.DISTILLING}"
             )
         return None
     from wordmask.benchmarks.tables.ablations import Ablations, AblationSettings
@@ -123,13 +122,14 @@ def _ablations(name: str, distilling: Mapping[str, Any], device: str) -> "Ablati
 
 def _chosen(name: str, only: list[str], ablations: "Ablations | None") -> list[Table]:
     """A table, or those of a suite, with the rows that are asked for; tables that have none of them are left out."""
+    members = tables.SUITES.get(name, (name,))
     if ablations is None:
-        found = [tables.find(name)]
+        found = [tables.find(member) for member in members]
     else:
         from wordmask.benchmarks.tables.namedmask_world import tables_of
 
         own = tables_of(ablations.chosen)
-        found = [own[each] for each in tables.SUITES.get(name, (name,))]
+        found = [own[member] for member in members]
     chosen = [replace(table, rows=tuple(row for row in table.rows if _is_asked(row.label, only))) for table in found]
     chosen = [table for table in chosen if table.rows]
     if not chosen:

@@ -22,7 +22,12 @@ TABLES: dict[str, str] = {
 }
 """Name -> the module whose `TABLES` holds it. Importing one costs little: methods load when a row is measured."""
 
-SUITES = {"namedmask-world": tuple(name for name in TABLES if name.startswith("namedmask-world-"))}
+DISTILLING = "namedmask-world"
+"""The suite whose tables distil what they measure."""
+SUITES = {
+    suite: tuple(name for name in TABLES if name.startswith(start))
+    for suite, start in {"clip-dinoiser-2": "clip-dinoiser-2", DISTILLING: f"{DISTILLING}-"}.items()
+}
 """Tables that are measured together, one after the other, by one name."""
 
 
