@@ -74,6 +74,16 @@ def test_scales_are_windows_of_the_preset_s_size():
     assert "world" not in ask("clip-diy-1", "CLIP-DIY, ViT-B/16")
 
 
+@pytest.mark.parametrize(
+    ("table", "label"),
+    [("clip-dinoiser-1", "CLIP-DINOiser"), ("clip-dinoiser-2a", "MaskCLIP"), ("clip-dinoiser-2b", "DINO's affinity")],
+)
+def test_pictures_are_shrunk_as_for_the_published_figures(table, label):
+    asked = ask(table, label)
+    assert not asked["voc"][2].antialias
+    assert asked["world"][2].antialias
+
+
 @pytest.mark.parametrize("table", ["clip-diy-1", "clip-dinoiser-1"])
 def test_clip_diy_says_a_before_vowels_as_its_figures_were_made(table):
     asked = ask(table, "CLIP-DIY")
