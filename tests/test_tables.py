@@ -307,6 +307,49 @@ def test_every_row_of_every_table_asks_for_settings_that_exist(tmp_path, monkeyp
     assert {preset for _, preset in asked} >= {"paper", "world", *namedmask.PRESET_OF.values()}
 
 
+@pytest.mark.parametrize("label", ["MaskCLIP", "ReCo", "NamedMask", "NamedMask, validation"])
+@pytest.mark.parametrize(
+    ("table", "column", "picture", "looked_at"),
+    [
+        ("namedmask-5", "coco-object", (480, 640), (480, 640)),
+        ("namedmask-6", "voc", (500, 375), (500, 375)),
+        ("namedmask-7", "mIoU", (480, 640), (768, 1024)),
+        ("namedmask-8", "mIoU", (1500, 1000), (1024, 683)),
+    ],
+)
+def test_namedmask_s_tables_look_at_pictures_as_its_paper_says(tmp_path, table, column, picture, looked_at, label):
+    looked = []
+
+    class Looking(Run):
+        def open(self, benchmark, split=None):
+            return Squares(1)
+
+        def _load(self, load, known, method, preset, settings):
+            chosen = replace(getattr(import_module(known[method].module), known[method].presets)[preset], **settings)
+            if method == "namedmask":
+                looked.append(chosen.size(*picture))
+            else:
+                plan = chosen.plan(*picture)
+                assert len(plan) == 1
+                looked.append(plan.window)
+            raise NotRunError("enough is known")
+
+    rows = [row for row in tables.find(table).rows if row.label == label]
+    list(
+        fill(
+            replace(tables.find(table), columns=(column,), rows=tuple(map(bare, rows))),
+            Looking(tmp_path, archive=tmp_path),
+        )
+    )
+    if (table, label) == ("namedmask-8", "NamedMask, validation"):
+        looked_at = (512, 341)  # the shorter side would be 384
+    assert looked == [looked_at] * len(rows)
+
+
+def bare(row):
+    return replace(row, published={})
+
+
 def test_a_cell_of_the_world_is_what_evaluate_says(tmp_path):
     from wordmask import segmenters
     from wordmask.benchmarks.world import World

@@ -28,48 +28,60 @@ PRESET_OF = {
 }
 COPY_PASTE = "namedmask-copy-paste-{}"
 """What `--weights` calls students that were distilled with up to so many pictures in one."""
+WHOLE: dict[str, Any] = {"shorter_side": None, "window": None}
+"""How the paper looks at pictures: at their own size, all at once."""
+WHOLE_OF_1024: dict[str, Any] = {"shorter_side": 1024, "longest_side": 1024, "window": None}
+"""ImageNet-S's, their longer side so long."""
+S300_VALIDATION = (384, 512)
+"""The shorter side, and the longer one's most, with which the paper looks at the pictures of its ablations."""
 TEST_IS_KEPT = (
     "The test's masks are kept on a server (see docs/benchmarks.md). The row marked validation is measured on those "
     "that are given out, so it is not to be compared with the others."
 )
 
 
-def open_with_names(run: Run, benchmark: str, split: str | None) -> tuple[Benchmark, dict[str, object]]:
-    """A benchmark, and the settings that tell a student its names, as ImageNet-S's stand in no list of the package."""
+def open_with_settings(run: Run, benchmark: str, split: str | None) -> tuple[Benchmark, dict[str, object]]:
+    """A benchmark, and the settings that tell a student its names, as ImageNet-S's stand in no list of the package, and
+    the size of pictures where it is not the preset's."""
     opened = run.open(benchmark, split)
-    names: dict[str, object] = {"names": tuple(opened.vocabulary.names)} if benchmark.startswith("imagenet-s") else {}
-    return opened, names
+    settings: dict[str, object] = {}
+    if benchmark.startswith("imagenet-s"):
+        settings["names"] = tuple(opened.vocabulary.names)
+    if (benchmark, split) == ("imagenet-s300", "validation"):
+        settings["shorter_side"], settings["longer_side"] = S300_VALIDATION
+    return opened, settings
 
 
 def namedmask(run: Run, column: str, *, benchmark: str | None = None, split: str | None = None) -> dict[str, float]:
     """The published student of a benchmark (by default the column's own)."""
     chosen = benchmark or column
-    opened, names = open_with_names(run, chosen, split)
-    return figures(run, opened, run.segmenter("namedmask", PRESET_OF[chosen], **names), column)
+    opened, settings = open_with_settings(run, chosen, split)
+    return figures(run, opened, run.segmenter("namedmask", PRESET_OF[chosen], **settings), column)
 
 
 def maskclip(run: Run, column: str, *, benchmark: str | None = None, split: str | None = None) -> dict[str, float]:
-    """As this paper reimplemented it: ResNet-50, pictures at their own size, background below 0.25."""
-    return figures(run, run.open(benchmark or column, split), maskclip_of(run), column)
+    """As this paper reimplemented it: ResNet-50, background below 0.25."""
+    chosen = benchmark or column
+    return figures(run, run.open(chosen, split), maskclip_of(run, chosen), column)
 
 
-def maskclip_of(run: Run) -> Segmenter:
+def maskclip_of(run: Run, benchmark: str) -> Segmenter:
     return run.segmenter(
-        "maskclip",
-        clip="RN50/openai",
-        templates="imagenet-85",
-        background_threshold=0.25,
-        shorter_side=None,
-        window=None,
+        "maskclip", clip="RN50/openai", templates="imagenet-85", background_threshold=0.25, **looking_at(benchmark)
     )
 
 
+def looking_at(benchmark: str) -> dict[str, Any]:
+    return WHOLE_OF_1024 if benchmark.startswith("imagenet-s") else WHOLE
+
+
 def reco(run: Run, column: str, *, benchmark: str | None = None, split: str | None = None) -> dict[str, float]:
-    return figures(run, run.open(benchmark or column, split), reco_of(run), column)
+    chosen = benchmark or column
+    return figures(run, run.open(chosen, split), reco_of(run, chosen), column)
 
 
-def reco_of(run: Run) -> Segmenter:
-    return run.segmenter("reco", archive=archive_of(run))
+def reco_of(run: Run, benchmark: str) -> Segmenter:
+    return run.segmenter("reco", archive=archive_of(run), **looking_at(benchmark))
 
 
 def baseline(run: Run, column: str, *, benchmark: str, split: str | None = None) -> dict[str, float]:
@@ -84,8 +96,8 @@ def own_student(run: Run, column: str, *, key: str, how: str, benchmark: str, sp
             f"this student was not published: distil it with `wordmask distill --preset paper {how}`, then give "
             f"--weights {key}=RUN/student.safetensors"
         )
-    opened, names = open_with_names(run, benchmark, split)
-    segmenter = run.segmenter("namedmask", PRESET_OF[benchmark], weights=run.weights[key], **names)
+    opened, settings = open_with_settings(run, benchmark, split)
+    segmenter = run.segmenter("namedmask", PRESET_OF[benchmark], weights=run.weights[key], **settings)
     return figures(run, opened, segmenter, column)
 
 
@@ -111,7 +123,7 @@ def figures(run: Run, benchmark: Benchmark, segmenter: Segmenter, column: str) -
 def sweep(run: Run, column: str, *, method: str) -> Mapping[str, float]:
     """All thresholds from one pass over VOC's training pictures."""
     benchmark = run.open("voc", "train")
-    segmenter = maskclip_of(run) if method == "maskclip" else reco_of(run)
+    segmenter = maskclip_of(run, "voc") if method == "maskclip" else reco_of(run, "voc")
     with run.progress(run.describe(benchmark), len(benchmark)) as report:
         found = sweep_thresholds(segmenter, benchmark, batch_size=run.batch_size, on_progress=report)
     return {f"{threshold:.2f}": miou for threshold, miou in found.items()}
@@ -198,7 +210,7 @@ TABLES = {
                         saliency_ious,
                         benchmark="imagenet-s300",
                         split="validation",
-                        sides=(384, 512),
+                        sides=S300_VALIDATION,
                         only_mean=True,
                     ),
                 ),
