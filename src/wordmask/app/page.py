@@ -19,6 +19,7 @@ from wordmask.app.reading import decode
 from wordmask.app.rest import Service, vocabulary_of
 from wordmask.app.sessions import Looked, Sessions
 from wordmask.app.settings import RequestError
+from wordmask.app.uploads import Uploads, among_uploads
 from wordmask.errors import WordmaskError
 from wordmask.images import size_with_longer_side
 from wordmask.segmentation import Segmentation
@@ -47,6 +48,7 @@ class PageWork:
     def __init__(self, service: Service):
         self.service = service
         self.sessions = Sessions(service.settings.cache_bytes)
+        self.uploads: Uploads | None = None
         service.metrics.gauges["wordmask_page_cache_bytes"] = lambda: self.sessions.nbytes
 
     def new_picture(
@@ -115,9 +117,11 @@ def mount_page(app: FastAPI, service: Service) -> None:
         return JSONResponse(looked.shown[panel].to_coco(), headers=headers)
 
     key = service.settings.api_key
+    blocks = build_blocks(work)
+    work.uploads = Uploads(blocks, service.settings.upload_bytes)
     gr.mount_gradio_app(
         app,
-        build_blocks(work),
+        blocks,
         path="/",
         head=f"<script>{(STATIC / 'viewer.js').read_text()}</script>",
         css=(STATIC / "page.css").read_text(),
@@ -197,8 +201,8 @@ def build_blocks(work: PageWork) -> gr.Blocks:
 
 
 def _path_of(upload: Any) -> str | None:
-    """Where gradio has put what came; it has seen to it that this lies among the uploads."""
-    return None if upload is None else upload.path
+    """Where gradio has put what came: among the uploads, or a client made it up."""
+    return None if upload is None else str(among_uploads(upload.path or ""))
 
 
 def suggestions(segmenters: Sequence[Segmenter]) -> list[str]:

@@ -29,6 +29,7 @@ class ServeSettings:
     waiting_bytes: of decoded pictures that wait.
     batch_size, batch_wait: pictures that the network looks at together, and how long the first waits for others.
     cache_bytes: what the web page keeps of pictures that it has seen.
+    upload_bytes: of the files of visitors that lie there at once, between their coming and their being read.
     """
 
     max_bytes: PositiveInt = 20 * 2**20
@@ -42,4 +43,5 @@ class ServeSettings:
     batch_size: PositiveInt = 8
     batch_wait: Annotated[NonNegativeFloat, Field(le=1)] = 0.005
     cache_bytes: PositiveInt = 256 * 2**20
+    upload_bytes: PositiveInt = 256 * 2**20
     api_key: str | None = None
