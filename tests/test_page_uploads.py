@@ -90,3 +90,46 @@ def test_uploads_and_examples_are_read(client, secret):
         answer = choose(client, {"path": path, **META})
         assert answer.status_code == 200, answer.text
         assert answer.json()["data"][1]["panels"]
+
+
+def lying(uploads, *, examples):
+    return {path for path in uploads.rglob("*") if path.is_file()} - examples
+
+
+def test_uploads_go_once_they_are_read_and_examples_stay(client, uploads, secret):
+    examples = lying(uploads, examples=set())
+    path = upload(client, secret.read_bytes())
+    example = sorted(examples)[0]
+    again = upload(client, example.read_bytes(), example.name)  # the same bytes by the same name are the same file
+    assert Path(again) == example
+    for chosen in (path, example):
+        assert choose(client, {"path": str(chosen), **META}).status_code == 200
+    assert lying(uploads, examples=examples) == set()
+    assert examples == lying(uploads, examples=set())
+    assert "forgotten" in choose(client, {"path": path, **META}).text
+
+
+def test_uploads_that_nobody_reads_make_room_for_others(client, uploads):
+    examples = lying(uploads, examples=set())
+    paths = [Path(upload(client, bytes([number]) * 4500)) for number in range(5)]  # of 10,000 bytes in all
+    assert lying(uploads, examples=examples) == set(paths[-2:])
+    assert examples < lying(uploads, examples=set())
+
+
+def test_the_page_keeps_the_limits_of_the_service(client):
+    refused = client.post("/gradio_api/upload", files={"files": ("a.png", bytes(100_001))})
+    assert refused.status_code == 413
+    assert "100000 bytes" in refused.json()["error"]["reason"]
+    service = client.app.state.service
+    service.in_flight = service.settings.in_flight
+    busy = choose(client, None)
+    service.in_flight = 0
+    assert busy.status_code == 503
+    assert "Retry-After" in busy.headers
+
+
+def test_addresses_of_gradio_that_the_page_does_not_need_are_closed(client):
+    for path in ("file=http://example.org/a.png", "file=//h/a", "proxy=https://example.org", "queue/join", "deep_link"):
+        answer = client.get(f"/gradio_api/{path}", follow_redirects=False)
+        assert answer.status_code in (403, 404), path
+    assert client.get("/gradio_api/file=http://example.org/a.png").json()["error"]["reason"] == "not found"

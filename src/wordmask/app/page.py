@@ -34,6 +34,7 @@ EXAMPLES = ((7, "multi"), (21, "pairs"), (33, "single"), (50, "clutter"))
 EXAMPLE_SIDE = 384
 FIRST_NAMES = ["person", "dog", "tree", "grass", "sky"]
 ONE_METHOD = "none"
+FORGOTTEN = "This picture has been forgotten; choose it again."
 STATIC = Path(__file__).parent / "static"
 ABOUT = (
     "Type names, see where they are. Every pixel gets the name that fits it best; add *background* to leave room for "
@@ -62,8 +63,13 @@ class PageWork:
             image = within(decode(Path(file).read_bytes(), self.service.settings), PAGE_SIDE)
             token = self.sessions.add(Looked(image))
             return token, self._show(token, names, method, second) | {"picture": _jpeg(image)}
+        except FileNotFoundError:
+            return "", {"message": FORGOTTEN}
         except WordmaskError as error:
             return "", {"message": str(error)}
+        finally:  # and not before: the browser, too, fetches it, to show it small
+            if self.uploads is not None:
+                self.uploads.remove(file)
 
     def new_question(self, token: str, names: list[str], method: str, second: str) -> dict[str, Any]:
         """Other names, or another method, for the picture that is there."""
@@ -75,7 +81,7 @@ class PageWork:
     def _show(self, token: str, names: list[str], method: str, second: str) -> dict[str, Any]:
         looked = self.sessions.get(token)
         if looked is None:
-            return {"message": "This picture has been forgotten; choose it again."}
+            return {"message": FORGOTTEN}
         if not names:
             return {"message": "Type a name and press Enter."}
         if len(names) > self.service.settings.max_names:
@@ -119,6 +125,7 @@ def mount_page(app: FastAPI, service: Service) -> None:
     key = service.settings.api_key
     blocks = build_blocks(work)
     work.uploads = Uploads(blocks, service.settings.upload_bytes)
+    service.make_room = work.uploads.make_room
     gr.mount_gradio_app(
         app,
         blocks,

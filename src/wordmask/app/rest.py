@@ -4,7 +4,8 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,7 @@ from wordmask.segmentation import Segmentation
 from wordmask.segmenters.base import Segmenter
 from wordmask.vocabulary import Vocabulary
 
+SEGMENT = "/v1/segment"
 DECODERS = 2
 """Threads that decode and encode: each may hold a picture of `max_pixels` more than once."""
 
@@ -38,13 +40,15 @@ class Service:
         self.metrics = Metrics()
         self.batcher = Batcher(segmenters, settings, self.metrics.batch)
         self.in_flight = 0
+        self.make_room: Callable[[int], None] = lambda more: None  # for so many bytes of an upload
         self._decoders: CapacityLimiter | None = None
         self.metrics.gauges |= {
             "wordmask_waiting": lambda: self.batcher.length,
             "wordmask_in_flight": lambda: self.in_flight,
         }
 
-    async def segment(self, request: Request) -> Response:
+    @contextmanager
+    def held(self) -> Iterator[None]:
         """One request from its first byte to its answer. However many come, `in_flight` of them are held at once."""
         if self.in_flight >= self.settings.in_flight:
             raise RequestError(
@@ -52,6 +56,12 @@ class Service:
             )
         self.in_flight += 1
         try:
+            yield
+        finally:
+            self.in_flight -= 1
+
+    async def segment(self, request: Request) -> Response:
+        with self.held():
             kind = kind_of(request)
             body = await read_body(request, self.settings)
             ask = await self._in_thread(parse, request.headers, kind, body, self.settings)
@@ -63,8 +73,6 @@ class Service:
             image = await self._in_thread(decode, ask.picture, self.settings)
             result = await self._answer(Job(method, image, vocabulary, deadline))
             return await self._in_thread(_as_png if ask.format == "png" else partial(_as_json, method), result)
-        finally:
-            self.in_flight -= 1
 
     async def _answer(self, job: Job) -> Segmentation:
         try:
@@ -121,7 +129,7 @@ def routes(service: Service) -> APIRouter:
 
     router = APIRouter(route_class=Counted)
 
-    @router.post("/v1/segment", summary="Masks of a picture by names", openapi_extra=_body(), responses=_RESPONSES)
+    @router.post(SEGMENT, summary="Masks of a picture by names", openapi_extra=_body(), responses=_RESPONSES)
     async def segment(request: Request) -> Response:
         service.check_key(request)
         return await service.segment(request)

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 
 from wordmask._version import __version__
+from wordmask.app.guard import Guard
 from wordmask.app.rest import Service, error_answer, routes
 from wordmask.app.settings import RequestError, ServeSettings
 from wordmask.html_page import Page
@@ -43,6 +44,7 @@ def build_app(
         lifespan=lifespan,
     )
     app.state.service = service
+    app.add_middleware(Guard, service=service)
     app.include_router(routes(service))
 
     @app.exception_handler(RequestError)

@@ -48,9 +48,9 @@ class Uploads:
     def remove(self, path: str | Path) -> None:
         """One that has been read, unless it is an example."""
         self._known.discard(str(path))
-        file = Path(path).resolve()
-        if file not in self._kept:
-            with contextlib.suppress(OSError):  # gone already, or the folder holds another
+        with contextlib.suppress(OSError, RequestError):  # gone already, the folder holds another, or no upload
+            file = among_uploads(path)
+            if file not in self._kept:
                 file.unlink(missing_ok=True)
                 file.parent.rmdir()
 
