@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from wordmask.prompts import PromptError, templates
-from wordmask.text_embeddings import TextEmbedder, TextEmbeddings
+from wordmask.text_embeddings import PhraseCache, TextEmbedder, TextEmbeddings
 from wordmask.vocabulary import Vocabulary
 
 
@@ -153,6 +153,14 @@ def test_a_damaged_row_is_read_anew(tmp_path, damage):
         warnings.simplefilter("ignore", RuntimeWarning)
         again = TextEmbedder(Letters(), templates("photo"), cache=cache)(Vocabulary.of(["dog"]))
     assert torch.equal(again.vectors, whole.vectors)
+
+
+def test_a_phrase_that_is_no_unicode_does_not_cost_the_others_their_cache(tmp_path):
+    cache = PhraseCache(tmp_path / "text.sqlite")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cache.put("space", {"\ud800": torch.ones(2), "dog": torch.ones(2)})
+        assert list(cache.get("space", ["\udfff", "dog"])) == ["dog"]
 
 
 def test_memory_does_not_grow_with_the_names_asked_for(monkeypatch):

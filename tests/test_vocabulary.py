@@ -33,6 +33,7 @@ def test_synonyms_are_read_beside_the_name_and_wordings_in_its_place():
         (["traffic  light", "traffic light"], "'traffic light' is there twice"),
         (["x" * 10_000], "10000 characters.*at most 200"),
         (["dog\x00"], "control character"),
+        (["dog\ud800"], "half a character"),
         (["dog", 7], "must be text, not 7"),
         (["dog", None], "must be text, not None"),
         ("dog", r"must be a list, not one string: write \['dog'\]"),

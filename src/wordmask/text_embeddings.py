@@ -116,7 +116,7 @@ class PhraseCache:
             if not self.path.exists():
                 return found
             with closing(self._open()) as db:
-                for phrase in phrases:
+                for phrase in filter(_can_be_kept, phrases):
                     row = db.execute(
                         "SELECT vector FROM phrases WHERE space = ? AND phrase = ?", (space, phrase)
                     ).fetchone()
@@ -130,7 +130,9 @@ class PhraseCache:
     def put(self, space: str, vectors: dict[str, Tensor]) -> None:
         if self._off:
             return
-        rows = [(space, phrase, v.numpy().astype("<f4").tobytes()) for phrase, v in vectors.items()]
+        rows = [
+            (space, phrase, v.numpy().astype("<f4").tobytes()) for phrase, v in vectors.items() if _can_be_kept(phrase)
+        ]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with closing(self._open()) as db, db:
@@ -153,3 +155,8 @@ class PhraseCache:
             RuntimeWarning,
             stacklevel=4,
         )
+
+
+def _can_be_kept(phrase: str) -> bool:
+    """SQLite keeps UTF-8, which has no lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in phrase)

@@ -185,6 +185,8 @@ def _clean(text: object, what: str) -> str:
         )
     if any(unicodedata.category(c) == "Cc" for c in clean):
         raise VocabularyError(f"the {what} {_shorten(clean)} holds a control character; type it anew")
+    if any(unicodedata.category(c) == "Cs" for c in clean):
+        raise VocabularyError(f"the {what} {_shorten(clean)} holds half a character (a lone surrogate); type it anew")
     return clean
 
 
