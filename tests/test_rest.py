@@ -134,6 +134,7 @@ def test_what_cannot_be_answered_is_explained(client, photo, change, status, say
         (b'{"image": 3, "names": ["dog"]}', "application/json", 400, "image"),
         (b'{"image": "/etc/passwd", "names": ["dog"]}', "application/json", 400, "base64"),
         (b'{"image": "AA==", "names": ["dog"], "names2": 1}', "application/json", 400, "names2"),
+        (b'{"image": "AA==", "names": ["\\ud800"]}', "application/json", 400, "half a character"),
         (b'{"names": [' + b"[]," * 100_000 + b"[]]}", "application/json", 413, "more than a picture"),
         (b"\x80\x04K\x01.", "application/octet-stream", 415, "multipart/form-data"),
         (b"names=dog", "application/x-www-form-urlencoded", 415, "multipart/form-data"),
@@ -467,6 +468,17 @@ def test_an_open_service_without_a_key_is_noted(serve):
     _, err, given = serve("--host", "0.0.0.0")
     assert "anybody who reaches 0.0.0.0 may use this service" in err
     given["app"].state.service.batcher.close()
+
+
+def test_an_empty_key_does_not_open_the_service(serve, monkeypatch):
+    for key in ("", " "):
+        status, err, given = serve("--api-key", key)
+        assert (status, given) == (2, {})
+        assert "--api-key or WORDMASK_API_KEY is empty" in " ".join(err.replace("│", " ").split())
+    monkeypatch.setenv("WORDMASK_API_KEY", "")
+    assert serve()[0] == 2
+    with pytest.raises(ValueError, match="api_key"):
+        ServeSettings(api_key="")
 
 
 def test_two_methods_of_one_name_are_refused(serve):

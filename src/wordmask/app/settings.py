@@ -44,4 +44,4 @@ class ServeSettings:
     batch_wait: Annotated[NonNegativeFloat, Field(le=1)] = 0.005
     cache_bytes: PositiveInt = 256 * 2**20
     upload_bytes: PositiveInt = 256 * 2**20
-    api_key: str | None = None
+    api_key: Annotated[str, Field(min_length=1)] | None = None

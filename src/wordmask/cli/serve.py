@@ -1,11 +1,14 @@
 """`wordmask serve`: a web page and a REST service."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from wordmask.cli import options
+
+KEY = "WORDMASK_API_KEY"
 
 
 def serve(
@@ -24,7 +27,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
     page: Annotated[bool, typer.Option(help="The web page, beside the REST service.")] = True,
     api_key: Annotated[
-        str | None, typer.Option(envvar="WORDMASK_API_KEY", help="What clients must say; better in the environment.")
+        str | None, typer.Option(envvar=KEY, help="What clients must say; better in the environment.")
     ] = None,
     batch_size: options.BatchSize = 8,
     max_mb: Annotated[int, typer.Option(min=1, help="Largest request, in MiB.")] = 20,
@@ -49,7 +52,7 @@ def serve(
         port=port,
         page=page,
         settings={
-            "api_key": api_key,
+            "api_key": _key(api_key),
             "batch_size": batch_size,
             "max_bytes": max_mb * 2**20,
             "max_pixels": max_pixels,
@@ -58,3 +61,15 @@ def serve(
             "answer_seconds": timeout,
         },
     )
+
+
+def _key(given: str | None) -> str | None:
+    """An empty one would leave the service open to all, though somebody meant to close it."""
+    if given is None:
+        given = os.environ.get(KEY)  # typer takes one that is empty for none
+    if given is not None and not given.strip():
+        raise typer.BadParameter(
+            f"the key of --api-key or {KEY} is empty (perhaps a variable that is not set?): give one, or leave both "
+            "out for a service without a key"
+        )
+    return given
