@@ -4,34 +4,25 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass as settings
 
+from wordmask.distillation.curation import Counts, Entry, curate
 from wordmask.distillation.embedding_folder import EmbeddingFolder
-from wordmask.distillation.filters import Candidate, Filter, FilterSettings, filters_of
+from wordmask.distillation.filters import FilterSettings, filters_of
 from wordmask.distillation.records import DistillationError, ImageRef
-from wordmask.distillation.top import Queries, search
+from wordmask.distillation.top import Queries
 from wordmask.files import atomic_write
 from wordmask.text_embeddings import TextEmbedder, embed_phrases
 from wordmask.vocabulary import Vocabulary
 
 Progress = Callable[[int, int], None]
-
-NAMES_TOGETHER = 50
-"""Names whose candidates' metadata are in memory at once."""
-SPARE = 0.25
-"""Candidates beyond the archive's size in the first search, for those that filters drop."""
-LEAST_SPARE = 16
-MORE = 4
-"""How many times as many are asked for where those were not enough."""
 
 SCHEMA = pa.schema(
     [
@@ -59,28 +50,6 @@ class ArchiveSettings:
     size: PositiveInt = 500
     filters: FilterSettings = FilterSettings()
     published: str | None = None
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A picture of a name's archive. best_name: the name that it is most like, which may be another one."""
-
-    name: str
-    rank: int
-    image: ImageRef
-    size: tuple[int, int]  # (H, W)
-    similarity: float | None = None
-    row: int | None = None
-    best_name: str | None = None
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How a name's archive came about: pictures looked at, kept, and dropped by every filter."""
-
-    looked_at: int
-    kept: int
-    dropped: dict[str, int]
 
 
 class Archive:
@@ -178,28 +147,13 @@ def build_archive(
     filters = filters_of(
         chosen.filters, folder, lambda texts: embed_phrases(embedder.encoder, texts, embedder.templates).cpu().numpy()
     )
-    found: dict[int, tuple[list[Entry], Counts]] = {}
-    left = list(range(len(vocabulary)))
-    most = min(len(folder), chosen.size + max(LEAST_SPARE, int(SPARE * chosen.size)))
-    while left:
-        best = search(folder, queries.pick(left), most)
-        for start in range(0, len(left), NAMES_TOGETHER):
-            group = range(start, min(start + NAMES_TOGETHER, len(left)))
-            ready = _candidates(folder, [(best.rows[i], best.similarities[i]) for i in group])
-            for i, candidates in zip(group, ready, strict=True):
-                kept, counts = curate(candidates, filters, chosen.size)
-                if counts.kept == chosen.size or len(best.rows[i]) < most or most == len(folder):
-                    name = vocabulary.names[left[i]]
-                    found[left[i]] = (_entries(name, kept, queries, vocabulary.names), counts)
-            if progress:
-                progress(len(found), len(vocabulary))
-        left = [label for label in left if label not in found]
-        most = min(len(folder), most * MORE)
-    _check_none_empty({vocabulary.names[label]: counts for label, (_, counts) in found.items()}, folder)
+    found = list(curate(folder, queries, vocabulary.names, filters, chosen.size, progress))
+    counts = {name: own for name, (_, own) in zip(vocabulary.names, found, strict=True)}
+    _check_none_empty(counts, folder)
     return write_archive(
         out,
-        [entry for label in sorted(found) for entry in found[label][0]],
-        {vocabulary.names[label]: found[label][1] for label in sorted(found)},
+        [entry for entries, _ in found for entry in entries],
+        counts,
         names=vocabulary.names,
         root=folder.root,
         size=chosen.size,
@@ -221,61 +175,6 @@ def queries_of(vocabulary: Vocabulary, embedder: TextEmbedder, folder: Embedding
             f"{text.vectors.shape[1]}: choose the CLIP that they were made with"
         )
     return Queries.of(text.vectors.cpu().numpy(), text.owner.cpu().numpy())
-
-
-def curate(candidates: Sequence[Candidate], filters: Sequence[Filter], size: int) -> tuple[list[Candidate], Counts]:
-    """The best candidates that no filter drops, `size` of them if there are as many."""
-    kept: list[Candidate] = []
-    vectors: list[np.ndarray] = []
-    seen: set[ImageRef | None] = set()
-    dropped: Counter[str] = Counter({each.label: 0 for each in filters})
-    looked_at = 0
-    for candidate in candidates:
-        if len(kept) == size:
-            break
-        looked_at += 1
-        reason = next((each.label for each in filters if each.drops(candidate, vectors)), None)
-        if reason is None and candidate.ref in seen:
-            reason = "listed twice"
-        if reason is not None:
-            dropped[reason] += 1
-            continue
-        seen.add(candidate.ref)
-        kept.append(candidate)
-        vectors.append(candidate.vector)
-    return kept, Counts(looked_at, len(kept), dict(dropped))
-
-
-def _candidates(folder: EmbeddingFolder, found: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[list[Candidate]]:
-    """Rows and similarities of some names, with what the collection tells of each row."""
-    rows = np.unique(np.concatenate([own for own, _ in found]))
-    told = folder.told(rows)
-    refs = folder.references(told)
-    known = {row: (told[i], refs[i]) for i, row in enumerate(rows.tolist())}
-    groups = []
-    for own, similarities in found:
-        vectors = folder.vectors(own)
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        groups.append(
-            [
-                Candidate(row, similarity, vector, *known[row], root=folder.root)
-                for row, similarity, vector in zip(own.tolist(), similarities.tolist(), vectors, strict=True)
-            ]
-        )
-    return groups
-
-
-def _entries(name: str, kept: Sequence[Candidate], queries: Queries, names: Sequence[str]) -> list[Entry]:
-    if not kept:
-        return []
-    vectors = np.stack([candidate.vector for candidate in kept])
-    likeness = np.maximum.reduceat(vectors @ queries.vectors.T, queries.firsts, axis=1)  # (n, K)
-    best = likeness.argmax(axis=1)
-    return [
-        Entry(name, rank, c.ref, c.size, c.similarity, c.row, names[best[rank]])
-        for rank, c in enumerate(kept)
-        if c.ref is not None and c.size is not None  # which the filter "unreadable" has seen to
-    ]
 
 
 def _check_none_empty(counts: dict[str, Counts], folder: EmbeddingFolder) -> None:

@@ -14,8 +14,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from wordmask.distillation.archive import Archive, Entry
+from wordmask.distillation.archive import Archive
 from wordmask.distillation.config import Run
+from wordmask.distillation.curation import Entry
 from wordmask.distillation.pipeline import Pipeline
 from wordmask.distillation.pseudo_masks import make_masks
 from wordmask.distillation.records import ImageRef, MaskRecord, MaskTable, write_masks

@@ -25,6 +25,9 @@ FACE_SCORE = 0.7
 FACE_SIDE = 640
 """What a picture's longer side is brought to for YuNet, which looks for faces of 10 to 300 pixels."""
 
+MOST_VERDICTS = 2**20
+"""On pictures with faces or without, remembered for other names."""
+
 
 class FilterError(DistillationError):
     """This filter cannot work here."""
@@ -79,10 +82,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Filter:
-    """drops(candidate, kept): kept are the vectors (m, D) of the better pictures of the same name."""
+    """drops(candidate, kept): kept are the vectors (m, D) of the better pictures of the same name, where it `compares`.
+
+    ends: whatever is less similar than a picture that it drops, it drops as well.
+    """
 
     label: str
     drops: Callable[[Candidate, Sequence[np.ndarray]], bool]
+    compares: bool = False
+    ends: bool = False
 
 
 def filters_of(
@@ -92,7 +100,7 @@ def filters_of(
     filters = []
     if chosen.least_similarity is not None:
         least = chosen.least_similarity
-        filters.append(Filter("unlike", lambda candidate, _: candidate.similarity < least))
+        filters.append(Filter("unlike", lambda candidate, _: candidate.similarity < least, ends=True))
     if chosen.unsafe:
         filters.append(Filter("unsafe", _by_columns(folder)))
     if chosen.unsafe_names:
@@ -104,7 +112,10 @@ def filters_of(
         filters.append(Filter("too small", lambda candidate, _: min(candidate.size or (0, 0)) < side))
     if chosen.duplicates is not None:
         closest = chosen.duplicates
-        filters.append(Filter("near-duplicate", lambda c, kept: any(float(v @ c.vector) >= closest for v in kept)))
+        near = Filter(
+            "near-duplicate", lambda c, kept: any(float(v @ c.vector) >= closest for v in kept), compares=True
+        )
+        filters.append(near)
     if chosen.faces is not None:
         filters.append(Filter("face", _by_faces(chosen.faces)))
     return filters
@@ -132,6 +143,8 @@ def _by_faces(detector: str) -> Callable[[Candidate, Sequence[np.ndarray]], bool
 
     def drops(candidate: Candidate, _: Sequence[np.ndarray]) -> bool:
         if candidate.row not in verdicts:
+            if len(verdicts) == MOST_VERDICTS:
+                verdicts.clear()
             image = candidate.open()
             verdicts[candidate.row] = image is not None and find(image) > 0
         return verdicts[candidate.row]

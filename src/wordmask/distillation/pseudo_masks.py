@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from pydantic import ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from wordmask.distillation.archive import Archive, Entry
+from wordmask.distillation.archive import Archive
+from wordmask.distillation.curation import Entry
 from wordmask.distillation.records import DistillationError, ImageRef, MaskRecord, MaskTable, encode_mask, write_masks
 from wordmask.files import atomic_write
 from wordmask.image_files import ImageReadError

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wordmask.distillation.archive import Archive, Counts, Entry, write_archive
+from wordmask.distillation.archive import Archive, write_archive
+from wordmask.distillation.curation import Counts, Entry
 from wordmask.distillation.embedding_folder import ABOUT, EmbeddingFolder, embedding_name, metadata_name
 from wordmask.distillation.records import DistillationError, ImageRef
 from wordmask.encoders.weights import read_embedding_pickle

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from wordmask.distillation.archive import Archive, Counts, Entry
+from wordmask.distillation.archive import Archive
 from wordmask.distillation.charts import Curve, chart
 from wordmask.distillation.config import Run
+from wordmask.distillation.curation import Counts, Entry
 from wordmask.distillation.embedding_folder import EmbeddingFolder, is_embedding_folder
 from wordmask.distillation.records import ImageRef, MaskRecord, MaskTable
 from wordmask.distillation.report_page import RunPage, small

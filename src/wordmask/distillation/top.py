@@ -25,6 +25,10 @@ HALF_BITS = np.int32(-0x70002000)
 PAST_HALF = np.float32(2.0**32)
 """The square of what an infinity or NaN becomes when its bits are read as a number's."""
 
+Place = tuple[float, int]
+"""In a name's ranking: a similarity, and the row that has it."""
+HEAD: Place = (np.inf, -1)
+
 
 @dataclass(frozen=True)
 class Queries:
@@ -58,6 +62,11 @@ class Queries:
                 best = np.fmax(best, (rows * phrase).sum(axis=1) / length)
         return best
 
+    def likeness(self, directions: np.ndarray) -> np.ndarray:
+        """Of rows (n, D) of length 1 with every name: (n, K)."""
+        similar: np.ndarray = np.maximum.reduceat(directions @ self.vectors.T, self.firsts, axis=1)
+        return similar
+
     def _phrases(self, name: int) -> slice:
         last = self.firsts[name + 1] if name + 1 < len(self.firsts) else len(self.vectors)
         return slice(int(self.firsts[name]), int(last))
@@ -84,12 +93,23 @@ class Best:
         return Best(self.most, tuple(rows for rows, _ in pairs), tuple(values for _, values in pairs))
 
 
-def search(folder: EmbeddingFolder, queries: Queries, most: int, shards: Iterable[int] | None = None) -> Best:
-    """The `most` best rows for every name, of all shards or of some. Rows of zeros and NaN are like nothing."""
+def search(
+    folder: EmbeddingFolder,
+    queries: Queries,
+    most: int,
+    shards: Iterable[int] | None = None,
+    *,
+    after: Sequence[Place | None] | None = None,
+) -> Best:
+    """The `most` best rows for every name, of all shards or of some. Rows of zeros and NaN are like nothing.
+
+    after: of every name the place in its ranking behind which the rows are to be, None for the ranking's head.
+    """
     block_rows = max(1, BLOCK_BYTES // (4 * max(folder.dimension, len(queries.vectors))))
     narrow = np.ascontiguousarray(queries.vectors.T.astype(np.float32))  # (D, P)
     slack = 4 * folder.dimension * 2.0**-24  # of cosines of single floats: a few units in the last place per term
-    running = [_Running(most, 2 * slack) for _ in range(len(queries))]
+    behind = [place or HEAD for place in after] if after is not None else [HEAD] * len(queries)
+    running = [_Running(most, 2 * slack, ceiling) for ceiling, _ in behind]
     thresholds = np.full(len(queries), -np.inf, dtype=np.float32)
     for first, stored in folder.blocks(block_rows, shards):
         similar = _cosines(stored, narrow)  # (B, P)
@@ -101,10 +121,22 @@ def search(folder: EmbeddingFolder, queries: Queries, most: int, shards: Iterabl
     rows, similarities = [], []
     for name, each in enumerate(running):
         own, values = _exact(folder, queries, name, np.sort(each.candidates()))
-        own, values = _ordered(own, values, most)
+        ceiling, last = behind[name]
+        following = (values < ceiling) | ((values == ceiling) & (own > last))
+        own, values = _ordered(own[following], values[following], most)
         rows.append(own)
         similarities.append(values)
     return Best(most, tuple(rows), tuple(similarities))
+
+
+def rows_with_direction(folder: EmbeddingFolder) -> int:
+    """How many rows a ranking of the whole collection has."""
+    count = 0
+    for _, stored in folder.blocks(max(1, BLOCK_BYTES // (8 * folder.dimension))):
+        wide = stored.astype(np.float64)
+        squares = np.einsum("bd,bd->b", wide, wide)
+        count += int(np.count_nonzero((squares > 0) & np.isfinite(squares)))
+    return count
 
 
 def _cosines(stored: np.ndarray, vectors: np.ndarray) -> np.ndarray:
@@ -137,16 +169,21 @@ def _above(similar: np.ndarray, thresholds: np.ndarray) -> Iterator[tuple[int, n
 
 
 class _Running:
-    """One name's candidates so far."""
+    """One name's candidates so far: of those surely below the ceiling the best, and all that are about as high."""
 
-    def __init__(self, most: int, margin: float):
-        self.most, self.margin = most, margin
+    def __init__(self, most: int, margin: float, ceiling: float):
+        self.most, self.margin, self.ceiling = most, margin, ceiling
         self.threshold = -np.inf
+        self._near: list[np.ndarray] = []
         self._rows: list[np.ndarray] = []
         self._values: list[np.ndarray] = []
         self._held = 0
 
     def add(self, rows: np.ndarray, values: np.ndarray) -> None:
+        if self.ceiling < np.inf:
+            self._near.append(rows[np.abs(values - self.ceiling) <= self.margin])
+            below = values < self.ceiling - self.margin
+            rows, values = rows[below], values[below]
         self._rows.append(rows)
         self._values.append(values)
         self._held += len(rows)
@@ -156,7 +193,7 @@ class _Running:
     def candidates(self) -> np.ndarray:
         if self._held >= self.most:
             self._tighten()
-        return self._rows[0] if len(self._rows) == 1 else np.concatenate([*self._rows, np.zeros(0, np.int64)])
+        return np.concatenate([*self._near, *self._rows, np.zeros(0, np.int64)])
 
     def _tighten(self) -> None:
         rows, values = np.concatenate(self._rows), np.concatenate(self._values)

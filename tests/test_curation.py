@@ -1,0 +1,231 @@
+"""Down a ranking past what filters drop: as a plain walk over the whole collection would, in bounded memory."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tiny_collection import COLOURS, embedder, encoded, picture, write_embeddings, write_pictures
+from wordmask.distillation import curation, top
+from wordmask.distillation import filters as filters_module
+from wordmask.distillation.archive import ArchiveSettings, build_archive
+from wordmask.distillation.embedding_folder import EmbeddingFolder
+from wordmask.distillation.filters import FilterSettings
+from wordmask.distillation.records import DistillationError
+from wordmask.distillation.top import HEAD, Queries, rows_with_direction, search
+from wordmask.vocabulary import Vocabulary
+
+NAMES = ["red", "green", "blue"]
+PICTURES, ROWS = 30, 70
+
+
+@pytest.fixture(scope="module")
+def pile(tmp_path_factory):
+    """Pictures of several sizes, some of them gone, some listed twice; few directions, so that there are ties."""
+    place = tmp_path_factory.mktemp("pile")
+    dice = np.random.default_rng(5)
+    paths = write_pictures(place / "root", PICTURES)
+    for number in (3, 4, 11):
+        paths[number].write_bytes(encoded(picture(number, "red", (6, 6))))
+    vectors = dice.integers(0, 5, size=(ROWS, 3)).astype(np.float32)
+    vectors[7], vectors[50] = 0, np.nan
+    names = [path.name for path in paths] + [f"gone {number}.png" for number in range(10)]
+    columns = {
+        "image_path": [names[i] for i in dice.integers(0, len(names), ROWS)],
+        "punsafe": dice.random(ROWS).tolist(),
+    }
+    write_embeddings(place / "emb", [vectors[:20], vectors[20:21], vectors[21:]], columns)
+    return EmbeddingFolder(place / "emb", root=place / "root"), vectors.astype(np.float64), columns
+
+
+def directions(vectors):
+    with np.errstate(invalid="ignore"):
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def has_face(image):
+    return int(image[..., 0].mean() > 135)
+
+
+def slowly(pile, name, size, filters):
+    """Rows, similarities and counts, one picture after the other in the order of a plain sort."""
+    folder, vectors, columns = pile
+    phrase = directions(embedder()(Vocabulary.of([name])).vectors.numpy().astype(np.float64))[0]
+    similar = {row: float((v * phrase).sum() / np.sqrt((v * v).sum())) for row, v in enumerate(vectors) if v @ v > 0}
+    kept, dropped, looked_at = [], {}, 0
+    for row in sorted(similar, key=lambda row: (-similar[row], row)):
+        if len(kept) == size:
+            break
+        looked_at += 1
+        direction, path = vectors[row] / np.sqrt(vectors[row] @ vectors[row]), folder.root / columns["image_path"][row]
+        why = ""
+        if "least_similarity" in filters and similar[row] < filters["least_similarity"]:
+            why = "unlike"
+        elif "unsafe" in filters and columns["punsafe"][row] > 0.5:
+            why = "unsafe"
+        elif any(
+            direction @ directions(np.array([COLOURS[other]], np.float64))[0] > similar[row] + 1e-9
+            for other in filters.get("unsafe_names", ())
+        ):
+            why = "unsafe by name"
+        elif not path.exists():
+            why = "unreadable"
+        elif "smallest_side" in filters and min(Image.open(path).size) < filters["smallest_side"]:
+            why = "too small"
+        elif "duplicates" in filters and any(
+            direction @ vectors[other] / np.sqrt(vectors[other] @ vectors[other]) >= filters["duplicates"]
+            for other in kept
+        ):
+            why = "near-duplicate"
+        elif "faces" in filters and has_face(np.asarray(Image.open(path))):
+            why = "face"
+        elif columns["image_path"][row] in {columns["image_path"][other] for other in kept}:
+            why = "listed twice"
+        if why:
+            dropped[why] = dropped.get(why, 0) + 1
+        else:
+            kept.append(row)
+    return kept, [similar[row] for row in kept], looked_at, dropped
+
+
+@pytest.mark.parametrize("size", [1, 6, 100])
+@pytest.mark.parametrize("memory", ["much", "little"])
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {},
+        {"least_similarity": 0.8},
+        {"unsafe": True},
+        {"unsafe_names": ("green",)},
+        {"smallest_side": 10},
+        {"duplicates": 0.9},
+        {"faces": "opencv"},
+        {"least_similarity": 0.5, "duplicates": 0.97, "smallest_side": 10, "unsafe": True},
+    ],
+    ids=lambda filters: "+".join(filters) or "none",
+)
+def test_archives_are_those_of_a_plain_walk_over_the_whole_ranking(pile, tmp_path, monkeypatch, filters, memory, size):
+    if memory == "little":
+        for module, key, value in (
+            (curation, "CANDIDATES_TOGETHER", 4),
+            (curation, "RANKS_TOGETHER", 9),
+            (curation, "NAMES_TOGETHER", 2),
+            (curation, "LEAST_SPARE", 1),
+            (top, "RESCORED_ROWS", 3),
+            (top, "BLOCK_BYTES", 5 * 4 * 3),
+        ):
+            monkeypatch.setattr(module, key, value)
+    monkeypatch.setattr(filters_module, "face_detector", lambda detector: has_face)
+    names = [name for name in NAMES if name not in filters.get("unsafe_names", ())]
+    chosen = ArchiveSettings(size=size, filters=FilterSettings(**filters))
+    archive = build_archive(pile[0], Vocabulary.of(names), embedder(), tmp_path / "a.parquet", chosen)
+    likeness = directions(pile[1]) @ directions(np.array([COLOURS[name] for name in names], np.float64)).T
+    for name in names:
+        rows, similarities, looked_at, dropped = slowly(pile, name, size, filters)
+        entries = archive.entries(name)
+        assert [entry.row for entry in entries] == rows
+        assert [entry.rank for entry in entries] == list(range(len(rows)))
+        assert [entry.similarity for entry in entries] == similarities
+        best = likeness[rows].max(axis=1)
+        assert all(likeness[e.row, names.index(e.best_name)] > best[e.rank] - 1e-6 for e in entries)
+        counts = archive.counts[name]
+        assert (counts.looked_at, counts.kept) == (looked_at, len(rows))
+        assert {label: number for label, number in counts.dropped.items() if number} == dropped
+
+
+@pytest.mark.parametrize("step", [1, 4, 33])
+def test_a_ranking_searched_stretch_by_stretch_is_the_whole(pile, step):
+    folder, queries = pile[0], Queries.of(np.random.default_rng(0).normal(size=(4, 3)), [0, 0, 1, 2])
+    whole = search(folder, queries, ROWS)
+    ranked = int(np.count_nonzero((pile[1] ** 2).sum(axis=1) > 0))
+    assert 0 < ranked < ROWS
+    assert [len(rows) for rows in whole.rows] == [rows_with_direction(folder)] * 3 == [ranked] * 3
+    places, pieces = [HEAD, None, HEAD], [[], [], []]
+    for _ in range(0, ROWS, step):
+        part = search(folder, queries, step, after=places)
+        for name, (rows, values) in enumerate(zip(part.rows, part.similarities, strict=True)):
+            pieces[name].extend(zip(rows.tolist(), values.tolist(), strict=True))
+            if len(rows):
+                places[name] = (float(values[-1]), int(rows[-1]))
+    for name in range(3):
+        assert pieces[name] == list(zip(whole.rows[name].tolist(), whole.similarities[name].tolist(), strict=True))
+
+
+class Read:
+    """How much of a collection is read, and how much of it is held at once."""
+
+    def __init__(self, monkeypatch):
+        self.told, self.vectors, self.found, self.alive, self.most_alive = [], [], [], 0, 0
+        for method in ("told", "vectors"):
+            monkeypatch.setattr(EmbeddingFolder, method, self._counted(getattr(EmbeddingFolder, method), method))
+        monkeypatch.setattr(curation, "search", self._search)
+        read = self
+
+        class Candidate(curation.Candidate):
+            def __init__(self, *args, **kwargs):
+                super().__init__(*args, **kwargs)
+                read.alive += 1
+                read.most_alive = max(read.most_alive, read.alive)
+
+            def __del__(self):
+                read.alive -= 1
+
+        monkeypatch.setattr(curation, "Candidate", Candidate)
+
+    def _counted(self, method, name):
+        def counted(folder, rows):
+            getattr(self, name).append(len(rows))
+            return method(folder, rows)
+
+        return counted
+
+    def _search(self, *args, **kwargs):
+        best = search(*args, **kwargs)
+        self.found.append(sum(map(len, best.rows)))
+        return best
+
+
+def large_pile(place, rows, safe):
+    write_pictures(place / "root", safe)
+    paths = [f"nothing {number}.png" for number in range(rows)]
+    vectors = np.random.default_rng(1).random((rows, 3)).astype(np.float16)
+    red = np.array(COLOURS["red"], np.float64)
+    last = np.argsort(directions(vectors.astype(np.float64)) @ red, kind="stable")[:safe].tolist()
+    for row, path in zip(last, sorted((place / "root").iterdir()), strict=True):
+        paths[row] = path.name
+    columns = {"image_path": paths, "punsafe": [0.0 if row in last else 1.0 for row in range(rows)]}
+    write_embeddings(place / "emb", [vectors], columns)
+    return EmbeddingFolder(place / "emb", root=place / "root")
+
+
+@pytest.mark.parametrize("rows", [1000, 4000])
+def test_a_filter_that_rejects_nearly_all_makes_no_more_be_held_at_once(tmp_path, monkeypatch, rows):
+    folder = large_pile(tmp_path, rows, safe=4)
+    for module, key in ((curation, "CANDIDATES_TOGETHER"), (curation, "RANKS_TOGETHER"), (top, "RESCORED_ROWS")):
+        monkeypatch.setattr(module, key, 100)
+    read = Read(monkeypatch)
+    chosen = ArchiveSettings(size=4, filters=FilterSettings(unsafe=True))
+    archive = build_archive(folder, Vocabulary.of(["red"]), embedder(), tmp_path / "a.parquet", chosen)
+    assert archive.counts["red"].dropped["unsafe"] == rows - 4
+    assert len(archive.entries("red")) == 4
+    assert max(read.told) <= 100
+    assert max(read.vectors) <= 100
+    assert max(read.found) <= 100
+    assert read.most_alive <= 2
+    assert sum(read.told) == rows
+
+
+def test_nothing_is_looked_at_below_the_least_similarity(tmp_path, monkeypatch):
+    folder = large_pile(tmp_path, 4000, safe=1)
+    monkeypatch.setattr(curation, "CANDIDATES_TOGETHER", 10)
+    looked_at = []
+    monkeypatch.setattr(filters_module.Candidate, "size", property(lambda self: looked_at.append(self.row)))
+    read = Read(monkeypatch)
+    vectors = directions(folder.vectors(np.arange(4000)))
+    likeness = vectors @ directions(np.array([COLOURS["red"]], np.float64))[0]
+    least = float(np.sort(likeness)[-25])
+    read.told.clear()
+    chosen = ArchiveSettings(size=20, filters=FilterSettings(least_similarity=least - 1e-6))
+    with pytest.raises(DistillationError, match=r"of 4000 looked at, 3975 unlike, 25 unreadable"):
+        build_archive(folder, Vocabulary.of(["red"]), embedder(), tmp_path / "a.parquet", chosen)
+    assert len(set(looked_at)) == 25
+    assert sum(read.told) == 30
