@@ -60,7 +60,7 @@ def test_a_branch_ends_as_a_run_alone_and_makes_only_what_differs(lender, tmp_pa
     assert (made.clip.pictures, made.saliency.pictures) == (0, 0)
     pipeline_with(lender / "pictures", tmp_path / "alone", OTHER).run_all()
     assert contents(tmp_path / "branch") == contents(tmp_path / "alone")
-    shard = "refined/refined_000.arrow"
+    shard = "refined/refined_000_00000.arrow"
     assert (tmp_path / "branch" / shard).samefile(lender / "lender" / shard)
     # going on with other settings changes nothing for the run that lent
     branch(lender, tmp_path / "branch", OTHER, {"experts": {"steps": 5}}).run_all()
@@ -132,7 +132,7 @@ def test_where_there_are_no_links_files_are_copied(lender, tmp_path, monkeypatch
 
     monkeypatch.setattr(branches.os, "link", refuse)
     branch(lender, tmp_path / "run", OTHER).run_to("refined")
-    shard = "refined/refined_000.arrow"
+    shard = "refined/refined_000_00000.arrow"
     assert (tmp_path / "run" / shard).read_bytes() == (lender / "lender" / shard).read_bytes()
     assert not (tmp_path / "run" / shard).samefile(lender / "lender" / shard)
 

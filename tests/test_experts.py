@@ -1,5 +1,6 @@
 """Experts: groups of names, and masks redrawn better than those they were taught."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from small_archive import COLOURS, make_archive, picture
+from wordmask.distillation import experts
 from wordmask.distillation.augmentations import Augmentation
 from wordmask.distillation.experts import (
     PRESETS,
@@ -17,7 +19,7 @@ from wordmask.distillation.experts import (
     refine,
     train_expert,
 )
-from wordmask.distillation.records import DistillationError, MaskTable
+from wordmask.distillation.records import DistillationError, MaskTable, write_masks
 from wordmask.segmenters.deeplab import small_resnet_settings
 from wordmask.segmenters.student_file import read_student
 
@@ -133,7 +135,7 @@ def test_experts_draw_better_masks_than_those_they_were_taught(tmp_path):
     masks = make_archive(tmp_path, each=36, names=("apple",), masks_of=spoilt, size=LARGE)
     settings = replace(QUICK, steps=150, augmentation=replace(QUICK.augmentation, crop=LARGE[0]), learning_rate=2e-3)
     expert = train_expert(masks, ["apple"], settings, tmp_path / "expert", seed=1, device="cpu")
-    refine(expert, masks, ["apple"], settings, tmp_path / "refined" / "0.arrow", device="cpu")
+    refine(expert, masks, ["apple"], settings, tmp_path / "refined" / "0", device="cpu")
     refined = MaskTable(tmp_path / "refined")
     truths = [picture("apple", rank, (LARGE[0], LARGE[1] - 4 * (rank % 2)))[1] for rank in range(36)]
     taught = [iou(masks[rank].mask(), truth) for rank, truth in enumerate(truths)]
@@ -147,8 +149,8 @@ def iou(one, other):
 
 def test_refined_masks_are_records_of_the_same_pictures_in_the_same_order(expert, masks, tmp_path):
     told = []
-    shard = tmp_path / "refined" / "0.arrow"
-    refine(expert, masks, ["apple"], QUICK, shard, device="cpu", progress=lambda *state: told.append(state))
+    stem = tmp_path / "refined" / "0"
+    refine(expert, masks, ["apple"], QUICK, stem, device="cpu", progress=lambda *state: told.append(state))
     refined = MaskTable(tmp_path / "refined")
     before = [masks[row] for row in masks.rows("apple")]
     assert [(one.name, one.rank, one.image) for one in refined] == [(one.name, one.rank, one.image) for one in before]
@@ -160,21 +162,51 @@ def test_refined_masks_are_records_of_the_same_pictures_in_the_same_order(expert
 
 
 def test_a_group_s_masks_keep_their_own_names(expert, masks, tmp_path):
-    refine(expert, masks, ["sky", "apple"], QUICK, tmp_path / "refined" / "0.arrow", device="cpu")
+    refine(expert, masks, ["sky", "apple"], QUICK, tmp_path / "refined" / "0", device="cpu")
     refined = MaskTable(tmp_path / "refined")
     assert [len(refined.rows(name, usable=False)) for name in COLOURS] == [EACH, 0, EACH]
 
 
+@pytest.mark.parametrize("kept", [0, 1, 3])
+def test_a_kill_while_redrawing_costs_a_shard_and_no_more(expert, masks, tmp_path, monkeypatch, kept):
+    names = ["sky", "apple"]
+    refine(expert, masks, names, QUICK, tmp_path / "at once" / "0", device="cpu")
+    monkeypatch.setattr(experts, "MASKS_PER_SHARD", 5)
+    whole = refine(expert, masks, names, QUICK, tmp_path / "whole" / "0", device="cpu")
+    assert [path.name for path in whole] == [f"0_{number:05d}.arrow" for number in range(3)]
+    written = []
+
+    class Killed(BaseException):
+        pass
+
+    def dying(path, *args, **kwargs):
+        if len(written) == kept:
+            raise Killed
+        written.append(path.name)
+        write_masks(path, *args, **kwargs)
+
+    monkeypatch.setattr(experts, "write_masks", dying)
+    with pytest.raises(Killed) if kept < 3 else nullcontext():
+        refine(expert, masks, names, QUICK, tmp_path / "killed" / "0", device="cpu")
+    monkeypatch.setattr(experts, "write_masks", write_masks)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").glob("*.arrow")}
+    assert len(before) == kept
+    again = refine(expert, masks, names, QUICK, tmp_path / "killed" / "0", device="cpu")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in whole]
+    assert list(MaskTable(tmp_path / "killed")) == list(MaskTable(tmp_path / "at once"))
+
+
 def test_a_shard_that_is_there_is_left_alone(expert, masks, tmp_path):
-    (tmp_path / "0.arrow").write_bytes(b"done")
-    refine(expert, masks, ["apple"], QUICK, tmp_path / "0.arrow", device="cpu")
-    assert (tmp_path / "0.arrow").read_bytes() == b"done"
+    (tmp_path / "0_00000.arrow").write_bytes(b"done")
+    refine(expert, masks, ["apple"], QUICK, tmp_path / "0", device="cpu")
+    assert (tmp_path / "0_00000.arrow").read_bytes() == b"done"
 
 
 def test_pictures_that_are_gone_are_set_aside_and_told_why(expert, tmp_path):
     masks = make_archive(tmp_path, each=3)
     (tmp_path / "pictures" / "apple-1.png").write_bytes(b"no picture")
-    refine(expert, masks, ["apple"], QUICK, tmp_path / "refined" / "0.arrow", device="cpu")
+    refine(expert, masks, ["apple"], QUICK, tmp_path / "refined" / "0", device="cpu")
     refined = MaskTable(tmp_path / "refined")
     assert not refined[1].usable
     assert refined[1].trouble
@@ -190,7 +222,7 @@ def test_empty_and_full_masks_are_set_aside(masks, tmp_path):
         from wordmask.segmenters.student_file import write_student
 
         write_student(path, student.network, student.vocabulary)
-        refine(path, masks, ["apple"], QUICK, tmp_path / f"{trouble}-masks" / "0.arrow", device="cpu")
+        refine(path, masks, ["apple"], QUICK, tmp_path / f"{trouble}-masks" / "0", device="cpu")
         refined = MaskTable(tmp_path / f"{trouble}-masks")
         assert {one.trouble for one in refined} == {trouble}
         assert not any(one.usable for one in refined)

@@ -89,11 +89,11 @@ def nursery() -> None:
     """For every [pictures, out, settings...] of the input, a forked child's id, and when it is over its exit code."""
     import torch
 
-    from wordmask.distillation import pseudo_masks
+    from wordmask.distillation import experts, pseudo_masks
     from wordmask.distillation.config import setting
 
     torch.set_num_threads(1)
-    pseudo_masks.PICTURES_PER_SHARD = 3
+    pseudo_masks.PICTURES_PER_SHARD, experts.MASKS_PER_SHARD = 3, 4
     for line in sys.stdin:
         pictures, out, *settings = json.loads(line)
         child = os.fork()

@@ -28,7 +28,7 @@ curves; lines with "pictures": "held-out" hold figures on a validation set.
 
     experts.group_names(names, vectors, groups, seed) -> list[list[str]]           # vectors (K, D): text embeddings
     experts.train_expert(masks, names, settings, out, seed=, device=, progress=) -> Path    # out/expert.safetensors
-    experts.refine(expert, masks, names, settings, shard, device=, progress=) -> Path   # one shard of refined masks
+    experts.refine(expert, masks, names, settings, stem, device=, progress=) -> list[Path]  # STEM_NNNNN.arrow, refined
     student.train_student(masks, names, settings, out, seed=, device=, progress=, validation=None) -> Path
     segmenters.namedmask.NamedMask.load(weights=out/"student.safetensors")         # a segmenter; names in the file
 

@@ -31,6 +31,8 @@ MOST_ALONE = 100
 """Up to so many names have an expert each. The paper gives each of COCO's 80 its own, and groups from ImageNet-S300 on:
 30 experts for 300 names, 90 for 919."""
 READERS = 4
+MASKS_PER_SHARD = 64
+"""What a kill can lose of a group's masks while they are redrawn."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -119,38 +121,53 @@ def refine(
     masks: MaskTable,
     names: Sequence[str],
     settings: ExpertSettings,
-    shard: Path,
+    stem: Path,
     *,
     device: str = "auto",
     progress: Progress | None = None,
-) -> Path:
-    """Redraw every mask of these names, those that were set aside as well, at the picture's own size. One shard."""
-    if shard.exists():
-        return shard
-    student = read_student(expert)
-    segmenter = NamedMask(
-        student,
+) -> list[Path]:
+    """Redraw every mask of these names, those that were set aside as well, at the picture's own size: shards
+    `STEM_NNNNN.arrow`, each whole or not there, and left alone where it is there already."""
+    rows = np.concatenate([masks.rows(name, usable=False) for name in names])
+    blocks = [rows[start : start + MASKS_PER_SHARD] for start in range(0, len(rows), MASKS_PER_SHARD)]
+    shards = [stem.with_name(f"{stem.name}_{number:05d}.arrow") for number in range(len(blocks))]
+    segmenter = None
+    done = 0
+    for block, shard in zip(blocks, shards, strict=True):
+        redrawn: list[MaskRecord] = []
+        if not shard.exists():
+            segmenter = segmenter or _segmenter(expert, settings, device)
+            for part in _read_ahead(masks, block, settings.pictures):
+                redrawn.extend(_redraw(part, segmenter))
+                if progress is not None:
+                    progress(done + len(redrawn), len(rows))
+            write_masks(shard, redrawn, root=masks.root, names=masks.names)
+        elif progress is not None:
+            progress(done + len(block), len(rows))
+        done += len(block)
+    return shards
+
+
+def _segmenter(expert: Path, settings: ExpertSettings, device: str) -> NamedMask:
+    return NamedMask(
+        read_student(expert),
         NamedMaskSettings(most_pixels=settings.most_pixels, refine=settings.edges),
         device=pick_device(device),
         precision=settings.precision,
     )
-    rows = np.concatenate([masks.rows(name, usable=False) for name in names])
-    redrawn: list[MaskRecord] = []
-    for part in _read_ahead(masks, rows, settings.pictures):
-        images = [image for _, image in part if isinstance(image, np.ndarray)]
-        seen = iter(
-            segmenter.look_many(images, [str(record.image) for record, image in part if isinstance(image, np.ndarray)])
-        )
-        for record, image in part:
-            if isinstance(image, ImageReadError):
-                redrawn.append(replace(record, usable=False, trouble=image.reason))
-            else:
-                answer = next(seen).segment(student.vocabulary)
-                redrawn.append(_redrawn(record, answer.labels == 1, answer.scores))
-        if progress is not None:
-            progress(len(redrawn), len(rows))
-    write_masks(shard, redrawn, root=masks.root, names=masks.names)
-    return shard
+
+
+def _redraw(part: Sequence[tuple[MaskRecord, np.ndarray | ImageReadError]], segmenter: NamedMask) -> list[MaskRecord]:
+    there = [(record, image) for record, image in part if isinstance(image, np.ndarray)]
+    seen = iter(segmenter.look_many([image for _, image in there], [str(record.image) for record, _ in there]))
+    redrawn = []
+    for record, image in part:
+        if isinstance(image, ImageReadError):
+            redrawn.append(replace(record, usable=False, trouble=image.reason))
+        else:
+            answer = next(seen).segment(segmenter.vocabulary)
+            redrawn.append(_redrawn(record, answer.labels == 1, answer.scores))
+    return redrawn
 
 
 def _redrawn(record: MaskRecord, mask: np.ndarray, sure: np.ndarray | None) -> MaskRecord:

@@ -198,8 +198,8 @@ class Pipeline:
             for number, group in enumerate(self.groups):
                 whole = Part(report, number, len(self.groups))
                 expert = self.out / "experts" / f"{number:03d}" / experts.EXPERT_FILE
-                shard = folder / f"refined_{number:03d}.arrow"
-                experts.refine(expert, table, group, self._experts, shard, device=self.config.device, progress=whole)
+                stem = folder / f"refined_{number:03d}"
+                experts.refine(expert, table, group, self._experts, stem, device=self.config.device, progress=whole)
 
         return Stage("refined", folder, {"the experts": trained}, ("refined_*.arrow",), make)
 
