@@ -13,6 +13,7 @@ from typing import Any
 
 from wordmask._version import __version__
 from wordmask.benchmarks.datasets import Benchmark, Sample
+from wordmask.benchmarks.networks import networks_fingerprint
 from wordmask.benchmarks.results import ResultFolder
 from wordmask.benchmarks.scores import ImageScore, Totals
 from wordmask.segmenters.base import Segmenter
@@ -211,6 +212,7 @@ def configuration(
         "precision": segmenter.precision,
         "settings": asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else None,
         "text_tower": getattr(text, "text_fingerprint", None),
+        "networks": networks_fingerprint(segmenter),
         "benchmark": benchmark.name,
         "split": benchmark.split,
         "images": len(benchmark),

@@ -36,14 +36,17 @@ class ResultFolder:
     def _check(self, plan: Path) -> None:
         try:
             there = json.loads(plan.read_text(encoding="utf-8"))
-        except ValueError as error:
+            if not isinstance(there, dict):
+                raise ValueError(f"it holds a {type(there).__name__}")
+        except (ValueError, OSError) as error:
             raise BenchmarkError(f"{plan} cannot be read ({error}): choose another --out") from error
         for key in sorted({*there, *self.configuration}):
             old, new = there.get(key), self.configuration.get(key)
             if old != new:
-                raise BenchmarkError(
-                    f"{self.path} holds an evaluation with {key} = {old!r}, not {new!r}: choose another --out"
+                held = (
+                    f"with {key} = {old!r}, not {new!r}" if key in there else f"that does not say its {key} ({new!r})"
                 )
+                raise BenchmarkError(f"{self.path} holds an evaluation {held}: choose another --out, or delete it")
 
     @contextmanager
     def locked(self) -> Iterator[None]:

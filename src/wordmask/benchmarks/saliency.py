@@ -13,6 +13,7 @@ import numpy as np
 from wordmask._version import __version__
 from wordmask.benchmarks.datasets import Benchmark, BenchmarkError, Sample
 from wordmask.benchmarks.evaluation import batches_of, read_batches, versions
+from wordmask.benchmarks.networks import networks_fingerprint
 from wordmask.benchmarks.results import ResultFolder
 from wordmask.benchmarks.s_measure import s_measure
 from wordmask.saliency.base import Saliency
@@ -156,6 +157,7 @@ def _configuration(
         "preset": method.preset,
         "precision": method.precision,
         "settings": asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else None,
+        "networks": networks_fingerprint(method),
         "benchmark": benchmark.name,
         "split": benchmark.split,
         "images": len(benchmark),

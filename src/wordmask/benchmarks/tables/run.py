@@ -14,6 +14,7 @@ from wordmask._version import __version__
 from wordmask.benchmarks import evaluation
 from wordmask.benchmarks.datasets import Benchmark
 from wordmask.benchmarks.evaluation import Report
+from wordmask.benchmarks.networks import file_fingerprint
 from wordmask.errors import WordmaskError
 from wordmask.files import atomic_write
 from wordmask.segmenters.base import Segmenter
@@ -139,7 +140,7 @@ class Run:
             "world models": world_fingerprint(),
             "pictures": self.pictures,
             "precision": self.precision,
-            "weights": self.weights,
+            "weights": {method: [file, file_fingerprint(Path(file))] for method, file in self.weights.items()},
             "archive": None if self.archive is None else str(self.archive),
             **distilled,
         }
