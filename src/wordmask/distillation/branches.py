@@ -4,30 +4,19 @@ A stage's record says what it was made from. Where another run has made the stag
 linked; where another has looked at some of the same pictures in the same way, their masks are taken.
 """
 
-import json
-import math
 import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from wordmask.distillation.archive import Archive
 from wordmask.distillation.config import Run
-from wordmask.distillation.curation import Entry
 from wordmask.distillation.pipeline import Pipeline
-from wordmask.distillation.pseudo_masks import make_masks
-from wordmask.distillation.records import ImageRef, MaskRecord, MaskTable, write_masks
-from wordmask.distillation.stages import Report, Stage, Stages, Teller, read_record, write_record
-from wordmask.files import atomic_write
+from wordmask.distillation.stages import Stage, Stages, Teller, read_record, write_record
 
 OF_ITS_OWN = "report"
 """The stage that tells of its own run."""
-KNOWN, KNOWN_MASKS = "known.json", "masks_known.arrow"
-THE_ARCHIVE = "the archive"
-"""The one input in which stages may differ whose masks of single pictures are the same."""
 
 
 class Reached(Exception):
@@ -52,43 +41,10 @@ class Branch(Pipeline):
         finally:
             self._sharing.last = None
 
-    def _masks_stage(self) -> Stage:
-        stage = super()._masks_stage()
-
-        def make(report: Report) -> None:
-            settled = stage.folder / KNOWN
-            if not settled.exists():
-                self._take_masks(stage)
-            known = {ImageRef(*ref) for ref in json.loads(settled.read_text())}
-            rest = PartOfArchive(self.archive.path, without=known)
-            make_masks(rest, self.saliency, stage.folder, self.config.masks, progress=report)
-
-        return replace(stage, make=make)
-
-    def _take_masks(self, stage: Stage) -> None:
-        """Write what is known already as a shard of its own; after that, no more is taken, so that a run that goes on
-        looks at the same pictures in the same blocks."""
-        archive = self.archive
-        entries = [entry for name in archive.names for entry in archive.entries(name)]
-        known = self._known_masks(stage, {entry.image for entry in entries})
-        taken = [_as_of(entry, known[entry.image]) for entry in entries if entry.image in known]
-        if taken:
-            write_masks(stage.folder / KNOWN_MASKS, taken, root=archive.root, names=archive.names)
-            self.say(f"masks: those of {len(known)} pictures are taken from other runs")
-        refs = [[ref.path, ref.member, ref.offset, ref.length] for ref in known]
-        with atomic_write(stage.folder / KNOWN) as file:
-            file.write(json.dumps(refs).encode())
-
-    def _known_masks(self, stage: Stage, wanted: set[ImageRef]) -> dict[ImageRef, MaskRecord]:
-        found: dict[ImageRef, MaskRecord] = {}
-        for lender in self.lenders:
-            record = read_record(lender, stage.name)
-            if record is None or not record.done or _but_archive(record.inputs) != _but_archive(dict(stage.inputs)):
-                continue
-            table = MaskTable(lender / stage.name)
-            if table.root == self.archive.root:
-                found |= {mask.image: mask for mask in table if mask.image in wanted and mask.image not in found}
-        return found
+    def _other_masks(self) -> list[tuple[Path, dict[str, str]]]:
+        records = [(lender / "masks", read_record(lender, "masks")) for lender in self.lenders]
+        lent = [(folder, record.inputs) for folder, record in records if record is not None and record.done]
+        return [*super()._other_masks(), *lent]
 
 
 class SharingStages(Stages):
@@ -126,17 +82,6 @@ class SharingStages(Stages):
         self.teller.say(f"{stage.name}: taken over from {lender.name}, which made the same")
 
 
-class PartOfArchive(Archive):
-    """An archive but for some pictures."""
-
-    def __init__(self, path: Path, *, without: set[ImageRef]):
-        super().__init__(path)
-        self._without = without
-
-    def entries(self, name: str) -> list[Entry]:
-        return [entry for entry in super().entries(name) if entry.image not in self._without]
-
-
 def _has_made(lender: Path, stage: Stage) -> bool:
     """Of the same inputs, to the end, and nobody has changed it since."""
     record = read_record(lender, stage.name)
@@ -160,13 +105,3 @@ def _link_or_copy(shared: set[str], source: str, target: str) -> None:
             os.link(source, target)
             return
     shutil.copy2(source, target)
-
-
-def _but_archive(inputs: dict[str, str]) -> dict[str, str]:
-    return {key: value for key, value in inputs.items() if key != THE_ARCHIVE}
-
-
-def _as_of(entry: Entry, mask: MaskRecord) -> MaskRecord:
-    """A picture's mask in its place of another archive."""
-    similarity = math.nan if entry.similarity is None else entry.similarity
-    return replace(mask, name=entry.name, rank=entry.rank, similarity=similarity)

@@ -4,6 +4,7 @@ Saliency knows no names, so its masks hold whatever stands out. What an archive'
 archive was searched for: a network that learns them all draws that, and leaves out the rest.
 """
 
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,6 +19,7 @@ from wordmask.distillation.batches import Examples
 from wordmask.distillation.records import DistillationError, MaskRecord, MaskTable, encode_mask, write_masks
 from wordmask.distillation.student import RUN, WORLD, is_done
 from wordmask.distillation.training import Progress, SegmenterTraining, train
+from wordmask.encoders.weights import read_metadata
 from wordmask.image_files import ImageReadError
 from wordmask.refinement.names import NameRefinement
 from wordmask.registry import pick_device
@@ -106,6 +108,26 @@ def train_expert(
 
     train(2, examples, settings, out, seed=seed, device=device, finish=finish, progress=progress)
     return path
+
+
+def take_expert(
+    folders: Sequence[Path], masks: MaskTable, names: Sequence[str], settings: ExpertSettings, out: Path, *, seed: int
+) -> bool:
+    """Move the expert that `train_expert` would end with, if one of these folders is its, to `out`."""
+    if (out / EXPERT_FILE).exists():
+        return False
+    identity = settings.identity(seed, Examples(masks, dict.fromkeys(names, 1)))
+    own = next((folder for folder in folders if _identity_of(folder / EXPERT_FILE) == identity), None)
+    if own is None:
+        return False
+    shutil.rmtree(out, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    own.rename(out)
+    return True
+
+
+def _identity_of(expert: Path) -> str | None:
+    return read_metadata(expert).get(RUN) if expert.exists() else None
 
 
 def expert_vocabulary(names: Sequence[str]) -> Vocabulary:

@@ -22,10 +22,11 @@ from wordmask.distillation.collection import Pile, open_pile
 from wordmask.distillation.config import FREE, ConfigError, Run, as_dict, make_run, read_config
 from wordmask.distillation.embedding import embed
 from wordmask.distillation.embedding_folder import EmbeddingFolder, is_embedding_folder
+from wordmask.distillation.known_masks import KnownMasks
 from wordmask.distillation.pseudo_masks import check_none_empty, make_masks
 from wordmask.distillation.records import DistillationError, MaskTable
 from wordmask.distillation.report import write_report
-from wordmask.distillation.stages import Report, Silent, Stage, Stages, Teller, file_digest
+from wordmask.distillation.stages import Report, Silent, Stage, Stages, Teller, earlier, file_digest
 from wordmask.files import atomic_write
 from wordmask.prompts import templates
 from wordmask.registry import pick_device
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 CONFIG = "config.yaml"
 REPORT = "report.html"
 PICKLES = (".pkl", ".pickle")
+THE_ARCHIVE, THE_MASKS = "the archive", "the masks"
+REGROUPED = (THE_MASKS, "groups", "experts.groups", "experts.most_pixels")
+"""Inputs of the experts' stage that may change while one of them stays as it is."""
 
 
 def distill(
@@ -98,8 +102,8 @@ class Pipeline:
         masks = self.stages.run_stage(self._masks_stage())
         learnt_from = self._table("masks")
         if self.config.experts is not None:
-            masks = self.stages.run_stage(self._experts_stage(masks))
-            masks = self.stages.run_stage(self._refined_stage(masks))
+            trained = self.stages.run_stage(self._experts_stage(masks))
+            masks = self.stages.run_stage(self._refined_stage(masks, trained))
             learnt_from = self._table("refined")
             check_none_empty(learnt_from)
         done = self.stages.run_stage(self._student_stage(masks, learnt_from))
@@ -168,12 +172,23 @@ class Pipeline:
 
     def _masks_stage(self) -> Stage:
         folder = self.out / "masks"
+        inputs = self._inputs("masks") | {THE_ARCHIVE: self.archive.digest, "the saliency": self._saliency_identity}
+
+        def made_alike(others: Mapping[str, str]) -> bool:
+            return _but(others, THE_ARCHIVE) == _but(inputs, THE_ARCHIVE)
 
         def make(report: Report) -> None:
-            make_masks(self.archive, self.saliency, folder, self.config.masks, progress=report)
+            known = KnownMasks(where for where, others in self._other_masks() if made_alike(others))
+            make_masks(self.archive, self.saliency, folder, self.config.masks, known=known, progress=report)
+            if known.taken:
+                self.say(f"masks: those of {known.taken} pictures were there already")
 
-        inputs = self._inputs("masks") | {"the archive": self.archive.digest, "the saliency": self._saliency_identity}
-        return Stage("masks", folder, inputs, ("masks_*.arrow", "masks_*.bad", "bad_images.jsonl"), make)
+        outputs = ("masks_*.arrow", "masks_*.bad", "bad_images.jsonl")
+        return Stage("masks", folder, inputs, outputs, make, spares=made_alike)
+
+    def _other_masks(self) -> list[tuple[Path, dict[str, str]]]:
+        """Folders of masks beside the run's own, and what each was made from."""
+        return earlier(self.out, "masks")
 
     def _experts_stage(self, masks: str) -> Stage:
         folder = self.out / "experts"
@@ -187,10 +202,31 @@ class Pipeline:
                     table, group, chosen, place, seed=self.config.seed, device=self.config.device, progress=whole
                 )
 
-        inputs = self._inputs("experts", "seed") | {"the masks": masks, "groups": json.dumps(self.groups)}
-        return Stage("experts", folder, inputs, (f"*/{experts.EXPERT_FILE}",), make, together=True)
+        def take() -> None:
+            others = [
+                place.parent
+                for where, _ in earlier(self.out, "experts")
+                for place in where.glob(f"*/{experts.EXPERT_FILE}")
+            ]
+            if others:
+                table = self._table("masks")
+                taken = [
+                    experts.take_expert(
+                        others, table, group, self._experts, folder / f"{number:03d}", seed=self.config.seed
+                    )
+                    for number, group in enumerate(self.groups)
+                ]
+                self.say(f"experts: {sum(taken)} of {len(taken)} are kept, as nothing has changed for them")
 
-    def _refined_stage(self, trained: str) -> Stage:
+        inputs = self._inputs("experts", "seed") | {THE_MASKS: masks, "groups": json.dumps(self.groups)}
+        outputs = (f"*/{experts.EXPERT_FILE}",)
+
+        def made_alike(others: Mapping[str, str]) -> bool:
+            return _but(others, *REGROUPED) == _but(inputs, *REGROUPED)
+
+        return Stage("experts", folder, inputs, outputs, make, together=True, spares=made_alike, prepare=take)
+
+    def _refined_stage(self, masks: str, trained: str) -> Stage:
         folder = self.out / "refined"
 
         def make(report: Report) -> None:
@@ -201,7 +237,9 @@ class Pipeline:
                 stem = folder / f"refined_{number:03d}"
                 experts.refine(expert, table, group, self._experts, stem, device=self.config.device, progress=whole)
 
-        return Stage("refined", folder, {"the experts": trained}, ("refined_*.arrow",), make)
+        inputs = self._inputs("experts.most_pixels") | {"the experts": trained}
+        inputs[THE_MASKS] = masks  # experts have learnt nothing from those set aside, which are redrawn too
+        return Stage("refined", folder, inputs, ("refined_*.arrow",), make)
 
     def _student_stage(self, masks: str, table: MaskTable) -> Stage:
         folder = self.out / "student"
@@ -218,7 +256,7 @@ class Pipeline:
                 validation=self._validation(),
             )
 
-        inputs = self._inputs("student", "seed") | {"the masks": masks, "names": self._phrases}
+        inputs = self._inputs("student", "seed") | {THE_MASKS: masks, "names": self._phrases}
         return Stage("student", folder, inputs, (student.STUDENT_FILE,), make, together=True)
 
     def _report_stage(self, archive: str, trained: str) -> Stage:
@@ -335,6 +373,10 @@ def _claim(out: Path, images: Path) -> None:
     if out.exists() and not (out / CONFIG).exists() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise ConfigError(f"out={out} is not empty and no run of `wordmask distill`: choose another folder")
     out.mkdir(parents=True, exist_ok=True)
+
+
+def _but(inputs: Mapping[str, str], *keys: str) -> dict[str, str]:
+    return {key: value for key, value in inputs.items() if key not in keys}
 
 
 def _existing(path: Path) -> Path:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from wordmask.distillation.archive import Archive
 from wordmask.distillation.curation import Entry
+from wordmask.distillation.known_masks import SEEN, KnownMasks, picture_digest, write_seen
 from wordmask.distillation.records import DistillationError, ImageRef, MaskRecord, MaskTable, encode_mask, write_masks
 from wordmask.files import atomic_write
 from wordmask.image_files import ImageReadError
@@ -64,10 +65,14 @@ def make_masks(
     out: Path,
     settings: MaskSettings | None = None,
     *,
+    known: KnownMasks | None = None,
     progress: Progress | None = None,
 ) -> MaskTable:
-    """Write `out/masks_NNNNN.arrow`, a record for every picture of every archive, and `bad_images.jsonl`."""
-    settings = settings or MaskSettings()
+    """Write `out/masks_NNNNN.arrow`, a record for every picture of every archive, and `bad_images.jsonl`.
+
+    known: masks that were made in the same way, which stand in the same shards as if they were made now.
+    """
+    settings, known = settings or MaskSettings(), known or KnownMasks()
     owners = _owners(archive)
     pictures = list(owners)
     shards = range(0, len(pictures), PICTURES_PER_SHARD)
@@ -75,18 +80,21 @@ def make_masks(
         shard = out / f"masks_{number:05d}.arrow"
         block = pictures[start : start + PICTURES_PER_SHARD]
         if not shard.exists():
-            records: list[MaskRecord] = []
+            hashes = ahead(partial(picture_digest, root=archive.root), block, threads=READERS)
+            digests = dict(zip(block, hashes, strict=True))
+            masks = {ref: _Mask(one.rle, one.score, one.trouble) for ref, one in known.of(digests).items()}
             bad: list[ImageReadError] = []
-            for ref, mask, score in masks_of(block, archive.root, saliency, settings, bad.append):
-                trouble = _trouble(mask, score, settings)
-                rle = encode_mask(mask)
-                records.extend(_record(entry, ref, rle, score, trouble) for entry in owners[ref])
+            rest = [ref for ref in block if ref not in masks]
+            for ref, mask, score in masks_of(rest, archive.root, saliency, settings, bad.append):
+                masks[ref] = _Mask(encode_mask(mask), score, _trouble(mask, score, settings))
                 if progress:
-                    progress(start + len({record.image for record in records}), len(pictures))
+                    progress(start + len(masks), len(pictures))
+            records = [_record(entry, masks[ref]) for ref in block if ref in masks for entry in owners[ref]]
             with atomic_write(shard.with_suffix(".bad")) as file:
                 for each in bad:
                     line = json.dumps({"image": each.source, "reason": each.reason}, ensure_ascii=False)
                     file.write(line.encode() + b"\n")
+            write_seen(shard.with_suffix(SEEN), digests)
             write_masks(shard, records, root=archive.root, names=archive.names)
         if progress:
             progress(min(start + PICTURES_PER_SHARD, len(pictures)), len(pictures))
@@ -192,6 +200,14 @@ def _owners(archive: Archive) -> dict[ImageRef, list[Entry]]:
     return owners
 
 
-def _record(entry: Entry, ref: ImageRef, rle: dict[str, Any], score: float, trouble: str) -> MaskRecord:
+class _Mask(NamedTuple):
+    rle: dict[str, Any]
+    score: float
+    trouble: str
+
+
+def _record(entry: Entry, mask: _Mask) -> MaskRecord:
     similarity = float("nan") if entry.similarity is None else entry.similarity
-    return MaskRecord(entry.name, entry.rank, ref, rle, score, similarity, not trouble, trouble)
+    return MaskRecord(
+        entry.name, entry.rank, entry.image, mask.rle, mask.score, similarity, not mask.trouble, mask.trouble
+    )

@@ -1,5 +1,6 @@
 """What the stages hand on: where a picture is, and the masks of an archive."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -106,6 +107,7 @@ MASK_SCHEMA = pa.schema(
         ("trouble", pa.string()),
     ]
 )
+ROWS_HASHED_AT_ONCE = 4096
 NAMES_KEY, ROOT_KEY = b"wordmask:names", b"wordmask:root"
 
 
@@ -166,6 +168,20 @@ class MaskTable(Sequence[MaskRecord]):
     def __iter__(self) -> Iterator[MaskRecord]:
         return (self[index] for index in range(len(self)))
 
+    def images(self) -> list[ImageRef]:
+        """Of all records, in their order."""
+        keys = ["path", "member", "offset", "length"]
+        told = self._taken(np.arange(len(self)), keys)
+        return [ImageRef(*place) for place in zip(*(told[key].to_pylist() for key in keys), strict=True)]
+
+    def fingerprint(self, rows: np.ndarray) -> str:
+        """Of what these records say, in this order; however the shards are cut, and whatever else is in them."""
+        digest = hashlib.blake2b(digest_size=16)
+        for start in range(0, len(rows), ROWS_HASHED_AT_ONCE):
+            for row in self._taken(rows[start : start + ROWS_HASHED_AT_ONCE]).to_pylist():
+                digest.update(repr(list(row.items())).encode())
+        return digest.hexdigest()
+
     def rows(self, name: str, *, usable: bool = True) -> np.ndarray:
         """Indices of a name's masks, most similar picture first; with usable=False those set aside as well."""
         if name not in self.names:
@@ -176,6 +192,17 @@ class MaskTable(Sequence[MaskRecord]):
     def open_image(self, image: ImageRef, max_pixels: int | None = None) -> np.ndarray:
         """(H, W, 3) uint8"""
         return image.open(self.root, max_pixels)
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """The first row of every shard, were they one table."""
+        return np.cumsum([0, *map(len, self._shards[:-1])])
+
+    def _taken(self, rows: np.ndarray, columns: Sequence[str] = MASK_SCHEMA.names) -> pa.Table:
+        """Records as a table, in the order of `rows`."""
+        shard, row = self._places[rows].T
+        whole = pa.concat_tables([each.select(columns) for each in self._shards])
+        return whole.take(pa.array(self._starts[shard] + row))
 
     @property
     def _places(self) -> np.ndarray:

@@ -21,6 +21,8 @@ from wordmask.files import atomic_write
 
 RECORDS = "stages"
 """The folder of a run that holds its stages' records."""
+EARLIER, MADE_FROM = "earlier", "made_from.json"
+"""The folder of a run that holds what stale stages have made, and the file in each that tells of what."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 HASHED_AT_ONCE = 2**20
 REASONS_TOLD = 3
@@ -54,6 +56,8 @@ class Stage:
     by_content: whether outputs are told apart by their content, or, being huge, by size and time of change.
     keeps_parts: whether the stage itself knows which of its parts are stale, so that none is swept away.
     together: whether all processes of a launcher work at it, or the first one alone while the others wait.
+    spares: whether what was made from other inputs may hold parts of use. It is set aside then until the stage is done,
+    and `earlier` finds it. prepare: what the first process does with it before all begin to make.
     """
 
     name: str
@@ -64,6 +68,8 @@ class Stage:
     by_content: bool = True
     keeps_parts: bool = False
     together: bool = False
+    spares: Callable[[Mapping[str, str]], bool] = lambda inputs: False
+    prepare: Callable[[], None] = lambda: None
 
 
 @dataclass
@@ -103,21 +109,24 @@ class Stages:
         record, why = self._standing(stage)
         if record is not None and record.done:
             self.teller.say(f"{stage.name}: done before{f', {why}' if why else ''}")
+            self._forget(stage)
             return record.digest
         self.teller.say(f"{stage.name}: {why}")
         if record is None:
-            _sweep(stage)
+            self._clear(stage)
             record = Record(dict(stage.inputs))
         record.done = False
-        self._write(stage, record)
         start = time.monotonic()
         try:
+            stage.prepare()
+            self._write(stage, record)  # for which other processes wait
             with self.teller.progress(stage.name) as report:
                 stage.make(report)
             record.seconds += time.monotonic() - start
             record.outputs = _contents(stage, {})
             record.digest, record.done = _digest(record.outputs), True
             self._write(stage, record)
+            self._forget(stage)
         except OSError as error:
             if error.errno in NO_ROOM:
                 raise DistillationError(
@@ -158,6 +167,25 @@ class Stages:
     def _write(self, stage: Stage, record: Record) -> None:
         write_record(self.run, stage.name, record)
 
+    def _clear(self, stage: Stage) -> None:
+        """Nothing of a stale stage may be taken for a part of the new one."""
+        if stage.keeps_parts or not stage.folder.exists():
+            return
+        record = read_record(self.run, stage.name)
+        if record is None or not stage.spares(record.inputs):
+            shutil.rmtree(stage.folder)
+            return
+        with atomic_write(stage.folder / MADE_FROM) as file:
+            file.write(json.dumps(record.inputs).encode())
+        numbers = [int(folder.suffix[1:]) for folder, _ in earlier(self.run, stage.name)]
+        place = self.run / EARLIER / f"{stage.name}.{max(numbers, default=0) + 1}"
+        place.parent.mkdir(exist_ok=True)
+        stage.folder.rename(place)
+
+    def _forget(self, stage: Stage) -> None:
+        for folder, _ in earlier(self.run, stage.name):
+            shutil.rmtree(folder)
+
 
 def file_digest(path: Path) -> str:
     digest = hashlib.sha256()
@@ -165,6 +193,16 @@ def file_digest(path: Path) -> str:
         while block := file.read(HASHED_AT_ONCE):
             digest.update(block)
     return digest.hexdigest()
+
+
+def earlier(run: Path, stage: str) -> list[tuple[Path, dict[str, str]]]:
+    """Folders of a stage that were set aside, the latest first, and what each was made from."""
+    folders = sorted((run / EARLIER).glob(f"{stage}.*"), key=lambda folder: -int(folder.suffix[1:]))
+    told = [folder / MADE_FROM for folder in folders]  # which a kill while it was deleted may have left without
+    return [
+        (folder, json.loads(path.read_text()) if path.exists() else {})
+        for folder, path in zip(folders, told, strict=True)
+    ]
 
 
 def _contents(stage: Stage, known: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
@@ -202,9 +240,3 @@ def read_record(run: Path, stage: str) -> Record | None:
 def write_record(run: Path, stage: str, record: Record) -> None:
     with atomic_write(record_path(run, stage)) as file:
         file.write(json.dumps(vars(record), indent=1).encode())
-
-
-def _sweep(stage: Stage) -> None:
-    """Nothing of a stale stage may be taken for a part of the new one."""
-    if not stage.keeps_parts and stage.folder.exists():
-        shutil.rmtree(stage.folder)

@@ -1,0 +1,68 @@
+"""Masks that were made before, of the very same pictures and in the same way, need not be made again.
+
+Beside every shard of masks stands what its pictures were: a hash of each one's content. A picture that has changed
+since, whatever its name, is looked at anew.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from wordmask.distillation.records import ImageRef, MaskRecord, MaskTable
+from wordmask.files import atomic_write
+from wordmask.image_files import ImageReadError
+
+SEEN = ".seen"
+"""The suffix of the file beside a shard: a JSON list of a place and a hash for every picture."""
+
+
+def picture_digest(ref: ImageRef, root: Path) -> str | None:
+    """None where it cannot be read."""
+    try:
+        content = ref.bytes_of(root)
+        return hashlib.sha256(content.read_bytes() if isinstance(content, Path) else content).hexdigest()
+    except (OSError, ImageReadError):
+        return None
+
+
+def write_seen(path: Path, digests: Mapping[ImageRef, str | None]) -> None:
+    told = [[ref.path, ref.member, ref.offset, ref.length, digest] for ref, digest in digests.items()]
+    with atomic_write(path) as file:
+        file.write(json.dumps(told, ensure_ascii=False).encode())
+
+
+class KnownMasks:
+    """Those of some folders, in order of preference; a folder that is not finished serves as far as it goes."""
+
+    def __init__(self, folders: Iterable[Path] = ()):
+        self.taken = 0
+        self._known: dict[str, tuple[MaskTable, int]] = {}
+        for folder in folders:
+            if not any(folder.glob("*.arrow")):
+                continue
+            table, digests = MaskTable(folder), _seen(folder)
+            for row, ref in enumerate(table.images()):
+                digest = digests.get(ref)
+                if digest is not None:
+                    self._known.setdefault(digest, (table, row))
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def of(self, digests: Mapping[ImageRef, str | None]) -> dict[ImageRef, MaskRecord]:
+        """Of those pictures that are known, a record that holds the mask."""
+        found = {}
+        for ref, digest in digests.items():
+            if digest is not None and (place := self._known.get(digest)) is not None:
+                table, row = place
+                found[ref] = table[row]
+        self.taken += len(found)
+        return found
+
+
+def _seen(folder: Path) -> dict[ImageRef, str | None]:
+    told: list[Sequence[object]] = []
+    for path in sorted(folder.glob(f"*{SEEN}")):
+        told.extend(json.loads(path.read_bytes()))
+    return {ImageRef(*place): digest for *place, digest in told}  # type: ignore[arg-type, misc]

@@ -1,0 +1,183 @@
+"""A run over other names, or archives of another size, keeps what they leave as it was, and ends as a new run would."""
+
+import json
+import shutil
+
+import pytest
+
+from test_pipeline import contents
+from tiny_collection import encoded, picture, write_pictures
+from tiny_run import Bright, Listener, pipeline_with
+from wordmask.distillation import known_masks, pseudo_masks, stages
+from wordmask.distillation.archive import Archive
+from wordmask.distillation.known_masks import KnownMasks
+from wordmask.distillation.records import ImageRef
+from wordmask.distillation.stages import EARLIER, earlier
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+TWO, THREE = {"names": ["green", "blue"]}, {"names": ["red", "green", "blue"]}
+SHORT = {"experts": {"steps": 2}, "student": {"steps": 1}, "archive": {"size": 4}}
+
+
+class Counted(Bright):
+    def __init__(self):
+        self.pictures = 0
+
+    def raw_maps(self, images):
+        self.pictures += len(images)
+        return super().raw_maps(images)
+
+
+def run_with(pictures, out, *layers, teller=None):
+    """How many pictures its saliency has looked at."""
+    made = pipeline_with(pictures, out, SHORT, *layers, teller=teller)
+    made.saliency = Counted()
+    made.run_all()
+    return made.saliency.pictures
+
+
+def pictures_of(run):
+    archive = Archive(run / "archive" / "archive.parquet")
+    return {entry.image for name in archive.names for entry in archive.entries(name)}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run over two names, and a run over three that was never anything else."""
+    place = tmp_path_factory.mktemp("runs")
+    write_pictures(place / "pictures", 20)
+    assert run_with(place / "pictures", place / "two", TWO) == 8
+    assert run_with(place / "pictures", place / "three", THREE) == 12
+    return place
+
+
+@pytest.fixture
+def two(runs, tmp_path):
+    shutil.copytree(runs / "two", tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_another_name_costs_its_own_masks_and_its_own_expert(runs, two):
+    experts = {path.stat().st_ino for path in two.glob("experts/*/expert.safetensors")}
+    listener = Listener()
+    assert run_with(runs / "pictures", two, THREE, teller=listener) == 4
+    assert "masks: those of 8 pictures were there already" in listener.said
+    assert "experts: 2 of 3 are kept, as nothing has changed for them" in listener.said
+    kept = {path.stat().st_ino: path.parent.name for path in two.glob("experts/*/expert.safetensors")}
+    assert [kept[number] for number in sorted(kept) if number in experts] in (["001", "002"], ["002", "001"])
+    assert contents(two) == contents(runs / "three")
+    assert not list((two / EARLIER).iterdir())
+
+
+def test_a_name_less_costs_nothing_but_the_student(runs, tmp_path):
+    shutil.copytree(runs / "three", tmp_path / "run")
+    assert run_with(runs / "pictures", tmp_path / "run", TWO) == 0
+    assert contents(tmp_path / "run") == contents(runs / "two")
+
+
+def test_larger_archives_cost_the_masks_of_the_pictures_that_are_new(runs, two, tmp_path):
+    listener = Listener()
+    assert run_with(runs / "pictures", two, TWO, {"archive": {"size": 5}}, teller=listener) == 2
+    assert "experts: 0 of 2 are kept, as nothing has changed for them" in listener.said
+    run_with(runs / "pictures", tmp_path / "new", TWO, {"archive": {"size": 5}})
+    assert contents(two) == contents(tmp_path / "new")
+
+
+@pytest.mark.parametrize("changed", [{"masks": {"side": 12}}, {"masks": {"settings": {"bins": 3}}}, "weights"])
+def test_masks_of_another_saliency_are_all_made_anew(runs, two, tmp_path, changed):
+    if changed == "weights":
+        (tmp_path / "weights").write_bytes(b"one")
+        chosen = {"masks": {"weights": str(tmp_path / "weights")}}
+        assert run_with(runs / "pictures", two, TWO, chosen) == 8
+        (tmp_path / "weights").write_bytes(b"two")
+        changed = chosen
+    assert run_with(runs / "pictures", two, THREE, changed) == 12
+
+
+def test_experts_of_other_settings_or_another_seed_are_made_anew(runs, two):
+    for changed in ({"experts": {"steps": 3}}, {"experts": {"steps": 3}, "seed": 1}):
+        listener = Listener()
+        run_with(runs / "pictures", two, THREE, changed, teller=listener)
+        assert not any("are kept" in text for text in listener.said)
+        listener.said.clear()
+        run_with(runs / "pictures", two, TWO, changed, teller=listener)
+        assert "experts: 2 of 2 are kept, as nothing has changed for them" in listener.said
+
+
+def test_a_picture_that_has_changed_is_looked_at_anew_whatever_its_name(runs, two, tmp_path):
+    shutil.copytree(runs / "pictures", tmp_path / "pictures")  # all but one hold the same in another folder
+    before = pictures_of(two)
+    changed = next(ref for ref in before if "green" in ref.path)
+    (tmp_path / "pictures" / changed.path).write_bytes(encoded(picture(77, "green")))
+    looked_at = run_with(tmp_path / "pictures", two, TWO, {"archive": {"size": 7}})
+    assert changed in pictures_of(two)
+    assert looked_at == len(pictures_of(two) - before) + 1
+    run_with(tmp_path / "pictures", tmp_path / "new", TWO, {"archive": {"size": 7}})
+    assert contents(two) == contents(tmp_path / "new")
+
+
+def test_a_mask_is_known_by_what_its_picture_holds(runs, tmp_path):
+    known = KnownMasks([runs / "two" / "masks", tmp_path / "none"])
+    place = next(iter(known_masks._seen(runs / "two" / "masks")))
+    digest = known_masks.picture_digest(place, runs / "pictures")
+    found = known.of({ImageRef("another name.png"): digest, place: "0" * 64, ImageRef("gone.png"): None})
+    assert list(found) == [ImageRef("another name.png")]
+    assert known.taken == 1
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("last", range(1, 30, 2))
+def test_killed_while_it_keeps_what_is_left_a_run_ends_the_same(runs, two, monkeypatch, last):
+    """Dies at the n-th write, move or deletion; and then over and over, each time a little later."""
+    monkeypatch.setattr(pseudo_masks, "PICTURES_PER_SHARD", 64)
+    left = [last]
+
+    def mortal(function):
+        def dying(*args, **kwargs):
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return function(*args, **kwargs)
+
+        return dying
+
+    from wordmask.distillation import experts, training
+
+    path = type(two)
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "write_record", mortal(stages.write_record))
+        patch.setattr(stages.shutil, "rmtree", mortal(shutil.rmtree))
+        patch.setattr(path, "rename", mortal(path.rename))
+        patch.setattr(pseudo_masks, "write_masks", mortal(pseudo_masks.write_masks))
+        patch.setattr(pseudo_masks, "write_seen", mortal(pseudo_masks.write_seen))
+        patch.setattr(experts, "write_masks", mortal(experts.write_masks))
+        patch.setattr(training, "save_checkpoint", mortal(training.save_checkpoint))
+        while True:
+            try:
+                run_with(runs / "pictures", two, THREE)
+                break
+            except Killed:
+                last += 7
+                left[0] = last
+    assert contents(two) == contents(runs / "three")
+    assert not list((two / EARLIER).iterdir())
+
+
+def test_names_that_change_again_before_a_run_is_through_lose_nothing(runs, two, monkeypatch):
+    """Of both unfinished runs what is of use is taken."""
+
+    def dying(*args, **kwargs):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pseudo_masks, "check_none_empty", dying)
+        with pytest.raises(Killed):
+            run_with(runs / "pictures", two, THREE)
+    assert len(earlier(two, "masks")) == 1
+    assert run_with(runs / "pictures", two, {"names": ["red"]}) == 0
+    assert not earlier(two, "masks")
+    told = json.loads((two / "stages" / "masks.json").read_text())
+    assert told["done"]
