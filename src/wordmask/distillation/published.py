@@ -75,7 +75,7 @@ def import_embeddings(pickle: Path, root: Path, out: Path, *, clip: str | None =
     names = sorted(vectors)
     for number, start in enumerate(range(0, len(names), ROWS_PER_SHARD)):
         part = names[start : start + ROWS_PER_SHARD]
-        matrix = np.stack([vectors[name].float().flatten().numpy() for name in part]).astype(np.float16)
+        matrix = np.stack([vectors[name].float().flatten().numpy() for name in part])
         with atomic_write(out / embedding_name(number)) as file:
             np.lib.format.write_array(file, matrix, allow_pickle=False)
         with atomic_write(out / metadata_name(number)) as file:
