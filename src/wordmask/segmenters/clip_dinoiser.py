@@ -186,7 +186,7 @@ class ClipDinoiser(OpenVocabularySegmenter):
         pooled = torch.stack(
             [
                 guided_pooling(values, guide, self.settings.affinity_threshold)
-                for values, guide in zip(dense.values, self._guides(windows, dense), strict=True)
+                for values, guide in zip(dense.values, self.guides(windows, dense), strict=True)
             ]
         )
         if self.settings.background != "trained":
@@ -210,7 +210,7 @@ class ClipDinoiser(OpenVocabularySegmenter):
         confidence = None if self.settings.background == "found-alone" else self.settings.confidence
         return filter_background(probabilities, features[1] > 0.5, background, confidence)
 
-    def _guides(self, windows: Tensor, dense: DenseFeatures) -> Tensor:
+    def guides(self, windows: Tensor, dense: DenseFeatures) -> Tensor:
         """What tells which patches belong together, (n, C, h, w) on CLIP's patches."""
         if dense.keys is not None:
             return dense.keys
