@@ -2,9 +2,9 @@
 
 python benchmarks/affinity_pictures.py [--kind multi] [--pictures 4] [--thresholds 0.2,0.95] --out affinity.jpg
 
-A row is a held-out picture, the first ones there are: the picture with a patch marked (the middle of its largest thing),
-how much every patch is mixed into that one above each threshold, and the names of things and stuff without pooling
-(MaskCLIP) and with it, at each threshold.
+A row is a held-out picture, the first ones there are: the picture with a patch marked (the middle of its largest
+thing), how much every patch is mixed into that one above each threshold, and the names of things and stuff without
+pooling (MaskCLIP) and with it, at each threshold.
 """
 
 import argparse
