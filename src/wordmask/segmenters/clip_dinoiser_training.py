@@ -22,7 +22,7 @@ from wordmask.saliency.pictures import Pictures
 from wordmask.saliency.plans import PLANS
 from wordmask.saliency.refinement import THRESHOLD
 from wordmask.saliency.training import Crops, Lesson, Progress, SaliencyTraining, Scale, Share, train
-from wordmask.segmenters.clip_dinoiser import GUIDING_BLOCK, WORLD, DinoiserHeads, dino_values
+from wordmask.segmenters.clip_dinoiser import GUIDING_BLOCK, WORLD, WORLD_CORRELATED, DinoiserHeads, dino_values
 from wordmask.segmenters.maskclip import WORLD_CLIP, open_clip_encoder
 from wordmask.training.team import Team
 
@@ -76,6 +76,7 @@ PLANS[DinoiserTraining] = {
         "learning_rate": 5e-4,
         "steps": 1500,
         "decay_after": 1200,
+        "threshold": WORLD_CORRELATED,
         "precision": "bf16",
     },
 }
