@@ -21,6 +21,7 @@ from wordmask.segmenters.clip_dinoiser import (
     load_heads,
 )
 from wordmask.vocabulary import Vocabulary
+from wordmask.world.models import WorldModelError
 
 NAMES = ["dog", "background", "grass"]
 WORLD_WIDTH = 192
@@ -269,7 +270,7 @@ def test_heads_that_do_not_fit_are_named(tmp_path, clip, heads):
 
 def test_the_world_s_heads_are_missed_with_the_way_to_have_them(monkeypatch, tmp_path):
     monkeypatch.setattr("wordmask.segmenters.clip_dinoiser.WORLD_HEADS", tmp_path / "none.safetensors")
-    with pytest.raises(SegmenterError, match="wordmask train-dinoiser --preset world"):
+    with pytest.raises(WorldModelError, match="wordmask train-dinoiser --preset world"):
         wordmask.load("clip-dinoiser", preset="world", device="cpu")
 
 

@@ -39,11 +39,11 @@ TINY = 1e-6
 AFFINITY_BYTES = 64 * 2**20
 """The most of a picture's N x N that is made at a time: all of it up to 4096 patches, beyond that some rows of it."""
 WORLD = "world"
-WORLD_CORRELATED = 0.95
-"""Gamma for the values of the world's DINO: above the paper's 0.2 nearly all of a picture correlates with all of it. The
-head that learnt from it is read at 0.2, as in the paper."""
 """In place of a file: the heads that ship with the package."""
 WORLD_HEADS = Path(__file__).parent / "weights" / "clip-dinoiser.safetensors"
+WORLD_CORRELATED = 0.95
+"""Gamma for the values of the world's DINO, of which nearly all correlate above the paper's 0.2. The head that learns
+what is above this is read at 0.2, as in the paper."""
 
 
 class DinoiserHeads(nn.Module):
