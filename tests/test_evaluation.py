@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
@@ -342,6 +343,16 @@ def test_several_processes_give_what_one_gives(tmp_path):
     assert {**shared.as_json(), "seconds": 0} == {**alone.as_json(), "seconds": 0}
     with pytest.raises(BenchmarkError, match="cannot be used"):
         evaluate_on_devices(load, {**opening, "pictures": 8}, ["cpu", "nonsense"], out=tmp_path / "other")
+
+
+def test_a_device_s_process_does_not_outlive_the_evaluation(tmp_path, monkeypatch):
+    from wordmask.benchmarks import devices
+
+    told, ends = SimpleQueue(), []
+    monkeypatch.setattr(devices, "end_with_parent", lambda: ends.append(told.empty()))
+    devices._work({"method": "nonsense"}, {}, tmp_path, {}, 1, False, 0, 1, told)
+    assert ends == [True]  # before anything else
+    assert told.get()[0] == "failed"
 
 
 def test_several_devices_compute_in_one_precision(tmp_path):

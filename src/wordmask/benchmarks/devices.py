@@ -13,6 +13,7 @@ from wordmask.benchmarks.evaluation import Report, configuration, evaluate_share
 from wordmask.benchmarks.page import write_page
 from wordmask.benchmarks.results import ResultFolder
 from wordmask.errors import WordmaskError
+from wordmask.processes import end_with_parent
 
 POLL_SECONDS = 0.2
 Message = tuple[str, int, Any]
@@ -121,6 +122,7 @@ def _work(
     shares: int,
     queue: Any,
 ) -> None:
+    end_with_parent()
     try:
         evaluate_share(
             segmenters.load(**load),
