@@ -241,6 +241,17 @@ def test_another_evaluation_does_not_get_into_the_folder(tmp_path):
         evaluate(Guess(), Squares(4), out=tmp_path / "mine")
 
 
+def test_a_kill_while_the_folder_is_begun_does_not_spoil_it(tmp_path):
+    (tmp_path / "run").mkdir()
+    old, new = tmp_path / "run" / ".0123456789abcdef.part", tmp_path / "run" / ".fedcba9876543210.part"
+    for part in (old, new):
+        part.write_text('{"wordmask"')
+    os.utime(old, (0, 0))
+    evaluate(Guess(), Squares(4), out=tmp_path / "run", page=False)
+    assert not old.exists()
+    assert new.exists()  # whoever writes it may be alive
+
+
 def test_two_evaluations_do_not_share_a_folder_at_a_time(tmp_path):
     folder = ResultFolder(tmp_path / "run", {"a": 1})
     with (

@@ -2,10 +2,14 @@
 
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+STALE_SECONDS = 60.0
+"""What nobody has written to for so long was left by a process that was killed."""
 
 
 @contextmanager
@@ -27,3 +31,10 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """The hidden files that killed processes left in a folder, for the one who alone is at work there."""
+    for file in folder.glob(".*.part"):
+        if time.time() - file.stat().st_mtime > STALE_SECONDS:
+            file.unlink(missing_ok=True)

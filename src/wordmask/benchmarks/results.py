@@ -10,7 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from wordmask.benchmarks.datasets import BenchmarkError
-from wordmask.files import atomic_write
+from wordmask.files import atomic_write, remove_leftovers
 
 PLAN, RESULT, PAGE = "evaluation.json", "result.json", "result.html"
 
@@ -28,7 +28,7 @@ class ResultFolder:
         if plan.exists():
             self._check(plan)
             return
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or any(not file.name.startswith(".") for file in path.iterdir())):
             raise BenchmarkError(f"{path} is there already and holds no evaluation: choose another --out")
         with atomic_write(plan) as file:
             file.write(json.dumps(self.configuration, indent=1, ensure_ascii=False).encode())
@@ -59,7 +59,8 @@ class ResultFolder:
             raise BenchmarkError(f"another evaluation is at work in {self.path}") from error
 
     def mend(self) -> None:
-        """Cut off lines that a killed process did not finish."""
+        """Cut off lines that a killed process did not finish, and remove files that it began."""
+        remove_leftovers(self.path)
         for file in self._files():
             with file.open("r+b") as lines:
                 content = lines.read()
