@@ -1,5 +1,8 @@
 """ReCo against its formulas: retrieval, co-segmentation, prototypes that are kept, inference."""
 
+import sqlite3
+from contextlib import closing
+
 import numpy as np
 import pytest
 import torch
@@ -177,6 +180,16 @@ def test_folders_that_cannot_serve_are_named(clip, folder, tmp_path):
     (folder / "damaged.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
     with pytest.warns(UserWarning, match=r"left out: .*damaged\.jpg"):
         assert len(FolderArchive(folder, clip, embedder(clip)).best("dog", ("dog",), 20)) == 7
+
+
+def test_a_cache_of_another_layout_is_an_error_that_says_so(clip, folder, tmp_path):
+    cache = tmp_path / "pictures.sqlite"
+    with closing(sqlite3.connect(cache)) as db:
+        db.execute("CREATE TABLE pictures (something TEXT)")
+    with pytest.raises(
+        SegmenterError, match=r"pictures\.sqlite: embeddings of .* cannot be kept there \(no such column"
+    ):
+        FolderArchive(folder, clip, embedder(clip), cache=cache).best("dog", ("dog",), 3)
 
 
 class Pile:

@@ -51,15 +51,18 @@ class FolderArchive:
     @torch.inference_mode()
     def best(self, name: str, phrases: Sequence[str], count: int) -> list[Path]:
         text = self.embed(Vocabulary((name,), (tuple(phrases),))).vectors  # (P, D)
-        with closing(self._open()) as db:
-            if not self._ready:
-                self._embed_folder(db)
-                self._ready = True
-            top: list[tuple[float, bytes]] = []
-            for rows in self._rows(db):
-                scores = (torch.stack([vector for _, vector in rows]) @ text.T.cpu()).amax(dim=1).tolist()
-                found = [(score, path) for score, (path, _) in zip(scores, rows, strict=True)]
-                top = sorted(top + found, key=lambda entry: (-entry[0], entry[1]))[:count]
+        try:
+            with closing(self._open()) as db:
+                if not self._ready:
+                    self._embed_folder(db)
+                    self._ready = True
+                top: list[tuple[float, bytes]] = []
+                for rows in self._rows(db):
+                    scores = (torch.stack([vector for _, vector in rows]) @ text.T.cpu()).amax(dim=1).tolist()
+                    found = [(score, path) for score, (path, _) in zip(scores, rows, strict=True)]
+                    top = sorted(top + found, key=lambda entry: (-entry[0], entry[1]))[:count]
+        except sqlite3.Error as error:
+            raise self._unkept(error) from error
         if not top:
             raise SegmenterError(f"archive={self.folder} holds no pictures that can be read")
         return [self.folder / os.fsdecode(path) for _, path in top]
@@ -112,11 +115,14 @@ class FolderArchive:
                 "PRIMARY KEY (space, folder, path))"
             )
         except (sqlite3.Error, OSError) as error:
-            raise SegmenterError(
-                f"{self.cache}: embeddings of {self.folder} cannot be kept there ({error}); set WORDMASK_CACHE to a "
-                "folder that can be written, or remove the file if it is damaged"
-            ) from error
+            raise self._unkept(error) from error
         return db
+
+    def _unkept(self, error: Exception) -> SegmenterError:
+        return SegmenterError(
+            f"{self.cache}: embeddings of {self.folder} cannot be kept there ({error}); set WORDMASK_CACHE to a "
+            "folder that can be written, or remove the file if it is damaged"
+        )
 
 
 def _stamp(path: Path) -> str:
