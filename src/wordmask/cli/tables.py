@@ -21,7 +21,9 @@ def tables(
     weights: Annotated[
         list[str] | None, typer.Option(help="METHOD=FILE or URL in place of its presets' weights; may be repeated.")
     ] = None,
-    archive: Annotated[Path | None, typer.Option(help="Pictures that ReCo learns names from.")] = None,
+    archive: Annotated[
+        Path | None, typer.Option(help="Pictures that ReCo learns names from, or a run of `wordmask distill`.")
+    ] = None,
     runs: Annotated[
         Path | None, typer.Option(help="namedmask-world: the folder of what is distilled. [runs/namedmask-world]")
     ] = None,

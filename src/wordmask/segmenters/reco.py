@@ -22,7 +22,7 @@ from wordmask.saliency.found import WORLD, load_encoder
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.maskclip import WORLD_CLIP, open_clip_encoder
 from wordmask.segmenters.open_vocabulary import OpenVocabularySegmenter, Sliding
-from wordmask.segmenters.reco_archive import Archive, FolderArchive
+from wordmask.segmenters.reco_archive import RUN_ARCHIVE, Archive, FolderArchive
 from wordmask.segmenters.reco_prototypes import PatchEncoder, Prototypes, Recipe, Weighed, on_grid, text_attention
 from wordmask.text_embeddings import TextEmbedder, TextEmbeddings
 
@@ -32,7 +32,8 @@ CLIP_ITSELF = "clip"
 
 @dataclass(frozen=True)
 class ReCoSettings(Sliding):
-    """archive: a folder of pictures. pictures: how many of them stand for a name. archive_clip: what finds them.
+    """archive: a folder of pictures, or that of a run of `wordmask distill`. pictures: how many of them stand for a
+    name. archive_clip: what finds them.
 
     clip: the CLIP that text attention comes from. encoder: what pictures are co-segmented with, a vision transformer
     of `timm`'s, "world", or "clip" for that CLIP itself; features: what is read of its last block.
@@ -106,11 +107,14 @@ class ReCo(OpenVocabularySegmenter):
         """With a preset's networks; `weights` (file or URL) are those of the architecture that `clip` names."""
         settings = replace(PRESETS[preset], **changes)
         if settings.archive is None:
-            raise SegmenterError("ReCo learns names from pictures: give archive=FOLDER (`--set archive=FOLDER`)")
+            raise SegmenterError(
+                "ReCo learns names from pictures: give archive=FOLDER (`--set archive=FOLDER`), of pictures "
+                "or of a run of `wordmask distill`"
+            )
         clip = open_clip_encoder(settings.clip, weights, device, precision)
         same = settings.archive_clip == settings.clip and weights is None
         finder = clip if same else open_clip_encoder(settings.archive_clip, None, device, precision)
-        archive = FolderArchive(settings.archive, finder, TextEmbedder(finder, templates(settings.templates)))
+        archive = open_archive(settings.archive, finder, TextEmbedder(finder, templates(settings.templates)))
         return cls(clip, patch_encoder(settings.encoder, settings.features, clip, precision), archive, settings)
 
     def read(self, windows: Tensor) -> tuple[Tensor, ...]:
@@ -128,6 +132,15 @@ class ReCo(OpenVocabularySegmenter):
 
     def threshold_for(self, scores: np.ndarray, threshold: float) -> float:
         return threshold * float(scores.max()) if self.settings.threshold_of == "picture" else threshold
+
+
+def open_archive(folder: Path, finder: ClipEncoder, embed: TextEmbedder) -> Archive:
+    """The pictures of a folder, or those that a run of `wordmask distill` found in its collection."""
+    if not (folder / RUN_ARCHIVE).is_file():
+        return FolderArchive(folder, finder, embed)
+    from wordmask.segmenters.reco_run import RunArchive  # pyarrow, which most have no use for
+
+    return RunArchive(folder, embed)
 
 
 def patch_encoder(encoder: str, features: Features, clip: ClipEncoder, precision: Precision) -> PatchEncoder:

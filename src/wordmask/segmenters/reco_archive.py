@@ -26,6 +26,10 @@ ROWS_TOGETHER = 4096
 LOCK_SECONDS = 30.0
 
 
+RUN_ARCHIVE = Path("archive", "archive.parquet")
+"""What a run of `wordmask distill` calls its archive."""
+
+
 class Archive(Protocol):
     """Anything that knows which pictures look most like a name."""
 

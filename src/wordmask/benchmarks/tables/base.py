@@ -116,7 +116,8 @@ def archive_of(run: Run) -> str:
     """The folder that ReCo learns names from."""
     if run.archive is None:
         raise NotRunError(
-            "ReCo learns names from pictures: give a folder of them with --archive (the paper's: ImageNet)"
+            "ReCo learns names from pictures: give a folder of them with --archive (the paper's: ImageNet), or that of "
+            "a run of `wordmask distill`"
         )
     return str(run.archive)
 

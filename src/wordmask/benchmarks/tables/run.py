@@ -46,8 +46,8 @@ class Run:
 
     root: the folder of the data sets. pictures: how many of each benchmark, None for all. device: as for `load`.
     weights: a method's name -> a file or URL in place of its presets' weights, such as a student of one's own.
-    archive: a folder of pictures, for methods that learn names from such. ablations: runs of the distillation, for
-    tables that measure those.
+    archive: a folder of pictures, or a run of `wordmask distill`, for methods that learn names from such. ablations:
+    runs of the distillation, for tables that measure those.
     folder: keeps the figures, so that a table that was stopped goes on; `fresh` forgets those of an earlier run.
     """
 

@@ -1,0 +1,94 @@
+"""ReCo's archive may be that of a run of `wordmask distill`."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from test_clip import small_clip
+from tiny_collection import embedder, write_pictures
+from tiny_run import NAMES, pipeline_with
+from wordmask.distillation.archive import Archive
+from wordmask.distillation.records import DistillationError
+from wordmask.segmenters.base import SegmenterError
+from wordmask.segmenters.reco import ReCo, ReCoSettings, open_archive, patch_encoder
+from wordmask.segmenters.reco_archive import FolderArchive
+from wordmask.segmenters.reco_run import RunArchive
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run whose archives are made; its pictures are of four colours, and it was asked for three."""
+    place = tmp_path_factory.mktemp("finished")
+    os.environ["WORDMASK_CACHE"] = str(place / "cache")
+    write_pictures(place / "pictures", 24, colours=("red", "green", "blue", "grey"))
+    pipeline_with(place / "pictures", place / "run")._archive_stages()
+    return place
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    shutil.copytree(finished / "run", tmp_path / "run")
+    return tmp_path / "run"
+
+
+def of(run):
+    return RunArchive(run, embedder())
+
+
+def test_a_run_s_names_have_the_best_pictures_of_its_archive(run, finished):
+    for name in NAMES:
+        entries = Archive(run / "archive" / "archive.parquet").entries(name)
+        ranked = [finished / "pictures" / entry.image.path for entry in entries]
+        assert of(run).best(name, (name,), 4) == ranked[:4]
+        assert of(run).best("something else", ("else", name.upper()), 100) == ranked
+        assert all(name in path.name for path in ranked[:4])
+
+
+def test_other_names_are_searched_for_in_its_embeddings(run):
+    found = of(run).best("grey", ("grey",), 5)
+    assert len(found) == 5
+    assert all("grey" in path.name for path in found)
+    shutil.rmtree(run / "embeddings")
+    assert of(run).best("red", ("red",), 2)
+    with pytest.raises(SegmenterError, match="has no archive of 'grey', and no embeddings .* ask for red, green, blue"):
+        of(run).best("grey", ("grey",), 5)
+
+
+def test_pictures_that_are_gone_are_left_out_and_said(run, finished, tmp_path):
+    first, second, *_ = of(run).best("red", ("red",), 3)
+    first.rename(tmp_path / "away.png")
+    try:
+        with pytest.warns(UserWarning, match="left out: .*is not there any more"):
+            assert of(run).best("red", ("red",), 2) == [second]
+        with (
+            pytest.warns(UserWarning, match="left out"),
+            pytest.raises(SegmenterError, match="none of the 1 pictures that .* has of 'red' can be read below"),
+        ):
+            of(run).best("red", ("red",), 1)
+    finally:
+        (tmp_path / "away.png").rename(first)
+
+
+def test_a_run_is_told_from_a_folder_of_pictures(run, finished):
+    clip = small_clip()
+    assert isinstance(open_archive(finished / "pictures", clip, embedder()), FolderArchive)
+    assert isinstance(open_archive(run, clip, embedder()), RunArchive)
+    (run / "archive" / "archive.parquet").write_bytes(b"damaged")
+    with pytest.raises(DistillationError, match="is no archive"):
+        open_archive(run, clip, embedder())
+
+
+def test_names_are_segmented_as_the_run_s_pictures_show_them(run):
+    clip = small_clip()
+    settings = ReCoSettings(
+        templates="photo", shorter_side=None, window=32, stride=16, pictures=3, archive_side=24, context=("grey",)
+    )
+    segmenter = ReCo(clip, patch_encoder("clip", "values", clip, "fp32"), of(run), settings)
+    image = np.random.default_rng(0).integers(0, 256, (32, 40, 3), dtype=np.uint8)
+    result = segmenter.segment(image, ["background", *NAMES])
+    assert result.labels.shape == (32, 40)
+    assert np.isfinite(result.scores).all()
