@@ -374,6 +374,46 @@ def test_figures_on_a_validation_set_come_early_and_change_nothing(masks, whole,
     assert all(0 <= line["miou"] <= 100 for line in told)
 
 
+@pytest.mark.parametrize("fatal", [2, 4, 6])
+def test_a_run_that_is_stopped_while_it_takes_figures_has_saved_its_step_and_takes_them_again(
+    masks, whole, tmp_path, monkeypatch, fatal
+):
+    class Fatal(Validation):
+        def __iter__(self):
+            raise Killed
+
+        def __getitem__(self, index):
+            raise Killed
+
+    settings = replace(QUICK, check_every=2)
+    watched = learn(masks, tmp_path / "watched", settings, validation=Validation())
+    stopped = tmp_path / "stopped"
+    with pytest.raises(Killed):
+        learn(masks, stopped, replace(settings, check_every=fatal), validation=Fatal())
+    taught = []
+    gradients = training._gradients
+    monkeypatch.setattr(training, "_gradients", lambda *given: taught.append(0) or gradients(*given))
+    again = learn(masks, stopped, replace(settings, check_every=fatal), validation=Validation())
+    assert len(taught) == QUICK.steps - fatal
+    assert again.read_bytes() == watched.read_bytes() == whole.read_bytes()
+    told = [line for line in log_of(stopped) if line.get("pictures") == "held-out"]
+    assert [line["step"] for line in told] == [step for step in (2, 4, 6) if step % fatal == 0 or step == 6]
+    assert all(line in log_of(tmp_path / "watched") for line in told)
+    assert not (stopped / "checkpoint.pt").exists()
+
+
+def test_figures_are_taken_once_though_a_run_goes_on_just_behind_them(masks, tmp_path):
+    def stop(done, steps):
+        if done == 4:
+            raise Killed
+
+    settings = replace(QUICK, check_every=2)
+    with pytest.raises(Killed):
+        learn(masks, tmp_path, settings, validation=Validation(), progress=stop)
+    learn(masks, tmp_path, settings, validation=Validation())
+    assert [line["step"] for line in log_of(tmp_path) if line.get("pictures") == "held-out"] == [2, 4, 6]
+
+
 def test_the_user_s_own_random_numbers_stay_his(masks, tmp_path):
     torch.manual_seed(5)
     expected = torch.rand(3)

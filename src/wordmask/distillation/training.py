@@ -132,6 +132,13 @@ def train(
     lessons = Lessons(
         examples, settings.augmentation, most_pasted=settings.most_pasted, seed=seed, ignore=ignore_label(classes)
     )
+
+    def look(step: int) -> None:
+        """Figures on the validation set, by the first process, as long as they take."""
+        if log is not None and check is not None and not log.tells(step, "held-out"):
+            log.write(step, pictures="held-out", **check(network.eval()))
+        team.wait()
+
     share = team.share(settings.batch)
     places = (range(step * settings.batch, (step + 1) * settings.batch)[share] for step in range(done, settings.steps))
     together = team.wrap(network)
@@ -140,6 +147,8 @@ def train(
         torch.random.fork_rng(devices=devices),
         contextlib.closing(stream(lessons, places, _workers(settings, team))) as batches,
     ):
+        if done and _is_checked(done, settings, check):  # a kill may have come while they were taken
+            look(done)
         for step, batch in enumerate(batches, start=done):
             for group in optimiser.param_groups:
                 group["lr"] = poly_rate(group["base"], step, settings)
@@ -153,20 +162,25 @@ def train(
             optimiser.step()
             done = step + 1
             last = done == settings.steps
+            is_checked = _is_checked(done, settings, check)
             if log is not None:
                 if done % settings.log_every == 0 or last:
                     log.write(done, loss=loss.item(), rate=optimiser.param_groups[-1]["lr"])
-                if check is not None and (done % settings.check_every == 0 or last):
-                    log.write(done, pictures="held-out", **check(network.eval()))
-                if done % settings.save_every == 0 and not last:
+                if is_checked if last else done % settings.save_every == 0:  # before anything that takes its time
                     kept = {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
                     save_checkpoint(out, {"run": run, "step": done, **kept})
+            if is_checked:
+                look(done)
             if progress is not None and team.is_first:
                 progress(done, settings.steps)
     if team.is_first:
         finish(network.eval(), run)
         (out / CHECKPOINT).unlink(missing_ok=True)  # what is done needs none, and it is three times as large
     team.wait()
+
+
+def _is_checked(done: int, settings: SegmenterTraining, check: Check | None) -> bool:
+    return check is not None and (done % settings.check_every == 0 or done == settings.steps)
 
 
 def _gradients(together: nn.Module, batch: Batch, settings: SegmenterTraining, team: Team, ignore: int) -> Tensor:

@@ -40,6 +40,11 @@ class RunLog:
                     self._curves.add_scalar(f"{group}/{name}", value, step)
             self._curves.flush()
 
+    def tells(self, step: int, pictures: str) -> bool:
+        """Whether figures on such pictures have been told of a step already."""
+        lines = [json.loads(line) for line in self.path.read_text().splitlines() if _step(line) == step]
+        return any(line.get("pictures") == pictures for line in lines)
+
 
 def _open_curves(folder: Path, resume_at: int) -> Any:
     if find_spec("tensorboard") is None:

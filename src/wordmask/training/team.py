@@ -6,6 +6,8 @@ Every process takes its share of each batch, and gradients are averaged, so that
 import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,6 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from wordmask.errors import WordmaskError
 from wordmask.registry import pick_device
+
+PATIENCE = timedelta(days=7)
+"""For one that takes figures or writes files while the others wait; what they exchange in steps has minutes."""
 
 
 class TeamError(WordmaskError):
@@ -45,6 +50,7 @@ class Team:
                 "start them with torchrun or accelerate launch, or choose device cpu"
             )
         self.count, self.place = found, self._state.process_index
+        _patient_group()  # which all must make at the same time
         given = torch.device(self._state.device)
         self.device = torch.device("cpu") if given.type == "cpu" else given  # accelerate numbers the processor too
 
@@ -86,6 +92,12 @@ class Team:
         return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Until all are here, which may take one of them hours."""
         if self.count > 1:
-            self._state.wait_for_everyone()
+            torch.distributed.barrier(group=_patient_group())
+
+
+@cache
+def _patient_group() -> Any:
+    """Of all processes. They meet on the processor: accelerators' own barriers give up after ten minutes."""
+    return torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
