@@ -83,7 +83,7 @@ def methods(out: Path) -> Iterator[tuple[str, Segmenter]]:
     """One at a time, so that one at a time is in memory."""
     loads: dict[str, dict[str, Any]] = {
         "MaskCLIP": {"method": "maskclip", "residual": True},
-        "ReCo": {"method": "reco", "archive": out / "pictures" / "images"},
+        "ReCo": {"method": "reco", "archive": out / "run"},
         "CLIP-DIY": {"method": "clip-diy"},
         "CLIP-DINOiser": {"method": "clip-dinoiser"},
         "SelfMask + CLIP": {"method": "selfmask-clip"},
