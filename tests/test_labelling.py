@@ -3,6 +3,7 @@
 import csv
 import json
 from collections import Counter
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -201,15 +202,19 @@ def as_mask(part, shape):
 
 
 def test_yolo_reads_as_ultralytics_reads_it(folder, tmp_path):
-    out = tmp_path / "out"
+    out = tmp_path / "images" / "out"
+    for below in ("images/day", "images_", "x/images/images"):
+        (folder / below).mkdir(parents=True)
+        Image.open(folder / "parts.png").save(folder / below / "parts.png")
     label(folder, out, "yolo", tolerance=0)
     data = yaml.safe_load((out / "data.yaml").read_text())
     assert data["names"] == {0: "red", 1: "blue"}
     images = sorted((out / data["train"]).rglob("*.*"))
-    assert len(images) == 4
+    assert len(images) == 7
     for image in images:
-        # Where Ultralytics looks for labels: "images" in the picture's path becomes "labels", its suffix .txt.
-        lines = (out / "labels" / image.relative_to(out / "images").with_suffix(".txt")).read_text().splitlines()
+        # Where Ultralytics looks for labels: the last /images/ in the path becomes /labels/, the suffix .txt.
+        path = "/labels/".join(str(image).rsplit("/images/", 1)).rsplit(".", 1)[0] + ".txt"
+        lines = Path(path).read_text().splitlines()
         picture = Image.open(image)
         truth, _ = paint(image)
         drawn = np.full(truth.shape, 2)

@@ -1,17 +1,23 @@
 """The formats, each in a file of its own, behind one interface."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from PIL import Image
+
+from wordmask.files import atomic_write, temporary_beside
+from wordmask.image_files import opened, orientation
+from wordmask.images import read_image
 from wordmask.labelling.instances import Instance
 from wordmask.labelling.ledger import Entry, Row
 from wordmask.labelling.settings import LabelSettings
 from wordmask.segmentation import Segmentation
 from wordmask.vocabulary import BACKGROUND
+
+JPEG_QUALITY = 95
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,9 @@ class LabelFormat:
 
     Both write every file anew and whole, so that either may be called again after a kill.
     """
+
+    folders: ClassVar[tuple[str, ...]] = ()
+    """Below `out`, those of the pictures' own files."""
 
     def __init__(self, out: Path, names: Sequence[str], settings: LabelSettings):
         self.out = out
@@ -68,13 +77,30 @@ _HOMES = {
 }
 
 
-def link(place: Path, picture: Path) -> None:
-    """A link to a picture, for formats that want pictures and labels side by side; nothing is copied."""
+def put_beside(place: Path, picture: Labelled) -> None:
+    """A picture for formats that want pictures and labels side by side: a link, so that nothing is copied.
+
+    One that its EXIF turns is copied upright, as its labels are: many readers pass over EXIF.
+    """
+    source = picture.source
+    with opened(source, str(source)) as image:
+        kind, is_upright = image.format, orientation(image, str(source)) == 1
+    if is_upright:
+        _link(place, source.resolve())
+        return
+    upright = read_image(source, max_pixels=picture.segmentation.labels.size)
+    with atomic_write(place) as file:
+        Image.fromarray(upright).save(file, "JPEG" if kind in ("JPEG", "MPO") else "PNG", quality=JPEG_QUALITY)
+
+
+def _link(place: Path, target: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
-    target = picture.resolve()
     if place.is_symlink() and place.readlink() == target:
         return
-    temporary = place.with_name(f".{os.getpid()}.{place.name}"[:200])
-    temporary.unlink(missing_ok=True)
+    temporary = temporary_beside(place)
     temporary.symlink_to(target)
-    temporary.replace(place)
+    try:
+        temporary.replace(place)
+    except OSError:
+        temporary.unlink()
+        raise

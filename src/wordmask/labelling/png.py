@@ -9,6 +9,8 @@ from wordmask.labelling.formats import LabelFormat, Labelled
 class Png(LabelFormat):
     """`masks/NAME.png`."""
 
+    folders = ("masks",)
+
     def write_picture(self, picture: Labelled) -> list[Any]:
         for file in self.files_of(picture.entry.name):
             picture.segmentation.save(file)

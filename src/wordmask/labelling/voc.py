@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from wordmask.files import atomic_write
-from wordmask.labelling.formats import LabelFormat, Labelled, link
+from wordmask.labelling.formats import LabelFormat, Labelled, put_beside
 from wordmask.labelling.ledger import Row
 from wordmask.labelling.settings import LabelError, LabelSettings
 from wordmask.vocabulary import BACKGROUND
@@ -27,6 +27,8 @@ class Voc(LabelFormat):
     Of a picture with more than 254 objects the largest are kept, and the others are void.
     """
 
+    folders = ("JPEGImages", "SegmentationClass", "SegmentationObject", "ImageSets")
+
     def __init__(self, out: Path, names: Sequence[str], settings: LabelSettings):
         super().__init__(out, names, settings)
         if len(self.classes) > MOST:
@@ -43,7 +45,7 @@ class Voc(LabelFormat):
         for index, instance in enumerate(kept, start=1):
             instance.paste_into(classes, number[segmentation.names[instance.label]])
             instance.paste_into(objects, index)
-        link(self.out / "JPEGImages" / f"{name}.jpg", picture.source)
+        put_beside(self.out / "JPEGImages" / f"{name}.jpg", picture)
         for kind, labels in (("SegmentationClass", classes), ("SegmentationObject", objects)):
             image = Image.fromarray(labels)
             image.putpalette(voc_palette())

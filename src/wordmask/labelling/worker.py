@@ -1,5 +1,8 @@
 """What one process does: segment a batch of pictures and write their files."""
 
+import contextlib
+import errno
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +16,14 @@ from wordmask.image_files import ImageReadError
 from wordmask.labelling.formats import LabelFormat, Labelled, load_format
 from wordmask.labelling.instances import find_instances
 from wordmask.labelling.ledger import Entry, Row, part_of
-from wordmask.labelling.settings import LabelSettings
+from wordmask.labelling.settings import LabelError, LabelSettings
 from wordmask.processes import end_with_parent
 from wordmask.segmentation import Segmentation
 from wordmask.segmenters.base import Segmenter
 from wordmask.vocabulary import Vocabulary
+
+OF_A_NAME = (errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
+"""What the system says of one file's name: too long with a suffix, or a folder is called so."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +67,21 @@ class Worker:
             kept = self.format.write_picture(Labelled(entry, source, result, instances))
         except WordmaskError as error:
             return _failed(entry, str(error))
+        except OSError as error:
+            if error.errno not in OF_A_NAME:
+                raise
+            self._remove(entry.name)
+            return _failed(entry, f"its labels cannot be called as it is ({str(error.strerror).lower()}); rename it")
         canvas = np.zeros(result.size, np.uint8, order="F")
         parts = tuple(
             part_of(instance, result.names, canvas, more) for instance, more in zip(instances, kept, strict=True)
         )
         return Row(entry.picture, entry.name, result.size, unsureness(result), parts)
+
+    def _remove(self, name: str) -> None:
+        for file in self.format.files_of(name):
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
 
 
 def unsureness(result: Segmentation) -> float:
@@ -80,19 +96,32 @@ def _failed(entry: Entry, reason: str) -> Row:
 
 
 _worker: Worker | None = None  # of this process
+_failure: Exception | None = None
 
 
 def start_process(job: Job) -> None:
-    """A pool's process begins: it loads its segmenter once, and ends when the process that started it does."""
-    global _worker
+    """A pool's process begins: it loads its segmenter once, and ends when the process that started it does.
+
+    What goes wrong here is raised by its first piece of work: a pool would print it and hand on no more than that it
+    is broken.
+    """
+    global _worker, _failure
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is sent to every process, and only the first is to act on it
     end_with_parent()
     import torch
 
     if job.threads is not None:
         torch.set_num_threads(job.threads)
-    _worker = Worker(job)
+    try:
+        _worker = Worker(job)
+    except Exception as error:
+        _failure = error
 
 
 def label_in_process(entries: Sequence[Entry]) -> list[Row]:
+    if isinstance(_failure, WordmaskError | OSError):
+        raise LabelError(str(_failure))  # whatever their own class asks for, this one travels between processes
+    if _failure is not None:
+        raise _failure
     assert _worker is not None  # the pool's initializer has run
     return _worker.label(entries)

@@ -1,5 +1,6 @@
 """Ultralytics' YOLO format for segmentation: a text file a picture, one polygon a line."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import yaml
 
 from wordmask.files import atomic_write
-from wordmask.labelling.formats import LabelFormat, Labelled, link
+from wordmask.labelling.formats import LabelFormat, Labelled, put_beside
 from wordmask.labelling.instances import Instance
 from wordmask.labelling.ledger import Row
 from wordmask.labelling.polygons import in_one_ring, polygons_of
@@ -20,10 +21,12 @@ class Yolo(LabelFormat):
     joined to the outline by cuts of no width, nor for a confidence: that stands in masks.csv.
     """
 
+    folders = ("images", "labels")
+
     def write_picture(self, picture: Labelled) -> list[Any]:
-        name, size = picture.entry.name, picture.segmentation.size
+        name, size = name_in_yolo(picture.entry.name), picture.segmentation.size
         number = [self._number(own) for own in picture.segmentation.names]
-        link(self._image(name, picture.source), picture.source)
+        put_beside(self.out / "images" / f"{name}{picture.source.suffix.lower()}", picture)
         lines = [
             f"{number[instance.label]} {yolo_polygon(instance, size, self.settings.tolerance)}\n"
             for instance in picture.instances
@@ -33,6 +36,7 @@ class Yolo(LabelFormat):
         return super().write_picture(picture)
 
     def files_of(self, name: str) -> list[Path]:
+        name = name_in_yolo(name)
         images = self.out / "images"
         beside = (images / name).parent
         links = [path for path in beside.iterdir() if path.stem == Path(name).name] if beside.is_dir() else []
@@ -48,8 +52,12 @@ class Yolo(LabelFormat):
     def _number(self, name: str) -> int | None:
         return self.classes.index(name) if name in self.classes else None
 
-    def _image(self, name: str, source: Path) -> Path:
-        return self.out / "images" / f"{name}{source.suffix.lower()}"
+
+def name_in_yolo(name: str) -> str:
+    """Ultralytics finds a picture's labels by its path: of folders called images the last becomes labels. So those
+    below our own are called images_ (and those called images_ get one more), and no two names become one."""
+    *folders, last = name.split("/")
+    return "/".join([*(f"{own}_" if re.fullmatch("images_*", own) else own for own in folders), last])
 
 
 def yolo_polygon(instance: Instance, size: tuple[int, int], tolerance: float) -> str:
