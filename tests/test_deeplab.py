@@ -17,7 +17,7 @@ from wordmask.segmenters.deeplab import (
     fill_backbone,
     small_resnet_settings,
 )
-from wordmask.segmenters.student_file import is_student_file, read_student, write_student
+from wordmask.segmenters.student_file import halve_student, is_student_file, read_student, write_student
 from wordmask.vocabulary import Vocabulary
 
 TINY = small_resnet_settings(
@@ -120,6 +120,20 @@ def test_a_student_s_file_gives_back_the_student(tmp_path):
     assert again.vocabulary == names
     assert again.told == {"steps": "7"}
     assert is_student_file(tmp_path / "student.safetensors")
+
+
+def test_a_halved_student_is_half_as_large_and_nearly_the_same(tmp_path):
+    torch.manual_seed(0)
+    network, names = DeepLabV3Plus(2, TINY).eval(), Vocabulary.of(["background", "dog"])
+    whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+    write_student(whole, network, names, {"steps": "7"})
+    halve_student(whole, half, {"command": "make half"})
+    again = read_student(half)
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    assert again.told == {"steps": "7", "command": "make half"}
+    assert {value.dtype for value in again.network.parameters()} == {torch.float32}
+    for name, value in network.named_parameters():
+        torch.testing.assert_close(again.network.get_parameter(name), value, atol=1e-3, rtol=1e-3)
 
 
 def test_equal_students_are_equal_files(tmp_path):

@@ -128,7 +128,7 @@ def test_a_row_s_mistakes_are_errors_and_no_empty_cells(tmp_path, method, preset
 
 def test_a_student_that_nobody_gave_leaves_a_cell_empty(tmp_path):
     with pytest.raises(NotRunError, match="brings no student"):
-        Run(tmp_path / "run", device="cpu").segmenter("namedmask", "world")
+        Run(tmp_path / "run", device="cpu").segmenter("namedmask", "world", student=None)
 
 
 def test_figures_measured_otherwise_are_not_mixed(tmp_path):

@@ -24,6 +24,7 @@ from wordmask.encoders.clip import Precision
 from wordmask.encoders.weights import load_into, read_state_dict, resolve
 from wordmask.images import size_with_longer_side, size_with_shorter_side, to_tensor
 from wordmask.refinement.names import NameRefinement, refine_names
+from wordmask.saliency.found import shipped
 from wordmask.segmentation import Segmentation, label_type
 from wordmask.segmenters.base import MissingWeightsError, Names, Seen, Segmenter, SegmenterError
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
@@ -85,6 +86,9 @@ class NamedMaskSettings:
 
 
 IMAGENET_S_SIDE = 1024
+WORLD = "world"
+"""In place of a file: the student that ships with the package."""
+WORLD_STUDENT = Path(__file__).parent / "weights" / "namedmask.safetensors"
 PRESETS = {
     "paper": NamedMaskSettings("namedmask-voc2012", "voc"),
     "voc2012": NamedMaskSettings("namedmask-voc2012", "voc"),
@@ -94,7 +98,7 @@ PRESETS = {
     "imagenet_s50": NamedMaskSettings("namedmask-imagenet-s50", longer_side=IMAGENET_S_SIDE),
     "imagenet_s300": NamedMaskSettings("namedmask-imagenet-s300", longer_side=IMAGENET_S_SIDE),
     "imagenet_s919": NamedMaskSettings("namedmask-imagenet-s919", longer_side=IMAGENET_S_SIDE),
-    "world": NamedMaskSettings(),
+    "world": NamedMaskSettings(WORLD),
 }
 
 
@@ -148,7 +152,7 @@ class NamedMask(Segmenter):
                 f"preset {preset!r} brings no student: distil one with `wordmask distill --preset {preset}` and give "
                 "weights=RUN/student.safetensors"
             )
-        path = resolve(source)
+        path = shipped(WORLD_STUDENT, "student", "distill") if str(source) == WORLD else resolve(source)
         student = read_student(path) if is_student_file(path) else read_published(path, str(source), settings)
         return cls(student, settings, device=device, precision=precision)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 from safetensors import safe_open
+from torch import Tensor
 
 from wordmask.encoders.weights import WeightsError, load_into, read_metadata, read_state_dict, write_state_dict
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
@@ -32,13 +33,33 @@ def write_student(
     """Whole or not at all; equal students give equal bytes."""
     if len(vocabulary) != network.classes:
         raise WeightsError(f"{path}: {len(vocabulary)} names for a network of {network.classes} classes")
+    _write(path, network.state_dict(), network.settings, vocabulary, told)
+
+
+def halve_student(source: str | Path, path: str | Path, told: Mapping[str, str]) -> None:
+    """The same student in half the bytes, as it ships: it is single again once it is read."""
+    student = read_student(source)
+    state = {
+        name: value.half() if value.is_floating_point() else value
+        for name, value in student.network.state_dict().items()
+    }
+    _write(path, state, student.network.settings, student.vocabulary, {**student.told, **told})
+
+
+def _write(
+    path: str | Path,
+    state: Mapping[str, Tensor],
+    settings: DeepLabSettings,
+    vocabulary: Vocabulary,
+    told: Mapping[str, str] | None,
+) -> None:
     metadata = {
         **(told or {}),
         "format": FORMAT,
         "names": json.dumps(dict(zip(vocabulary.names, vocabulary.phrases, strict=True)), ensure_ascii=False),
-        "network": _SETTINGS.dump_json(network.settings).decode(),
+        "network": _SETTINGS.dump_json(settings).decode(),
     }
-    write_state_dict(path, network.state_dict(), metadata)
+    write_state_dict(path, state, metadata)
 
 
 def is_student_file(path: str | Path) -> bool:
