@@ -66,6 +66,22 @@ def test_the_truth_scores_all_there_is(tmp_path):
     assert told == pytest.approx({"iou": 100, "max_f": 100, "mae": 0, "s_measure": 100}, abs=0.1)
 
 
+def test_a_row_that_was_stopped_goes_on(tmp_path):
+    looked = []
+
+    def once_too_often(image):
+        looked.append(image)
+        if len(looked) == 3:
+            raise RuntimeError("the power went")
+        return soft_guess(image)
+
+    with pytest.raises(RuntimeError):
+        figures_of(By(once_too_often), Run(tmp_path / "run", pictures=3, batch_size=1))
+    again = figures_of(By(once_too_often), Run(tmp_path / "run", pictures=3, batch_size=1))
+    assert len(looked) == 4
+    assert again == figures_of(By(soft_guess), Run(tmp_path / "other", pictures=3))
+
+
 def test_the_middle_is_a_quarter_of_the_picture():
     soft = middle(np.zeros((40, 80, 3), np.uint8))
     assert soft.mean() == 0.25

@@ -14,8 +14,9 @@ from wordmask.benchmarks.datasets import MissingDataError
 from wordmask.benchmarks.evaluation import evaluate
 from wordmask.benchmarks.tables import base, namedmask
 from wordmask.benchmarks.tables.base import NotRunError, Row, Table, TableError, fill
-from wordmask.benchmarks.tables.class_masks import ClassIous
+from wordmask.benchmarks.tables.class_masks import ClassIous, add_masks, saliency_ious
 from wordmask.benchmarks.tables.run import Run, RunError
+from wordmask.benchmarks.tables.saliency import Middle
 from wordmask.registry import MethodError
 from wordmask.vocabulary import Vocabulary
 
@@ -277,6 +278,48 @@ def test_class_ious_are_over_the_pictures_that_have_the_class():
     assert percent["dog"] == pytest.approx(100 * 1 / 4)
     assert percent["cat"] == pytest.approx(100 * 1 / 5)
     assert percent["mean"] == pytest.approx((25 + 20) / 2)
+
+
+def test_a_pass_over_masks_goes_on_where_it_was_stopped(tmp_path):
+    class Counted(Middle):
+        looked, stop_after = 0, None
+
+        def raw_maps(self, images):
+            if self.looked == self.stop_after:
+                raise RuntimeError("the power went")
+            self.looked += len(images)
+            return super().raw_maps(images)
+
+    class Small(Run):
+        def open(self, benchmark, split=None):
+            return Squares(10)
+
+        def saliency(self, method, preset="paper", **settings):
+            return self.method
+
+    def measured(folder, method):
+        run = Small(tmp_path / folder, batch_size=4)
+        run.method = method
+        with run.at("SelfMask", "mean"):
+            return saliency_ious(run, "mean", benchmark="voc", split="train")
+
+    stopped, rest = Counted(), Counted()
+    stopped.stop_after = 8
+    with pytest.raises(RuntimeError):
+        measured("stopped", stopped)
+    again = measured("stopped", rest)
+    assert (stopped.looked, rest.looked) == (8, 2)
+    assert again == measured("alone", Counted())
+    plain = ClassIous(Squares(10))
+    add_masks(
+        plain,
+        Squares(10),
+        lambda samples: [soft > 0.5 for soft in Middle().maps([sample.image for sample in samples])],
+        batch_size=3,
+        report=None,
+        total=10,
+    )
+    assert again == plain.percent()
 
 
 def test_every_row_of_every_table_asks_for_settings_that_exist(tmp_path, monkeypatch):

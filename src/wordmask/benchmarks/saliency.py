@@ -61,7 +61,7 @@ def evaluate_saliency(
         raise BenchmarkError(f"{benchmark.name} has no background, so it does not tell what is foreground")
     if out is None:
         return _report(_rows(method, benchmark, batch_size, set(), None, on_progress), method, benchmark)
-    folder = ResultFolder(out, _configuration(method, benchmark, batch_size, asked))
+    folder = ResultFolder(out, saliency_configuration(method, benchmark, batch_size, asked))
     with folder.locked():
         folder.mend()
         for _ in _rows(method, benchmark, batch_size, folder.done(), folder, on_progress):
@@ -147,9 +147,10 @@ def _report(rows: Iterable[dict[str, Any]], method: Saliency, benchmark: Benchma
     )
 
 
-def _configuration(
+def saliency_configuration(
     method: Saliency, benchmark: Benchmark, batch_size: int, asked: Mapping[str, Any] | None
 ) -> dict[str, Any]:
+    """All that a figure hangs on, but for the machine."""
     settings = getattr(method, "settings", None)
     return {
         "wordmask": __version__,

@@ -3,6 +3,7 @@
 For every class, over the pictures that have it, the mask against the pixels of the class.
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -11,6 +12,9 @@ import numpy as np
 import torch
 
 from wordmask.benchmarks.datasets import Benchmark, Sample
+from wordmask.benchmarks.evaluation import batches_of, read_batches
+from wordmask.benchmarks.results import ResultFolder
+from wordmask.benchmarks.saliency import saliency_configuration
 from wordmask.benchmarks.tables.base import NotRunError
 from wordmask.benchmarks.tables.run import Run
 from wordmask.images import resize, size_with_shorter_side, to_tensor
@@ -38,11 +42,22 @@ class ClassIous:
         return [int(label) for label in np.unique(labels) if label not in (self.ignore, self.background)]
 
     def add(self, labels: np.ndarray, mask: np.ndarray, classes: Iterable[int] | None = None) -> None:
+        self.add_counts(self.counts(labels, mask, classes))
+
+    def counts(self, labels: np.ndarray, mask: np.ndarray, classes: Iterable[int] | None = None) -> list[list[int]]:
+        """Of one picture: (class, intersection, union) in pixels."""
         counted = labels != self.ignore
-        for label in self.classes(labels) if classes is None else classes:
-            truth = labels == label
-            self._both[label] += int(np.count_nonzero(truth & mask))
-            self._either[label] += int(np.count_nonzero((truth | mask) & counted))
+        chosen = self.classes(labels) if classes is None else classes
+        truths = ((label, labels == label) for label in chosen)
+        return [
+            [label, int(np.count_nonzero(truth & mask)), int(np.count_nonzero((truth | mask) & counted))]
+            for label, truth in truths
+        ]
+
+    def add_counts(self, counts: Iterable[Sequence[int]]) -> None:
+        for label, both, either in counts:
+            self._both[label] += both
+            self._either[label] += either
 
     @property
     def seen(self) -> bool:
@@ -65,18 +80,31 @@ def saliency_ious(
     only_mean: bool = False,
 ) -> dict[str, float]:
     """SelfMask with the bilateral solver. sides: pictures are looked at with the shorter side so long, and the longer
-    at most so long."""
+    at most so long. A pass that was stopped goes on after its last batch."""
     opened = run.open(benchmark, split)
     found = ClassIous(opened)
     method = run.saliency("selfmask", refine="solver")
+    plan = {**saliency_configuration(method, opened, run.batch_size, {"sides": sides}), "figure": "IoU of classes"}
 
     def masks_of(samples: Sequence[Sample]) -> list[np.ndarray]:
         maps = method.maps([_resized(sample.image, sides) for sample in samples])
         pairs = zip(samples, maps, strict=True)
         return [_at_size(soft, sample.labels.shape) > THRESHOLD for sample, soft in pairs]
 
-    with run.progress(run.describe(opened), len(opened)) as report:
-        add_masks(found, opened, masks_of, batch_size=run.batch_size, report=report, total=len(opened))
+    folder = ResultFolder(run.cell_folder / "masks", plan)
+    with folder.locked(), run.progress(run.describe(opened), len(opened)) as report:
+        folder.mend()
+        done = folder.done()
+        missing = [batch for batch in batches_of(len(opened), run.batch_size) if not done.issuperset(batch)]
+        for indices, samples in read_batches(opened, missing):
+            pairs = zip(indices, samples, masks_of(samples), strict=True)
+            rows = [{"index": index, "classes": found.counts(sample.labels, mask)} for index, sample, mask in pairs]
+            folder.append(0, [json.dumps(row) for row in rows if row["index"] not in done])
+            done.update(indices)
+            if report is not None:
+                report(len(done), len(opened))
+        for row in folder.rows():
+            found.add_counts(row["classes"])
     percent = found.percent()
     return {"mean": percent["mean"]} if only_mean else percent
 

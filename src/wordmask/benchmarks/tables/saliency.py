@@ -45,7 +45,9 @@ def figures_of(method: Saliency, run: Run) -> dict[str, float]:
     """All columns from one pass: things are foreground, all else is not."""
     benchmark = run.open("world", "single")
     with run.progress(run.describe(benchmark), len(benchmark)) as report:
-        found = evaluate_saliency(method, benchmark, batch_size=run.batch_size, on_progress=report)
+        found = evaluate_saliency(
+            method, benchmark, batch_size=run.batch_size, out=run.cell_folder / "maps", on_progress=report
+        )
     return {column: getattr(found, column) for column in COLUMNS}
 
 
