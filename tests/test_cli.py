@@ -165,6 +165,7 @@ def test_one_bad_picture_does_not_stop_the_rest(wordmask, photo, tmp_path):
         (["segment", "{photo}", "--names", "a,b", "-o", "{tmp}/x.png", "--format", "json"], 2, "disagree"),
         (["segment", "{photo}", "--names", "a,b", "-o", "{photo}"], 1, "is a file that is there already"),
         (["segment", "{tmp}", "--names", "a,b", "-o", "{tmp}"], 1, "the folder of the pictures themselves"),
+        (["segment", "{tmp}", "--names", "a,b", "-o", "{tmp}/.."], 1, "holds the folder of the pictures"),
         (["fly"], 2, "fly"),
         (["models", "--kind", "fish"], 1, "the kinds are"),
         (["models", "--fetch", "clip-dinoizer"], 1, "did you mean"),

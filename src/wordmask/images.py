@@ -85,7 +85,7 @@ def read_image(
     name = name_of(source)
     if isinstance(source, np.ndarray):
         return _from_array(source, name, reserve)
-    limit = _pixel_limit(max_pixels)
+    limit = pixel_limit(max_pixels)
     if isinstance(source, Image.Image):
         with _PIL_LOCKS[id(source) // 16 % len(_PIL_LOCKS)]:
             return _decoded(source, name, limit, reserve)
@@ -100,7 +100,8 @@ def is_one_picture(thing: object) -> bool:
     return isinstance(thing, str | os.PathLike | bytes | Image.Image)
 
 
-def _pixel_limit(max_pixels: int | None) -> int:
+def pixel_limit(max_pixels: int | None) -> int:
+    """What `read_image` makes of its `max_pixels`."""
     if max_pixels is not None:
         return max_pixels
     text = os.environ.get(MAX_PIXELS_VARIABLE, "").strip()

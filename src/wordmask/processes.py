@@ -2,8 +2,11 @@
 
 import multiprocessing
 import os
+import signal
 import threading
-from multiprocessing import connection
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import connection, resource_tracker
 
 
 def end_with_parent() -> None:
@@ -20,3 +23,20 @@ def end_with_parent() -> None:
 def _wait_and_end(sentinel: int) -> None:
     connection.wait([sentinel])
     os._exit(1)
+
+
+@contextmanager
+def holding_interrupts() -> Iterator[None]:
+    """Ctrl-C waits meanwhile, and does not reach processes that are started meanwhile: they inherit what is held.
+
+    Without it they would print a traceback each until they have begun and can say so themselves.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # else the first process starts it, which lets signals through again
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)

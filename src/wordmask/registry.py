@@ -1,9 +1,10 @@
 """Methods by name: a small table, modules imported when they are asked for, settings that are checked."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError
@@ -40,17 +41,7 @@ def load_method(
     """The method of a table, set up from a preset with single settings changed. `kind` is what messages call it."""
     from wordmask.encoders.precision import pick_precision
 
-    if method not in methods:
-        raise MethodError(f"no {kind} is called {method!r}; choose one of {', '.join(methods)}")
-    chosen = methods[method]
-    module = import_module(chosen.module)
-    presets = getattr(module, chosen.presets)
-    if preset not in presets:
-        raise MethodError(f"{method} has no preset {preset!r}; choose one of {', '.join(presets)}")
-    known = [field.name for field in fields(getattr(module, chosen.settings))]
-    for key in settings:
-        if key not in known:
-            raise MethodError(f"{method} has no setting {key!r}; it has {', '.join(known)}")
+    chosen, module = check_method(kind, methods, method, preset=preset, settings=settings)
     try:
         device = pick_device(device)
         loaded = getattr(module, chosen.name).load(
@@ -63,6 +54,24 @@ def load_method(
         ) from error
     loaded.preset = preset
     return loaded
+
+
+def check_method(
+    kind: str, methods: Mapping[str, Method], method: str, *, preset: str, settings: Iterable[str]
+) -> tuple[Method, ModuleType]:
+    """That there is such a method with such a preset and settings; nothing is loaded but its module."""
+    if method not in methods:
+        raise MethodError(f"no {kind} is called {method!r}; choose one of {', '.join(methods)}")
+    chosen = methods[method]
+    module = import_module(chosen.module)
+    presets = getattr(module, chosen.presets)
+    if preset not in presets:
+        raise MethodError(f"{method} has no preset {preset!r}; choose one of {', '.join(presets)}")
+    known = [field.name for field in fields(getattr(module, chosen.settings))]
+    for key in settings:
+        if key not in known:
+            raise MethodError(f"{method} has no setting {key!r}; it has {', '.join(known)}")
+    return chosen, module
 
 
 def pick_device(device: str) -> str:

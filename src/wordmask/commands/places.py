@@ -62,6 +62,11 @@ class Places:
         for folder in folders:
             if folder.resolve() == self._real_out:
                 raise PlaceError(f"--out {self.out} is the folder of the pictures themselves: choose another")
+            if folder.resolve().is_relative_to(self._real_out):
+                raise PlaceError(
+                    f"--out {self.out} holds the folder of the pictures, {folder}, and what lies in --out is taken for "
+                    "a result, not for a picture: choose another"
+                )
         for name, count in Counter(self._below.values()).items():
             if count > 1:
                 raise PlaceError(f"{count} folders are called {name!r}; give the folder that holds them")

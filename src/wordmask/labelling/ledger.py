@@ -89,17 +89,24 @@ class Ledger:
     def close(self) -> None:
         self._db.close()
 
+    @property
+    def has_labels(self) -> bool:
+        return self._db.execute("SELECT 1 FROM rows WHERE NOT error LIMIT 1").fetchone() is not None
+
     def start(self) -> None:
         """A walk begins: no picture has been reached."""
         with self._db:
             self._db.execute("UPDATE rows SET place = NULL")
 
     def reach(self, entries: Sequence[Entry], place: int) -> bool:
-        """Whether all these are done, as they are; then they have taken the places from `place` on."""
+        """Whether all these are done, as they are; then they have taken the places from `place` on.
+
+        One that could not be read may be now: the disk is there again, or the limit is another.
+        """
         for entry in entries:
             key = os.fsencode(entry.picture)
-            row = self._db.execute("SELECT stamp, name FROM rows WHERE picture = ?", (key,)).fetchone()
-            if row is None or row != (entry.stamp, os.fsencode(entry.name)):
+            row = self._db.execute("SELECT stamp, name, error FROM rows WHERE picture = ?", (key,)).fetchone()
+            if row is None or row != (entry.stamp, os.fsencode(entry.name), False):
                 return False
         with self._db:
             self._db.executemany(

@@ -7,30 +7,32 @@ the network sees the same pictures together, and the labels are those of a run t
 
 import csv
 import io
-import json
 import multiprocessing
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from wordmask._version import __version__
-from wordmask.files import atomic_write
+from wordmask import segmenters
+from wordmask.files import atomic_write, is_temporary
 from wordmask.image_files import ImageReadError, find_images, warn_left_out
+from wordmask.labelling.claim import claim
 from wordmask.labelling.formats import LabelFormat, load_format
 from wordmask.labelling.ledger import Entry, Ledger, Row
 from wordmask.labelling.places import ResultNames
 from wordmask.labelling.review import write_review
 from wordmask.labelling.settings import LabelError
 from wordmask.labelling.worker import Job, Worker, label_in_process, start_process
+from wordmask.processes import holding_interrupts
+from wordmask.registry import check_method
 from wordmask.segmenters.base import Segmenter
 
 STATE = ".wordmask"
@@ -62,20 +64,22 @@ def label_folder(
     """Label every picture below `job.folder` into `job.out`; with several `workers`, each loads its own segmenter."""
     start = time.perf_counter()
     out, state = job.out, job.out / STATE
-    if out.resolve() == job.folder.resolve():
-        raise LabelError(f"--out {out} is the folder of the pictures themselves: choose another")
+    _check_places(job)
     files = load_format(out, job.vocabulary.names, job.settings)
+    if segmenter is None:
+        _check_method(job.load)
+    if not (state / "ledger.sqlite").exists():
+        segmenter = _checked(job, segmenter, workers)
     state.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         try:
             stack.enter_context(FileLock(state / "lock", timeout=0))
         except Timeout as error:
             raise LabelError(f"{out} is being written by another run: wait for it, or choose another --out") from error
-        _claim(state / "settings.json", job, batch_size)
-        for leftover in out.rglob(".*.part"):  # of a run that was killed
-            leftover.unlink(missing_ok=True)
         ledger = Ledger(state / "ledger.sqlite")
         stack.callback(ledger.close)
+        claim(state / "settings.json", job, batch_size, has_labels=ledger.has_labels)
+        _remove_leftovers(out, files)
         new = _walk(job, segmenter, ledger, workers, batch_size, on_bad, on_progress)
         ledger.forget_unreached()
         for name in ledger.gone():
@@ -90,6 +94,40 @@ def label_folder(
             else f"no pictures found in {job.folder}"
         )
     return Labels(pictures, instances, left_out, round(time.perf_counter() - start, 2), new)
+
+
+def _check_places(job: Job) -> None:
+    folder, out = job.folder.resolve(), job.out.resolve()
+    if out == folder:
+        raise LabelError(f"--out {job.out} is the folder of the pictures themselves: choose another")
+    if folder.is_relative_to(out):
+        raise LabelError(
+            f"--out {job.out} holds the folder of the pictures, {job.folder}, and what lies in --out is taken for a "
+            "result, not for a picture: choose another"
+        )
+
+
+def _check_method(load: dict[str, Any]) -> None:
+    """Before any process is started for it."""
+    settings = load.keys() - {"method", "preset", "weights", "device", "precision", "onnx"}
+    check_method(
+        "method", segmenters.METHODS, load["method"], preset=load.get("preset", "paper"), settings=sorted(settings)
+    )
+
+
+def _checked(job: Job, segmenter: Segmenter | None, workers: int) -> Segmenter | None:
+    """Of a first run, so that one that cannot begin leaves nothing behind. Several workers load for themselves."""
+    if next(_entries(job, lambda _: None), None) is None:
+        raise LabelError(f"no pictures found in {job.folder}")
+    return segmenters.load(**job.load) if segmenter is None and workers == 1 else segmenter
+
+
+def _remove_leftovers(out: Path, files: LabelFormat) -> None:
+    """Of a run that was killed; nothing that others put there."""
+    for found in (out.glob(".*.part"), *((out / own).rglob(".*.part") for own in files.folders)):
+        for path in found:
+            if is_temporary(path):
+                path.unlink(missing_ok=True)
 
 
 def _walk(
@@ -154,7 +192,9 @@ def _labelled(
         waiting: deque[tuple[int, list[Entry], Future[list[Row]]]] = deque()
         try:
             for place, batch in batches:
-                waiting.append((place, batch, pool.submit(label_in_process, batch)))
+                with holding_interrupts():  # the first starts the processes, which it is not for to end them
+                    future = pool.submit(label_in_process, batch)
+                waiting.append((place, batch, future))
                 if len(waiting) > WAITING_PER_WORKER * workers:
                     yield _taken(waiting)
             while waiting:
@@ -173,34 +213,6 @@ def _taken(
 ) -> tuple[int, list[Entry], list[Row]]:
     place, batch, future = waiting.popleft()
     return place, batch, future.result()
-
-
-def _claim(path: Path, job: Job, batch_size: int) -> None:
-    """Keep the settings beside the labels, or make sure that the labels there were made with the same ones."""
-    settings = json.loads(
-        json.dumps(
-            {
-                "folder": os.fsdecode(job.folder.resolve()),
-                "names": job.vocabulary.names,
-                "phrases": job.vocabulary.phrases,
-                "segmenter": {key: str(value) for key, value in job.load.items() if key != "device"},
-                **asdict(job.settings),
-                "batch_size": batch_size,
-                "max_pixels": job.max_pixels,
-                "version": __version__,
-            }
-        )
-    )
-    if path.exists():
-        found = json.loads(path.read_text())
-        for key in settings:
-            if found.get(key) != settings[key] and key != "review":
-                raise LabelError(
-                    f"{path.parent.parent} holds labels made with {key} {found.get(key)!r}, not {settings[key]!r}: "
-                    "use the same settings, another --out, or delete it"
-                )
-    with atomic_write(path) as file:
-        file.write(json.dumps(settings, indent=1).encode())
 
 
 def _finish(job: Job, files: LabelFormat, ledger: Ledger) -> tuple[int, int, int]:

@@ -1,0 +1,67 @@
+"""What a run was asked for, kept beside its labels, so that labels of another are not mixed with them."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from wordmask._version import __version__
+from wordmask.files import atomic_write
+from wordmask.images import pixel_limit
+from wordmask.labelling.settings import LabelError
+from wordmask.labelling.worker import Job
+
+FREE = ("review", "max_pixels")
+"""What may change from start to start: more of the pictures that were left out as too large may be read."""
+NO_FILES = ("method", "preset", "device", "precision")
+
+
+def claim(path: Path, job: Job, batch_size: int, *, has_labels: bool) -> None:
+    """Keep the settings, or make sure that the labels that are there were made with the same ones."""
+    settings = json.loads(json.dumps(_settings(job, batch_size)))
+    if has_labels and path.exists():
+        _compare(json.loads(path.read_text()), settings, path.parent.parent)
+    with atomic_write(path) as file:
+        file.write(json.dumps(settings, indent=1).encode())
+
+
+def _settings(job: Job, batch_size: int) -> dict[str, Any]:
+    return {
+        "folder": os.fsdecode(job.folder.resolve()),
+        "names": job.vocabulary.names,
+        "phrases": job.vocabulary.phrases,
+        "segmenter": {key: str(value) for key, value in job.load.items() if key != "device"},
+        "files": {key: _fingerprint(value) for key, value in job.load.items() if _is_file(key, value)},
+        **asdict(job.settings),
+        "batch_size": batch_size,
+        "max_pixels": pixel_limit(job.max_pixels),
+        "version": __version__,
+    }
+
+
+def _compare(found: dict[str, Any], settings: dict[str, Any], out: Path) -> None:
+    for key, value in settings.items():
+        if key in FREE or found.get(key) == value:
+            continue
+        if key == "files":
+            there = found.get(key) or {}
+            changed = next(own for own in value.keys() | there.keys() if value.get(own) != there.get(own))
+            raise LabelError(
+                f"{out} holds labels made with another content of {changed} ({settings['segmenter'].get(changed)}): "
+                "the file has been written anew since; use another --out, or delete it"
+            )
+        raise LabelError(
+            f"{out} holds labels made with {key} {found.get(key)!r}, not {value!r}: "
+            "use the same settings, another --out, or delete it"
+        )
+
+
+def _is_file(key: str, value: object) -> bool:
+    return key not in NO_FILES and isinstance(value, str | Path) and Path(value).is_file()
+
+
+def _fingerprint(path: str | Path) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
