@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from wordmask.segmenters.deeplab import DeepLabV3Plus, small_resnet_settings
 from wordmask.training.team import Team, TeamError
 
 PATIENCE = 300
@@ -75,6 +76,32 @@ def test_processes_that_do_not_find_each_other_do_not_each_train_alone(monkeypat
     monkeypatch.setattr("accelerate.PartialState", lambda cpu: SimpleNamespace(num_processes=1))
     with pytest.raises(TeamError, match=r"WORLD_SIZE=2.* finds 1 .*torchrun"):
         Team("cpu")
+
+
+def normed():
+    return DeepLabV3Plus(3, small_resnet_settings(backbone_options={"channels": (8, 8, 16, 16), "stem_width": 4}))
+
+
+@pytest.mark.parametrize(("count", "device", "shared"), [(2, "cuda", True), (1, "cuda", False), (2, "cpu", False)])
+def test_batch_norms_are_shared_where_pytorch_can(count, device, shared):
+    team = team_of(count, 0)
+    team.device = torch.device(device)
+    torch.manual_seed(0)
+    network, images = normed().eval(), torch.rand(2, 3, 64, 64)
+    state, parameters, seen = dict(network.state_dict()), list(network.parameters()), network(images)
+    momenta = [norm.momentum for norm in norms_of(network)]
+    after = team.with_shared_statistics(network)
+    assert after is network
+    assert all(isinstance(norm, nn.SyncBatchNorm) == shared for norm in norms_of(after))
+    assert [norm.momentum for norm in norms_of(after)] == momenta
+    assert len(momenta) > 10
+    assert list(after.state_dict()) == list(state)  # a student's file says nothing of who trained it
+    assert all(one is other for one, other in zip(after.parameters(), parameters, strict=True))
+    torch.testing.assert_close(after(images), seen)
+
+
+def norms_of(network):
+    return [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
 LEARN = """

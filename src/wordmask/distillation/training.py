@@ -47,7 +47,9 @@ class SegmenterTraining:
 
     start: whose weights the backbone begins with, as `fill_backbone` takes them; None is for random ones.
     batch: pictures a step, of all processes together; accumulate: each process takes its share in so many parts, for
-    less memory. most_pasted: the paper's n_max, 1 for none. power, floor: of the poly schedule.
+    less memory. The gradient is that of the whole batch but for batch norm, whose statistics are those of a part (of
+    all processes on CUDA, of one alone on the CPU) and move on with each. most_pasted: the paper's n_max, 1 for none.
+    power, floor: of the poly schedule.
     precision: bf16 halves the memory on an accelerator. workers: threads that prepare pictures; None for none beside a
     CPU and up to 16 beside an accelerator. threads: of torch; None for its own choice.
     save_every, log_every, check_every: steps between checkpoints, lines of the log, and figures on a validation set.
@@ -121,6 +123,7 @@ def train(
     run = settings.identity(seed, examples)
     network = new_network(settings, classes, seed).to(team.device)
     network.to(memory_format=torch.channels_last)
+    network = _bare(team.with_shared_statistics(network))
     optimiser = torch.optim.Adam(_groups(network, settings), weight_decay=settings.weight_decay, fused=True)
     done = 0
     if state := load_checkpoint(out, run=run):

@@ -1,6 +1,8 @@
 """Several processes that learn together: those that `accelerate launch` or `torchrun` started, each on its own device.
 
 Every process takes its share of each batch, and gradients are averaged, so that the steps are those of one process.
+Batch norm, where a network has it, is the exception: it sees a process's own pictures, unless `with_shared_statistics`
+can help that.
 """
 
 import os
@@ -80,6 +82,15 @@ class Team:
         if self.count > 1:
             for tensor in tensors:
                 tensor.copy_(self.sum(tensor) / self.count)
+
+    def with_shared_statistics(self, network: nn.Module) -> nn.Module:
+        """The same network, whose batch norms see the pictures of all processes; PyTorch can do so on CUDA alone."""
+        if self.count == 1 or self.device.type != "cuda":
+            return network
+        from timm.layers import convert_sync_batchnorm  # PyTorch's own would drop the activations in timm's norms
+
+        shared: nn.Module = convert_sync_batchnorm(network)
+        return shared
 
     def wrap(self, network: nn.Module) -> nn.Module:
         """The same network, whose gradients become the processes' mean while they are computed."""
