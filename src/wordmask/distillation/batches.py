@@ -20,7 +20,7 @@ from wordmask.distillation.augmentations import Augmentation, coloured, draw_col
 from wordmask.distillation.copy_paste import paste
 from wordmask.distillation.records import DistillationError, MaskRecord, MaskTable
 from wordmask.image_files import ImageReadError
-from wordmask.world.training.data import shuffled
+from wordmask.training.order import shuffled
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import numpy as np
 from wordmask.image_files import ImageReadError, find_images
 from wordmask.images import read_image
 from wordmask.saliency.base import SaliencyError, raise_at_once
-from wordmask.world.training.data import shuffled
+from wordmask.training.order import shuffled
 from wordmask.world.training_file import open_array
 
 logger = logging.getLogger(__name__)

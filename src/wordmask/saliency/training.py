@@ -27,8 +27,8 @@ from wordmask.saliency.pictures import Pictures
 from wordmask.training.allocation import keep_freed_memory
 from wordmask.training.checkpoints import load_checkpoint, save_checkpoint
 from wordmask.training.logs import RunLog
+from wordmask.training.order import shuffled
 from wordmask.training.team import Team
-from wordmask.world.training.data import shuffled
 
 logger = logging.getLogger(__name__)
 

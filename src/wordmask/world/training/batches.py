@@ -12,8 +12,9 @@ from pydantic.dataclasses import dataclass as settings
 from torch import Tensor
 
 from wordmask.errors import WordmaskError
+from wordmask.training.order import shuffled
 from wordmask.world import KINDS, NAMES, Kind, caption_names
-from wordmask.world.training.data import TrainingPictures, shuffled
+from wordmask.world.training.data import TrainingPictures
 
 _SIDES = {"left": "right", "right": "left"}
 _NAME_PLACE = {name: place for place, name in enumerate(NAMES)}

@@ -51,8 +51,3 @@ class TrainingPictures:
 def _largest_in_memory() -> int:
     """Bytes: a quarter of the machine's. Reading pictures in random order from a file takes longer than learning."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
-
-
-def shuffled(indices: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """The same order for the same seed and epoch, whatever came before."""
-    return np.random.default_rng((seed, epoch)).permutation(indices)
