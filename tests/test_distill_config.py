@@ -1,8 +1,11 @@
 """What a run is told: every mistake is an error that names the key."""
 
-import pytest
+from pathlib import Path
 
-from wordmask.distillation.config import PRESETS, ConfigError, as_dict, changes, make_run, read_config, setting
+import pytest
+import yaml
+
+from wordmask.distillation.config import PRESETS, ConfigError, _merged, as_dict, changes, make_run, read_config, setting
 
 TOLD = {"names": ["dog"], "images": "pictures", "out": "run", "preset": "world"}
 
@@ -93,6 +96,67 @@ def test_a_file_says_the_same_as_keywords(tmp_path):
             read_config(tmp_path / "bad.yaml")
     with pytest.raises(ConfigError, match="cannot be read"):
         read_config(tmp_path / "none.yaml")
+
+
+PLACES = {
+    "image_root": "pictures",
+    "clip_weights": "clip.pt",
+    "archive.published": "../archive.json",
+    "archive.filters.faces": "yunet.onnx",
+    "masks.weights": "nowhere/selfmask.pth",
+    "experts.start": "resnet",
+    "student.start": "~/backbone.safetensors",
+    "validation.root": "data",
+}
+PUBLISHED = {
+    "clip_weights": "laion2b_s32b_b79k",
+    "archive.filters.faces": "opencv",
+    "masks.weights": "https://example.org/w.pth",
+    "experts.start": "dino-resnet50",
+    "student.start": "timm:resnet18.a1_in1k",
+}
+
+
+def flat(run):
+    return {key: value for key, value in run.config.flat().items() if key in PLACES}
+
+
+def nested(told):
+    layers = {"validation": {"benchmark": "voc"}}
+    for pair in told.items():
+        layers = _merged(layers, setting("=".join(pair)))
+    return layers
+
+
+def test_paths_in_a_file_are_relative_to_it_and_others_to_where_one_stands(tmp_path, monkeypatch):
+    home, there, here = (tmp_path / name for name in ("home", "there", "here"))
+    for folder in (home, there, here):
+        folder.mkdir()
+        (folder / "resnet").write_bytes(b"a file with the name of nothing published")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    (there / "run.yaml").write_text(yaml.safe_dump(TOLD | nested(PLACES)))
+    expected = {key: str(there / value) for key, value in PLACES.items()}
+    expected["student.start"] = str(home / "backbone.safetensors")
+    told = make_run(read_config(there / "run.yaml"))
+    assert flat(told) == expected
+    monkeypatch.chdir(tmp_path)
+    assert flat(make_run(read_config(Path("there/run.yaml")))) == expected
+    assert flat(make_run(TOLD, nested(PLACES)))["image_root"] == str(tmp_path / "pictures")
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(TOLD | as_dict(told.config)))
+    assert flat(make_run(read_config(tmp_path / "again.yaml"))) == expected
+
+
+def test_what_is_published_is_no_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for more in ({}, {"student.start": "world"}, {"student.start": "world-clip", "experts.start": "timm"}):
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump(TOLD | nested(PUBLISHED | more)))
+        told = flat(make_run(read_config(tmp_path / "run.yaml")))
+        assert {key: told[key] for key in PUBLISHED} == PUBLISHED | more
+    (tmp_path / "dino-resnet50").write_bytes(b"a file goes before the catalogue, as it does where it is opened")
+    assert flat(make_run(read_config(tmp_path / "run.yaml"), setting("experts.start=dino-resnet50")))[
+        "experts.start"
+    ] == str(tmp_path / "dino-resnet50")
 
 
 def test_changes_are_told_in_words():

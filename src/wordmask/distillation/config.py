@@ -5,6 +5,7 @@ An unknown key and an impossible value are errors that name the key.
 
 import difflib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,8 @@ from wordmask.distillation.experts import ExpertSettings
 from wordmask.distillation.pseudo_masks import MaskSettings
 from wordmask.distillation.records import DistillationError
 from wordmask.distillation.student import StudentSettings
+from wordmask.encoders import catalogue
+from wordmask.encoders.catalogue import CatalogueError
 from wordmask.vocabulary import Vocabulary, read_names
 
 MOST_BYTES = 2**24
@@ -31,6 +34,12 @@ FREE = frozenset(
     }
 )
 """Settings that may change while a run goes on: they say how fast it is, and not what comes out."""
+
+
+PATHS = ("image_root", "archive.published", "archive.filters.faces", "validation.root")
+WEIGHTS = ("clip_weights", "masks.weights", "experts.start", "student.start")
+"""Paths, or else names of what is published: see `wordmask.encoders.weights.resolve`."""
+NO_PATHS = ("opencv", "timm", "world", "world-clip")
 
 
 class ConfigError(DistillationError):
@@ -118,7 +127,7 @@ def read_config(path: Path) -> dict[str, Any]:
     for key in ("names", "images", "out"):
         if isinstance(data.get(key), str):
             data[key] = str(path.parent / Path(data[key]).expanduser())
-    return data
+    return _with_absolute_paths(data, path.parent.absolute())
 
 
 def make_run(*layers: Mapping[str, Any]) -> Run:
@@ -142,7 +151,7 @@ def make_run(*layers: Mapping[str, Any]) -> Run:
     if isinstance(merged["experts"], Mapping):  # also where one layer has said "none" and a later one has said more
         merged["experts"] = _merged(base["experts"], merged["experts"])
     _check_keys(merged, base)
-    config = _validated(merged)
+    config = _validated(_with_absolute_paths(merged, Path.cwd()))
     vocabulary = read_names(names) if isinstance(names, str | Path) else Vocabulary.of(names)
     if not len(vocabulary.names) - (vocabulary.background is not None):
         raise ConfigError("names holds nothing but background: name at least one thing to find")
@@ -189,6 +198,32 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any], at: str = "") -> 
         else:
             merged[key] = value
     return merged
+
+
+def _with_absolute_paths(told: Mapping[str, Any], base: Path, at: str = "") -> dict[str, Any]:
+    """Settings whose paths no longer depend on where they are read."""
+    absolute = dict(told)
+    for key, value in told.items():
+        name = f"{at}{key}"
+        if isinstance(value, Mapping):
+            absolute[key] = _with_absolute_paths(value, base, f"{name}.")
+        elif isinstance(value, str) and value not in NO_PATHS and (name in PATHS or name in WEIGHTS):
+            path = base / Path(value).expanduser()
+            if name in PATHS or _is_path(value, path):
+                absolute[key] = str(path)
+    return absolute
+
+
+def _is_path(weights: str, path: Path) -> bool:
+    """A file that is there goes before what is published. A file that is not there is told by its looks."""
+    if catalogue.is_url(weights):
+        return False
+    if path.is_file():
+        return True
+    with suppress(CatalogueError):
+        catalogue.find(weights)
+        return False
+    return ":" not in weights and ("/" in weights or Path(weights).suffix != "")
 
 
 def _validated(merged: dict[str, Any]) -> RunConfig:
