@@ -4,15 +4,21 @@ import json
 import shutil
 
 import pytest
+import torch
 
 from test_pipeline import contents
 from tiny_collection import encoded, picture, write_pictures
-from tiny_run import Bright, Listener, pipeline_with
+from tiny_run import NETWORK, Bright, Listener, pipeline_with
 from wordmask.distillation import known_masks, pseudo_masks, stages
 from wordmask.distillation.archive import Archive
+from wordmask.distillation.batches import Examples
+from wordmask.distillation.identities import start_identity
 from wordmask.distillation.known_masks import KnownMasks
-from wordmask.distillation.records import ImageRef
+from wordmask.distillation.records import ImageRef, MaskTable
 from wordmask.distillation.stages import EARLIER, earlier
+from wordmask.distillation.student import StudentSettings
+from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
+from wordmask.world import models
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TWO, THREE = {"names": ["green", "blue"]}, {"names": ["red", "green", "blue"]}
@@ -123,6 +129,49 @@ def test_a_mask_is_known_by_what_its_picture_holds(runs, tmp_path):
     found = known.of({ImageRef("another name.png"): digest, place: "0" * 64, ImageRef("gone.png"): None})
     assert list(found) == [ImageRef("another name.png")]
     assert known.taken == 1
+
+
+def test_other_weights_under_the_name_that_trainings_start_from_are_noticed(runs, two, tmp_path):
+    start = tmp_path / "start.pt"
+
+    def write(seed):
+        torch.manual_seed(seed)
+        state = DeepLabV3Plus(2, DeepLabSettings(**NETWORK)).backbone.state_dict()
+        torch.save({key.removeprefix("model."): value for key, value in state.items()}, start)
+
+    chosen = {"experts": {"start": str(start)}, "student": {"start": str(start)}}
+    ends = []
+    for seed in (0, 1, 1):
+        write(seed)
+        listener = Listener()
+        run_with(runs / "pictures", two, TWO, chosen, teller=listener)
+        ends.append(contents(two))
+    assert ends[0]["experts/000/expert.safetensors"] != ends[1]["experts/000/expert.safetensors"]
+    assert ends[0]["student/student.safetensors"] != ends[1]["student/student.safetensors"]
+    assert ends[1] == ends[2]
+    assert listener.of("student") == "student: done before"  # another time of the same content is nothing
+
+
+def test_a_training_does_not_go_on_from_other_weights_than_it_started_from(runs, tmp_path):
+    (tmp_path / "start.pt").write_bytes(b"one")
+    settings = StudentSettings(start=str(tmp_path / "start.pt"))
+    examples = Examples(MaskTable(runs / "two" / "masks"), {"green": 1})
+    before = settings.identity(0, examples)
+    assert settings.identity(0, examples) == before
+    (tmp_path / "start.pt").write_bytes(b"other")
+    assert settings.identity(0, examples) != before
+
+
+def test_what_the_package_carries_is_known_by_its_content(tmp_path, monkeypatch):
+    for name in (models.RESNET, models.CLIP_RESNET):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"one")
+    monkeypatch.setattr(models, "WEIGHTS", tmp_path)
+    before = {start: start_identity(start) for start in ("world", "world-clip", "dino-resnet50", "timm", None)}
+    (tmp_path / models.RESNET / "model.safetensors").write_bytes(b"another")
+    after = {start: start_identity(start) for start in before}
+    assert [start for start in before if before[start] != after[start]] == ["world"]
+    assert (after["dino-resnet50"], after["timm"], after[None]) == ("dino-resnet50", "timm", None)
 
 
 class Killed(BaseException):

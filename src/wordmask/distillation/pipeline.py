@@ -4,7 +4,6 @@ Killed at any moment and started again, a run goes on where it was and ends with
 other settings or pictures, it makes anew what follows from them, and nothing else.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -22,11 +21,19 @@ from wordmask.distillation.collection import Pile, open_pile
 from wordmask.distillation.config import FREE, ConfigError, Run, as_dict, make_run, read_config
 from wordmask.distillation.embedding import embed
 from wordmask.distillation.embedding_folder import EmbeddingFolder, is_embedding_folder
+from wordmask.distillation.identities import (
+    file_digest,
+    listing_digest,
+    start_identity,
+    weights_identity,
+    world_identity,
+)
 from wordmask.distillation.known_masks import KnownMasks
 from wordmask.distillation.pseudo_masks import check_none_empty, make_masks
 from wordmask.distillation.records import DistillationError, MaskTable
 from wordmask.distillation.report import write_report
-from wordmask.distillation.stages import Report, Silent, Stage, Stages, Teller, earlier, file_digest
+from wordmask.distillation.stages import Report, Silent, Stage, Stages, Teller, earlier
+from wordmask.distillation.training import SegmenterTraining
 from wordmask.files import atomic_write
 from wordmask.prompts import templates
 from wordmask.registry import pick_device
@@ -145,7 +152,7 @@ class Pipeline:
         images, folder = self.run.images, self.out / "embeddings"
         if is_embedding_folder(images):
             self.say(f"embeddings: those of {images}")
-            return images, _listing_digest(images)
+            return images, listing_digest(images)
         clip = self._inputs("clip", "clip_weights") | {"the CLIP": self._clip_identity}
         outputs = ("img_emb/*.npy", "metadata/*.parquet", "bad/*.jsonl", "bad_images.jsonl", "collection.json")
         if images.suffix in PICKLES:
@@ -218,7 +225,11 @@ class Pipeline:
                 ]
                 self.say(f"experts: {sum(taken)} of {len(taken)} are kept, as nothing has changed for them")
 
-        inputs = self._inputs("experts", "seed") | {THE_MASKS: masks, "groups": json.dumps(self.groups)}
+        inputs = (
+            self._inputs("experts", "seed")
+            | _start(self._experts)
+            | {THE_MASKS: masks, "groups": json.dumps(self.groups)}
+        )
         outputs = (f"*/{experts.EXPERT_FILE}",)
 
         def made_alike(others: Mapping[str, str]) -> bool:
@@ -256,7 +267,9 @@ class Pipeline:
                 validation=self._validation(),
             )
 
-        inputs = self._inputs("student", "seed") | {THE_MASKS: masks, "names": self._phrases}
+        inputs = (
+            self._inputs("student", "seed") | _start(self.config.student) | {THE_MASKS: masks, "names": self._phrases}
+        )
         return Stage("student", folder, inputs, (student.STUDENT_FILE,), make, together=True)
 
     def _report_stage(self, archive: str, trained: str) -> Stage:
@@ -341,11 +354,15 @@ class Pipeline:
 
     @cached_property
     def _clip_identity(self) -> str:
-        return WORLD_CLIP + _world_identity() if self.config.clip == WORLD_CLIP else _identity(self.config.clip_weights)
+        return (
+            WORLD_CLIP + world_identity()
+            if self.config.clip == WORLD_CLIP
+            else weights_identity(self.config.clip_weights)
+        )
 
     @cached_property
     def _saliency_identity(self) -> str:
-        return (_world_identity() if self.run.preset == "world" else "") + _identity(self.config.masks.weights)
+        return (world_identity() if self.run.preset == "world" else "") + weights_identity(self.config.masks.weights)
 
     def _write_config(self) -> None:
         """What the run was told, in full, as a file that `--config` takes."""
@@ -375,6 +392,12 @@ def _claim(out: Path, images: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
 
+def _start(settings: SegmenterTraining) -> dict[str, str]:
+    """What a training starts from, where its name alone does not say that."""
+    identity = start_identity(settings.start)
+    return {} if identity is None or identity == settings.start else {"what it starts from": identity}
+
+
 def _but(inputs: Mapping[str, str], *keys: str) -> dict[str, str]:
     return {key: value for key, value in inputs.items() if key not in keys}
 
@@ -383,29 +406,3 @@ def _existing(path: Path) -> Path:
     if not path.is_file():
         raise ConfigError(f"there is no file {path}")
     return path
-
-
-def _identity(weights: str | None) -> str:
-    """A file is known by its content, what is published by its name."""
-    if weights is None:
-        return ""
-    path = Path(weights).expanduser()
-    return file_digest(path) if path.is_file() else weights
-
-
-def _world_identity() -> str:
-    """Of the small models that the package carries."""
-    import wordmask
-
-    package = Path(wordmask.__file__).parent
-    files = sorted([*package.glob("world/weights/**/*.*"), *package.glob("saliency/weights/*.*")])
-    return hashlib.sha256("".join(file_digest(path) for path in files if path.is_file()).encode()).hexdigest()
-
-
-def _listing_digest(folder: Path) -> str:
-    """Of embeddings that are somebody else's: names, sizes and times of change, as they may have any size."""
-    digest = hashlib.sha256()
-    for path in sorted([*folder.glob("img_emb/*.npy"), *folder.glob("metadata/*.parquet")]):
-        status = path.stat()
-        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from wordmask.distillation.config import changes
+from wordmask.distillation.identities import file_digest
 from wordmask.distillation.records import DistillationError
 from wordmask.files import atomic_write
 
@@ -24,7 +25,6 @@ RECORDS = "stages"
 EARLIER, MADE_FROM = "earlier", "made_from.json"
 """The folder of a run that holds what stale stages have made, and the file in each that tells of what."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-HASHED_AT_ONCE = 2**20
 REASONS_TOLD = 3
 LOOKS_EVERY = 0.2
 """Seconds between two looks of a process that waits for the first one."""
@@ -185,14 +185,6 @@ class Stages:
     def _forget(self, stage: Stage) -> None:
         for folder, _ in earlier(self.run, stage.name):
             shutil.rmtree(folder)
-
-
-def file_digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(HASHED_AT_ONCE):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def earlier(run: Path, stage: str) -> list[tuple[Path, dict[str, str]]]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from wordmask.distillation.augmentations import Augmentation
 from wordmask.distillation.batches import Batch, Examples, Lessons, stream
+from wordmask.distillation.identities import start_identity
 from wordmask.distillation.records import DistillationError
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus, fill_backbone
 from wordmask.training.allocation import keep_freed_memory
@@ -77,7 +78,9 @@ class SegmenterTraining:
     def identity(self, seed: int, examples: Examples) -> str:
         """What must be equal for a run to go on from a checkpoint, or to be done already."""
         told = TypeAdapter(type(self)).dump_python(self, mode="json")
-        told = {name: value for name, value in told.items() if name not in _FREE}
+        told = {name: value for name, value in told.items() if name not in _FREE} | {
+            "start": start_identity(self.start)
+        }
         return f"{type(self).__name__} {told} seed {seed} on masks {examples.fingerprint}"
 
 
