@@ -4,8 +4,10 @@ One file a stage, in the order in which data flows; each stage writes one folder
 deleted and made again:
 
     collection.py, embedding.py   pictures -> RUN/embeddings (clip-retrieval layout; or such a folder that is there)
-    archive.py, filters.py        -> RUN/archive/archive.parquet: for every name the pictures most like it
-    pseudo_masks.py               -> RUN/masks/*.arrow: what is salient in each
+    archive.py, curation.py, filters.py
+                                  -> RUN/archive/archive.parquet: for every name the pictures most like it
+    pseudo_masks.py, known_masks.py
+                                  -> RUN/masks/*.arrow: what is salient in each
     experts.py                    -> RUN/experts/NNN/expert.safetensors, and RUN/refined/*.arrow
     student.py                    -> RUN/student/student.safetensors
     report.py                     -> RUN/report.html
