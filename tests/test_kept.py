@@ -89,6 +89,16 @@ def test_larger_archives_cost_the_masks_of_the_pictures_that_are_new(runs, two, 
     assert contents(two) == contents(tmp_path / "new")
 
 
+def test_other_edges_redraw_the_masks_and_keep_the_experts(runs, two):
+    experts = {path.stat().st_ino for path in two.glob("experts/*/expert.safetensors")}
+    shards = {path.stat().st_mtime_ns for path in (two / "refined").glob("*.arrow")}
+    listener = Listener()
+    assert run_with(runs / "pictures", two, TWO, {"experts": {"edges": "pamr"}}, teller=listener) == 0
+    assert "experts: 2 of 2 are kept, as nothing has changed for them" in listener.said
+    assert {path.stat().st_ino for path in two.glob("experts/*/expert.safetensors")} == experts
+    assert shards.isdisjoint(path.stat().st_mtime_ns for path in (two / "refined").glob("*.arrow"))
+
+
 @pytest.mark.parametrize("changed", [{"masks": {"side": 12}}, {"masks": {"settings": {"bins": 3}}}, "weights"])
 def test_masks_of_another_saliency_are_all_made_anew(runs, two, tmp_path, changed):
     if changed == "weights":

@@ -31,6 +31,7 @@ TRAINING = {
     "augmentation": {"crop": 32, "scale": [0.8, 1.0]},
     "steps": 4,
     "batch": 2,
+    "backbone_rate": 1e-3,
     "threads": 1,
     "save_every": 1,
     "log_every": 1,
@@ -43,7 +44,7 @@ SETTINGS: dict[str, Any] = {
     "embedding": {"per_part": 8, "batch": 4},
     "archive": {"size": 6},
     "masks": {"saliency": "spectral", "side": 16, "refine": "none"},
-    "experts": TRAINING,
+    "experts": {**TRAINING, "edges": "none"},
     "student": TRAINING,
 }
 

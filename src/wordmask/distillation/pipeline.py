@@ -50,7 +50,7 @@ CONFIG = "config.yaml"
 REPORT = "report.html"
 PICKLES = (".pkl", ".pickle")
 THE_ARCHIVE, THE_MASKS = "the archive", "the masks"
-REGROUPED = (THE_MASKS, "groups", "experts.groups", "experts.most_pixels")
+REGROUPED = (THE_MASKS, "groups", "experts.groups", "experts.most_pixels", "experts.edges")
 """Inputs of the experts' stage that may change while one of them stays as it is."""
 
 
@@ -248,7 +248,7 @@ class Pipeline:
                 stem = folder / f"refined_{number:03d}"
                 experts.refine(expert, table, group, self._experts, stem, device=self.config.device, progress=whole)
 
-        inputs = self._inputs("experts.most_pixels") | {"the experts": trained}
+        inputs = self._inputs("experts.most_pixels", "experts.edges") | {"the experts": trained}
         inputs[THE_MASKS] = masks  # experts have learnt nothing from those set aside, which are redrawn too
         return Stage("refined", folder, inputs, ("refined_*.arrow",), make)
 
