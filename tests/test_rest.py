@@ -439,10 +439,15 @@ def serve(monkeypatch, capsys):
     """Runs `wordmask serve` but for the waiting: (exit status, stderr, what uvicorn was given)."""
     monkeypatch.setattr(segmenters, "load", lambda method, **options: Painted())
     given = {}
-    monkeypatch.setattr(uvicorn, "run", lambda app, **options: given.update(app=app, **options))
+
+    def run_server(server, sockets):
+        host, port = sockets[0].getsockname()
+        given.update(app=server.config.app, host=host, port=port)
+
+    monkeypatch.setattr(uvicorn.Server, "run", run_server)
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["wordmask", "serve", "--no-page", *arguments])
+        monkeypatch.setattr(sys, "argv", ["wordmask", "serve", "--no-page", "--port", "0", *arguments])
         status = 0
         try:
             cli.main()
@@ -456,7 +461,8 @@ def serve(monkeypatch, capsys):
 def test_the_verb_serves_methods_and_students_within_its_limits(serve):
     status, err, given = serve("--method", "maskclip", "--student", "run/dogs.safetensors", "--max-names", "3")
     assert status == 0
-    assert "serving maskclip in fp32, dogs in fp32 at http://127.0.0.1:8000" in err
+    assert f"serving maskclip in fp32, dogs in fp32 at http://127.0.0.1:{given['port']} " in err
+    assert given["port"] > 0
     service = given["app"].state.service
     assert list(service.segmenters) == ["maskclip", "dogs"]
     assert service.settings.max_names == 3
@@ -479,6 +485,16 @@ def test_an_empty_key_does_not_open_the_service(serve, monkeypatch):
     assert serve()[0] == 2
     with pytest.raises(ValueError, match="api_key"):
         ServeSettings(api_key="")
+
+
+def test_an_address_that_is_taken_is_said_and_nothing_is_served(serve):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        status, err, given = serve("--port", str(other.getsockname()[1]))
+    assert (status, given) == (1, {})
+    assert "cannot be listened at: address already in use; choose another --port" in err
+    assert "serving" not in err
 
 
 def test_two_methods_of_one_name_are_refused(serve):
