@@ -66,6 +66,7 @@ def test_what_is_on_the_screen_downloads_as_coco(client, work, folder):
     assert "attachment" in response.headers["content-disposition"]
     assert {category["name"] for category in response.json()["categories"]} == {"red", "blue"}
     assert len(response.json()["annotations"]) == 3
+    assert response.json()["images"][0]["file_name"] == "ring.png"
     assert client.get(f"/page/{token}/coco.json?panel=1").status_code == 404
     assert client.get("/page/guess/coco.json").status_code == 404
 
@@ -147,6 +148,13 @@ def test_the_page_needs_nothing_from_elsewhere(client):
     assert "fonts.googleapis.com" not in page.text
     assert client.get("/healthz").json()["status"] == "ok"
     assert client.get("/docs").status_code == 200
+
+
+def test_wrong_addresses_of_the_rest_interface_are_json_beside_the_page_too(client):
+    for verb, path, status in (("GET", "/v1/nothing", 404), ("POST", "/v1/", 404), ("GET", "/v1/segment", 405)):
+        answer = client.request(verb, path)
+        assert answer.status_code == status
+        assert set(answer.json()["error"]) == {"code", "reason"}
 
 
 def test_a_key_closes_the_page_too():

@@ -61,7 +61,7 @@ class PageWork:
             return "", {"message": ""}
         try:
             image = within(decode(Path(file).read_bytes(), self.service.settings), PAGE_SIDE)
-            token = self.sessions.add(Looked(image))
+            token = self.sessions.add(Looked(image, Path(file).name))
             return token, self._show(token, names, method, second) | {"picture": _jpeg(image)}
         except FileNotFoundError:
             return "", {"message": FORGOTTEN}
@@ -120,7 +120,9 @@ def mount_page(app: FastAPI, service: Service) -> None:
         if looked is None or not 0 <= panel < len(looked.shown):
             raise RequestError(404, "gone", "this picture has been forgotten")
         headers = {"Content-Disposition": 'attachment; filename="wordmask.json"'}
-        return JSONResponse(looked.shown[panel].to_coco(), headers=headers)
+        told = looked.shown[panel].to_coco()
+        told["images"][0]["file_name"] = looked.name
+        return JSONResponse(told, headers=headers)
 
     key = service.settings.api_key
     blocks = build_blocks(work)

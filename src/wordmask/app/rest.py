@@ -26,6 +26,7 @@ from wordmask.segmenters.base import Segmenter
 from wordmask.vocabulary import Vocabulary
 
 SEGMENT = "/v1/segment"
+VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 DECODERS = 2
 """Threads that decode and encode: each may hold a picture of `max_pixels` more than once."""
 
@@ -147,6 +148,12 @@ def routes(service: Service) -> APIRouter:
     async def metrics(request: Request) -> Response:
         service.check_key(request)
         return PlainTextResponse(service.metrics.text(), media_type=CONTENT_TYPE)
+
+    @router.api_route("/v1/{rest:path}", methods=list(VERBS), include_in_schema=False)
+    async def misaddressed(request: Request) -> Response:
+        """Before the page, to which every address is one of its own."""
+        known = any(getattr(route, "path", None) == request.url.path for route in router.routes)
+        raise RequestError(*((405, "http", "method not allowed") if known else (404, "http", "not found")))
 
     return router
 

@@ -19,6 +19,7 @@ class Looked:
     """A picture of one visitor: what each method saw of it, and the answers that are on the screen."""
 
     image: np.ndarray  # (H, W, 3) uint8
+    name: str = "picture"
     seen: dict[str, Seen] = field(default_factory=dict)
     shown: list[Segmentation] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -34,7 +35,7 @@ class Sessions:
     def __init__(self, most_bytes: int):
         self._most_bytes = most_bytes
         self._kept: OrderedDict[str, tuple[Looked, int]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def add(self, looked: Looked) -> str:
         token = secrets.token_urlsafe(16)
@@ -65,7 +66,8 @@ class Sessions:
 
     @property
     def nbytes(self) -> int:
-        return sum(nbytes for _, nbytes in self._kept.values())
+        with self._lock:
+            return sum(nbytes for _, nbytes in self._kept.values())
 
 
 def _arrays(thing: Any, depth: int = 6) -> Iterator[tuple[int, int]]:
