@@ -5,6 +5,7 @@ pixels and nothing else, and a polygon of tolerance 0 gives the very mask back.
 """
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 Ring = np.ndarray
 """(n, 2) corners as x, y; the last is joined to the first."""
@@ -120,14 +121,67 @@ def in_one_ring(rings: list[Ring]) -> Ring:
     Each cut is walked both ways, so that whoever fills the ring, by parity or by winding, leaves the holes empty.
     """
     outer = max(rings, key=signed_area)
-    joined = outer
+    joined = _Joined(outer)
     for hole in (ring for ring in rings if ring is not outer):
-        gaps = np.stack([((joined - corner) ** 2).sum(axis=1) for corner in hole])  # (hole's corners, ring's corners)
-        there, here = (int(i) for i in np.unravel_index(gaps.argmin(), gaps.shape))
-        joined = np.concatenate(
-            [joined[: here + 1], np.roll(hole, -there, axis=0), hole[there : there + 1], joined[here:]]
-        )
-    return joined
+        joined.add(hole)
+    return joined.ring()
+
+
+class _Joined:
+    """A ring that grows by holes. Corners are numbered as they come, and where each one leads is kept beside them, so
+    that nothing is moved when a hole goes in between.
+
+    The nearest corner is asked of trees, each over the corners of some holes: two of about one size become one, so
+    that there are few of them, and no corner is put into one often.
+    """
+
+    def __init__(self, outer: Ring):
+        self._corners = [outer]
+        self._after = [*range(1, len(outer)), -1]
+        self._trees: list[tuple[cKDTree, np.ndarray]] = []  # with the numbers of its corners
+        self._plant(outer, np.arange(len(outer)))
+
+    def add(self, hole: Ring) -> None:
+        here, there = self._nearest(hole)
+        count, start = len(hole), len(self._after)
+        # The hole from its own corner around to that corner again, and back to the corner that it was joined at.
+        self._corners += [np.roll(hole, -there, axis=0), hole[there : there + 1], self._corner(here)[None]]
+        self._after += [*range(start + 1, start + count + 2), self._after[here]]
+        self._after[here] = start
+        self._plant(self._corners[-3], np.arange(start, start + count))
+
+    def ring(self) -> Ring:
+        order, corner = [], 0
+        while corner >= 0:
+            order.append(corner)
+            corner = self._after[corner]
+        joined: Ring = np.concatenate(self._corners)[order]
+        return joined
+
+    def _nearest(self, hole: Ring) -> tuple[int, int]:
+        """(the ring's corner, the hole's) with the least between them."""
+        best, least = (0, 0), np.inf
+        for tree, numbers in self._trees:
+            gaps, found = tree.query(hole)
+            own = int(gaps.argmin())
+            if gaps[own] < least:
+                best, least = (int(numbers[found[own]]), own), gaps[own]
+        return best
+
+    def _corner(self, number: int) -> np.ndarray:
+        for tree, numbers in self._trees:
+            place = np.searchsorted(numbers, number)
+            if place < len(numbers) and numbers[place] == number:
+                corner: np.ndarray = tree.data[place].astype(self._corners[0].dtype)
+                return corner
+        raise IndexError(number)
+
+    def _plant(self, corners: np.ndarray, numbers: np.ndarray) -> None:
+        points: np.ndarray = corners.astype(np.float64)
+        while self._trees and len(self._trees[-1][1]) <= 2 * len(numbers):
+            tree, earlier = self._trees.pop()
+            points, numbers = np.concatenate([tree.data, points]), np.concatenate([earlier, numbers])
+        self._trees.append((cKDTree(points), numbers))
 
 
 def polygons_of(mask: np.ndarray, tolerance: float) -> list[Ring]:
