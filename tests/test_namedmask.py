@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 import plain_deeplab
 import wordmask
+from wordmask.benchmarks.world import World
 from wordmask.encoders.weights import WeightsError
 from wordmask.images import to_tensor
 from wordmask.segmenters import namedmask
@@ -15,7 +16,8 @@ from wordmask.segmenters.deeplab import DeepLabV3Plus, small_resnet_settings
 from wordmask.segmenters.namedmask import PRESETS, NamedMask, NamedMaskSettings, benchmark_names, read_published
 from wordmask.segmenters.student_file import Student, write_student
 from wordmask.vocabulary import Vocabulary
-from wordmask.world import draw_scene
+from wordmask.world import THINGS, draw_scene
+from wordmask.world.models import WorldModelError
 
 TINY = small_resnet_settings(
     backbone_options={"channels": (8, 8, 16, 16), "layers": (1, 1, 1, 1), "stem_width": 4}, width=4, low_width=4
@@ -177,9 +179,17 @@ def test_a_student_s_file_loads_through_the_front_door(tmp_path):
     )
 
 
-def test_the_world_preset_says_how_to_get_a_student():
-    with pytest.raises(SegmenterError, match="wordmask distill --preset world"):
+def test_a_missing_student_of_the_world_is_told_with_the_way_to_have_one(monkeypatch, tmp_path):
+    monkeypatch.setattr("wordmask.segmenters.namedmask.WORLD_STUDENT", tmp_path / "none.safetensors")
+    with pytest.raises(WorldModelError, match="wordmask distill --preset world"):
         wordmask.load("namedmask", preset="world", device="cpu")
+
+
+def test_the_world_s_student_ships_and_finds_things():
+    student = wordmask.load("namedmask", preset="world", device="cpu")
+    assert student.vocabulary.names == ("background", *THINGS)
+    assert "wordmask tables namedmask-world-3" in student.told["command"]
+    assert wordmask.evaluate(student, World("single", pictures=24)).miou > 40
 
 
 @pytest.fixture(scope="module")
