@@ -361,6 +361,43 @@ def test_bytes_that_wait_are_bounded():
     batcher.close()
 
 
+def test_answers_that_wait_to_be_written_hold_the_network_back():
+    painted = Painted()
+    batcher = Batcher({"m": painted}, ServeSettings(answer_bytes=1500, batch_size=1, batch_wait=0))
+    image = np.zeros((10, 20, 3), np.uint8)  # an answer holds 200 bytes of labels and 800 of scores
+    jobs = [Job("m", image, Vocabulary.of(NAMES), time.monotonic() + 10) for _ in range(4)]
+    answers = [batcher.submit(job) for job in jobs]
+    until(lambda: answers[1].done())
+    time.sleep(0.1)
+    assert not answers[2].done()
+    assert answers[0].result().image is None
+    batcher.release(jobs[0])
+    until(lambda: answers[2].done())
+    time.sleep(0.1)
+    assert not answers[3].done()
+    batcher.release(jobs[1])
+    assert answers[3].result(10).names == NAMES
+    batcher.close()
+
+
+def test_a_job_that_finds_no_room_for_its_answer_ends_in_time():
+    batcher = Batcher({"m": Painted()}, ServeSettings(answer_bytes=1))
+    image = np.zeros((10, 20, 3), np.uint8)
+    first = batcher.submit(Job("m", image, Vocabulary.of(NAMES), time.monotonic() + 10))
+    assert first.result(10).names == NAMES
+    second = batcher.submit(Job("m", image, Vocabulary.of(NAMES), time.monotonic() + 0.2))
+    with pytest.raises(RequestError, match="was not answered in time"):
+        second.result(10)
+    batcher.close()
+
+
+def test_a_written_answer_makes_room_for_the_next(photo):
+    with client_of(answer_bytes=1) as client:
+        for format in ("rle", "png", "rle"):
+            assert client.post("/v1/segment", **form(photo, format=format)).status_code == 200
+        assert client.app.state.service.batcher._answer_bytes == 0
+
+
 class Choosy(Painted):
     def look_many(self, images, sources):
         if any(image.shape[0] == 24 for image in images):

@@ -1,7 +1,8 @@
 """Pictures of all clients go through the network together.
 
 One thread owns the segmenters: it takes what waits, up to a batch of one method, looks at it at once, and answers each
-client's names in turn. What waits is bounded in number and in bytes; beyond that a client is told to come back.
+client's names in turn. What waits is bounded in number and in bytes; beyond that a client is told to come back. What is
+answered holds more than the picture did, so the thread goes on only when there is room for it.
 """
 
 import math
@@ -10,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from wordmask.vocabulary import Vocabulary
 
 Answer = Segmentation | Seen
 """Without names, what was seen is the answer."""
+NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
+LONGEST_WAIT = 0.5
+"""Seconds after which a client who went away is noticed while there is no room for answers."""
 
 
 @dataclass
@@ -28,10 +32,12 @@ class Job:
     """One picture of one client."""
 
     method: str
-    image: np.ndarray  # (H, W, 3) uint8
+    image: np.ndarray  # (H, W, 3) uint8, until it is answered
     vocabulary: Vocabulary | None
     deadline: float  # of time.monotonic
     answer: "Future[Answer]" = field(default_factory=Future)
+    answer_bytes: int = 0
+    is_released: bool = False
 
     @property
     def is_wanted(self) -> bool:
@@ -48,6 +54,7 @@ class Batcher:
         self._segmenters, self._settings, self._on_batch = segmenters, settings, on_batch
         self._waiting: deque[Job] = deque()
         self._bytes = 0
+        self._answer_bytes = 0
         self._changed = threading.Condition()
         self._closed = False
         self._seconds_a_picture = 0.1  # a guess until the first batch
@@ -65,6 +72,13 @@ class Batcher:
             self._bytes += job.image.nbytes
             self._changed.notify_all()
         return job.answer
+
+    def release(self, job: Job) -> None:
+        """Its answer is needed no longer: there is room for another."""
+        with self._changed:
+            self._answer_bytes -= job.answer_bytes
+            job.answer_bytes, job.is_released = 0, True
+            self._changed.notify_all()
 
     def retry_after(self) -> int:
         """Seconds until what waits now should be done."""
@@ -128,19 +142,40 @@ class Batcher:
                 self._answer([job])
             return
         for job, own in zip(batch, seen, strict=True):
+            if not self._has_room_for(job):
+                _fail(job, RequestError(503, "late", "was not answered in time", retry_after=self.retry_after()))
+                continue
             try:
-                _succeed(job, own if job.vocabulary is None else own.segment(job.vocabulary))
+                self._succeed(job, own if job.vocabulary is None else _asked(own, job.vocabulary))
             except Exception as error:
                 _fail(job, error)
+
+    def _has_room_for(self, job: Job) -> bool:
+        """Wait until there is; False if the job's time is over before."""
+        with self._changed:
+            while job.is_wanted and not self._closed and self._answer_bytes >= self._settings.answer_bytes:
+                self._changed.wait(timeout=min(LONGEST_WAIT, max(0.0, job.deadline - time.monotonic())))
+        return job.is_wanted
+
+    def _succeed(self, job: Job, answer: Answer) -> None:
+        with self._changed:
+            if not job.is_released and isinstance(answer, Segmentation):
+                job.answer_bytes = answer.labels.nbytes + (0 if answer.scores is None else answer.scores.nbytes)
+                self._answer_bytes += job.answer_bytes
+        job.image = NO_PICTURE
+        if job.answer.set_running_or_notify_cancel():
+            job.answer.set_result(answer)
+        else:
+            self.release(job)
 
     def _look(self, batch: list[Job]) -> list[Seen]:
         segmenter = self._segmenters[batch[0].method]
         return segmenter.look_many([job.image for job in batch], ["<request>"] * len(batch))
 
 
-def _succeed(job: Job, answer: Answer) -> None:
-    if job.answer.set_running_or_notify_cancel():
-        job.answer.set_result(answer)
+def _asked(seen: Seen, vocabulary: Vocabulary) -> Segmentation:
+    """Without the picture: whoever sent it has it, and it need not be kept until the answer is written."""
+    return replace(seen.segment(vocabulary), image=None)
 
 
 def _fail(job: Job, error: Exception) -> None:

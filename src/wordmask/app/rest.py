@@ -72,8 +72,13 @@ class Service:
             if vocabulary is None:
                 raise RequestError(400, "names", "names: field required; only students have names of their own")
             image = await self._in_thread(decode, ask.picture, self.settings)
-            result = await self._answer(Job(method, image, vocabulary, deadline))
-            return await self._in_thread(_as_png if ask.format == "png" else partial(_as_json, method), result)
+            write = _as_png if ask.format == "png" else partial(_as_json, method)
+            job = Job(method, image, vocabulary, deadline)
+            del image  # the job lets go of it when it is answered
+            try:
+                return await self._in_thread(write, await self._answer(job))
+            finally:
+                self.batcher.release(job)
 
     async def _answer(self, job: Job) -> Segmentation:
         try:

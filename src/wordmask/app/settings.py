@@ -26,7 +26,8 @@ class ServeSettings:
 
     body_seconds: for a request to arrive. answer_seconds: for its answer from then on.
     waiting: pictures that wait for the network. in_flight: requests that are being received or answered.
-    waiting_bytes: of decoded pictures that wait.
+    waiting_bytes: of decoded pictures that wait. answer_bytes: of answers that wait to be written; while they hold as
+    much, no other is made.
     batch_size, batch_wait: pictures that the network looks at together, and how long the first waits for others.
     cache_bytes: what the web page keeps of pictures that it has seen.
     upload_bytes: of the files of visitors that lie there at once, between their coming and their being read.
@@ -39,6 +40,7 @@ class ServeSettings:
     answer_seconds: PositiveFloat = 60.0
     waiting: PositiveInt = 32
     waiting_bytes: PositiveInt = 512 * 2**20
+    answer_bytes: PositiveInt = 256 * 2**20
     in_flight: PositiveInt = 64
     batch_size: PositiveInt = 8
     batch_wait: Annotated[NonNegativeFloat, Field(le=1)] = 0.005
