@@ -20,12 +20,15 @@ from pycocotools import mask as coco_mask
 
 from painted import NAMES, Painted, paint, painted_folder
 from test_clip import small_clip
+from test_text_embeddings import Letters
 from wordmask import cli, segmenters
 from wordmask.app import ServeSettings, build_app
 from wordmask.app.batching import Batcher, Job
 from wordmask.app.settings import RequestError
+from wordmask.prompts import templates
 from wordmask.segmentation import Segmentation
 from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
+from wordmask.text_embeddings import TextEmbedder
 from wordmask.vocabulary import Vocabulary
 
 
@@ -396,6 +399,43 @@ def test_a_written_answer_makes_room_for_the_next(photo):
         for format in ("rle", "png", "rle"):
             assert client.post("/v1/segment", **form(photo, format=format)).status_code == 200
         assert client.app.state.service.batcher._answer_bytes == 0
+
+
+class SlowTower(Letters):
+    """Takes a twentieth of a second for a prompt."""
+
+    def encode_text(self, prompts):
+        time.sleep(0.05 * len(prompts))
+        return super().encode_text(prompts)
+
+
+@pytest.fixture
+def slow_reader(tmp_path, monkeypatch):
+    """A segmenter that reads names, slowly, but does not look at what they mean; a name a turn."""
+    monkeypatch.setattr("wordmask.app.server.PROMPTS_A_TURN", 1)
+    painted = Painted()
+    painted.embed = TextEmbedder(SlowTower(), templates("plain"), cache=tmp_path / "text.sqlite")
+    return painted
+
+
+def test_many_new_names_end_in_time_and_a_second_try_goes_on(photo, slow_reader):
+    many = [f"name {i}" for i in range(20)]  # a second of reading
+    with client_of(slow_reader, answer_seconds=0.7) as client:
+        assert "no answer within 0.7 seconds" in reason(client.post("/v1/segment", **form(photo, many)), 503)
+        assert len(slow_reader.embed.encoder.read) < 20
+        until(lambda: client.post("/v1/segment", **form(photo, many)).status_code == 200)
+    assert len(slow_reader.embed.encoder.read) == 20
+
+
+def test_few_names_do_not_wait_for_many_of_another_client(photo, slow_reader):
+    many = [f"name {i}" for i in range(60)]  # three seconds of reading
+    with client_of(slow_reader) as client:
+        first, results = in_threads([lambda: client.post("/v1/segment", **form(photo, many))])
+        until(lambda: len(slow_reader.embed.encoder.read) >= 2)
+        assert client.post("/v1/segment", **form(photo, ["name 0", "new"])).status_code == 200
+        assert len(slow_reader.embed.encoder.read) < 60
+        first[0].join()
+        assert results[0].status_code == 200
 
 
 class Choosy(Painted):

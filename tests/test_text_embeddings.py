@@ -169,3 +169,14 @@ def test_memory_does_not_grow_with_the_names_asked_for(monkeypatch):
     for i in range(10):
         embedder(Vocabulary.of([f"name {i} {j}" for j in range(5)]))
     assert len(embedder._seen) <= 10
+
+
+def test_reading_stops_between_two_steps_and_keeps_what_was_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(TextEmbedder, "phrases_at_once", 2)
+    encoder = Letters()
+    embedder = TextEmbedder(encoder, templates("plain"), cache=tmp_path / "text.sqlite")
+    names = Vocabulary.of(["a", "b", "c", "d", "e"])
+    assert embedder.read(names, lambda: len(encoder.read) < 4) is None
+    assert encoder.read == ["a", "b", "c", "d"]
+    assert embedder(names).vectors.shape == (5, 6)
+    assert encoder.read == ["a", "b", "c", "d", "e"]

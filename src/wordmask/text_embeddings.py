@@ -5,8 +5,9 @@ on a CPU, so embeddings are kept on disk, keyed by the text tower's own weights,
 """
 
 import sqlite3
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,35 +61,63 @@ class TextEmbeddings:
 class TextEmbedder:
     """Reads vocabularies with one CLIP and one template set, through the cache on disk."""
 
+    phrases_at_once = PHRASES_PER_BATCH
+
     def __init__(self, encoder: TextEncoder, templates: Templates, *, cache: Path | None = None):
         self.encoder = encoder
         self.templates = templates
         self.cache = PhraseCache(cache or cache_dir() / "text.sqlite")
         self._seen: dict[str, Tensor] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, vocabulary: Vocabulary) -> TextEmbeddings:
-        phrases = vocabulary.all_phrases
-        self._read(phrases)
+        found = self.read(vocabulary)
+        assert found is not None  # nobody stops asking
         owner = [i for i, own in enumerate(vocabulary.phrases) for _ in own]
-        vectors = torch.stack([self._seen[p] for p in phrases])
-        while len(self._seen) > PHRASES_IN_MEMORY:
-            self._seen.pop(next(iter(self._seen)))
-        return TextEmbeddings(vocabulary, vectors, torch.tensor(owner))
+        return TextEmbeddings(vocabulary, torch.stack([found[p] for p in vocabulary.all_phrases]), torch.tensor(owner))
 
-    def _read(self, phrases: Sequence[str]) -> None:
-        missing = [p for p in dict.fromkeys(phrases) if p not in self._seen]
-        if not missing:
-            return
-        space = f"{self.encoder.text_fingerprint}/{self.templates.digest}"
-        size = self.encoder.embedding_size
-        self._seen.update({p: v for p, v in self.cache.get(space, missing).items() if len(v) == size})
-        missing = [p for p in missing if p not in self._seen]
-        for start in range(0, len(missing), PHRASES_PER_BATCH):
-            batch = missing[start : start + PHRASES_PER_BATCH]
-            vectors = embed_phrases(self.encoder, batch, self.templates).cpu()
-            found = dict(zip(batch, vectors, strict=True))
-            self.cache.put(space, found)
+    def read(self, vocabulary: Vocabulary, is_wanted: Callable[[], bool] = lambda: True) -> dict[str, Tensor] | None:
+        """Every phrase's vector, some phrases at a time; None as soon as they are wanted no longer. What was read until
+        then is kept."""
+        phrases = list(dict.fromkeys(vocabulary.all_phrases))
+        found = self._recall(phrases)
+        missing = [p for p in phrases if p not in found]
+        for start in range(0, len(missing), self.phrases_at_once):
+            if not is_wanted():
+                return None
+            found |= self._learn(missing[start : start + self.phrases_at_once])
+        return found
+
+    def _recall(self, phrases: Sequence[str]) -> dict[str, Tensor]:
+        """From memory, and from disk."""
+        found = self._in_memory(phrases)
+        if missing := [p for p in phrases if p not in found]:
+            size = self.encoder.embedding_size
+            kept = {p: v for p, v in self.cache.get(self._space, missing).items() if len(v) == size}
+            self._remember(kept)
+            found |= kept
+        return found
+
+    def _learn(self, phrases: Sequence[str]) -> dict[str, Tensor]:
+        vectors = embed_phrases(self.encoder, phrases, self.templates).cpu()
+        found = dict(zip(phrases, vectors, strict=True))
+        self.cache.put(self._space, found)
+        self._remember(found)
+        return found
+
+    def _in_memory(self, phrases: Sequence[str]) -> dict[str, Tensor]:
+        with self._lock:
+            return {p: self._seen[p] for p in phrases if p in self._seen}
+
+    def _remember(self, found: dict[str, Tensor]) -> None:
+        with self._lock:
             self._seen.update(found)
+            while len(self._seen) > PHRASES_IN_MEMORY:
+                self._seen.pop(next(iter(self._seen)))
+
+    @property
+    def _space(self) -> str:
+        return f"{self.encoder.text_fingerprint}/{self.templates.digest}"
 
 
 def embed_phrases(encoder: TextEncoder, phrases: Sequence[str], templates: Templates) -> Tensor:

@@ -88,6 +88,10 @@ class Batcher:
     def length(self) -> int:
         return len(self._waiting)
 
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
+
     def close(self) -> None:
         """Answer what is being worked on, refuse what waits, and stop."""
         with self._changed:

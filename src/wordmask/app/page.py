@@ -89,6 +89,9 @@ class PageWork:
         vocabulary = Vocabulary.of(names)
         methods = list(dict.fromkeys(m for m in (method, second) if m in self.service.segmenters))
         start = time.perf_counter()
+        deadline = time.monotonic() + self.service.settings.answer_seconds
+        for own in methods:
+            self.service.read_names(own, vocabulary, deadline)
         with looked.lock:
             looked.shown = [self._seen(looked, own).segment(vocabulary) for own in methods]
             panels = [_panel(own, result) for own, result in zip(methods, looked.shown, strict=True)]

@@ -6,7 +6,8 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import anyio.to_thread
@@ -23,6 +24,7 @@ from wordmask.app.settings import RequestError, ServeSettings
 from wordmask.errors import WordmaskError
 from wordmask.segmentation import Segmentation
 from wordmask.segmenters.base import Segmenter
+from wordmask.text_embeddings import TextEmbedder
 from wordmask.vocabulary import Vocabulary
 
 SEGMENT = "/v1/segment"
@@ -31,6 +33,13 @@ DECODERS = 2
 """Threads that decode and encode: each may hold a picture of `max_pixels` more than once."""
 
 _logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Limiters:
+    decoders: CapacityLimiter
+    readers: CapacityLimiter
+    """Of names: as many as there are requests, as they take turns."""
 
 
 class Service:
@@ -42,7 +51,6 @@ class Service:
         self.batcher = Batcher(segmenters, settings, self.metrics.batch)
         self.in_flight = 0
         self.make_room: Callable[[int], None] = lambda more: None  # for so many bytes of an upload
-        self._decoders: CapacityLimiter | None = None
         self.metrics.gauges |= {
             "wordmask_waiting": lambda: self.batcher.length,
             "wordmask_in_flight": lambda: self.in_flight,
@@ -71,6 +79,10 @@ class Service:
             vocabulary = ask.vocabulary or vocabulary_of(self.segmenters[method])
             if vocabulary is None:
                 raise RequestError(400, "names", "names: field required; only students have names of their own")
+            # Before the picture is decoded: new names may take long, and a file holds less than its pixels do.
+            await anyio.to_thread.run_sync(
+                self.read_names, method, vocabulary, deadline, limiter=self._limiters.readers
+            )
             image = await self._in_thread(decode, ask.picture, self.settings)
             write = _as_png if ask.format == "png" else partial(_as_json, method)
             job = Job(method, image, vocabulary, deadline)
@@ -85,14 +97,21 @@ class Service:
             async with asyncio.timeout(max(0.0, job.deadline - time.monotonic())):
                 answer = await asyncio.wrap_future(self.batcher.submit(job))
         except TimeoutError as error:
-            raise RequestError(
-                503,
-                "late",
-                f"no answer within {self.settings.answer_seconds:g} seconds",
-                retry_after=self.batcher.retry_after(),
-            ) from error
+            raise self._late() from error
         assert isinstance(answer, Segmentation)  # the job has names
         return answer
+
+    def read_names(self, method: str, vocabulary: Vocabulary, deadline: float) -> None:
+        """So that the batches' thread finds them in memory, and nobody's picture waits for another's names."""
+        embedder = getattr(self.segmenters[method], "embed", None)
+        if not isinstance(embedder, TextEmbedder):
+            return
+        if embedder.read(vocabulary, lambda: time.monotonic() < deadline and not self.batcher.is_closed) is None:
+            raise self._late()
+
+    def _late(self) -> RequestError:
+        reason = f"no answer within {self.settings.answer_seconds:g} seconds"
+        return RequestError(503, "late", reason, retry_after=self.batcher.retry_after())
 
     def _method(self, ask: Ask) -> str:
         method = next(iter(self.segmenters)) if ask.method is None else ask.method
@@ -101,9 +120,12 @@ class Service:
         return method
 
     async def _in_thread(self, work: Any, *arguments: Any) -> Any:
-        if self._decoders is None:
-            self._decoders = CapacityLimiter(DECODERS)
-        return await anyio.to_thread.run_sync(work, *arguments, limiter=self._decoders)
+        return await anyio.to_thread.run_sync(work, *arguments, limiter=self._limiters.decoders)
+
+    @cached_property
+    def _limiters(self) -> "_Limiters":
+        """Made where there is an event loop, which they belong to."""
+        return _Limiters(CapacityLimiter(DECODERS), CapacityLimiter(self.settings.in_flight))
 
     def check_key(self, request: Request) -> None:
         if self.settings.api_key is None:

@@ -1,7 +1,8 @@
 """The service as one application: REST, its description, and the web page."""
 
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -9,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
+from torch import Tensor
 
 from wordmask._version import __version__
 from wordmask.app.guard import Guard
@@ -16,8 +18,7 @@ from wordmask.app.rest import Service, error_answer, routes
 from wordmask.app.settings import RequestError, ServeSettings
 from wordmask.html_page import Page
 from wordmask.segmenters.base import Segmenter
-from wordmask.text_embeddings import PhraseCache, TextEmbedder, TextEmbeddings
-from wordmask.vocabulary import Vocabulary
+from wordmask.text_embeddings import PhraseCache, TextEmbedder
 
 
 def build_app(
@@ -68,6 +69,10 @@ def build_app(
     return app
 
 
+PROMPTS_A_TURN = 320
+"""Four names in 80 templates: about a second of a slow processor."""
+
+
 class _ReadOnly(PhraseCache):
     """Phrases that are on disk are read; those of clients are not written there."""
 
@@ -75,17 +80,39 @@ class _ReadOnly(PhraseCache):
         pass
 
 
+class _Turns:
+    """A lock that those who wait for it get in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[object] = deque()
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> None:
+        own = object()
+        with self._changed:
+            self._waiting.append(own)
+            self._changed.wait_for(lambda: self._waiting[0] is own)
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._waiting.popleft()
+            self._changed.notify_all()
+
+
 class _Shared(TextEmbedder):
-    """One for the batches' thread and for those of the page."""
+    """One for all threads. Those with new names take turns, so that who brings many is overtaken by who brings few."""
 
     def __init__(self, embedder: TextEmbedder):
         super().__init__(embedder.encoder, embedder.templates, cache=embedder.cache.path)
         self.cache = _ReadOnly(embedder.cache.path)
-        self._lock = threading.Lock()
+        self.phrases_at_once = max(1, PROMPTS_A_TURN // len(embedder.templates.sentences))
+        self._turns = _Turns()
 
-    def __call__(self, vocabulary: Vocabulary) -> TextEmbeddings:
-        with self._lock:
-            return super().__call__(vocabulary)
+    def _learn(self, phrases: Sequence[str]) -> dict[str, Tensor]:
+        with self._turns:
+            found = self._in_memory(phrases)  # another may have brought the same names meanwhile
+            missing = [p for p in phrases if p not in found]
+            return found | super()._learn(missing) if missing else found
 
 
 def share_words(segmenter: Segmenter) -> None:
