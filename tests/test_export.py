@@ -10,12 +10,13 @@ import torch
 
 from test_clip import WIDTH, small_clip
 from wordmask import cli, segmenters
+from wordmask.errors import WordmaskError
 from wordmask.export import ExportError, compare, export, load_onnx, quantise, write_words, writing
 from wordmask.export.session import open_session
 from wordmask.segmenters.clip_dinoiser import ClipDinoiser, ClipDinoiserSettings, DinoiserHeads
 from wordmask.segmenters.deeplab import DeepLabV3Plus, small_resnet_settings
 from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
-from wordmask.segmenters.namedmask import NamedMask
+from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
 from wordmask.segmenters.student_file import Student
 from wordmask.vocabulary import Vocabulary
 
@@ -153,3 +154,68 @@ def test_load_takes_the_file_in_place_of_the_network(files, student, maskclip, m
     onnx = segmenters.load("maskclip", onnx=files["maskclip"])
     assert (asked["device"], asked["precision"]) == ("cpu", "fp32")
     assert type(onnx).__name__ == "OnnxOpenVocabulary"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"weights": "other.safetensors"}, "holds the student's weights: leave out weights=other.safetensors"),
+        ({"names": ("cat",)}, "names cannot be chosen beside it"),
+        ({"device": "cuda"}, "runs on the processor, not on 'cuda'"),
+        ({"precision": "bf16"}, "computes in fp32, not in 'bf16'"),
+        ({"preset": "coco"}, "exported from the preset 'custom', not 'coco'"),
+        ({"preset": "moon"}, "no preset 'moon'"),
+        ({"refine": "magic"}, "refine='magic' cannot be used"),
+        ({"window": 32}, "no setting 'window'"),
+    ],
+)
+def test_arguments_that_a_students_file_cannot_honour_are_refused(files, arguments, says):
+    with pytest.raises(WordmaskError, match=says):
+        segmenters.load("namedmask", onnx=files["namedmask"], **arguments)
+
+
+def test_settings_of_a_student_that_its_file_leaves_open_are_honoured(files, student):
+    onnx = segmenters.load("namedmask", onnx=files["namedmask"], refine="pamr", shorter_side=24)
+    assert (onnx.settings.refine, onnx.settings.shorter_side, onnx.preset) == ("pamr", 24, student.preset)
+    original = NamedMask(
+        Student(student.network, student.vocabulary, {}), NamedMaskSettings(refine="pamr", shorter_side=24)
+    )
+    wanted = original.segment(pictures()[0], NAMES).labels
+    assert (onnx.segment(pictures()[0], NAMES).labels == wanted).mean() > 0.99
+
+
+def test_another_text_tower_or_another_graph_is_refused(files, dinoiser):
+    other = small_clip()
+    with torch.no_grad():
+        other.model.token_embedding.weight.add_(1)
+    with pytest.raises(ExportError, match="another text tower than this maskclip's: give what was exported"):
+        load_onnx(files["maskclip"], MaskClip(other, MaskClipSettings(**SMALL)))
+    smoothed = MaskClip(small_clip(), MaskClipSettings(**SMALL, key_smoothing=True))
+    with pytest.raises(ExportError, match="computes with key_smoothing=False, not with key_smoothing=True"):
+        load_onnx(files["maskclip"], smoothed)
+    sharper = ClipDinoiser(dinoiser.clip, dinoiser.heads, ClipDinoiserSettings(**SMALL, affinity_threshold=0.9))
+    with pytest.raises(ExportError, match="not with affinity_threshold=0.9"):
+        load_onnx(files["clip-dinoiser"], sharper)
+
+
+@pytest.mark.parametrize(
+    ("method", "damage", "says"),
+    [
+        ("namedmask", {"names": ["dog"]}, "its names: input should be a valid dictionary"),
+        ("namedmask", {"names": {"dog": ["dog"]}}, "tells 1 names, and its network has 3 classes"),
+        ("namedmask", {"settings": 3}, "its settings"),
+        ("namedmask", {"settings": {"refine": 5}}, "refine=5 cannot be used"),
+        ("maskclip", {"outputs": ["logits", "moon"]}, "no output 'moon'"),
+        ("maskclip", {"outputs": None}, "its outputs"),
+        ("maskclip", {"text_fingerprint": None}, "does not tell which text tower"),
+        ("maskclip", {"format": "wordmask-onnx/9"}, "in the format 'wordmask-onnx/9'"),
+        ("maskclip", "text", "was not written by `wordmask export`"),
+    ],
+)
+def test_damaged_metadata_is_explained(files, maskclip, tmp_path, method, damage, says):
+    told = json.loads(open_session(files[method]).get_modelmeta().custom_metadata_map["wordmask"])
+    told = told | damage if isinstance(damage, dict) else damage
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(writing._with_metadata(files[method], told))
+    with pytest.raises(ExportError, match=says):
+        load_onnx(bad, maskclip)

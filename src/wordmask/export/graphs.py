@@ -19,14 +19,19 @@ PIXELS, WORDS, LOGITS, FEATURES, OBJECTNESS = "pixels", "words", "logits", "feat
 
 
 class Graph(nn.Module):
-    """`inputs` and `outputs` are the graph's names, in the order of `forward`."""
+    """`inputs` and `outputs` are the graph's names, in the order of `forward`.
+
+    fixed: settings that are in the graph, and cannot be others where it is run.
+    """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    fixed: tuple[str, ...] = ()
 
 
 class MaskClipGraph(Graph):
     inputs, outputs = (PIXELS, WORDS), (LOGITS, FEATURES)
+    fixed = ("residual", "key_smoothing")
 
     def __init__(self, segmenter: MaskClip):
         super().__init__()
@@ -45,6 +50,7 @@ class MaskClipGraph(Graph):
 
 class ClipDinoiserGraph(Graph):
     inputs, outputs = (PIXELS, WORDS), (LOGITS, FEATURES, OBJECTNESS)
+    fixed = ("affinity", "affinity_threshold", "background")
 
     def __init__(self, segmenter: ClipDinoiser):
         super().__init__()

@@ -1,17 +1,18 @@
 """Segmenters whose network is an ONNX file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from wordmask.export.errors import ExportError
 from wordmask.export.graphs import LOGITS, PIXELS, WORDS
-from wordmask.export.session import open_session, read_told
+from wordmask.export.session import Told, open_session, read_told
 from wordmask.images import to_tensor
 from wordmask.segmenters.base import Segmenter
 from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
@@ -19,17 +20,20 @@ from wordmask.segmenters.open_vocabulary import OpenVocabularySegmenter
 from wordmask.text_embeddings import TextEmbeddings
 from wordmask.vocabulary import Vocabulary
 
+IN_THE_FILE = ("student", "benchmark", "names", "names_file")
+"""Settings of a student that say which it is."""
+
 
 class OnnxOpenVocabulary(OpenVocabularySegmenter):
     """The words and the scores are the original's; its picture side is the file."""
 
-    def __init__(self, original: OpenVocabularySegmenter, session: Any, told: dict[str, Any]):
+    def __init__(self, original: OpenVocabularySegmenter, session: Any, told: Told):
         super().__init__(original.embed, original.sliding, background_threshold=original.background_threshold)
         self.method = original.method  # type: ignore[misc]
         self.preset = original.preset
         self.patch_size, self.device = original.patch_size, torch.device("cpu")
         self._original, self._session = original, session
-        self._kept = [name for name in told["outputs"] if name != LOGITS]
+        self._kept = [name for name in told.outputs if name != LOGITS]
         self._no_words = np.zeros((1, original.embed.encoder.embedding_size), np.float32)
 
     def read(self, windows: Tensor) -> tuple[Tensor, ...]:
@@ -62,23 +66,63 @@ class OnnxStudent(NamedMask):
         return False
 
 
-def load_onnx(path: str | Path, original: Segmenter | None = None, *, threads: int | None = None) -> Segmenter:
+def load_onnx(
+    path: str | Path,
+    original: Segmenter | None = None,
+    *,
+    threads: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Segmenter:
     """A segmenter that runs the file's network.
 
     original: for open vocabularies the segmenter that was exported, whose text tower reads the names.
+    settings: of a student, in place of those that it was exported with.
     """
     session = open_session(path, threads)
     told = read_told(session, path)
-    if "names" in told:
-        vocabulary = Vocabulary.of({name: {"instead": phrases} for name, phrases in told["names"].items()})
-        known = {field.name for field in fields(NamedMaskSettings)}
-        changes = {key: value for key, value in told["settings"].items() if key in known - {"names", "names_file"}}
-        return OnnxStudent(session, vocabulary, NamedMaskSettings(**changes))
-    if not isinstance(original, OpenVocabularySegmenter) or original.method != told["method"]:
-        raise ExportError(f"{path} holds a {told['method']}: give the same method, whose text tower reads the names")
-    if original.patch_size != told["patch_size"]:
-        raise ExportError(
-            f"{path} has patches of {told['patch_size']} pixels and this {told['method']} of {original.patch_size}: "
-            f"give the preset that was exported, {told['preset']}"
-        )
+    if told.names is not None:
+        return _student(path, session, told, told.names, settings or {})
+    if not isinstance(original, OpenVocabularySegmenter) or original.method != told.method:
+        raise ExportError(f"{path} holds a {told.method}: give the same method, whose text tower reads the names")
+    _check_same(path, told, original)
     return OnnxOpenVocabulary(original, session, told)
+
+
+def _student(
+    path: str | Path, session: Any, told: Told, names: Mapping[str, list[str]], settings: Mapping[str, Any]
+) -> OnnxStudent:
+    vocabulary = Vocabulary.of({name: {"instead": phrases} for name, phrases in names.items()})
+    classes = next(output.shape[1] for output in session.get_outputs() if output.name == LOGITS)
+    if isinstance(classes, int) and classes != len(vocabulary):
+        raise ExportError(f"{path} tells {len(vocabulary)} names, and its network has {classes} classes")
+    for key in settings:
+        if key in IN_THE_FILE:
+            raise ExportError(f"{path} holds a student and its names: {key} cannot be chosen beside it; leave it out")
+    known = {field.name for field in fields(NamedMaskSettings)} - set(IN_THE_FILE)
+    kept = {key: value for key, value in told.settings.items() if key in known}
+    try:
+        chosen = NamedMaskSettings(**(kept | dict(settings)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ExportError(
+            f"{path}: {first['loc'][0]}={first['input']!r} cannot be used: {first['msg'].lower()}"
+        ) from error
+    student = OnnxStudent(session, vocabulary, chosen)
+    student.preset = told.preset
+    return student
+
+
+def _check_same(path: str | Path, told: Told, original: OpenVocabularySegmenter) -> None:
+    again = f"give what was exported (preset {told.preset}), or export anew"
+    if told.text_fingerprint is None or told.fixed is None:
+        raise ExportError(f"{path} does not tell which text tower reads its words: export it anew")
+    if original.patch_size != told.patch_size:
+        raise ExportError(
+            f"{path} has patches of {told.patch_size} pixels and this {told.method} of {original.patch_size}: {again}"
+        )
+    if original.embed.encoder.text_fingerprint != told.text_fingerprint:
+        raise ExportError(f"{path} was exported with another text tower than this {told.method}'s: {again}")
+    chosen = getattr(original, "settings", None)
+    for key, value in told.fixed.items():
+        if (own := getattr(chosen, key, None)) != value:
+            raise ExportError(f"{path} computes with {key}={value}, not with {key}={own}: {again}")

@@ -115,7 +115,13 @@ def _told(segmenter: Segmenter, graph: Graph) -> dict[str, Any]:
         return told | {"names": names, "settings": _plain(asdict(segmenter.settings))}
     settings = getattr(segmenter, "settings", None)
     if isinstance(segmenter, OpenVocabularySegmenter) and settings is not None:
-        told |= {"patch_size": segmenter.patch_size, "settings": _plain(asdict(settings))}
+        chosen = _plain(asdict(settings))
+        told |= {
+            "patch_size": segmenter.patch_size,
+            "text_fingerprint": segmenter.embed.encoder.text_fingerprint,
+            "fixed": {key: chosen[key] for key in graph.fixed},
+            "settings": chosen,
+        }
     return told
 
 

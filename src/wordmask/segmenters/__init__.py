@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wordmask.registry import Method, MethodError, load_method
+from wordmask.registry import Method, MethodError, check_method, load_method
 
 if TYPE_CHECKING:
     from wordmask.segmenters.base import Segmenter
 
+DEFAULT_PRESET = "paper"
 METHODS = {
     "maskclip": Method("Zhou et al., ECCV 2022", "wordmask.segmenters.maskclip", "MaskClip", "MaskClipSettings"),
     "clip-diy": Method("Wysoczańska et al., WACV 2024", "wordmask.segmenters.clip_diy", "ClipDiy", "ClipDiySettings"),
@@ -28,7 +29,7 @@ METHODS = {
 def load(
     method: str,
     *,
-    preset: str = "paper",
+    preset: str = DEFAULT_PRESET,
     weights: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -43,16 +44,10 @@ def load(
     precision: "auto" is bf16 where the device multiplies it natively, and fp32 elsewhere; "fp32" gives the papers'
     figures. What was chosen is the segmenter's `precision`.
     onnx: a file that `wordmask export` wrote of the same method and preset; the network runs from it, on the processor.
+    What is in the file cannot be chosen beside it: an argument that says otherwise is refused.
     """
     if onnx is not None:
-        if precision not in ("auto", "fp32"):
-            raise MethodError(f"{onnx} computes in fp32, not in {precision!r}: leave precision at auto")
-        from wordmask.export import load_onnx
-
-        if method == "namedmask":
-            return load_onnx(onnx)
-        original = load(method, preset=preset, weights=weights, device="cpu", precision="fp32", **settings)
-        return load_onnx(onnx, original)
+        return _load_onnx(onnx, method, preset, weights, device, precision, settings)
     segmenter: Segmenter = load_method(
         "method",
         METHODS,
@@ -64,3 +59,30 @@ def load(
         settings=settings,
     )
     return segmenter
+
+
+def _load_onnx(
+    onnx: str | Path,
+    method: str,
+    preset: str,
+    weights: str | Path | None,
+    device: str,
+    precision: str,
+    settings: dict[str, Any],
+) -> "Segmenter":
+    if precision not in ("auto", "fp32"):
+        raise MethodError(f"{onnx} computes in fp32, not in {precision!r}: leave precision at auto")
+    if device not in ("auto", "cpu"):
+        raise MethodError(f"{onnx} runs on the processor, not on {device!r}: leave device at auto")
+    from wordmask.export import load_onnx
+
+    if method != "namedmask":
+        original = load(method, preset=preset, weights=weights, device="cpu", precision="fp32", **settings)
+        return load_onnx(onnx, original)
+    check_method("method", METHODS, method, preset=preset, settings=settings)
+    if weights is not None:
+        raise MethodError(f"{onnx} holds the student's weights: leave out weights={weights}")
+    student = load_onnx(onnx, settings=settings)
+    if preset not in (DEFAULT_PRESET, student.preset):
+        raise MethodError(f"{onnx} was exported from the preset {student.preset!r}, not {preset!r}: leave preset out")
+    return student
