@@ -198,10 +198,28 @@ def test_a_stopped_run_goes_on_with_what_is_missing(wordmask, photo, tmp_path):
     arguments = ("segment", folder, "--names", "x,y", "-o", tmp_path / "out", "--skip-done")
     wordmask(*arguments)
     (tmp_path / "out" / "b.png").unlink()
-    status, out, _ = wordmask(*arguments)
+    status, out, err = wordmask(*arguments)
     assert status == 0
     assert out == f"{tmp_path / 'out' / 'b.png'}\n"
-    assert wordmask(*arguments) == (0, "", "")
+    assert "skipped: 2 that were done\n" in err
+    assert wordmask(*arguments) == (0, "", "wordmask: skipped: 3 that were done\n")
+
+
+@pytest.mark.parametrize("format", ["png", "json"])
+def test_masks_of_other_names_are_not_done(wordmask, photo, tmp_path, format):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (folder / name).write_bytes(photo.read_bytes())
+    first = ("segment", folder, "--names", "x,y", "-o", out, "--format", format)
+    wordmask(*first)
+    (out / f"b.{format}").write_bytes(b"damaged")
+    assert "skipped: 1 that were done; 1 had masks of other names" in wordmask(*first, "--skip-done")[2]
+    assert Segmentation.load(out / f"b.{format}").names == ["x", "y"]
+    status, _, err = wordmask("segment", folder, "--names", "x,z", "-o", out, "--format", format, "--skip-done")
+    assert status == 0
+    assert "skipped: 0 that were done; 2 had masks of other names" in err
+    assert Segmentation.load(out / f"a.{format}").names == ["x", "z"]
 
 
 def test_an_unforeseen_error_is_one_line_too(wordmask, photo, tmp_path, monkeypatch):

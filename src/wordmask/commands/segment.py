@@ -2,17 +2,20 @@
 
 import errno
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from wordmask import segmenters
+from wordmask.cli import complain
 from wordmask.commands.errand import Errand, SegmentError, hint_at_background
 from wordmask.commands.places import FILE_SUFFIXES, Places
 from wordmask.commands.progress import progress_bar
 from wordmask.errors import WordmaskError
-from wordmask.segmentation import Segmentation
+from wordmask.image_files import opened
+from wordmask.segmentation import NAMES_KEY, Segmentation
 from wordmask.vocabulary import Vocabulary
 
 FORMATS = ("png", "json")
@@ -32,7 +35,7 @@ def run(
     json_lines: bool,
 ) -> None:
     places = Places(images, out, format_of(out, format, FORMATS, FILE_SUFFIXES))
-    errand = Errand(places, skip_done=skip_done)
+    errand = _Masks(places, vocabulary, skip_done=skip_done)
     hint_at_background(vocabulary)
     segmenter = segmenters.load(**load)
     with progress_bar(f"segmenting in {segmenter.precision}", places.count()) as progress:
@@ -53,7 +56,47 @@ def run(
                 print(json.dumps(row), flush=True)
             else:
                 print(target)
+    if skip_done:
+        complain(errand.told_of_skipped())
     errand.finish()
+
+
+class _Masks(Errand):
+    """Masks are done if they are of the names that are asked for."""
+
+    def __init__(self, places: Places, vocabulary: Vocabulary, *, skip_done: bool):
+        super().__init__(places, skip_done=skip_done)
+        self._names = list(vocabulary.names)
+        self._of_other_names = 0
+
+    def pictures(self) -> Iterator[Path]:
+        for picture in self.places.pictures(self.leave_out):
+            target = self.places.target(picture)
+            if self.skip_done and target.exists():
+                if names_in(target) == self._names:
+                    self.skipped += 1
+                    continue
+                self._of_other_names += 1
+            yield picture
+
+    def told_of_skipped(self) -> str:
+        told = f"skipped: {self.skipped} that were done"
+        if self._of_other_names:
+            told += f"; {self._of_other_names} had masks of other names, or none that can be read, and were done anew"
+        return told
+
+
+def names_in(path: Path) -> list[str] | None:
+    """The names in masks that were saved; None where there are none to be read. A PNG's pixels are not decoded."""
+    try:
+        if path.suffix.lower() == ".json":
+            names = json.loads(path.read_bytes())["names"]
+        else:
+            with opened(path, str(path)) as file:
+                names = json.loads(file.info[NAMES_KEY])
+    except Exception:  # a file from elsewhere may hold anything anywhere
+        return None
+    return names if isinstance(names, list) else None
 
 
 def format_of(out: Path, chosen: str | None, formats: tuple[str, ...], suffixes: tuple[str, ...]) -> str:
