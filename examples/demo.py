@@ -37,16 +37,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="the folder to write (default: out/demo)")
     parser.add_argument("--pictures", type=int, default=3000, help="unlabelled pictures (default: 3000)")
-    parser.add_argument("--archive", type=int, default=50, help="pictures for each name (default: 50)")
-    parser.add_argument("--steps", type=int, default=800, help="of the student (default: 800)")
-    parser.add_argument("--measured", type=int, default=40, help="held-out pictures of each split (default: 40)")
+    parser.add_argument("--archive", type=int, default=40, help="pictures for each name (default: 40)")
+    parser.add_argument("--steps", type=int, default=800, help="of the student; an expert takes a twentieth (default: 800)")
+    parser.add_argument("--measured", type=int, default=30, help="held-out pictures of each split (default: 30)")
     asked = parser.parse_args()
 
     with TELLER.progress("drawing pictures") as report:
         pictures = write_folder(
             asked.out / "pictures", asked.pictures, seed=SEED, workers=os.cpu_count() or 1, progress=report
         )
-    steps: dict[str, Any] = {"experts": {"steps": max(1, asked.steps // 10)}, "student": {"steps": asked.steps}}
+    steps: dict[str, Any] = {"experts": {"steps": max(1, asked.steps // 20)}, "student": {"steps": asked.steps}}
     distill(
         list(THINGS),
         pictures / "images",
@@ -83,7 +83,7 @@ def methods(out: Path) -> Iterator[tuple[str, Segmenter]]:
     """One at a time, so that one at a time is in memory."""
     loads: dict[str, dict[str, Any]] = {
         "MaskCLIP": {"method": "maskclip", "residual": True},
-        "ReCo": {"method": "reco", "archive": out / "run"},
+        "ReCo": {"method": "reco", "archive": out / "run", "pictures": 20},
         "CLIP-DIY": {"method": "clip-diy"},
         "CLIP-DINOiser": {"method": "clip-dinoiser"},
         "SelfMask + CLIP": {"method": "selfmask-clip"},
