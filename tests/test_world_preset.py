@@ -67,7 +67,15 @@ def test_the_report_prints_its_tables_and_writes_its_page(tmp_path):
 def test_the_demo_distils_and_measures_without_a_network(tmp_path):
     small = ("--pictures", "150", "--archive", "4", "--steps", "10", "--measured", "2")
     out = run("examples/demo.py", "--out", str(tmp_path), *small)
-    for method in ("MaskCLIP", "ReCo", "CLIP-DIY", "CLIP-DINOiser", "SelfMask + CLIP", "NamedMask, this student"):
+    for method in (
+        "MaskCLIP",
+        "ReCo",
+        "CLIP-DIY",
+        "CLIP-DINOiser",
+        "SelfMask + CLIP",
+        "NamedMask, this student",
+        "NamedMask, as it ships",
+    ):
         assert sum(line.startswith(method) for line in out.splitlines()) == 1
     assert (tmp_path / "run" / "report" / "report.html").exists()
     assert (tmp_path / "report.html").read_text().count("data:image/jpeg;base64,") == 4
