@@ -112,12 +112,13 @@ class Server:
         end = min(len(answer.body), start + answer.cuts.pop(0)) if answer.cuts else len(answer.body)
         while start < end:
             chunk = answer.body[start : min(end, start + 50_000)]
+            request.sent += len(chunk)  # first: once it is written, the client may be done and ask
             try:
                 handler.wfile.write(chunk)
             except OSError:  # the client went away
+                request.sent -= len(chunk)
                 return
             start += len(chunk)
-            request.sent += len(chunk)
             time.sleep(answer.seconds_per_chunk)
 
 
