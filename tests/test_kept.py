@@ -6,9 +6,10 @@ import shutil
 import pytest
 import torch
 
+from test_branches import Counted
 from test_pipeline import contents
 from tiny_collection import encoded, picture, write_pictures
-from tiny_run import NETWORK, Bright, Listener, pipeline_with
+from tiny_run import NETWORK, Listener, pipeline_with
 from wordmask.distillation import known_masks, pseudo_masks, stages
 from wordmask.distillation.archive import Archive
 from wordmask.distillation.batches import Examples
@@ -23,15 +24,6 @@ from wordmask.world import models
 pytestmark = pytest.mark.usefixtures("one_thread")
 TWO, THREE = {"names": ["green", "blue"]}, {"names": ["red", "green", "blue"]}
 SHORT = {"experts": {"steps": 2}, "student": {"steps": 1}, "archive": {"size": 4}}
-
-
-class Counted(Bright):
-    def __init__(self):
-        self.pictures = 0
-
-    def raw_maps(self, images):
-        self.pictures += len(images)
-        return super().raw_maps(images)
 
 
 def run_with(pictures, out, *layers, teller=None):
