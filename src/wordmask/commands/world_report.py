@@ -111,7 +111,7 @@ def run(out: Path, *, pictures: int, device: str) -> None:
         variants = maskclip_variants(protocol.background_threshold)
         segmenters = [*baselines, *(MaskClip(clip, settings) for settings in variants)]
         chosen = list(zip(labels, segmenters, strict=True))[1 if "stuff" in protocol.benchmark else 0 :]
-        tell.section(f"Masks: {protocol.title[0].lower()}{protocol.title[1:]}", f"mIoU on {pictures} held-out pictures a split.")
+        tell.section(f"Masks. {protocol.title}", f"mIoU on {pictures} held-out pictures a split.")
         reports = measure(chosen, pictures=pictures, **protocol.benchmark)
         tell.table(
             ["", *SPLITS],
