@@ -14,7 +14,7 @@ from wordmask import saliency, segmenters
 from wordmask.cli import options
 from wordmask.commands import label as label_command
 from wordmask.commands import tables as tables_command
-from wordmask.distillation import pipeline
+from wordmask.distillation import ingredients
 from wordmask.distillation.pseudo_masks import MaskSettings
 from wordmask.encoders.precision import PrecisionError, has_bf16, pick_precision
 from wordmask.errors import WordmaskError
@@ -225,10 +225,10 @@ def test_labels_remember_the_precision_they_were_made_in(processor, command, mon
 
 def test_pseudo_masks_are_the_same_on_every_machine(processor, monkeypatch):
     asked = []
-    monkeypatch.setattr(pipeline.saliency, "load", lambda method, **given: asked.append(given["precision"]))
+    monkeypatch.setattr(ingredients.saliency, "load", lambda method, **given: asked.append(given["precision"]))
     processor(INTEL_OF_2023)
     for settings in ({}, {"precision": "bf16"}):
         config = SimpleNamespace(masks=MaskSettings(settings=settings), device="cpu")
         run = SimpleNamespace(config=config, run=SimpleNamespace(preset="world"))
-        pipeline.Pipeline.saliency.func(run)
+        ingredients.Ingredients.saliency.func(run)
     assert asked == ["fp32", "bf16"]

@@ -7,44 +7,29 @@ other settings or pictures, it makes anew what follows from them, and nothing el
 import json
 import os
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
 
-from wordmask import saliency
 from wordmask.distillation import experts, published, student
-from wordmask.distillation.archive import Archive, build_archive
+from wordmask.distillation.archive import build_archive
 from wordmask.distillation.collection import Pile, open_pile
-from wordmask.distillation.config import FREE, ConfigError, Run, as_dict, make_run, read_config
+from wordmask.distillation.config import ConfigError, Run, as_dict, make_run, read_config
 from wordmask.distillation.embedding import embed
 from wordmask.distillation.embedding_folder import EmbeddingFolder, is_embedding_folder
-from wordmask.distillation.identities import (
-    file_digest,
-    listing_digest,
-    start_identity,
-    weights_identity,
-    world_identity,
-)
+from wordmask.distillation.identities import file_digest, listing_digest
+from wordmask.distillation.ingredients import Ingredients, start_of
 from wordmask.distillation.known_masks import KnownMasks
 from wordmask.distillation.pseudo_masks import check_none_empty, make_masks
 from wordmask.distillation.records import DistillationError, MaskTable
 from wordmask.distillation.report import write_report
 from wordmask.distillation.stages import Report, Silent, Stage, Stages, Teller, earlier
-from wordmask.distillation.training import SegmenterTraining
 from wordmask.files import atomic_write
-from wordmask.prompts import templates
 from wordmask.registry import pick_device
-from wordmask.saliency.base import Saliency
-from wordmask.segmenters.maskclip import WORLD_CLIP, open_clip_encoder
 from wordmask.segmenters.namedmask import NamedMask
-from wordmask.text_embeddings import TextEmbedder
 from wordmask.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from wordmask.benchmarks.datasets import Benchmark
 
 CONFIG = "config.yaml"
 REPORT = "report.html"
@@ -78,15 +63,14 @@ def distill(
     return Pipeline(run, teller).run_all()
 
 
-class Pipeline:
+class Pipeline(Ingredients):
     """The stages of one run, in their order."""
 
     def __init__(self, run: Run, teller: Teller | None = None):
-        self.run, self.config, self.out = run, run.config, run.out
+        super().__init__(run)
         leads = int(os.environ.get("RANK", "0")) == 0  # as launchers tell (`accelerate launch`, `torchrun`)
         self.stages = Stages(run.out, teller if teller and leads else Silent(), leads=leads)
         self.say = self.stages.teller.say
-        self.names = run.names.without_background()
 
     def run_all(self) -> NamedMask:
         """Whatever is not done yet; the student."""
@@ -227,7 +211,7 @@ class Pipeline:
 
         inputs = (
             self._inputs("experts", "seed")
-            | _start(self._experts)
+            | start_of(self._experts)
             | {THE_MASKS: masks, "groups": json.dumps(self.groups)}
         )
         outputs = (f"*/{experts.EXPERT_FILE}",)
@@ -268,7 +252,7 @@ class Pipeline:
             )
 
         inputs = (
-            self._inputs("student", "seed") | _start(self.config.student) | {THE_MASKS: masks, "names": self._phrases}
+            self._inputs("student", "seed") | start_of(self.config.student) | {THE_MASKS: masks, "names": self._phrases}
         )
         return Stage("student", folder, inputs, (student.STUDENT_FILE,), make, together=True)
 
@@ -278,91 +262,6 @@ class Pipeline:
 
         inputs = self._inputs("validation") | {"the archive": archive, "the student": trained}
         return Stage("report", self.out / "report", inputs, (REPORT,), make)
-
-    # What stages need, made when the first one needs it.
-
-    @cached_property
-    def clip(self) -> Any:
-        device = pick_device(self.config.device)
-        return open_clip_encoder(self.config.clip, self.config.clip_weights, device, "fp32")
-
-    @cached_property
-    def embedder(self) -> TextEmbedder:
-        return TextEmbedder(self.clip, templates(self.config.templates))
-
-    @cached_property
-    def saliency(self) -> Saliency:
-        chosen = self.config.masks
-        return saliency.load(
-            chosen.saliency,
-            preset="world" if self.run.preset == "world" else "paper",
-            weights=chosen.weights,
-            device=self.config.device,
-            **{"precision": "fp32", **chosen.settings},  # "auto" would make other pseudo-masks on other machines
-        )
-
-    @cached_property
-    def archive(self) -> Archive:
-        return Archive(self.out / "archive" / "archive.parquet")
-
-    @cached_property
-    def groups(self) -> list[list[str]]:
-        """Names that share an expert. Text is looked at only where there is something to group."""
-        names = self.names.names
-        count = self._experts.groups or experts.default_groups(len(names))
-        if count >= len(names):
-            return experts.group_names(names, [], count)  # type: ignore[arg-type]  # which does not look at them
-        text = self.embedder(self.names)
-        firsts = [text.owner.tolist().index(label) for label in range(len(names))]
-        return experts.group_names(names, text.vectors[firsts].cpu().numpy(), count, self.config.seed)
-
-    @property
-    def _experts(self) -> experts.ExpertSettings:
-        if self.config.experts is None:
-            raise AssertionError("asked for without experts")
-        return self.config.experts
-
-    def _table(self, stage: str) -> MaskTable:
-        return MaskTable(self.out / stage)
-
-    def _validation(self) -> "Benchmark | None":
-        chosen = self.config.validation
-        if chosen is None:
-            return None
-        from wordmask.benchmarks import open_benchmark
-
-        return open_benchmark(chosen.benchmark, split=chosen.split, root=chosen.root, pictures=chosen.pictures)
-
-    # What stages are made from.
-
-    def _inputs(self, *sections: str) -> dict[str, str]:
-        """Settings by their dotted names, but for those that change nothing about the outcome."""
-        return {
-            key: json.dumps(value)
-            for key, value in self.config.flat().items()
-            if key not in FREE and any(key == section or key.startswith(f"{section}.") for section in sections)
-        }
-
-    @property
-    def _phrases(self) -> str:
-        return json.dumps(dict(zip(self.names.names, self.names.phrases, strict=True)), ensure_ascii=False)
-
-    @property
-    def _image_root(self) -> Path | None:
-        root = self.config.image_root
-        return None if root is None else Path(root).expanduser().resolve()
-
-    @cached_property
-    def _clip_identity(self) -> str:
-        return (
-            WORLD_CLIP + world_identity()
-            if self.config.clip == WORLD_CLIP
-            else weights_identity(self.config.clip_weights)
-        )
-
-    @cached_property
-    def _saliency_identity(self) -> str:
-        return (world_identity() if self.run.preset == "world" else "") + weights_identity(self.config.masks.weights)
 
     def _write_config(self) -> None:
         """What the run was told, in full, as a file that `--config` takes."""
@@ -390,12 +289,6 @@ def _claim(out: Path, images: Path) -> None:
     if out.exists() and not (out / CONFIG).exists() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise ConfigError(f"out={out} is not empty and no run of `wordmask distill`: choose another folder")
     out.mkdir(parents=True, exist_ok=True)
-
-
-def _start(settings: SegmenterTraining) -> dict[str, str]:
-    """What a training starts from, where its name alone does not say that."""
-    identity = start_identity(settings.start)
-    return {} if identity is None or identity == settings.start else {"what it starts from": identity}
 
 
 def _but(inputs: Mapping[str, str], *keys: str) -> dict[str, str]:

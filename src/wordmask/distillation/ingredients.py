@@ -1,0 +1,121 @@
+"""What the stages of a run need: networks, texts and tables, made when the first stage asks for them; and what each is
+known by, so that a stage is made anew when one of them has changed, and only then.
+"""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wordmask import saliency
+from wordmask.distillation import experts
+from wordmask.distillation.archive import Archive
+from wordmask.distillation.config import FREE, Run
+from wordmask.distillation.identities import start_identity, weights_identity, world_identity
+from wordmask.distillation.records import MaskTable
+from wordmask.distillation.training import SegmenterTraining
+from wordmask.prompts import templates
+from wordmask.registry import pick_device
+from wordmask.saliency.base import Saliency
+from wordmask.segmenters.maskclip import WORLD_CLIP, open_clip_encoder
+from wordmask.text_embeddings import TextEmbedder
+
+if TYPE_CHECKING:
+    from wordmask.benchmarks.datasets import Benchmark
+
+
+class Ingredients:
+    """Those of one run."""
+
+    def __init__(self, run: Run):
+        self.run, self.config, self.out = run, run.config, run.out
+        self.names = run.names.without_background()
+
+    @cached_property
+    def clip(self) -> Any:
+        device = pick_device(self.config.device)
+        return open_clip_encoder(self.config.clip, self.config.clip_weights, device, "fp32")
+
+    @cached_property
+    def embedder(self) -> TextEmbedder:
+        return TextEmbedder(self.clip, templates(self.config.templates))
+
+    @cached_property
+    def saliency(self) -> Saliency:
+        chosen = self.config.masks
+        return saliency.load(
+            chosen.saliency,
+            preset="world" if self.run.preset == "world" else "paper",
+            weights=chosen.weights,
+            device=self.config.device,
+            **{"precision": "fp32", **chosen.settings},  # "auto" would make other pseudo-masks on other machines
+        )
+
+    @cached_property
+    def archive(self) -> Archive:
+        return Archive(self.out / "archive" / "archive.parquet")
+
+    @cached_property
+    def groups(self) -> list[list[str]]:
+        """Names that share an expert. Text is looked at only where there is something to group."""
+        names = self.names.names
+        count = self._experts.groups or experts.default_groups(len(names))
+        if count >= len(names):
+            return experts.group_names(names, [], count)  # type: ignore[arg-type]  # which does not look at them
+        text = self.embedder(self.names)
+        firsts = [text.owner.tolist().index(label) for label in range(len(names))]
+        return experts.group_names(names, text.vectors[firsts].cpu().numpy(), count, self.config.seed)
+
+    @property
+    def _experts(self) -> experts.ExpertSettings:
+        if self.config.experts is None:
+            raise AssertionError("asked for without experts")
+        return self.config.experts
+
+    def _table(self, stage: str) -> MaskTable:
+        return MaskTable(self.out / stage)
+
+    def _validation(self) -> "Benchmark | None":
+        chosen = self.config.validation
+        if chosen is None:
+            return None
+        from wordmask.benchmarks import open_benchmark
+
+        return open_benchmark(chosen.benchmark, split=chosen.split, root=chosen.root, pictures=chosen.pictures)
+
+    # What stages are made from.
+
+    def _inputs(self, *sections: str) -> dict[str, str]:
+        """Settings by their dotted names, but for those that change nothing about the outcome."""
+        return {
+            key: json.dumps(value)
+            for key, value in self.config.flat().items()
+            if key not in FREE and any(key == section or key.startswith(f"{section}.") for section in sections)
+        }
+
+    @property
+    def _phrases(self) -> str:
+        return json.dumps(dict(zip(self.names.names, self.names.phrases, strict=True)), ensure_ascii=False)
+
+    @property
+    def _image_root(self) -> Path | None:
+        root = self.config.image_root
+        return None if root is None else Path(root).expanduser().resolve()
+
+    @cached_property
+    def _clip_identity(self) -> str:
+        return (
+            WORLD_CLIP + world_identity()
+            if self.config.clip == WORLD_CLIP
+            else weights_identity(self.config.clip_weights)
+        )
+
+    @cached_property
+    def _saliency_identity(self) -> str:
+        return (world_identity() if self.run.preset == "world" else "") + weights_identity(self.config.masks.weights)
+
+
+def start_of(settings: SegmenterTraining) -> dict[str, str]:
+    """What a training starts from, where its name alone does not say that."""
+    identity = start_identity(settings.start)
+    return {} if identity is None or identity == settings.start else {"what it starts from": identity}
