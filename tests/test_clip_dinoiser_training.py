@@ -19,9 +19,7 @@ from test_clip import small_clip
 from test_team import launched
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.found import Found
-from wordmask.saliency.pictures import Pictures
 from wordmask.saliency.plans import PLANS, plan
-from wordmask.saliency.training import crops_at
 from wordmask.segmenters import clip_dinoiser_training
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.clip_dinoiser import ClipDinoiser, ClipDinoiserSettings, load_heads
@@ -36,6 +34,8 @@ from wordmask.segmenters.clip_dinoiser_training import (
     train_heads,
 )
 from wordmask.training.checkpoints import CheckpointError
+from wordmask.training.on_pictures import crops_at
+from wordmask.training.pictures import Pictures
 from wordmask.world import draw_scene
 
 TOLERANCE = 1e-6
@@ -293,7 +293,7 @@ sys.path.insert(0, "tests")
 import torch
 from test_clip import small_clip
 from test_clip_dinoiser_training import settings, teachers
-from wordmask.saliency.pictures import Pictures
+from wordmask.training.pictures import Pictures
 from wordmask.segmenters.clip_dinoiser_training import train_heads
 
 torch.set_num_threads(1)

@@ -14,13 +14,14 @@ from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.bilateral_solver import BilateralGrid
 from wordmask.saliency.found import background_mask, load_head
 from wordmask.saliency.found_training import FoundLesson, FoundTraining, solved_masks, train_head
-from wordmask.saliency.pictures import Pictures
 from wordmask.saliency.selfmask import load_network
 from wordmask.saliency.selfmask_training import SelfMaskTraining, new_network, train_network
 from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings
-from wordmask.saliency.training import Crops, Lesson, crops_at
 from wordmask.saliency.votes import VoteStore
 from wordmask.training.checkpoints import CheckpointError
+from wordmask.training.errors import TrainingError
+from wordmask.training.on_pictures import Crops, Lesson, crops_at
+from wordmask.training.pictures import Pictures
 from wordmask.world import draw_scene
 from wordmask.world.training_file import write_array
 
@@ -248,7 +249,7 @@ def test_a_few_steps_make_selfmasks_loss_smaller(folder, tmp_path):
 
 def test_a_loss_that_is_no_number_stops_the_run(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(FoundLesson, "losses", lambda self, *_: {"solved": self.head.weight.sum() * torch.nan})
-    with pytest.raises(SaliencyError, match="step 1 is not finite"):
+    with pytest.raises(TrainingError, match="step 1 is not finite"):
         train_head(plain_saliency.tiny_dino(), found_settings(folder, tmp_path), Pictures(folder))
 
 
@@ -279,10 +280,10 @@ def test_pictures_that_cannot_be_read_give_way_to_the_next(folder, tmp_path, cap
 
 
 def test_without_pictures_there_is_no_training(tmp_path):
-    with pytest.raises(SaliencyError, match="no pictures"):
+    with pytest.raises(TrainingError, match="no pictures"):
         Pictures(tmp_path)
     (tmp_path / "0.png").write_bytes(b"no picture")
-    with pytest.raises(SaliencyError, match="none of the pictures"):
+    with pytest.raises(TrainingError, match="none of the pictures"):
         Pictures(tmp_path).readable(0)
 
 
@@ -305,7 +306,7 @@ def test_a_flipped_crop_has_its_mask_flipped(folder, tmp_path):
 
 
 def test_a_lesson_with_two_parts_is_made_small_as_a_whole(folder, tmp_path):
-    from wordmask.saliency.training import train
+    from wordmask.training.on_pictures import train
 
     class Line(Lesson):
         def __init__(self):

@@ -118,6 +118,11 @@ def _unlisted(name: str, error: OSError | ValueError) -> ImageReadError:
     return ImageReadError(name, f"cannot be looked into ({getattr(error, 'strerror', None) or error})")
 
 
+def raise_at_once(error: ImageReadError) -> None:
+    """For `on_bad`, where nothing may be left out."""
+    raise error
+
+
 def warn_left_out(error: ImageReadError) -> None:
     """What becomes of a picture that cannot be read when nobody asked to be told."""
     warnings.warn(f"left out: {error}", UserWarning, stacklevel=3)

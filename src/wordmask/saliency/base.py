@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wordmask.errors import WordmaskError
 from wordmask.files import atomic_write
-from wordmask.image_files import ImageReadError
+from wordmask.image_files import ImageReadError, raise_at_once
 from wordmask.images import ImageSource, resize, to_tensor
 from wordmask.overlay import draw_overlay, save_drawn
 from wordmask.saliency.refinement import THRESHOLD, Refinement, refine
@@ -116,11 +116,6 @@ class Saliency(ABC):
             maps = self.maps([read.image for read in batch])
             for read, soft in zip(batch, maps, strict=True):
                 yield SaliencyMap(soft, read.image, read.source)
-
-
-def raise_at_once(error: ImageReadError) -> None:
-    """For `on_bad`, where nothing may be left out."""
-    raise error
 
 
 def size_for_patches(height: int, width: int, patch: int, most: int, zoom: int = 1) -> tuple[int, int]:

@@ -15,15 +15,15 @@ from wordmask.registry import pick_device
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.bilateral_solver import BilateralGrid
 from wordmask.saliency.found import background_mask, load_encoder, new_head
-from wordmask.saliency.pictures import Pictures
 from wordmask.saliency.refinement import THRESHOLD, found_mask
-from wordmask.saliency.training import Crops, Lesson, Progress, SaliencyTraining, Scale, Share, train
+from wordmask.training.on_pictures import Crops, Lesson, PicturesTraining, Progress, Scale, Share, train
+from wordmask.training.pictures import Pictures
 
 HEAD_FILE = "found.safetensors"
 
 
 @dataclass(frozen=True)
-class FoundTraining(SaliencyTraining):
+class FoundTraining(PicturesTraining):
     """Figures are FOUND's. seed_steps: how long the seed mask teaches; after that the head's own answer does.
 
     decay, decay_every: the learning rate is multiplied by `decay` after so many steps.

@@ -14,10 +14,10 @@ from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.found import WORLD, WORLD_SIMILARITY
 from wordmask.saliency.found_training import FoundTraining
 from wordmask.saliency.selfmask_training import SelfMaskTraining
-from wordmask.saliency.training import SaliencyTraining
+from wordmask.training.on_pictures import PicturesTraining
 from wordmask.world import Kind
 
-Recipe = TypeVar("Recipe", bound=SaliencyTraining)
+Recipe = TypeVar("Recipe", bound=PicturesTraining)
 
 WORLD_PICTURES = 6_000
 """Drawn where none are given, in half a minute on two cores."""
@@ -26,7 +26,7 @@ VOTED_PICTURES = 3_000
 WORLD_KINDS: dict[Kind, float] = {"single": 0.7, "multi": 0.15, "pairs": 0.15}
 """Like DUTS, which both papers learn from: in most pictures one thing stands out."""
 
-PLANS: dict[type[SaliencyTraining], dict[str, dict[str, Any]]] = {
+PLANS: dict[type[PicturesTraining], dict[str, dict[str, Any]]] = {
     FoundTraining: {
         "paper": {},
         "world": {

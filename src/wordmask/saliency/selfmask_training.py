@@ -18,15 +18,15 @@ from wordmask.saliency.selfmask import WORLD_DINO, write_network
 from wordmask.saliency.selfmask_losses import selfmask_losses
 from wordmask.saliency.selfmask_network import STATISTICS, SelfMaskNetwork, SelfMaskShape
 from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings
-from wordmask.saliency.training import Crops, Lesson, Progress, SaliencyTraining, train
 from wordmask.saliency.votes import VoteStore
+from wordmask.training.on_pictures import Crops, Lesson, PicturesTraining, Progress, train
 
 NETWORK_FILE = "selfmask.safetensors"
 VOTES = "votes"
 
 
 @dataclass(frozen=True)
-class SelfMaskTraining(SaliencyTraining):
+class SelfMaskTraining(PicturesTraining):
     """Figures are SelfMask's. dino: where the encoder starts from. voters, voter_weights: whose features are clustered,
     of pictures voting_zoom times as large.
 

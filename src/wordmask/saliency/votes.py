@@ -17,8 +17,8 @@ from wordmask.encoders.weights import fingerprint
 from wordmask.files import atomic_write
 from wordmask.processes import end_with_parent
 from wordmask.saliency.base import SaliencyError
-from wordmask.saliency.pictures import Pictures
 from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings
+from wordmask.training.pictures import Pictures
 
 BLOCK = 32
 """Voted masks a file: all that a kill can cost each process."""

@@ -18,12 +18,12 @@ from wordmask.encoders.dino import DinoEncoder
 from wordmask.encoders.weights import fingerprint, write_state_dict
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.found import Found, load_encoder
-from wordmask.saliency.pictures import Pictures
 from wordmask.saliency.plans import PLANS
 from wordmask.saliency.refinement import THRESHOLD
-from wordmask.saliency.training import Crops, Lesson, Progress, SaliencyTraining, Scale, Share, train
 from wordmask.segmenters.clip_dinoiser import GUIDING_BLOCK, WORLD, WORLD_CORRELATED, DinoiserHeads, dino_values
 from wordmask.segmenters.maskclip import WORLD_CLIP, open_clip_encoder
+from wordmask.training.on_pictures import Crops, Lesson, PicturesTraining, Progress, Scale, Share, train
+from wordmask.training.pictures import Pictures
 from wordmask.training.team import Team
 
 HEADS_FILE = "clip-dinoiser.safetensors"
@@ -32,7 +32,7 @@ JITTER = 1
 
 
 @dataclass(frozen=True)
-class DinoiserTraining(SaliencyTraining):
+class DinoiserTraining(PicturesTraining):
     """Figures are CLIP-DINOiser's; the paper names no range for its random scales.
 
     found: whose FOUND teaches, by its preset; found_weights: another head. jitter: how far brightness, contrast and

@@ -15,7 +15,6 @@ from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from wordmask.errors import WordmaskError
 from wordmask.training.allocation import keep_freed_memory
 from wordmask.training.checkpoints import (
     CHECKPOINT,
@@ -24,6 +23,7 @@ from wordmask.training.checkpoints import (
     read_checkpoint,
     save_checkpoint,
 )
+from wordmask.training.errors import TrainingError
 from wordmask.training.logs import RunLog
 from wordmask.training.optimisers import Optimisers
 from wordmask.world.training.batches import Batch, Batches, Stage
@@ -39,10 +39,6 @@ LARGEST_GRADIENT = 1.0
 
 _FREE = ("device", "threads", "check_every", "save_every", "log_every")
 """Settings that may change while a run goes on; so may all paths."""
-
-
-class TrainingError(WordmaskError):
-    """This run cannot go on."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Square pieces of pictures to train saliency from, with their masks where there are any."""
+"""Square pieces of pictures to learn from, with their masks where there are any."""
 
 import numpy as np
 import torch

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from wordmask.saliency.crops import blurred, centre_crop, scaled_crop
+from wordmask.training.crops import blurred, centre_crop, scaled_crop
 
 
 def test_a_centre_crop_is_the_middle_square():

@@ -1,6 +1,6 @@
-"""One loop for FOUND and SelfMask: crops that depend on the seed and the step alone, checkpoints, a log.
+"""One loop for all that learns from pictures alone: FOUND, SelfMask, CLIP-DINOiser's heads.
 
-Pictures alone teach here: a folder of them, or a file of the world's training pictures.
+The pictures are a folder, or a file of the world's training pictures; crops depend on the seed and the step alone.
 """
 
 import json
@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 from wordmask.encoders.clip import Precision
 from wordmask.prefetch import ahead
-from wordmask.saliency.base import SaliencyError
-from wordmask.saliency.crops import blurred, centre_crop, scaled_crop
-from wordmask.saliency.pictures import Pictures
 from wordmask.training.allocation import keep_freed_memory
 from wordmask.training.checkpoints import load_checkpoint, save_checkpoint
+from wordmask.training.crops import blurred, centre_crop, scaled_crop
+from wordmask.training.errors import TrainingError
 from wordmask.training.logs import RunLog
 from wordmask.training.order import shuffled
+from wordmask.training.pictures import Pictures
 from wordmask.training.team import Team
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ Scale = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 
 
 @settings(frozen=True)
-class SaliencyTraining:
+class PicturesTraining:
     """pictures: a folder, or a file of training pictures that `write_array` made; of these `most_pictures` at most,
     chosen by the seed. out: the run's folder.
 
@@ -98,7 +98,7 @@ MaskOf = Callable[[int, np.ndarray], np.ndarray]
 def crops_at(
     step: int,
     pictures: Pictures,
-    settings: SaliencyTraining,
+    settings: PicturesTraining,
     mask_of: MaskOf | None = None,
     share: slice = slice(None),
 ) -> Crops:
@@ -132,7 +132,7 @@ def crops_ahead(
     first: int,
     last: int,
     pictures: Pictures,
-    settings: SaliencyTraining,
+    settings: PicturesTraining,
     mask_of: MaskOf | None,
     share: slice = slice(None),
 ) -> Generator[Crops, None, None]:
@@ -159,7 +159,7 @@ class Lesson(nn.Module, ABC):
 
 def train(
     lesson: Lesson,
-    settings: SaliencyTraining,
+    settings: PicturesTraining,
     pictures: Pictures,
     *,
     steps: int,
@@ -220,7 +220,7 @@ def _step(
     optimiser: torch.optim.Optimizer,
     crops: Crops,
     step: int,
-    settings: SaliencyTraining,
+    settings: PicturesTraining,
     reduced: float,
     team: Team,
 ) -> dict[str, Tensor]:
@@ -231,7 +231,7 @@ def _step(
     team.average(told.values())
     loss = torch.stack(list(parts.values())).sum()
     if not all(torch.isfinite(part) for part in told.values()):
-        raise SaliencyError(f"{settings.out}: the loss at step {step + 1} is not finite; lower the learning rate")
+        raise TrainingError(f"{settings.out}: the loss at step {step + 1} is not finite; lower the learning rate")
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     team.average(value.grad for group in optimiser.param_groups for value in group["params"] if value.grad is not None)

@@ -1,4 +1,4 @@
-"""The pictures that a saliency method learns from: no labels, no captions, no masks."""
+"""The pictures that a training without captions learns from: no labels, no captions, no masks."""
 
 import hashlib
 import json
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from wordmask.image_files import ImageReadError, find_images
+from wordmask.image_files import ImageReadError, find_images, raise_at_once
 from wordmask.images import read_image
-from wordmask.saliency.base import SaliencyError, raise_at_once
+from wordmask.training.errors import TrainingError
 from wordmask.training.order import shuffled
 from wordmask.world.training_file import open_array
 
@@ -35,7 +35,7 @@ class Pictures:
             told = json.dumps([str(file.relative_to(path)) for file in self._files])
         there = len(self._files) if self._array is None else len(self._array)
         if not there:
-            raise SaliencyError(f"{path} has no pictures to learn from")
+            raise TrainingError(f"{path} has no pictures to learn from")
         self._chosen = np.arange(there)
         if most is not None and most < there:
             self._chosen = np.sort(shuffled(self._chosen, seed, 0)[:most])
@@ -61,4 +61,4 @@ class Pictures:
                 return number % len(self), self.read(number % len(self))
             except ImageReadError as error:
                 logger.warning("left out: %s", error)
-        raise SaliencyError("none of the pictures to learn from can be read")
+        raise TrainingError("none of the pictures to learn from can be read")
