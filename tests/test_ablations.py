@@ -53,7 +53,7 @@ def test_one_command_measures_all_and_looks_at_nothing_twice(tiny, command, tmp_
     asked = tiny_ablations.arguments(tmp_path)
     status, out, err = command("tables", "namedmask-world", *asked, "--out", tmp_path / "all.html")
     assert (status, "not run" in out) == (0, False), out + err
-    titles = [line for line in out.splitlines() if line.startswith("NamedMask, ")]
+    titles = [line for line in out.splitlines() if line.startswith("NamedMask, ") and " on the world" in line]
     assert [title.split(" on the world")[0] for title in titles] == [
         *(f"NamedMask, table {number}," for number in (1, 2, 3, 10)),
         "NamedMask, figure 3,",
@@ -94,6 +94,11 @@ def test_figures_are_those_of_the_runs_masks_and_students(tiny, tmp_path):
     student = NamedMask.load(weights=tmp_path / "runs" / "copy-paste-3" / "student" / "student.safetensors")
     benchmark = SomeOfTheWorld(NAMES, "all", 2)
     assert row.ours == {"mIoU": evaluate(student, benchmark).miou}
+    (row,) = fill(only(tables["namedmask-world-3"], "PAMR"), run)
+    along_edges = NamedMask.load(
+        weights=tmp_path / "runs" / "copy-paste-2" / "student" / "student.safetensors", refine="pamr"
+    )
+    assert row.ours["all"] == evaluate(along_edges, benchmark).miou
 
     rows = {
         row.label: row for row in fill(tables["namedmask-world-1"], Run(tmp_path / "1", pictures=MANY, ablations=own))

@@ -53,6 +53,7 @@ TABLES = {
             row("CLIP-DINOiser", "clip-dinoiser"),
             row("SelfMask + CLIP", "selfmask-clip"),
             row("NamedMask", "namedmask"),
+            row("NamedMask, edges by PAMR", "namedmask", refine="pamr"),
         ),
         notes=(
             f"{PICTURES} pictures of each split, or as many as --pictures says. In `stuff`, those of `all` are asked "
