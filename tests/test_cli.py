@@ -180,6 +180,15 @@ def test_mistakes_are_explained_in_a_line(wordmask, photo, tmp_path, monkeypatch
     assert "Traceback" not in err
 
 
+def test_a_file_of_names_is_not_taken_for_a_name(wordmask, photo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "names.txt").write_text("dog\ncat\n")
+    status, _, err = wordmask("segment", photo, "--names", "names.txt")
+    assert status == 2
+    assert "--names names.txt is a file" in err
+    assert "Traceback" not in err
+
+
 def test_two_pictures_of_one_name_are_not_written_over_each_other(wordmask, photo, tmp_path):
     other = tmp_path / "other" / "photo.jpg"
     other.parent.mkdir()

@@ -53,6 +53,8 @@ def vocabulary(names: str | None, names_file: Path | None) -> Any:
 
     if (names is None) == (names_file is None):
         raise typer.BadParameter('give either --names "dog, background" or --names-file FILE')
+    if names is not None and Path(names).suffix in (".txt", ".yaml", ".yml") and Path(names).is_file():
+        raise typer.BadParameter(f"--names {names} is a file: give it as --names-file {names}")
     return parse_names(names) if names is not None else read_names(names_file)  # type: ignore[arg-type]
 
 
