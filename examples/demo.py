@@ -46,7 +46,11 @@ def main() -> None:
 
     with TELLER.progress("drawing pictures") as report:
         pictures = write_folder(
-            asked.out / "pictures", asked.pictures, seed=SEED, workers=os.cpu_count() or 1, progress=report
+            asked.out / f"pictures-{asked.pictures}",
+            asked.pictures,
+            seed=SEED,
+            workers=os.cpu_count() or 1,
+            progress=report,
         )
     steps: dict[str, Any] = {"experts": {"steps": max(1, asked.steps // 20)}, "student": {"steps": asked.steps}}
     distill(
@@ -60,8 +64,9 @@ def main() -> None:
     )
     rows, names = [], ["background", *THINGS]
     drawn: dict[str, list[Any]] = {kind: [] for kind in SHOWN}
+    measured = asked.out / f"measured-{asked.pictures}-{asked.archive}-{asked.steps}"
     for title, segmenter in methods(asked.out):
-        rows.append([title, *figures(segmenter, title, asked.measured, asked.out / "measured")])
+        rows.append([title, *figures(segmenter, title, asked.measured, measured)])
         for kind in SHOWN:
             drawn[kind].append(draw_cell(title, segmenter.segment(held_out(kind), names)))
     columns = ["mIoU in percent, things and background", *SPLITS]
@@ -101,7 +106,7 @@ def figures(segmenter: Segmenter, title: str, pictures: int, out: Path) -> list[
     found = []
     for split in SPLITS:
         with TELLER.progress(f"{title} on {split}") as report:
-            folder = out / f"{title.replace(' ', '-')}-{split}"
+            folder = out / f"{title.replace(' ', '-')}-{split}-{pictures}"
             benchmark = World(split, pictures=pictures)
             found.append(wordmask.evaluate(segmenter, benchmark, out=folder, on_progress=report).miou)
     return found

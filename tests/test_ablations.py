@@ -112,7 +112,7 @@ def test_figures_are_those_of_the_runs_masks_and_students(tiny, tmp_path):
         if pictures:
             truths = [sample.labels == label for sample in pictures]
             seen = [TinyBranch.saliency.maps([sample.image])[0] > THRESHOLD for sample in pictures]
-            network = NamedMask.load(weights=experts[name], refine=own.edges)
+            network = NamedMask.load(weights=experts[name], refine=own.expert_settings.edges)
             drawn_by = [network.segment(sample.image, ["background", name]).labels == 1 for sample in pictures]
             saliency[name], expert[name] = iou(truths, seen), iou(truths, drawn_by)
     assert saliency, "none of the names is on a picture"

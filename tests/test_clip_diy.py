@@ -10,6 +10,7 @@ from torchvision.transforms.v2.functional import resize
 import plain_vit
 from test_clip import small_clip
 from test_maskclip import TOLERANCE, bilinear, picture, starts, text_vectors
+from wordmask import load
 from wordmask.saliency.instances import InstanceSaliency
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.clip_diy import ClipDiy, ClipDiySettings, SeenAtScales
@@ -85,12 +86,17 @@ def test_the_published_code_s_square_is_an_option(clip):
 
 def test_scales_may_be_any_sizes_with_any_weights(clip):
     image = picture(40, 60)
-    chosen = settings(windows=(40, 24, 12), weights=(1, 2, 5))
+    chosen = settings(windows=(40, 24, 12), scale_weights=(1, 2, 5))
     result = ClipDiy(clip, chosen).segment(image, NAMES)
     expected = by_the_book(clip, image, (40, 60), NAMES, (40, 24, 12), weights=[1 / 8, 2 / 8, 5 / 8])
     assert np.abs(result.scores - expected.max(axis=-1)).max() < TOLERANCE
-    with pytest.raises(SegmenterError, match="2 windows .* but 3 weights"):
-        ClipDiy(clip, settings(weights=(1, 1, 1)))
+    with pytest.raises(SegmenterError, match="2 windows .* but 3 scale_weights"):
+        ClipDiy(clip, settings(scale_weights=(1, 1, 1)))
+
+
+def test_weights_of_scales_are_a_setting_like_others():
+    segmenter = load("clip-diy", preset="world", saliency="none", scale_weights=(3, 1, 1))
+    assert segmenter.scale_weights == [0.6, 0.2, 0.2]
 
 
 def test_results_do_not_depend_on_batches_or_chunks(clip, monkeypatch):

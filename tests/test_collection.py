@@ -90,6 +90,13 @@ def test_a_list_names_pictures_relative_to_itself_or_to_a_root(tmp_path):
     assert folder.references(folder.told([0]))[0].open(folder.root).shape == (12, 16, 3)
 
 
+def test_a_tar_beside_pictures_is_not_taken_for_the_collection(tmp_path):
+    write_pictures(tmp_path, 2)
+    (tmp_path / "backup.tar").write_bytes(b"")
+    with pytest.raises(CollectionError, match=r"holds a tar \(backup.tar\) and pictures beside it"):
+        open_pile(tmp_path)
+
+
 def test_tars_are_read_without_extracting_anything(tmp_path):
     members = {
         f"{n:04d}.{kind}": content

@@ -162,6 +162,14 @@ def test_a_stopped_comparison_goes_on_and_a_bad_picture_is_named(wordmask, folde
     assert wordmask(*arguments) == (0, "", "")
 
 
+def test_settings_of_one_method_may_hold_commas_and_colons(wordmask, folder):
+    methods = "clip-diy:windows=[32, 16]:overlap=0, maskclip:heads=https://example.org/heads.pt:window=32"
+    wordmask(folder / "a.jpg", "--names", "dog,grass", "--compare", "--method", methods)
+    diy, mask = wordmask.asked
+    assert (diy["method"], diy["windows"], diy["overlap"]) == ("clip-diy", [32, 16], 0)
+    assert (mask["method"], mask["heads"], mask["window"]) == ("maskclip", "https://example.org/heads.pt", 32)
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [

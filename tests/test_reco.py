@@ -235,6 +235,30 @@ def test_prototypes_equal_the_method_by_the_book(clip, folder, text_attention, w
     assert np.abs(found.numpy() - expected).max() < 1e-5
 
 
+@pytest.mark.parametrize(("name", "phrases"), [("road", ("street",)), ("Road", ("Road",)), ("way", ("road",))])
+def test_a_name_of_the_context_is_not_held_against_itself_whatever_it_is_called(
+    clip, folder, monkeypatch, name, phrases
+):
+    pile = Pile(sorted(folder.rglob("*.png")))
+    asked = []
+    make = Prototypes._make
+    monkeypatch.setattr(Prototypes, "_make", lambda self, name, *rest: asked.append(name) or make(self, name, *rest))
+    recipe = Recipe(2, 24, ("sky", "road", "tree"))
+    Prototypes(pile, encoder(), clip, embedder(clip), recipe).of(Vocabulary((name,), (phrases,)))
+    assert asked == ["sky", name]
+
+
+def test_one_wording_under_two_names_has_the_pictures_of_each(clip, folder):
+    class Named(Pile):
+        def best(self, name, phrases, count):
+            return self.files[:1] if name == "crane" else self.files[1:2]
+
+    pile = Named(sorted(folder.rglob("*.png")))
+    found = Prototypes(pile, encoder(), clip, embedder(clip), Recipe(1, 24, ()))
+    bird = found.of(Vocabulary(("crane",), (("crane bird",),)))
+    assert not torch.equal(bird, found.of(Vocabulary.of(["crane bird"])))
+
+
 def test_prototypes_are_kept_by_what_they_were_made_of(clip, folder, monkeypatch):
     pile = Pile(sorted(folder.rglob("*.png")))
     dogs = Vocabulary.of(["dog"])

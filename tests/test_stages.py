@@ -8,7 +8,7 @@ import pytest
 
 from tiny_run import Listener
 from wordmask.distillation.records import DistillationError
-from wordmask.distillation.stages import Stage, Stages
+from wordmask.distillation.stages import Stage, Stages, earlier
 
 
 class Kitchen:
@@ -49,6 +49,21 @@ def test_other_inputs_make_it_anew_and_say_which(kitchen):
     assert not (kitchen.run / "bread" / "old.txt").exists()  # nothing stale is left to be taken for new
     assert kitchen.bake("bread", text="rye", flour=1, salt=3) == other
     assert kitchen.made == ["bread", "bread"]
+
+
+def test_what_was_finished_is_not_lost_before_what_follows_it_is(kitchen):
+    kitchen.bake("bread", flour=1)
+
+    def burning(report):
+        raise RuntimeError("burnt")
+
+    stage = Stage("bread", kitchen.run / "bread", {"flour": "2"}, ("*.txt",), burning)
+    with pytest.raises(RuntimeError, match="burnt"):
+        Stages(kitchen.run, kitchen.listener).run_stage(stage)
+    [(kept, made_from)] = earlier(kitchen.run, "bread")
+    assert ((kept / "loaf.txt").read_text(), made_from) == ("bread", {"flour": "1"})
+    kitchen.bake("bread", text="rye", flour=2)
+    assert not earlier(kitchen.run, "bread")
 
 
 def test_equal_outputs_of_other_inputs_leave_what_follows_alone(kitchen):

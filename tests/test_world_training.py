@@ -282,6 +282,7 @@ def test_training_pictures_are_the_worlds(pictures: Path) -> None:
 
 def test_a_flipped_picture_has_left_and_right_exchanged() -> None:
     assert mirrored("a dog on the left and a cat on the right") == "a dog on the right and a cat on the left"
+    assert mirrored("a dog on the left, a cat and a cow") == "a dog on the right, a cat and a cow"
 
 
 def test_a_crop_of_everything_is_the_picture() -> None:

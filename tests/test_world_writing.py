@@ -206,6 +206,18 @@ def test_somebody_elses_array_is_not_overwritten(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("theirs", "write"),
+    [("images/000000.jpg", write_folder), ("captions.jsonl", write_folder), ("00000.tar", write_shards)],
+)
+def test_a_folder_of_somebody_elses_is_left_alone(tmp_path, theirs, write):
+    (tmp_path / theirs).parent.mkdir(exist_ok=True)
+    (tmp_path / theirs).write_bytes(b"theirs")
+    with pytest.raises(WorldError, match="already, and not by"):
+        write(tmp_path, 3, size=32)
+    assert {name: content for name, content in _files(tmp_path).items() if content} == {theirs: b"theirs"}
+
+
+@pytest.mark.parametrize(
     ("call", "complaint"),
     [
         (lambda out: write_folder(out, 0), "0 pictures"),

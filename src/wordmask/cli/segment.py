@@ -1,5 +1,6 @@
 """`wordmask segment`: masks of pictures, now."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,8 +95,10 @@ def _of_each(
     `settings` are those of all methods; what stands behind a method's colons is its own, and goes before them.
     """
     loads: dict[str, dict[str, Any]] = {}
-    for given in methods.split(","):
-        method, *own = (part.strip() for part in given.split(":"))
+    for given in re.split(r",(?![^\[]*\])", methods):  # lists in brackets stay whole
+        method, _, settings_of_its_own = given.partition(":")
+        method = method.strip()
+        own = [part.strip() for part in re.split(r":(?=\s*[\w.]+=)", settings_of_its_own) if part.strip()]
         title = ", ".join([method, *own])
         if not method:
             raise typer.BadParameter(f"--method {methods!r} holds an empty name")

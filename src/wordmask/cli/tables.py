@@ -85,6 +85,6 @@ def _method_and_file(pair: str) -> tuple[str, str]:
     method, equals, file = pair.partition("=")
     if not (method and equals and file):
         raise typer.BadParameter(
-            f"--weights takes METHOD=FILE, such as namedmask=run/student.safetensors, not {pair!r}"
+            f"--weights takes METHOD=FILE, such as namedmask=run/student/student.safetensors, not {pair!r}"
         )
     return method, file

@@ -165,10 +165,10 @@ def tell_of_resnet(tell: Teller, resnet: nn.Module) -> None:
 
     untrained = copy.deepcopy(resnet)
     torch.manual_seed(0)
-    untrained.init_weights()  # type: ignore[operator]
     for module in untrained.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
+            module.reset_parameters()
+    untrained.init_weights()  # type: ignore[operator]
     tell.table(
         ["", "trained", "untrained"],
         [["the same thing (%)", naming_by_neighbours(resnet), naming_by_neighbours(untrained)]],

@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import TypeAdapter
 
 from wordmask.commands.progress import progress_bar
@@ -13,6 +12,7 @@ from wordmask.world.models import CLIP, CLIP_RESNET, DINO, RESNET
 from wordmask.world.training.clip import ClipSettings, train_clip
 from wordmask.world.training.clip_teacher import ClipTeacherSettings, train_clip_teacher
 from wordmask.world.training.dino import DinoSettings, train_dino
+from wordmask.world.training.loop import choose_device
 from wordmask.world.training.plans import MIXTURE, PICTURES, PLANS, Machine
 from wordmask.world.training.ship import ship_clip, ship_clip_teacher, ship_dino
 from wordmask.world.training_file import write_array
@@ -53,7 +53,7 @@ def dino(out: Path, *, network: str, machine: Machine | None, device: str, seed:
 def _begin(out: Path, machine: Machine | None, device: str, seed: int) -> tuple[Machine, dict[str, Any]]:
     """The plan to follow, and what all of its trainings share; the pictures are drawn here, once."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    machine = machine or ("accelerator" if torch.cuda.is_available() else "cpu")
+    machine = machine or ("accelerator" if choose_device(device).type == "cuda" else "cpu")
     pictures = out / "pictures.npy"
     count = PICTURES[machine]
     with progress_bar("drawing", count) as progress:

@@ -10,7 +10,7 @@ deleted and made again:
                                   -> RUN/masks/*.arrow: what is salient in each
     experts.py                    -> RUN/experts/NNN/expert.safetensors, and RUN/refined/*.arrow
     student.py                    -> RUN/student/student.safetensors
-    report.py                     -> RUN/report.html
+    report.py                     -> RUN/report/report.html
 
 Masks, salient and refined, are read alike (`records.py`):
 

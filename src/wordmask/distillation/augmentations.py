@@ -20,8 +20,6 @@ from wordmask.images import resize
 Probability = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0)]
 
-MOST_LABELS = 32_767
-"""Labels are held in 16 bits."""
 GREY = (0.2989, 0.587, 0.114)
 """Red, green and blue in grey, as torchvision (and ITU-R 601) has them."""
 BLUR_SHARE = 0.1

@@ -15,7 +15,7 @@ from typing import Any
 
 from wordmask.distillation.records import DistillationError, ImageRef
 from wordmask.distillation.tars import TarError, pictures_in
-from wordmask.image_files import ImageReadError, find_images
+from wordmask.image_files import EXTENSIONS, ImageReadError, find_images
 
 PER_PART = 10_000
 """Pictures of a folder that are finished together: img2dataset's size of a shard."""
@@ -152,7 +152,14 @@ def open_pile(source: str | Path, *, root: str | Path | None = None, per_part: i
     source = Path(source).expanduser().resolve()
     if source.is_dir():
         tars = sorted(path.name for path in source.glob("*.tar") if path.is_file())
-        return TarPile(source, tars) if tars else FolderPile(source, per_part)
+        if not tars:
+            return FolderPile(source, per_part)
+        beside = next((path.name for path in sorted(source.iterdir()) if path.suffix.lower() in EXTENSIONS), None)
+        if beside is not None:
+            raise CollectionError(
+                f"{source} holds a tar ({tars[0]}) and pictures beside it ({beside}): give the tar itself, or move it"
+            )
+        return TarPile(source, tars)
     if source.suffix == ".tar" and source.is_file():
         return TarPile(source.parent, [source.name])
     if source.is_file():

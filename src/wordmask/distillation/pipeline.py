@@ -96,7 +96,9 @@ class Pipeline(Ingredients):
             trained = self.stages.run_stage(self._experts_stage(masks))
             masks = self.stages.run_stage(self._refined_stage(masks, trained))
             learnt_from = self._table("refined")
-            check_none_empty(learnt_from)
+            check_none_empty(
+                learnt_from, "give its expert other steps or another group (experts.steps, experts.groups)"
+            )
         done = self.stages.run_stage(self._student_stage(masks, learnt_from))
         self.stages.run_stage(self._report_stage(archive, done))
         return self.out / "student" / student.STUDENT_FILE
@@ -157,7 +159,7 @@ class Pipeline(Ingredients):
             if bad := done.about["bad_pictures"]:
                 self.say(f"embeddings: {bad} pictures cannot be read; {folder / 'bad_images.jsonl'} lists them")
 
-        inputs = clip | self._inputs("embedding") | {"the pictures": survey.digest, "images": str(images)}
+        inputs = clip | self._inputs("embedding", "image_root") | {"the pictures": survey.digest, "images": str(images)}
         stage = Stage("embeddings", folder, inputs, outputs, look, by_content=False, keeps_parts=True)
         return folder, self.stages.run_stage(stage)
 
@@ -196,7 +198,8 @@ class Pipeline(Ingredients):
         def take() -> None:
             others = [
                 place.parent
-                for where, _ in earlier(self.out, "experts")
+                for where, made_from in earlier(self.out, "experts")
+                if made_alike(made_from)
                 for place in where.glob(f"*/{experts.EXPERT_FILE}")
             ]
             if others:

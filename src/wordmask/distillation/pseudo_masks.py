@@ -102,17 +102,17 @@ def make_masks(
         for part in sorted(out.glob("masks_*.bad")):
             file.write(part.read_bytes())
     table = MaskTable(out)
-    check_none_empty(table)
+    check_none_empty(table, "loosen masks.least_area, most_area and least_score")
     return table
 
 
-def check_none_empty(table: MaskTable) -> None:
+def check_none_empty(table: MaskTable, way_out: str) -> None:
     for name in table.names:
         if not len(table.rows(name)):
             troubles = sorted({table[row].trouble for row in table.rows(name, usable=False).tolist()})
             raise DistillationError(
                 f"no mask of {name!r} is usable ({', '.join(troubles) or 'its pictures cannot be read'}): look at the "
-                "pictures in its archive, leave the name out, or loosen masks.least_area, most_area and least_score"
+                f"pictures in its archive, leave the name out, or {way_out}"
             )
 
 

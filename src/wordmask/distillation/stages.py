@@ -56,8 +56,9 @@ class Stage:
     by_content: whether outputs are told apart by their content, or, being huge, by size and time of change.
     keeps_parts: whether the stage itself knows which of its parts are stale, so that none is swept away.
     together: whether all processes of a launcher work at it, or the first one alone while the others wait.
-    spares: whether what was made from other inputs may hold parts of use. It is set aside then until the stage is done,
-    and `earlier` finds it. prepare: what the first process does with it before all begin to make.
+    spares: whether what was made from other inputs may hold parts of use, though it was not finished. Such a folder and
+    a finished one are set aside until the stage is done, where `earlier` finds them. prepare: what the first process
+    does with them before all begin to make.
     """
 
     name: str
@@ -172,7 +173,7 @@ class Stages:
         if stage.keeps_parts or not stage.folder.exists():
             return
         record = read_record(self.run, stage.name)
-        if record is None or not stage.spares(record.inputs):
+        if record is None or not (record.done or stage.spares(record.inputs)):
             shutil.rmtree(stage.folder)
             return
         with atomic_write(stage.folder / MADE_FROM) as file:

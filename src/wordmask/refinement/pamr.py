@@ -13,7 +13,7 @@ from torch import Tensor
 
 SIDES = tuple((down, across) for down in (-1, 0, 1) for across in (-1, 0, 1) if (down, across) != (0, 0))
 KERNEL_WIDTH = 0.1
-"""A difference of so many local deviations halves a weight by e; from the published code."""
+"""A difference of so many local deviations divides a weight by e; from the published code."""
 TINY = 1e-8
 """Keeps a difference over no deviation finite: the published code's."""
 STRIP_NUMBERS = {"cpu": 2**14, "other": 2**20}

@@ -41,7 +41,7 @@ precision are no more exact than that. Of them the first is taken."""
 
 @dataclass(frozen=True)
 class ClipDiySettings:
-    """windows: sizes in pixels of the resized picture (table 3), with weights in `weights` (equal by default).
+    """windows: sizes in pixels of the resized picture (table 3), with weights in `scale_weights` (equal by default).
 
     square: resize to a square of so many pixels, as the published code does (256); by default the picture keeps its
     shape and its shorter side becomes `shorter_side`, as the paper says.
@@ -55,7 +55,7 @@ class ClipDiySettings:
     clip: str = "ViT-B-32/laion2b_s34b_b79k"
     templates: str = "photo-a"
     windows: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (256, 128, 64)
-    weights: tuple[PositiveFloat, ...] | None = None
+    scale_weights: tuple[PositiveFloat, ...] | None = None
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     shorter_side: PositiveInt = 448
     longest_side: PositiveInt = 2048
@@ -153,9 +153,9 @@ class ClipDiy(Segmenter):
         self, clip: ClipEncoder, settings: ClipDiySettings | None = None, *, objectness: Objectness | None = None
     ):
         settings = settings or ClipDiySettings()
-        weights = settings.weights or (1.0,) * len(settings.windows)
+        weights = settings.scale_weights or (1.0,) * len(settings.windows)
         if len(weights) != len(settings.windows):
-            raise SegmenterError(f"{len(settings.windows)} windows {settings.windows} but {len(weights)} weights")
+            raise SegmenterError(f"{len(settings.windows)} windows {settings.windows} but {len(weights)} scale_weights")
         self.clip, self.settings, self.objectness = clip, settings, objectness
         self.device, self.precision = clip.device, clip.precision
         self.embed = TextEmbedder(clip, templates(settings.templates))

@@ -149,8 +149,8 @@ class NamedMask(Segmenter):
         source = settings.student if weights is None else weights
         if source is None:
             raise MissingWeightsError(
-                f"preset {preset!r} brings no student: distil one with `wordmask distill --preset {preset}` and give "
-                "weights=RUN/student.safetensors"
+                f"preset {preset!r} brings no student: distil one with `wordmask distill` and give "
+                "weights=RUN/student/student.safetensors"
             )
         path = shipped(WORLD_STUDENT, "student", "distill") if str(source) == WORLD else resolve(source)
         student = read_student(path) if is_student_file(path) else read_published(path, str(source), settings)

@@ -109,7 +109,7 @@ class Prototypes:
     ):
         self.archive, self.encoder, self.clip, self.embed, self.recipe = archive, encoder, clip, embed, recipe
         self.cache = cache or cache_dir() / "reco"
-        self._known: dict[tuple[str, ...], tuple[Tensor, str]] = {}
+        self._known: dict[tuple[str, tuple[str, ...]], tuple[Tensor, str]] = {}
 
     def of(self, vocabulary: Vocabulary) -> Tensor:
         """(K, C), normalised."""
@@ -118,13 +118,14 @@ class Prototypes:
         )
 
     def _of(self, name: str, phrases: tuple[str, ...]) -> tuple[Tensor, str]:
-        """A prototype and its key. A name of the context is not held against itself, nor against those after it."""
-        if phrases not in self._known:
-            context = self.recipe.context
-            place = context.index(name) if phrases == (name,) and name in context else len(context)
+        """A prototype and its key. A name of the context, by whatever phrase, is not held against itself, nor against
+        those after it."""
+        if (name, phrases) not in self._known:
+            context, called = self.recipe.context, {phrase.casefold() for phrase in (name, *phrases)}
+            place = next((n for n, other in enumerate(context) if other.casefold() in called), len(context))
             others = [self._of(other, (other,)) for other in context[:place]]
-            self._known[phrases] = self._read_or_make(name, phrases, others)
-        return self._known[phrases]
+            self._known[name, phrases] = self._read_or_make(name, phrases, others)
+        return self._known[name, phrases]
 
     def _read_or_make(
         self, name: str, phrases: tuple[str, ...], context: Sequence[tuple[Tensor, str]]

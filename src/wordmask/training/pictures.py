@@ -32,7 +32,7 @@ class Pictures:
             told = json.dumps(array.settings, sort_keys=True)
         else:
             self._files = list(find_images(path, raise_at_once))
-            told = json.dumps([str(file.relative_to(path)) for file in self._files])
+            told = json.dumps([[str(file.relative_to(path)), file.stat().st_size] for file in self._files])
         there = len(self._files) if self._array is None else len(self._array)
         if not there:
             raise TrainingError(f"{path} has no pictures to learn from")

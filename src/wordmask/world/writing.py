@@ -59,6 +59,7 @@ def write_folder(
     if image_format not in ("jpg", "png"):
         raise WorldError(f"world: images cannot be written as {image_format!r}; use jpg or png")
     pictures = Pictures(count, seed, size, kinds, leave_out)
+    _refuse_what_is_not_ours(out, "images", "labels", "captions.jsonl")
     claim(out / "world.json", pictures.described(image_format=image_format))
     captions, parts = out / "captions.jsonl", out / ".parts"
     if not captions.exists():
@@ -96,12 +97,22 @@ def write_shards(
     if not 1 <= per_shard <= _MOST_PER_SHARD:
         raise WorldError(f"world: {per_shard} pictures per shard are out of range; use 1 to {_MOST_PER_SHARD}")
     pictures = Pictures(count, seed, size, kinds, leave_out)
+    _refuse_what_is_not_ours(out, "*.tar")
     claim(out / "world.json", pictures.described(per_shard=per_shard, labels=labels))
     sweep(out)
     blocks = blocks_of(count, per_shard)
     finished = [block for block in blocks if (out / f"{block[0] // per_shard:05d}.tar").exists()]
     work(partial(_shard, pictures, out, per_shard, labels), blocks, finished, workers, progress)
     return out
+
+
+def _refuse_what_is_not_ours(out: Path, *patterns: str) -> None:
+    """What lies where the world's pictures are to go, and was not put there by these functions."""
+    if (out / "world.json").exists():
+        return
+    there = next((path for pattern in patterns for path in out.glob(pattern)), None)
+    if there is not None:
+        raise WorldError(f"world: {there} is there already, and not by `wordmask world make`: choose another folder")
 
 
 def _encoded(image: np.ndarray, image_format: str) -> bytes:

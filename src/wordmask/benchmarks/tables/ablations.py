@@ -16,7 +16,7 @@ from wordmask.benchmarks.tables.base import MISSING, NotRunError, TableError
 from wordmask.benchmarks.world import PICTURES, World
 from wordmask.distillation.branches import Branch
 from wordmask.distillation.config import make_run, setting
-from wordmask.distillation.experts import EXPERT_FILE
+from wordmask.distillation.experts import EXPERT_FILE, ExpertSettings
 from wordmask.distillation.stages import Silent, Teller
 from wordmask.distillation.student import STUDENT_FILE
 from wordmask.errors import WordmaskError
@@ -28,7 +28,7 @@ COLLECTION = 12_000
 """Pictures to search in by default. Three in four show a thing or two, so that each of 24 is on more than 500."""
 COLLECTION_SEED = 11
 EXPERTS_SHARE = 10
-"""Steps of a student for one of an expert's, where only the former are told: as in the world's preset."""
+"""Steps of a student for one of an expert's, where only the former are told."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,12 @@ class Ablations:
             ]
 
     @property
-    def edges(self) -> str:
-        """What the masks of experts are refined by."""
+    def expert_settings(self) -> ExpertSettings:
+        """Of all runs whose rows say nothing else."""
         experts = self._branch("none", {}).config.experts
-        return "none" if experts is None else experts.edges
+        if experts is None:
+            raise NotRunError("there are no experts, as experts=null: leave that setting out")
+        return experts
 
     def _begun(self, name: str, changed: Mapping[str, Any]) -> Branch:
         """A run; its networks are looked for before anything is drawn or embedded for it."""

@@ -94,7 +94,7 @@ def own_student(run: Run, column: str, *, key: str, how: str, benchmark: str, sp
     if key not in run.weights:
         raise NotRunError(
             f"this student was not published: distil it with `wordmask distill --preset paper {how}`, then give "
-            f"--weights {key}=RUN/student.safetensors"
+            f"--weights {key}=RUN/student/student.safetensors"
         )
     opened, settings = open_with_settings(run, benchmark, split)
     segmenter = run.segmenter("namedmask", PRESET_OF[benchmark], weights=run.weights[key], **settings)

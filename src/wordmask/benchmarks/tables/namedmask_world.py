@@ -39,7 +39,9 @@ def measure_baseline(run: Run, column: str) -> float:
     how = branch.config.masks.refine
     if how == "found":
         raise NotRunError("SelfMask + CLIP takes masks.refine=solver or none")
-    segmenter = SaliencyClip(branch.clip, branch.saliency.maps, replace(PRESETS["world"], refine=how))
+    segmenter = SaliencyClip(
+        branch.clip, branch.saliency.maps, replace(PRESETS["world"], refine=how, templates=branch.config.templates)
+    )
     return _miou(run, segmenter, column)
 
 
@@ -76,7 +78,9 @@ def measure_saliency(run: Run, column: str) -> Mapping[str, float]:
 
 def measure_experts(run: Run, column: str, *, groups: int | None) -> Mapping[str, float]:
     """The same of experts, each for its own names. groups: how many there are, None for one for each name."""
-    chosen, edges = _of(run).chosen, _of(run).edges
+    chosen, settings = _of(run).chosen, _of(run).expert_settings
+    if groups is None and settings.groups not in (None, len(chosen.names)):
+        raise NotRunError(f"this row is of one expert for each name, and experts.groups is {settings.groups}")
     if groups is None:
         experts = _of(run).experts(*copy_paste(CHOSEN_PASTED))
     else:
@@ -86,7 +90,7 @@ def measure_experts(run: Run, column: str, *, groups: int | None) -> Mapping[str
     with run.progress(run.describe(opened), len(chosen.names)) as report:
         done = 0
         for names, weights in experts:
-            expert = run.segmenter("namedmask", "world", weights=weights, refine=edges)
+            expert = run.segmenter("namedmask", "world", weights=weights, refine=settings.edges)
             add_expert(found, samples, expert, names, batch_size=run.batch_size)
             done += len(names)
             if report is not None:

@@ -1,6 +1,7 @@
 """Batches that depend on the seed and the step alone, so that a run killed and resumed sees the same ones."""
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -114,7 +115,7 @@ class Batches:
 
 def mirrored(caption: str) -> str:
     """The caption of the flipped picture."""
-    return " ".join(_SIDES.get(word, word) for word in caption.split(" "))
+    return re.sub(r"\b(left|right)\b", lambda word: _SIDES[word[0]], caption)
 
 
 def crop_places(

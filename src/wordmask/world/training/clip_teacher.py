@@ -35,7 +35,7 @@ from wordmask.world.training.text import (
 
 MERGES_FILE = "merges.txt.gz"
 WORDS_FROM = 20_000
-"""TrainingPictures whose captions the tokenizer is made from: every word of the world occurs in far fewer."""
+"""Pictures whose captions the tokenizer is made from: every word of the world occurs in far fewer."""
 PEAK_SHARE = 0.1
 """The best tenth of a map answers for a name: about the share of the picture that a thing of a crowded one takes."""
 NAMES_WEIGHT = 0.3
@@ -155,7 +155,7 @@ class ClipTeacher(Recipe):
         self.peak_loss = losses.NameLoss()
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """TrainingPictures in [0, 1] -> features at an 8th and at a 16th of their size."""
+        """Pictures in [0, 1] -> features at an 8th and at a 16th of their size."""
         return read_maps(self.trunk, STATISTICS.normalise(images))
 
     def embed(self, last: Tensor) -> tuple[Tensor, Tensor]:
