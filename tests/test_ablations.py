@@ -255,4 +255,4 @@ def test_a_command_killed_for_real_ends_with_the_same_figures(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.communicate()
     assert start(killed).communicate()[0] == whole
-    assert whole.count(b"NamedMask, ") == 5
+    assert whole.count(b", on the world: ") == 5

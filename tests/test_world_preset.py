@@ -59,7 +59,7 @@ def test_the_report_prints_its_tables_and_writes_its_page(tmp_path):
     code = "import sys; from wordmask.cli import main; sys.argv = ['wordmask', *sys.argv[1:]]; main()"
     out = run("-c", code, "world", "report", "--pictures", "3", "--out", str(tmp_path / "report.html"))
     assert "naming, pictures of one thing" in out
-    assert out.count("MaskCLIP, residual and MLP") == 6
+    assert out.count("MaskCLIP, residual and MLP") == 8  # two tables for each of four ways to ask
     assert "data:image/jpeg;base64," in (tmp_path / "report.html").read_text()
 
 
