@@ -1,8 +1,10 @@
 """Files are whole or not there, whatever they are called."""
 
+import errno
+
 import pytest
 
-from wordmask.files import atomic_write
+from wordmask.files import NoRoomError, atomic_write
 
 
 @pytest.mark.parametrize(
@@ -51,3 +53,27 @@ def test_folders_on_the_way_are_made(tmp_path):
     with atomic_write(tmp_path / "a" / "b" / "c.txt") as file:
         file.write(b"here")
     assert (tmp_path / "a/b/c.txt").read_bytes() == b"here"
+
+
+class _FullDisk:
+    """What a library makes of a write that failed: an error of its own, which says nothing of the disk."""
+
+    def __init__(self, monkeypatch):
+        def full(raw, content):
+            raw.trouble = OSError(errno.ENOSPC, "No space left on device")
+            raise raw.trouble
+
+        monkeypatch.setattr("wordmask.files._Raw.write", full)
+
+
+def test_a_full_disk_is_said_with_the_files_name_whoever_writes(tmp_path, monkeypatch):
+    import torch
+
+    (tmp_path / "checkpoint.pt").write_bytes(b"old")
+    _FullDisk(monkeypatch)
+    with (
+        pytest.raises(NoRoomError, match=r"checkpoint.pt.*No space left"),
+        atomic_write(tmp_path / "checkpoint.pt") as f,
+    ):
+        torch.save({"weights": torch.zeros(100_000)}, f)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]

@@ -1,5 +1,7 @@
 """Files that are either whole or not there."""
 
+import errno
+import io
 import os
 import re
 import secrets
@@ -7,11 +9,26 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 STALE_SECONDS = 60.0
 """What nobody has written to for so long was left by a process that was killed."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says of a disk, a quota or a file that is full."""
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.part")
+
+
+class NoRoomError(OSError):
+    """A disk is full: says which, and that what was finished before is whole."""
+
+    def __init__(self, path: str | Path, error: OSError) -> None:
+        super().__init__(error.errno, error.strerror, str(path))
+
+    def __str__(self) -> str:
+        return (
+            f"no room is left on the disk of {self.filename} ({self.strerror}); what was finished before is kept: make "
+            "room, and start the same command again"
+        )
 
 
 def temporary_beside(path: Path) -> Path:
@@ -28,20 +45,39 @@ def is_temporary(path: Path) -> bool:
 def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     """Open for writing under a temporary name in the same folder; flushed, synced and renamed when all went well.
 
-    A process killed half-way leaves at most a file whose name starts with a dot; an error leaves nothing.
+    A process killed half-way leaves at most a file whose name starts with a dot; an error leaves nothing. A full disk
+    is a `NoRoomError`, whatever the library that was writing makes of it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
+    raw: _Raw | None = None
     try:
-        with temporary.open("xb") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        raw = _Raw(temporary, "xb")
+        with io.BufferedWriter(raw) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        trouble = raw.trouble if raw is not None and raw.trouble is not None else error
+        if isinstance(error, Exception) and isinstance(trouble, OSError) and trouble.errno in NO_ROOM:
+            raise NoRoomError(path, trouble) from error
         raise
+
+
+class _Raw(io.FileIO):
+    """Remembers what the system said: torch's and Arrow's writers say only that writing failed."""
+
+    trouble: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content)
+        except OSError as error:
+            self.trouble = error
+            raise
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -4,7 +4,6 @@ A stage owns one folder of the run. Its record, `RUN/stages/NAME.json`, is writt
 the inputs it was made from, and the contents of its outputs by their hashes.
 """
 
-import errno
 import hashlib
 import json
 import shutil
@@ -18,13 +17,12 @@ from typing import Any, Protocol
 from wordmask.distillation.config import changes
 from wordmask.distillation.identities import file_digest
 from wordmask.distillation.records import DistillationError
-from wordmask.files import atomic_write
+from wordmask.files import NO_ROOM, atomic_write
 
 RECORDS = "stages"
 """The folder of a run that holds its stages' records."""
 EARLIER, MADE_FROM = "earlier", "made_from.json"
 """The folder of a run that holds what stale stages have made, and the file in each that tells of what."""
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REASONS_TOLD = 3
 LOOKS_EVERY = 0.2
 """Seconds between two looks of a process that waits for the first one."""
