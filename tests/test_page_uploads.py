@@ -121,9 +121,11 @@ def test_the_page_keeps_the_limits_of_the_service(client):
     assert refused.status_code == 413
     assert "100000 bytes" in refused.json()["error"]["reason"]
     service = client.app.state.service
-    service.in_flight = service.settings.in_flight
+    others = [service.places.claim(str(i)) for i in range(service.settings.in_flight)]
+    assert all(claim.take(1) for claim in others)
     busy = choose(client, None)
-    service.in_flight = 0
+    for claim in others:
+        claim.close()
     assert busy.status_code == 503
     assert "Retry-After" in busy.headers
 

@@ -18,6 +18,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from live_service import live, until
 from painted import NAMES, Painted, paint, painted_folder
 from test_clip import small_clip
 from test_text_embeddings import Letters
@@ -173,16 +174,8 @@ def test_a_student_needs_no_names(photo):
 @pytest.fixture
 def port():
     """A service of its own, over a real socket."""
-    app = build_app({"painted": Painted()}, ServeSettings(body_seconds=0.3), page=False)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        until(lambda: server.started)
-        yield listener.getsockname()[1]
-        server.should_exit = True
-        thread.join(10)
+    with live(body_seconds=0.3) as service:
+        yield service.port
 
 
 def test_a_sender_who_never_ends_is_sent_away(port):
@@ -281,13 +274,6 @@ def in_threads(calls):
     return threads, results
 
 
-def until(true):
-    deadline = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_requests_of_many_clients_go_through_the_network_together(photo):
     gate = Gate()
     with client_of(gate, batch_size=4) as client:
@@ -305,7 +291,7 @@ def test_requests_of_many_clients_go_through_the_network_together(photo):
 
 def test_a_full_queue_says_when_to_come_back(photo):
     gate = Gate()
-    with client_of(gate, waiting=2) as client:
+    with client_of(gate, waiting=2, address_share=1) as client:
         service = client.app.state.service
         first, _ = in_threads([lambda: client.post("/v1/segment", **form(photo))])
         assert gate.entered.wait(10)
@@ -343,62 +329,6 @@ def test_an_answer_that_takes_too_long_is_given_up(photo):
         gate.open.set()
         until(lambda: gate.batches == [1])
         assert client.get("/metrics").text.count('status="503"') == 1
-
-
-def test_bytes_that_wait_are_bounded():
-    gate = Gate()
-    batcher = Batcher({"m": gate}, ServeSettings(waiting_bytes=1000, waiting=100))
-    image = np.zeros((10, 20, 3), np.uint8)  # 600 bytes
-
-    def job():
-        return Job("m", image, Vocabulary.of(NAMES), time.monotonic() + 10)
-
-    batcher.submit(job())
-    assert gate.entered.wait(10)
-    last = batcher.submit(job())
-    with pytest.raises(RequestError) as refused:
-        batcher.submit(job())
-    assert refused.value.retry_after >= 1
-    gate.open.set()
-    assert last.result(10).names == NAMES
-    batcher.close()
-
-
-def test_answers_that_wait_to_be_written_hold_the_network_back():
-    painted = Painted()
-    batcher = Batcher({"m": painted}, ServeSettings(answer_bytes=1500, batch_size=1, batch_wait=0))
-    image = np.zeros((10, 20, 3), np.uint8)  # an answer holds 200 bytes of labels and 800 of scores
-    jobs = [Job("m", image, Vocabulary.of(NAMES), time.monotonic() + 10) for _ in range(4)]
-    answers = [batcher.submit(job) for job in jobs]
-    until(lambda: answers[1].done())
-    time.sleep(0.1)
-    assert not answers[2].done()
-    assert answers[0].result().image is None
-    batcher.release(jobs[0])
-    until(lambda: answers[2].done())
-    time.sleep(0.1)
-    assert not answers[3].done()
-    batcher.release(jobs[1])
-    assert answers[3].result(10).names == NAMES
-    batcher.close()
-
-
-def test_a_job_that_finds_no_room_for_its_answer_ends_in_time():
-    batcher = Batcher({"m": Painted()}, ServeSettings(answer_bytes=1))
-    image = np.zeros((10, 20, 3), np.uint8)
-    first = batcher.submit(Job("m", image, Vocabulary.of(NAMES), time.monotonic() + 10))
-    assert first.result(10).names == NAMES
-    second = batcher.submit(Job("m", image, Vocabulary.of(NAMES), time.monotonic() + 0.2))
-    with pytest.raises(RequestError, match="was not answered in time"):
-        second.result(10)
-    batcher.close()
-
-
-def test_a_written_answer_makes_room_for_the_next(photo):
-    with client_of(answer_bytes=1) as client:
-        for format in ("rle", "png", "rle"):
-            assert client.post("/v1/segment", **form(photo, format=format)).status_code == 200
-        assert client.app.state.service.batcher._answer_bytes == 0
 
 
 class SlowTower(Letters):

@@ -1,15 +1,15 @@
 """Pictures of all clients go through the network together.
 
 One thread owns the segmenters: it takes what waits, up to a batch of one method, looks at it at once, and answers each
-client's names in turn. What waits is bounded in number and in bytes; beyond that a client is told to come back. What is
-answered holds more than the picture did, so the thread goes on only when there is room for it.
+client's names in turn. What waits is bounded in number, for all and for each client; beyond that a client is told to
+come back. Clients get their turns, so that the first picture of one goes before the second of another.
 """
 
 import math
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
@@ -23,8 +23,6 @@ from wordmask.vocabulary import Vocabulary
 Answer = Segmentation | Seen
 """Without names, what was seen is the answer."""
 NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
-LONGEST_WAIT = 0.5
-"""Seconds after which a client who went away is noticed while there is no room for answers."""
 
 
 @dataclass
@@ -35,9 +33,8 @@ class Job:
     image: np.ndarray  # (H, W, 3) uint8, until it is answered
     vocabulary: Vocabulary | None
     deadline: float  # of time.monotonic
+    client: str = ""
     answer: "Future[Answer]" = field(default_factory=Future)
-    answer_bytes: int = 0
-    is_released: bool = False
 
     @property
     def is_wanted(self) -> bool:
@@ -53,8 +50,6 @@ class Batcher:
     ):
         self._segmenters, self._settings, self._on_batch = segmenters, settings, on_batch
         self._waiting: deque[Job] = deque()
-        self._bytes = 0
-        self._answer_bytes = 0
         self._changed = threading.Condition()
         self._closed = False
         self._seconds_a_picture = 0.1  # a guess until the first batch
@@ -63,22 +58,16 @@ class Batcher:
 
     def submit(self, job: Job) -> "Future[Answer]":
         with self._changed:
-            full = len(self._waiting) >= self._settings.waiting
-            if full or (self._waiting and self._bytes + job.image.nbytes > self._settings.waiting_bytes):
+            own = sum(other.client == job.client for other in self._waiting)
+            if self._closed:
+                raise _stopping()
+            if len(self._waiting) >= self._settings.waiting or own >= self._settings.of_one(self._settings.waiting):
                 raise RequestError(
                     503, "busy", f"{len(self._waiting)} pictures wait already", retry_after=self.retry_after()
                 )
             self._waiting.append(job)
-            self._bytes += job.image.nbytes
             self._changed.notify_all()
         return job.answer
-
-    def release(self, job: Job) -> None:
-        """Its answer is needed no longer: there is room for another."""
-        with self._changed:
-            self._answer_bytes -= job.answer_bytes
-            job.answer_bytes, job.is_released = 0, True
-            self._changed.notify_all()
 
     def retry_after(self) -> int:
         """Seconds until what waits now should be done."""
@@ -88,18 +77,16 @@ class Batcher:
     def length(self) -> int:
         return len(self._waiting)
 
-    @property
-    def is_closed(self) -> bool:
-        return self._closed
-
-    def close(self) -> None:
-        """Answer what is being worked on, refuse what waits, and stop."""
+    def close(self, seconds: float | None = None) -> bool:
+        """Refuse what waits, and stop when what is being worked on is answered: whether that was within `seconds`."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._thread.join()
-        for job in self._waiting:
-            _fail(job, RequestError(503, "stopping", "the service is being stopped", retry_after=5))
+            waiting, self._waiting = self._waiting, deque()
+        for job in waiting:
+            _fail(job, _stopping())
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _work(self) -> None:
         while batch := self._next_batch():
@@ -121,17 +108,16 @@ class Batcher:
                     )
                 batch: list[Job] = []
                 rest: deque[Job] = deque()
-                for job in self._waiting:
+                for job in _by_turns(self._waiting):
                     if not job.is_wanted:
                         _fail(job, RequestError(503, "late", "was not begun in time", retry_after=self.retry_after()))
                     elif len(batch) < size and (not batch or job.method == batch[0].method):
                         batch.append(job)
                     else:
                         rest.append(job)
-                self._waiting, self._bytes = rest, sum(job.image.nbytes for job in rest)
-                if batch and not self._closed:
+                self._waiting = rest
+                if batch:
                     return batch
-                self._waiting.extendleft(reversed(batch))
         return []
 
     def _answer(self, batch: list[Job]) -> None:
@@ -146,35 +132,35 @@ class Batcher:
                 self._answer([job])
             return
         for job, own in zip(batch, seen, strict=True):
-            if not self._has_room_for(job):
+            if not job.is_wanted:
                 _fail(job, RequestError(503, "late", "was not answered in time", retry_after=self.retry_after()))
                 continue
             try:
-                self._succeed(job, own if job.vocabulary is None else _asked(own, job.vocabulary))
+                answer = own if job.vocabulary is None else _asked(own, job.vocabulary)
             except Exception as error:
                 _fail(job, error)
-
-    def _has_room_for(self, job: Job) -> bool:
-        """Wait until there is; False if the job's time is over before."""
-        with self._changed:
-            while job.is_wanted and not self._closed and self._answer_bytes >= self._settings.answer_bytes:
-                self._changed.wait(timeout=min(LONGEST_WAIT, max(0.0, job.deadline - time.monotonic())))
-        return job.is_wanted
-
-    def _succeed(self, job: Job, answer: Answer) -> None:
-        with self._changed:
-            if not job.is_released and isinstance(answer, Segmentation):
-                job.answer_bytes = answer.labels.nbytes + (0 if answer.scores is None else answer.scores.nbytes)
-                self._answer_bytes += job.answer_bytes
-        job.image = NO_PICTURE
-        if job.answer.set_running_or_notify_cancel():
-            job.answer.set_result(answer)
-        else:
-            self.release(job)
+                continue
+            job.image = NO_PICTURE
+            if job.answer.set_running_or_notify_cancel():
+                job.answer.set_result(answer)
 
     def _look(self, batch: list[Job]) -> list[Seen]:
         segmenter = self._segmenters[batch[0].method]
         return segmenter.look_many([job.image for job in batch], ["<request>"] * len(batch))
+
+
+def _by_turns(jobs: Iterable[Job]) -> list[Job]:
+    """Every client's first, then every client's second, and so on; those of one turn as they came."""
+    turns: Counter[str] = Counter()
+    turn = []
+    for job in jobs:
+        turn.append(turns[job.client])
+        turns[job.client] += 1
+    return [job for _, job in sorted(zip(turn, jobs, strict=True), key=lambda own: own[0])]
+
+
+def _stopping() -> RequestError:
+    return RequestError(503, "stopping", "the service is being stopped", retry_after=5)
 
 
 def _asked(seen: Seen, vocabulary: Vocabulary) -> Segmentation:

@@ -1,14 +1,12 @@
 """The service's limits around the web page, of which gradio has few of its own."""
 
-from contextlib import ExitStack
-
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wordmask.app.proxies import as_told
-from wordmask.app.reading import read_body
+from wordmask.app.proxies import as_told, client_of
 from wordmask.app.rest import SEGMENT, Service, error_answer
 from wordmask.app.settings import RequestError
+from wordmask.app.visits import Visit
 
 WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
 GRADIO = "/gradio_api/"
@@ -23,7 +21,7 @@ USED = (
 class Guard:
     """Addresses that need not be open are not, and what comes with a request is bounded in bytes, time and number.
 
-    `POST /v1/segment` keeps the same limits itself.
+    `POST /v1/segment` receives its body itself, as it looks at the key first.
     """
 
     def __init__(self, app: ASGIApp, service: Service):
@@ -33,23 +31,33 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        client = client_of(scope, self.service.settings)
         scope = as_told(scope, self.service.settings)
-        if scope["path"] == SEGMENT:
-            await self.app(scope, receive, send)
-            return
-        with ExitStack() as held:
+        with self.service.visit(client) as visit:
             try:
                 _check_address(scope["path"])
-                if scope["method"] not in WITHOUT_BODY:
-                    held.enter_context(self.service.held())
-                    body = await read_body(Request(scope, receive), self.service.settings)
+                if scope["method"] not in WITHOUT_BODY and scope["path"] != SEGMENT:
+                    body = await self.service.receive(Request(scope, receive))
                     if scope["path"].rstrip("/") == UPLOAD:
                         self.service.make_room(len(body))
-                    receive = _again(body, receive)
+                    receive = _again(body, visit)
             except RequestError as error:
                 await error_answer(error)(scope, receive, send)
                 return
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, _counted(send, visit))
+
+
+def _counted(send: Send, visit: Visit) -> Send:
+    """An answer that has begun needs no place at work, and holds its own bytes until they have been taken."""
+
+    async def counted(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            visit.place.close()
+        elif message["type"] == "http.response.body":
+            visit.picture.keep(len(message.get("body", b"")))
+        await send(message)
+
+    return counted
 
 
 def _check_address(path: str) -> None:
@@ -60,11 +68,11 @@ def _check_address(path: str) -> None:
         raise RequestError(404, "http", "not found")
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
-    """A body that has been received, for those who receive it next."""
+def _again(body: bytes, visit: Visit) -> Receive:
+    """A body that has been received, for those who receive it next; the visit listens for what comes after it."""
     waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def once() -> Message:
-        return waiting.pop() if waiting else await receive()
+        return waiting.pop() if waiting else await visit.until_gone()
 
     return once

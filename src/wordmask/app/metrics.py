@@ -16,6 +16,8 @@ class Metrics:
         self._answers: Counter[int] = Counter()
         self._totals: defaultdict[str, float] = defaultdict(float)
         self.gauges: dict[str, Callable[[], float]] = {"wordmask_resident_bytes": resident_bytes}
+        self.counts: dict[str, Counter[str]] = {}
+        """By why."""
 
     def answered(self, status: int, seconds: float) -> None:
         with self._lock:
@@ -33,6 +35,9 @@ class Metrics:
         with self._lock:
             lines = [f'wordmask_answers_total{{status="{s}"}} {n}' for s, n in sorted(self._answers.items())]
             lines += [f"{name} {value:.12g}" for name, value in sorted(self._totals.items())]
+        lines += [
+            f'{name}{{why="{why}"}} {n}' for name, count in sorted(self.counts.items()) for why, n in sorted(count.items())
+        ]
         lines += [f"{name} {gauge():.12g}" for name, gauge in sorted(self.gauges.items())]
         return "\n".join(lines) + "\n"
 

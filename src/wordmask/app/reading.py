@@ -16,7 +16,6 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect
 
 from wordmask.app.settings import RequestError, ServeSettings
 from wordmask.image_files import ImageReadError, first_line, opened
@@ -59,31 +58,6 @@ def kind_of(request: Request) -> str:
     return kind
 
 
-async def read_body(request: Request, settings: ServeSettings) -> bytes:
-    """The whole body. Of one that is too large the rest is received and forgotten, up to four times the limit, so
-    that its sender gets to read the answer."""
-    limit, body, received = settings.max_bytes, bytearray(), 0
-    try:
-        async with asyncio.timeout(settings.body_seconds):
-            async for chunk in request.stream():
-                received += len(chunk)
-                if received <= limit:
-                    body += chunk
-                elif received > 4 * limit:
-                    break
-                else:
-                    body.clear()
-    except TimeoutError as error:
-        raise RequestError(
-            408, "slow", f"the request did not arrive within {settings.body_seconds:g} seconds"
-        ) from error
-    except ClientDisconnect as error:
-        raise RequestError(400, "gone", "the request broke off") from error
-    if received > limit:
-        raise RequestError(413, "too_large", f"a request may have {limit} bytes, and this one has more")
-    return bytes(body)
-
-
 def parse(headers: Headers, kind: str, body: bytes, settings: ServeSettings) -> Ask:
     """Not for the thread that serves: 20 MB made to be hard to read take most of a second."""
     try:
@@ -101,17 +75,25 @@ def parse(headers: Headers, kind: str, body: bytes, settings: ServeSettings) -> 
     return Ask(picture, vocabulary, asked.method, asked.format)
 
 
-def decode(picture: bytes, settings: ServeSettings) -> np.ndarray:
-    """(H, W, 3) uint8"""
+def pixels_of(picture: bytes, settings: ServeSettings) -> int:
+    """From the header, of a picture that may be decoded."""
     try:
         with opened(picture, NAME) as image:
             if image.format not in FORMATS:
                 raise RequestError(415, "image", f"a {image.format} picture; send one of {', '.join(FORMATS)}")
             width, height = image.size
-        if width * height > settings.max_pixels:
-            raise RequestError(
-                413, "pixels", f"the picture has {width} x {height} pixels; {settings.max_pixels} are allowed"
-            )
+    except ImageReadError as error:
+        raise RequestError(400, "image", f"the picture {error.reason}") from error
+    if width * height > settings.max_pixels:
+        raise RequestError(
+            413, "pixels", f"the picture has {width} x {height} pixels; {settings.max_pixels} are allowed"
+        )
+    return width * height
+
+
+def decode(picture: bytes, settings: ServeSettings) -> np.ndarray:
+    """(H, W, 3) uint8"""
+    try:
         return read_image(picture, max_pixels=settings.max_pixels)
     except ImageReadError as error:
         raise RequestError(400, "image", f"the picture {error.reason}") from error

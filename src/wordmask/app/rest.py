@@ -1,26 +1,28 @@
 """The REST interface: POST /v1/segment, GET /v1/models, /healthz, /metrics."""
 
-import asyncio
 import hmac
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
 import anyio.to_thread
+import numpy as np
 from anyio import CapacityLimiter
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
 
 from wordmask._version import __version__
+from wordmask.app.arriving import Arrivals
 from wordmask.app.batching import Batcher, Job
+from wordmask.app.budget import Budget
 from wordmask.app.metrics import CONTENT_TYPE, Metrics
-from wordmask.app.reading import FORM, JSON, Ask, Asked, AskedAsJson, decode, kind_of, parse, read_body
-from wordmask.app.settings import RequestError, ServeSettings
+from wordmask.app.reading import FORM, JSON, Ask, Asked, AskedAsJson, decode, kind_of, parse, pixels_of
+from wordmask.app.settings import BYTES_A_PIXEL, RequestError, ServeSettings
+from wordmask.app.visits import CURRENT, Visit
 from wordmask.errors import WordmaskError
 from wordmask.segmentation import Segmentation
 from wordmask.segmenters.base import Segmenter
@@ -30,86 +32,125 @@ from wordmask.vocabulary import Vocabulary
 SEGMENT = "/v1/segment"
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 DECODERS = 2
-"""Threads that decode and encode: each may hold a picture of `max_pixels` more than once."""
+"""Pictures that are decoded at once."""
+THREADS = 4
+"""That read bodies and write answers: tenths of a second each."""
+RETRY_SOON = 5
+"""Seconds, where nothing tells how long it will take."""
 
 _logger = logging.getLogger(__name__)
 
 
-@dataclass
-class _Limiters:
-    decoders: CapacityLimiter
-    readers: CapacityLimiter
-    """Of names: as many as there are requests, as they take turns."""
-
-
 class Service:
-    """What the routes share."""
+    """What the routes and the page share."""
 
     def __init__(self, segmenters: Mapping[str, Segmenter], settings: ServeSettings):
         self.segmenters, self.settings = segmenters, settings
         self.metrics = Metrics()
         self.batcher = Batcher(segmenters, settings, self.metrics.batch)
-        self.in_flight = 0
+        self.arrivals = Arrivals(settings)
+        self.pictures = Budget(settings.most_picture_bytes, settings.most_picture_bytes_of_one)
+        self.places = Budget(settings.in_flight, settings.of_one(settings.in_flight))
+        self._decoders = Budget(DECODERS, DECODERS)
+        self._visits: set[Visit] = set()
+        self._stopping: RequestError | None = None
         self.make_room: Callable[[int], None] = lambda more: None  # for so many bytes of an upload
         self.metrics.gauges |= {
             "wordmask_waiting": lambda: self.batcher.length,
-            "wordmask_in_flight": lambda: self.in_flight,
+            "wordmask_in_flight": lambda: self.places.held,
+            "wordmask_arriving": lambda: len(self.arrivals),
+            "wordmask_body_bytes": lambda: self.arrivals.bytes.held,
+            "wordmask_picture_bytes": lambda: self.pictures.held,
         }
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """One request from its first byte to its answer. However many come, `in_flight` of them are held at once."""
-        if self.in_flight >= self.settings.in_flight:
+    def visit(self, client: str) -> Iterator[Visit]:
+        """One request. What it holds is free again when its answer has been taken."""
+        claims = (budget.claim(client) for budget in (self.arrivals.bytes, self.pictures, self.places))
+        with Visit(client, *claims) as visit:
+            self._visits.add(visit)
+            try:
+                yield visit
+            finally:
+                self._visits.discard(visit)
+
+    @property
+    def current(self) -> Visit:
+        """The visit that this task or thread works for; one of nobody's where no request asked."""
+        visit = CURRENT.get(None)
+        if visit is None:
+            visit = Visit("", *(budget.claim("") for budget in (self.arrivals.bytes, self.pictures, self.places)))
+        return visit
+
+    async def receive(self, request: Request) -> bytes:
+        """A whole body and, only then, a place among those at work. However many come, `in_flight` are worked on."""
+        visit = self.current
+        body = await self.arrivals.read(request, visit.client, visit.body)
+        if self._stopping is not None:
+            raise self._stopping
+        if not visit.place.take(1):
             raise RequestError(
                 503, "busy", "too many requests are being answered", retry_after=self.batcher.retry_after()
             )
-        self.in_flight += 1
-        try:
-            yield
-        finally:
-            self.in_flight -= 1
+        visit.listen(request.receive)
+        return body
 
     async def segment(self, request: Request) -> Response:
-        with self.held():
-            kind = kind_of(request)
-            body = await read_body(request, self.settings)
-            ask = await self._in_thread(parse, request.headers, kind, body, self.settings)
-            deadline = time.monotonic() + self.settings.answer_seconds
-            method = self._method(ask)
-            vocabulary = ask.vocabulary or vocabulary_of(self.segmenters[method])
-            if vocabulary is None:
-                raise RequestError(400, "names", "names: field required; only students have names of their own")
-            # Before the picture is decoded: new names may take long, and a file holds less than its pixels do.
-            await anyio.to_thread.run_sync(
-                self.read_names, method, vocabulary, deadline, limiter=self._limiters.readers
-            )
-            image = await self._in_thread(decode, ask.picture, self.settings)
-            write = _as_png if ask.format == "png" else partial(_as_json, method)
-            job = Job(method, image, vocabulary, deadline)
-            del image  # the job lets go of it when it is answered
-            try:
-                return await self._in_thread(write, await self._answer(job))
-            finally:
-                self.batcher.release(job)
-
-    async def _answer(self, job: Job) -> Segmentation:
-        try:
-            async with asyncio.timeout(max(0.0, job.deadline - time.monotonic())):
-                answer = await asyncio.wrap_future(self.batcher.submit(job))
-        except TimeoutError as error:
-            raise self._late() from error
+        kind = kind_of(request)
+        body = await self.receive(request)
+        ask = await self._in_thread(parse, request.headers, kind, body, self.settings)
+        del body
+        deadline = time.monotonic() + self.settings.answer_seconds
+        method = self._method(ask)
+        vocabulary = ask.vocabulary or vocabulary_of(self.segmenters[method])
+        if vocabulary is None:
+            raise RequestError(400, "names", "names: field required; only students have names of their own")
+        # Before the picture is decoded: new names may take long, and a file holds less than its pixels do.
+        await self._waiting_in_thread(self.read_names, method, vocabulary, deadline)
+        image = await self._waiting_in_thread(self.picture, ask.picture, deadline)
+        write = _as_png if ask.format == "png" else partial(_as_json, method)
+        del ask
+        visit = self.current
+        visit.body.close()
+        job = Job(method, image, vocabulary, deadline, visit.client)
+        del image  # the job lets go of it when it is answered
+        answer = await visit.waited(self.batcher.submit(job), deadline, self.late())
         assert isinstance(answer, Segmentation)  # the job has names
-        return answer
+        return await self._in_thread(write, answer)
+
+    def picture(self, picture: bytes, deadline: float) -> np.ndarray:
+        """Decode a picture, (H, W, 3) uint8, when there is room for it and for its answer. For a thread, as it may
+        wait for its turn."""
+        visit = self.current
+        need = pixels_of(picture, self.settings) * BYTES_A_PIXEL
+        visit.wait(visit.picture.wait_for(need), deadline, self.late())
+        with self._decoders.claim(visit.client) as turn:
+            visit.wait(turn.wait_for(1), deadline, self.late())
+            return decode(picture, self.settings)
+
+    def stop(self) -> None:
+        """What is being answered goes on; what has not arrived is refused."""
+        self._stopping = _stopping()
+        self.arrivals.stop(self._stopping)
+
+    def give_up(self) -> None:
+        """Whoever waits still is told that the service is being stopped."""
+        for budget in (self.pictures, self._decoders):
+            budget.close(_stopping())
+        for visit in list(self._visits):
+            visit.end(_stopping())
 
     def read_names(self, method: str, vocabulary: Vocabulary, deadline: float) -> None:
         """So that the batches' thread finds them in memory, and nobody's picture waits for another's names."""
         embedder = getattr(self.segmenters[method], "embed", None)
         if not isinstance(embedder, TextEmbedder):
             return
-        if embedder.read(vocabulary, lambda: time.monotonic() < deadline and not self.batcher.is_closed) is None:
-            raise self._late()
+        visit = self.current
+        wanted = lambda: time.monotonic() < deadline and visit.ended is None  # noqa: E731
+        if embedder.read(vocabulary, wanted) is None:
+            raise visit.ended or self.late()
 
-    def _late(self) -> RequestError:
+    def late(self) -> RequestError:
         reason = f"no answer within {self.settings.answer_seconds:g} seconds"
         return RequestError(503, "late", reason, retry_after=self.batcher.retry_after())
 
@@ -120,12 +161,20 @@ class Service:
         return method
 
     async def _in_thread(self, work: Any, *arguments: Any) -> Any:
-        return await anyio.to_thread.run_sync(work, *arguments, limiter=self._limiters.decoders)
+        return await anyio.to_thread.run_sync(work, *arguments, limiter=self._threads)
+
+    async def _waiting_in_thread(self, work: Any, *arguments: Any) -> Any:
+        """What waits in the thread for its turn keeps no other from it."""
+        return await anyio.to_thread.run_sync(work, *arguments, limiter=self._waiting_threads)
 
     @cached_property
-    def _limiters(self) -> "_Limiters":
-        """Made where there is an event loop, which they belong to."""
-        return _Limiters(CapacityLimiter(DECODERS), CapacityLimiter(self.settings.in_flight))
+    def _threads(self) -> CapacityLimiter:
+        """Made where there is an event loop, which it belongs to."""
+        return CapacityLimiter(THREADS)
+
+    @cached_property
+    def _waiting_threads(self) -> CapacityLimiter:
+        return CapacityLimiter(self.settings.in_flight)
 
     def check_key(self, request: Request) -> None:
         if self.settings.api_key is None:
@@ -135,6 +184,10 @@ class Service:
         # Headers are bytes that Starlette reads as Latin-1.
         if not hmac.compare_digest(given.encode("latin-1"), self.settings.api_key.encode()):
             raise RequestError(401, "key", "give this service's key as `Authorization: Bearer KEY`")
+
+
+def _stopping() -> RequestError:
+    return RequestError(503, "stopping", "the service is being stopped", retry_after=RETRY_SOON)
 
 
 def routes(service: Service) -> APIRouter:

@@ -1,7 +1,5 @@
 """The service as one application: REST, its description, and the web page."""
 
-import threading
-from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,9 +11,11 @@ from starlette.exceptions import HTTPException
 from torch import Tensor
 
 from wordmask._version import __version__
+from wordmask.app.budget import Budget
 from wordmask.app.guard import Guard
 from wordmask.app.rest import Service, error_answer, routes
 from wordmask.app.settings import RequestError, ServeSettings
+from wordmask.app.visits import CURRENT
 from wordmask.html_page import Page
 from wordmask.segmenters.base import Segmenter
 from wordmask.text_embeddings import PhraseCache, TextEmbedder
@@ -80,36 +80,19 @@ class _ReadOnly(PhraseCache):
         pass
 
 
-class _Turns:
-    """A lock that those who wait for it get in the order in which they came."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[object] = deque()
-        self._changed = threading.Condition()
-
-    def __enter__(self) -> None:
-        own = object()
-        with self._changed:
-            self._waiting.append(own)
-            self._changed.wait_for(lambda: self._waiting[0] is own)
-
-    def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._waiting.popleft()
-            self._changed.notify_all()
-
-
 class _Shared(TextEmbedder):
-    """One for all threads. Those with new names take turns, so that who brings many is overtaken by who brings few."""
+    """One for all threads. Clients with new names take turns, so that who brings many is overtaken by who brings few."""
 
     def __init__(self, embedder: TextEmbedder):
         super().__init__(embedder.encoder, embedder.templates, cache=embedder.cache.path)
         self.cache = _ReadOnly(embedder.cache.path)
         self.phrases_at_once = max(1, PROMPTS_A_TURN // len(embedder.templates.sentences))
-        self._turns = _Turns()
+        self._turn = Budget(1, 1)
 
     def _learn(self, phrases: Sequence[str]) -> dict[str, Tensor]:
-        with self._turns:
+        visit = CURRENT.get(None)
+        with self._turn.claim("" if visit is None else visit.client) as turn:
+            turn.wait_for(1).result()
             found = self._in_memory(phrases)  # another may have brought the same names meanwhile
             missing = [p for p in phrases if p not in found]
             return found | super()._learn(missing) if missing else found

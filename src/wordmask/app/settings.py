@@ -9,6 +9,10 @@ from pydantic.dataclasses import dataclass
 from wordmask.errors import WordmaskError
 
 
+BYTES_A_PIXEL = 3 + 5
+"""Of a picture in RGB, and of its answer: a label (one byte up to 255 names) and a score in float32."""
+
+
 class ServeError(WordmaskError):
     """A service that cannot be set up so."""
 
@@ -36,10 +40,17 @@ def _addresses(given: tuple[str, ...]) -> tuple[str, ...]:
 class ServeSettings:
     """max_bytes: of a whole request. max_pixels: of a picture, known from its header before it is decoded.
 
-    body_seconds: for a request to arrive. answer_seconds: for its answer from then on.
-    waiting: pictures that wait for the network. in_flight: requests that are being received or answered.
-    waiting_bytes: of decoded pictures that wait. answer_bytes: of answers that wait to be written; while they hold as
-    much, no other is made.
+    address_share: what one client may have of each number below, so that others find some left; it is told by its
+    address.
+    connections: open ones; beyond it the one that was idle longest is closed.
+    idle_seconds: for a connection between two requests. header_seconds: for the head of a request.
+    arriving, body_bytes: bodies on their way, and bytes of them and of those that are whole and wait to be read.
+    body_seconds: for a body to arrive. slowest_rate, stall_seconds: bytes a second, of a body that arrives and of an
+    answer that is read, and how long no byte may come or be taken.
+    answer_seconds: for an answer from when its request is whole.
+    in_flight: requests that are whole and being answered. waiting: pictures that wait for the network.
+    picture_bytes: of decoded pictures, and of answers until they are taken.
+    stop_seconds: for what is being answered, once the service is told to stop.
     batch_size, batch_wait: pictures that the network looks at together, and how long the first waits for others.
     cache_bytes: what the web page keeps of pictures that it has seen.
     upload_bytes: of the files of visitors that lie there at once, between their coming and their being read.
@@ -50,15 +61,44 @@ class ServeSettings:
     max_bytes: PositiveInt = 20 * 2**20
     max_pixels: PositiveInt = 24_000_000
     max_names: PositiveInt = 200
-    body_seconds: PositiveFloat = 20.0
+    address_share: Annotated[PositiveFloat, Field(le=1)] = 0.5
+    connections: PositiveInt = 512
+    idle_seconds: PositiveFloat = 10.0
+    header_seconds: PositiveFloat = 10.0
+    arriving: PositiveInt = 128
+    body_bytes: PositiveInt = 128 * 2**20
+    body_seconds: PositiveFloat = 60.0
+    slowest_rate: PositiveInt = 8 * 2**10
+    stall_seconds: PositiveFloat = 5.0
     answer_seconds: PositiveFloat = 60.0
-    waiting: PositiveInt = 32
-    waiting_bytes: PositiveInt = 512 * 2**20
-    answer_bytes: PositiveInt = 256 * 2**20
     in_flight: PositiveInt = 64
+    waiting: PositiveInt = 32
+    picture_bytes: PositiveInt = 256 * 2**20
+    stop_seconds: PositiveFloat = 8.0
     batch_size: PositiveInt = 8
     batch_wait: Annotated[NonNegativeFloat, Field(le=1)] = 0.005
     cache_bytes: PositiveInt = 256 * 2**20
     upload_bytes: PositiveInt = 256 * 2**20
     api_key: Annotated[str, Field(min_length=1)] | None = None
     trusted_proxies: Annotated[tuple[str, ...], AfterValidator(_addresses)] = ()
+
+    def of_one(self, limit: int) -> int:
+        """What one client may have of a limit."""
+        return max(1, int(self.address_share * limit))
+
+    @property
+    def most_body_bytes(self) -> int:
+        """One of the largest must fit, whatever the limits are."""
+        return max(self.body_bytes, self.max_bytes)
+
+    @property
+    def most_body_bytes_of_one(self) -> int:
+        return max(self.of_one(self.body_bytes), self.max_bytes)
+
+    @property
+    def most_picture_bytes(self) -> int:
+        return max(self.picture_bytes, self.max_pixels * BYTES_A_PIXEL)
+
+    @property
+    def most_picture_bytes_of_one(self) -> int:
+        return max(self.of_one(self.picture_bytes), self.max_pixels * BYTES_A_PIXEL)

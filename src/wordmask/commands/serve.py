@@ -16,15 +16,11 @@ from wordmask.cli import complain
 
 IN_MEMORY = Path("/dev/shm")
 """Where there is one, a folder that lies in memory."""
-LONGEST_HEADERS = 64 * 1024
-"""Bytes; uvicorn's own default, stated because a limit is meant."""
-CONNECTIONS = 256
 
 
 def run(*, loads: list[tuple[str, dict[str, Any]]], host: str, port: int, page: bool, settings: dict[str, Any]) -> None:
     try:
-        import uvicorn
-
+        from wordmask.app.running import Server
         from wordmask.app.server import build_app
     except ImportError as error:
         raise ServeError(f"{error.name} is not installed: pip install 'wordmask[app]'") from error
@@ -50,21 +46,15 @@ def run(*, loads: list[tuple[str, dict[str, Any]]], host: str, port: int, page: 
             listener.listen()
         address = f"[{host}]" if ":" in host else host
         complain(f"serving {served} at http://{address}:{listener.getsockname()[1]} (REST: /docs)")
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            limit_concurrency=CONNECTIONS,
-            h11_max_incomplete_event_size=LONGEST_HEADERS,
-            timeout_graceful_shutdown=10,
-            server_header=False,
-            proxy_headers=False,  # uvicorn believes every process of this machine; the guard, those that are named
-        )
-        uvicorn.Server(config).run(sockets=[listener])
+        server = Server(app)
+        server.run(sockets=[listener])
 
 
 def bound(host: str, port: int) -> socket.socket:
     """Before anything is loaded, so that who cannot have the address need not wait to hear it."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    from wordmask.app.running import listener_at
+
+    listener = listener_at(socket.AF_INET6 if ":" in host else socket.AF_INET)
     if os.name == "posix":  # elsewhere it would share an address with another service
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     with refused_in_words(host, port):

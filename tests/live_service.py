@@ -1,0 +1,61 @@
+"""A service over a real socket, in a thread of the test."""
+
+import socket
+import threading
+import time
+from contextlib import contextmanager
+
+from painted import Painted
+from wordmask.app import ServeSettings, build_app
+from wordmask.app.running import Server, listener_at
+
+
+def until(true, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+class Live:
+    def __init__(self, server, port):
+        self.server, self.port = server, port
+        self.service, self.connections = server.service, server.connections
+
+    def line(self, sent=b"", address="127.0.0.1"):
+        """A connection of a client that lives at `address`; all of 127.0.0.0/8 is this machine."""
+        line = socket.create_connection(("127.0.0.1", self.port), timeout=10, source_address=(address, 0))
+        line.sendall(sent)
+        return line
+
+    def ask(self, sent, address="127.0.0.1"):
+        """The whole answer, head and body, of a service that hangs up then."""
+        with self.line(sent, address) as line:
+            return rest_of(line)
+
+
+def rest_of(line):
+    """What comes until the service hangs up, however it does."""
+    received = b""
+    try:
+        while part := line.recv(65536):
+            received += part
+    except ConnectionResetError:
+        pass
+    return received
+
+
+@contextmanager
+def live(segmenter=None, *, page=False, **settings):
+    app = build_app({"painted": segmenter or Painted()}, ServeSettings(**settings), page=page)
+    with listener_at(socket.AF_INET) as listener:
+        listener.bind(("127.0.0.1", 0))
+        server, port = Server(app), listener.getsockname()[1]
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            until(lambda: server.started)
+            yield Live(server, port)
+        finally:
+            server.should_exit = True
+            thread.join(20)
