@@ -448,6 +448,7 @@ def serve(monkeypatch, capsys):
     given = {}
 
     def run_server(server, sockets):
+        server.service.batcher.close()  # as a server does when it ends
         host, port = sockets[0].getsockname()
         given.update(app=server.config.app, host=host, port=port)
 

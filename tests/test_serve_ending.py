@@ -3,36 +3,153 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from live_service import live, rest_of, until
+from test_serve_limits import body_of, head_of, png
+
 IN_MEMORY = Path("/dev/shm")
 CODE = """
-import sys
+import sys, time
 sys.path.insert(0, TESTS)
 from painted import Painted
 from wordmask import cli, segmenters
-segmenters.load = lambda **options: Painted()
-sys.argv = ["wordmask", "serve", "--port", "0"]
+class Slow(Painted):
+    def look_many(self, images, sources):
+        time.sleep(SECONDS)
+        return super().look_many(images, sources)
+segmenters.load = lambda **options: Slow()
+sys.argv = ["wordmask", "serve", "--port", "0", *OPTIONS]
 cli.main()
 """
+
+
+@contextmanager
+def served(*options, seconds=0.0):
+    """(the process, its port)"""
+    code = CODE.replace("TESTS", repr(str(Path(__file__).parent)))
+    code = code.replace("OPTIONS", repr(options)).replace("SECONDS", str(seconds))
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=os.environ)
+    try:
+        line = process.stderr.readline()
+        yield process, int(re.search(r"http://127.0.0.1:(\d+)", line)[1])
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ends(process, seconds=15):
+    """(exit status, stderr, how long it took)"""
+    start = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=seconds)[1]
+    return process.returncode, said, time.monotonic() - start
+
+
+def ask(port, results):
+    body = body_of(png())
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as line:
+        line.sendall(head_of(body) + body)
+        results.append(rest_of(line))
+
+
+def test_what_was_accepted_is_answered_before_the_service_ends():
+    with served("--no-page", "--batch-size", "1", seconds=0.2) as (process, port):
+        results = []
+        threads = [threading.Thread(target=ask, args=(port, results)) for _ in range(10)]
+        for thread in threads:
+            thread.start()
+        body = body_of(png())
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as half:
+            half.sendall(head_of(body) + body[:20])
+            until(lambda: b"wordmask_in_flight 10" in metrics(port))
+            status, said, seconds = ends(process)
+            assert b"503" in rest_of(half)[:20]
+        for thread in threads:
+            thread.join()
+    assert status == 0
+    assert "Traceback" not in said
+    assert [answer[9:12] for answer in results] == [b"200"] * 10
+    assert seconds < 8
+
+
+def test_what_takes_too_long_is_refused_and_the_service_ends_all_the_same():
+    with served("--no-page", "--stop-seconds", "1", seconds=60) as (process, port):
+        results = []
+        threads = [threading.Thread(target=ask, args=(port, results)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        until(lambda: b"wordmask_in_flight 3" in metrics(port))
+        status, said, seconds = ends(process)
+        for thread in threads:
+            thread.join()
+    assert status == 0
+    assert "Traceback" not in said
+    assert [answer[9:12] for answer in results] == [b"503"] * 3
+    assert all(b"being stopped" in answer for answer in results)
+    assert seconds < 6
+
+
+def read_until(line, end):
+    received = b""
+    while end not in received:
+        received += line.recv(1)
+
+
+def metrics(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as line:
+        line.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return rest_of(line)
+
+
+def test_open_pages_do_not_keep_the_service_from_ending():
+    with live(page=True) as service:
+        pages = [
+            service.line(f"GET /gradio_api/heartbeat/visitor{i} HTTP/1.1\r\nHost: x\r\n\r\n".encode()) for i in range(8)
+        ]
+        for page in pages:
+            read_until(page, b"ALIVE")
+        start = time.monotonic()
+        service.server.should_exit = True
+        for page in pages:
+            rest_of(page)
+            page.close()
+    assert time.monotonic() - start < 3
+
+
+def test_a_request_on_its_way_when_the_service_stops_is_answered():
+    """On a connection that was idle when the service was told."""
+    with live() as service:
+        with service.line(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n") as line:
+            read_until(line, b"ok")
+            read_until(line, b"}")
+            service.server.should_exit = True
+            until(lambda: service.connections.is_stopping)
+            line.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = rest_of(line)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" in answer
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not IN_MEMORY.is_dir(), reason="this system keeps no files in memory")
 def test_uploads_go_when_the_service_is_told_to_end():
     before = set(IN_MEMORY.glob("wordmask-*"))
-    code = CODE.replace("TESTS", repr(str(Path(__file__).parent)))
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=os.environ)
-    address = re.search(r"http://127.0.0.1:\d+", process.stderr.readline())[0]
-    with urllib.request.urlopen(f"{address}/healthz", timeout=60) as answer:
-        assert answer.status == 200
-    own = set(IN_MEMORY.glob("wordmask-*")) - before
-    assert own
-    process.send_signal(signal.SIGTERM)
-    assert "Traceback" not in process.communicate(timeout=60)[1]
+    with served() as (process, port):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=60) as answer:
+            assert answer.status == 200
+        own = set(IN_MEMORY.glob("wordmask-*")) - before
+        assert own
+        status, said, _ = ends(process, 60)
+    assert status == 0
+    assert "Traceback" not in said
     assert not [folder for folder in own if folder.exists()]

@@ -77,8 +77,8 @@ class Batcher:
     def length(self) -> int:
         return len(self._waiting)
 
-    def close(self, seconds: float | None = None) -> bool:
-        """Refuse what waits, and stop when what is being worked on is answered: whether that was within `seconds`."""
+    def close(self, seconds: float | None = None) -> None:
+        """Refuse what waits, and stop when what is being worked on is answered, `seconds` from now at the latest."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -86,7 +86,10 @@ class Batcher:
         for job in waiting:
             _fail(job, _stopping())
         self._thread.join(seconds)
-        return not self._thread.is_alive()
+
+    @property
+    def is_at_work(self) -> bool:
+        return self._thread.is_alive()
 
     def _work(self) -> None:
         while batch := self._next_batch():

@@ -24,6 +24,8 @@ LOOK_EVERY = 0.5
 """Seconds between two looks at all connections for those whose time is over."""
 IS_SLOW = 1.0
 """Seconds that an answer may be on its way before others that wait for its room count more."""
+LINGER = 2.0
+"""Seconds for the rest of a body that has been answered before its end, so that its sender gets to read the answer."""
 LAST_REQUEST = 0.3
 """Seconds for a request that was on its way when the service was told to stop."""
 BUSY = (
@@ -175,8 +177,8 @@ class Connection(H11Protocol):
         elif not self.is_idle or self._is_refused:
             pass  # whoever answers looks at the time
         elif self.conn.their_state is h11.SEND_BODY:
-            if now - self.idle_since > self._settings.stall_seconds:
-                self.end("slow_body")  # which has been answered, and still comes
+            if now - self.idle_since > LINGER:
+                self.end("slow_body")
         elif self._has_begun_head:
             if now - self.idle_since > self._settings.header_seconds:
                 self.end("slow_head")

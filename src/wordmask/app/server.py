@@ -33,7 +33,7 @@ def build_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        service.batcher.close()
+        service.batcher.close(LAST_BATCH)
 
     # FastAPI's own pages of documentation fetch their scripts from elsewhere; ours needs nothing.
     app = FastAPI(
@@ -69,6 +69,8 @@ def build_app(
     return app
 
 
+LAST_BATCH = 1.0
+"""Seconds for the network to finish pictures that nobody waits for any longer."""
 PROMPTS_A_TURN = 320
 """Four names in 80 templates: about a second of a slow processor."""
 

@@ -35,6 +35,13 @@ def serve(
     max_names: Annotated[int, typer.Option(min=1, help="Most names in one request.")] = 200,
     waiting: Annotated[int, typer.Option(min=1, help="Pictures that may wait; more are sent away.")] = 32,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for an answer.")] = 60.0,
+    connections: Annotated[int, typer.Option(min=1, help="Open connections; beyond it the idlest is closed.")] = 512,
+    address_share: Annotated[
+        float, typer.Option(min=0.01, max=1, help="What one client may have of each limit, by its address.")
+    ] = 0.5,
+    stop_seconds: Annotated[
+        float, typer.Option(min=0.1, help="For answers that are being made when the service is told to stop.")
+    ] = 8.0,
     trusted_proxy: Annotated[
         list[str] | None,
         typer.Option(help="A proxy's address or network (CIDR), believed in X-Forwarded-*; may be repeated."),
@@ -63,6 +70,9 @@ def serve(
             "max_names": max_names,
             "waiting": waiting,
             "answer_seconds": timeout,
+            "connections": connections,
+            "address_share": address_share,
+            "stop_seconds": stop_seconds,
             "trusted_proxies": tuple(trusted_proxy or ()),
         },
     )

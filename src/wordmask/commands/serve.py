@@ -46,8 +46,10 @@ def run(*, loads: list[tuple[str, dict[str, Any]]], host: str, port: int, page: 
             listener.listen()
         address = f"[{host}]" if ":" in host else host
         complain(f"serving {served} at http://{address}:{listener.getsockname()[1]} (REST: /docs)")
-        server = Server(app)
-        server.run(sockets=[listener])
+        Server(app).run(sockets=[listener])
+    if app.state.service.batcher.is_at_work:
+        # Nothing interrupts a network; to wait for its thread, or to end without it, would hang or crash.
+        os._exit(0)
 
 
 def bound(host: str, port: int) -> socket.socket:

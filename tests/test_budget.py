@@ -1,0 +1,76 @@
+"""What requests hold: bounded for all and for each client, waited for by turns."""
+
+import time
+
+import pytest
+
+from wordmask.app.budget import Budget
+from wordmask.app.settings import RequestError, ServeSettings
+
+
+def test_a_client_gets_its_share_and_others_the_rest():
+    budget = Budget(total=10, most_of_one=6)
+    greedy, other = budget.claim("a"), budget.claim("b")
+    assert greedy.take(6)
+    assert not budget.claim("a").take(1)
+    assert other.take(4)
+    assert not other.take(1)
+    greedy.close()
+    assert other.take(1)
+    assert budget.held == 5
+
+
+def test_who_waits_gets_room_by_turns():
+    budget = Budget(total=1, most_of_one=1)
+    first = budget.claim("a")
+    assert first.take(1)
+    claims = [budget.claim(client) for client in ("a", "a", "a", "b")]
+    waits = [claim.wait_for(1) for claim in claims]
+    order = []
+    for _ in claims:
+        first.close()
+        (now,) = [i for i, wait in enumerate(waits) if wait.done() and i not in order]
+        order.append(now)
+        first = claims[now]
+    assert order == [0, 3, 1, 2]
+
+
+def test_who_gives_up_waiting_keeps_nobody_waiting():
+    budget = Budget(total=1, most_of_one=1)
+    held = budget.claim("a")
+    assert held.take(1)
+    gone, next_one = budget.claim("b").wait_for(1), budget.claim("b").wait_for(1)
+    assert gone.cancel()
+    held.close()
+    assert next_one.done()
+
+
+def test_small_ones_overtake_a_large_one_but_not_for_ever(monkeypatch):
+    budget = Budget(total=10, most_of_one=10)
+    held = budget.claim("a")
+    assert held.take(5)
+    large = budget.claim("b").wait_for(10)
+    small = budget.claim("c").wait_for(1)
+    assert small.done()
+    monkeypatch.setattr("wordmask.app.budget.PATIENCE", 0.01)
+    time.sleep(0.02)
+    assert not budget.claim("d").wait_for(1).done()
+    assert not large.done()
+
+
+def test_nobody_waits_for_what_is_closed():
+    budget = Budget(total=1, most_of_one=1)
+    assert budget.claim("a").take(1)
+    waiting = budget.claim("b").wait_for(1)
+    budget.close(RequestError(503, "stopping", "the service is being stopped"))
+    with pytest.raises(RequestError, match="stopped"):
+        waiting.result(1)
+    with pytest.raises(RequestError, match="stopped"):
+        budget.claim("c").wait_for(1)
+
+
+def test_the_largest_picture_and_body_fit_into_any_limits():
+    settings = ServeSettings(max_pixels=100_000_000, picture_bytes=1, max_bytes=1000, body_bytes=1)
+    assert settings.most_picture_bytes_of_one <= settings.most_picture_bytes
+    assert settings.most_picture_bytes_of_one >= 3 * settings.max_pixels
+    assert settings.most_body_bytes_of_one == settings.most_body_bytes == 1000

@@ -1,0 +1,270 @@
+"""Slow senders, slow readers and idle connections over real sockets: they cost little, and shut nobody out."""
+
+import io
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from live_service import live, rest_of, until
+from painted import NAMES, Painted
+
+BOUNDARY = "frontier"
+
+
+def head_of(body, *more):
+    lines = ("POST /v1/segment HTTP/1.1", "Host: x", f"Content-Type: multipart/form-data; boundary={BOUNDARY}", *more)
+    return "\r\n".join((*lines, f"Content-Length: {len(body)}", "", "")).encode()
+
+
+def body_of(picture, names=",".join(NAMES)):
+    part = f"--{BOUNDARY}\r\nContent-Disposition: form-data; name="
+    return (
+        f'{part}"names"\r\n\r\n{names}\r\n{part}"image"; filename="a"\r\n\r\n'.encode()
+        + picture
+        + f"\r\n--{BOUNDARY}--\r\n".encode()
+    )
+
+
+def png(height=30, width=40, noise=False):
+    image = np.zeros((height, width, 3), np.uint8)
+    if noise:
+        image[..., 0] = 255 * (np.random.default_rng(0).random((height, width)) < 0.5)
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def segment(service, picture=None, address="127.0.0.1"):
+    body = body_of(picture or png())
+    return service.ask(head_of(body, "Connection: close") + body, address)
+
+
+def is_closed(line, seconds=5):
+    line.settimeout(seconds)
+    try:
+        return rest_of(line) is not None
+    except TimeoutError:
+        return False
+
+
+def test_what_is_small_is_sent_without_delay():
+    with live() as service, service.line(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n") as line:
+        assert line.recv(1000).startswith(b"HTTP/1.1 200")
+        (connection,) = service.connections._open
+        own = connection.transport.get_extra_info("socket")
+        assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_slow_bodies_shut_out_neither_others_nor_their_own_client():
+    body = body_of(png())
+    with live(in_flight=4, arriving=4, address_share=1) as service:
+        slow = [service.line(head_of(body) + body[:10]) for _ in range(4)]
+        until(lambda: len(service.service.arrivals) == 4)
+        time.sleep(0.2)  # they lag now
+        assert service.service.places.held == 0
+        assert segment(service, address="127.0.0.2").startswith(b"HTTP/1.1 200")
+        assert segment(service).startswith(b"HTTP/1.1 200")
+        assert any(b"others needed the room" in line.recv(1000) for line in slow[:2])
+        for line in slow:
+            line.close()
+
+
+def test_bytes_of_slow_bodies_make_room_for_others():
+    body = body_of(bytes(1000))
+    with live(body_bytes=2500, max_bytes=2000) as service:
+        slow = service.line(head_of(body) + body[:-1], "127.0.0.2")
+        until(lambda: service.service.arrivals.bytes.held > 1000)
+        time.sleep(0.2)
+        fast = body_of(png() + bytes(1800 - len(png())))  # with it more than there may be
+        answer = service.ask(head_of(fast, "Connection: close") + fast)
+        assert not answer.startswith(b"HTTP/1.1 503")
+        assert b"others needed the room" in slow.recv(1000)
+        slow.close()
+        until(lambda: service.service.arrivals.bytes.held == 0)
+
+
+@pytest.mark.parametrize("sent", [0, 100])
+def test_a_body_that_stands_still_or_trickles_is_sent_away(sent):
+    body = body_of(png())
+    with live(stall_seconds=0.3, slowest_rate=1000) as service, service.line(head_of(body) + body[:sent]) as line:
+        stop = threading.Event()
+
+        def trickle():
+            while not stop.wait(0.05):
+                try:
+                    line.sendall(b"x")
+                except OSError:
+                    return
+
+        sender = threading.Thread(target=trickle)
+        if sent:
+            sender.start()
+        answer = line.recv(1000)
+        stop.set()
+        assert answer.startswith(b"HTTP/1.1 408")
+        if sent:
+            sender.join()
+
+
+def test_a_body_that_keeps_pace_is_waited_for():
+    body = body_of(png(200, 200, noise=True))
+    with live(stall_seconds=0.3, slowest_rate=1000) as service:
+        with service.line(head_of(body, "Connection: close")) as line:
+            for start in range(0, len(body), len(body) // 8):
+                line.sendall(body[start : start + len(body) // 8])
+                time.sleep(0.1)  # more than the stall in all
+            assert line.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_idle_connections_and_half_sent_heads_are_closed():
+    with live(idle_seconds=0.5, header_seconds=0.5) as service:
+        idle, half, used = (
+            service.line(sent)
+            for sent in (b"", b"POST /v1/segment HTT", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /heal")
+        )
+        stop = threading.Event()
+
+        def trickle():
+            while not stop.wait(0.05):
+                try:
+                    half.sendall(b"x")
+                except OSError:
+                    return
+
+        sender = threading.Thread(target=trickle)
+        sender.start()
+        assert all(is_closed(line) for line in (idle, half, used))
+        stop.set()
+        sender.join()
+        assert sum(service.connections.ended.values()) == 3
+        for line in (idle, half, used):
+            line.close()
+
+
+def test_idle_connections_beyond_the_limit_make_room():
+    with live(connections=20, address_share=0.5) as service:
+        idle = [service.line(address=f"127.0.0.{1 + i % 3}") for i in range(60)]
+        assert segment(service).startswith(b"HTTP/1.1 200")
+        assert segment(service, address="127.0.0.9").startswith(b"HTTP/1.1 200")
+        assert len(service.connections) <= 20
+        for line in idle:
+            line.close()
+
+
+class Held(Painted):
+    """Looks when it is let."""
+
+    def __init__(self):
+        super().__init__()
+        self.open = threading.Event()
+
+    def look_many(self, images, sources):
+        assert self.open.wait(10)
+        return super().look_many(images, sources)
+
+
+def test_a_connection_in_use_makes_no_room_and_the_next_is_told():
+    held = Held()
+    body = body_of(png())
+    with live(held, connections=2, address_share=1) as service:
+        busy = [service.line(head_of(body, "Connection: close") + body) for _ in range(2)]
+        until(lambda: service.service.places.held == 2)
+        assert service.ask(b"").startswith(b"HTTP/1.1 503")
+        held.open.set()
+        assert all(rest_of(line).startswith(b"HTTP/1.1 200") for line in busy)
+        for line in busy:
+            line.close()
+
+
+def test_the_connections_of_a_named_proxy_are_not_counted_as_one_clients():
+    with live(connections=20, address_share=0.1, trusted_proxies=("127.0.0.1",)) as service:
+        lines = [service.line() for _ in range(10)]
+        until(lambda: len(service.connections) == 10)
+        for line in lines:
+            line.close()
+
+
+def slow_reader(service, body, address="127.0.0.1"):
+    line = socket.socket()
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    line.bind((address, 0))
+    line.connect(("127.0.0.1", service.port))
+    line.sendall(head_of(body) + body)
+    return line
+
+
+BIG_ANSWER = 1200
+"""Side of a picture of noise whose answer the system does not hold for a slow reader."""
+
+
+def test_what_slow_readers_leave_is_counted_until_they_are_cut_off():
+    body = body_of(png(BIG_ANSWER, BIG_ANSWER, noise=True))
+    with live(stall_seconds=1) as service:
+        line = slow_reader(service, body)
+        until(lambda: any(c.sending for c in service.connections._open))
+        assert service.service.places.held == 0
+        assert service.service.pictures.held > 2**19  # the answer, no more the picture
+        until(lambda: service.connections.ended["slow_reader"] == 1)
+        until(lambda: service.service.pictures.held == 0)
+        line.close()
+
+
+def test_the_slowest_reader_makes_room_for_who_waits(monkeypatch):
+    monkeypatch.setattr("wordmask.app.budget.IS_SHORT", 0.1)
+    monkeypatch.setattr("wordmask.app.connections.IS_SLOW", 0.1)
+    body = body_of(png(BIG_ANSWER, BIG_ANSWER, noise=True))
+    limits = {"max_pixels": BIG_ANSWER**2, "picture_bytes": 1, "stall_seconds": 60}  # one at a time
+    with live(**limits) as service:
+        line = slow_reader(service, body)
+        until(lambda: any(c.sending for c in service.connections._open))
+        assert segment(service, png(BIG_ANSWER, BIG_ANSWER), "127.0.0.2").startswith(b"HTTP/1.1 200")
+        assert service.connections.ended["slow_reader"] == 1
+        line.close()
+
+
+def test_what_is_no_http_amid_an_answer_leaves_no_traceback(caplog):
+    with live() as service:
+        head = b"POST /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for tail in (b"zz\r\n", b"5\r\nabcdefgh", b"ffffffffffffffffffffffff\r\n"):
+            for first in (head, head.replace(b"POST", b"GET"), b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"):
+                with service.line(first) as line:
+                    time.sleep(0.05)
+                    line.sendall(tail)
+                    line.settimeout(0.2)
+                    try:
+                        rest_of(line)
+                    except TimeoutError:
+                        pass
+        assert segment(service).startswith(b"HTTP/1.1 200")
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+def test_clients_take_turns_before_the_network():
+    held = Held()
+    body = body_of(png())
+    with live(held, batch_size=1, batch_wait=0, waiting=20) as service:
+        first = service.line(head_of(body, "Connection: close") + body)
+        until(lambda: service.service.places.held == 1 and service.service.batcher.length == 0)
+        many = [service.line(head_of(body, "Connection: close") + body) for _ in range(6)]
+        until(lambda: service.service.batcher.length == 6)
+        other = service.line(head_of(body, "Connection: close") + body, "127.0.0.2")
+        until(lambda: service.service.batcher.length == 7)
+        order = []
+
+        def note(name, line):
+            rest_of(line)
+            order.append(name)
+
+        threads = [threading.Thread(target=note, args=(n, line)) for n, line in [*enumerate(many), ("other", other)]]
+        for thread in threads:
+            thread.start()
+        held.open.set()
+        for thread in threads:
+            thread.join()
+        assert order.index("other") <= 2
+        for line in (first, other, *many):
+            line.close()
