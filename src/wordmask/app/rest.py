@@ -21,6 +21,7 @@ from wordmask.app.batching import Batcher, Job
 from wordmask.app.metrics import CONTENT_TYPE, Metrics
 from wordmask.app.reading import FORM, JSON, Ask, Asked, AskedAsJson, decode, kind_of, parse, read_body
 from wordmask.app.settings import RequestError, ServeSettings
+from wordmask.decoding import DecodingPool
 from wordmask.errors import WordmaskError
 from wordmask.segmentation import Segmentation
 from wordmask.segmenters.base import Segmenter
@@ -49,12 +50,20 @@ class Service:
         self.segmenters, self.settings = segmenters, settings
         self.metrics = Metrics()
         self.batcher = Batcher(segmenters, settings, self.metrics.batch)
+        self.pool = decoding_pool(settings)
         self.in_flight = 0
         self.make_room: Callable[[int], None] = lambda more: None  # for so many bytes of an upload
         self.metrics.gauges |= {
             "wordmask_waiting": lambda: self.batcher.length,
             "wordmask_in_flight": lambda: self.in_flight,
+            "wordmask_decoded_bytes": lambda: self.pool.held_bytes if self.pool else 0,
         }
+
+    def close(self) -> None:
+        """Answer what is being worked on, refuse what waits, and stop."""
+        self.batcher.close()
+        if self.pool is not None:
+            self.pool.close()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -83,7 +92,7 @@ class Service:
             await anyio.to_thread.run_sync(
                 self.read_names, method, vocabulary, deadline, limiter=self._limiters.readers
             )
-            image = await self._in_thread(decode, ask.picture, self.settings)
+            image = await self._in_thread(decode, ask.picture, self.settings, self.pool, deadline)
             write = _as_png if ask.format == "png" else partial(_as_json, method)
             job = Job(method, image, vocabulary, deadline)
             del image  # the job lets go of it when it is answered
@@ -183,6 +192,19 @@ def routes(service: Service) -> APIRouter:
         raise RequestError(*((405, "http", "method not allowed") if known else (404, "http", "not found")))
 
     return router
+
+
+def decoding_pool(settings: ServeSettings) -> DecodingPool | None:
+    """The processes that decode; none where the settings say so."""
+    if not settings.decoders:
+        return None
+    return DecodingPool(
+        settings.decoders,
+        seconds=settings.decode_seconds,
+        memory_bytes=settings.decode_bytes,
+        decoded_bytes=settings.decoded_bytes,
+        waiting=settings.waiting_decodes,
+    )
 
 
 def vocabulary_of(segmenter: Segmenter) -> Vocabulary | None:

@@ -1,5 +1,6 @@
 """The service as one application: REST, its description, and the web page."""
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -32,8 +33,10 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if service.pool is not None:
+            await asyncio.to_thread(service.pool.start)
         yield
-        service.batcher.close()
+        service.close()
 
     # FastAPI's own pages of documentation fetch their scripts from elsewhere; ours needs nothing.
     app = FastAPI(
