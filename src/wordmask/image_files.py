@@ -19,6 +19,7 @@ from typing import IO
 from PIL import Image
 
 from wordmask.errors import WordmaskError
+from wordmask.picture_costs import CostlyPictureError, check_costs, check_exif
 
 # Raster formats with a magic number. Left out on purpose: what runs an interpreter or an outside program (EPS, WMF)
 # and what has no magic number (TGA), for which any file will do.
@@ -151,17 +152,25 @@ def unreadable(name: str, what: str, error: Exception) -> ImageReadError:
 
 
 @contextmanager
-def opened(source: object, name: str) -> Iterator[Image.Image]:
-    """A path or bytes as a Pillow image whose header has been read and whose pixels have not."""
+def opened(source: object, name: str, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
+    """A path or bytes as a Pillow image whose header has been read and whose pixels have not.
+
+    Of a format that is not among `formats` nothing is read but its magic number. What costs more than its pixels say
+    is refused before a decoder sees it.
+    """
     with _open_file(source, name) as file:
         try:
-            reader = _find_reader(file.read(_PREFIX_BYTES), name)
-            file.seek(0)
+            kind, reader = _find_reader(file.read(_PREFIX_BYTES), name)
+            if kind not in formats:
+                raise ImageReadError(name, f"is a {kind} picture; {', '.join(formats)} are read here")
+            check_costs(file, kind)
             image = reader(file, "")
             if image.format == "PNG" and "exif" not in image.info and (exif := _late_png_exif(file)):
                 image.info["exif"] = exif
         except ImageReadError:
             raise
+        except CostlyPictureError as error:
+            raise ImageReadError(name, str(error)) from error
         except Exception as error:  # a plugin on damaged data raises whatever it likes
             raise unreadable(name, "its header is", error) from error
         yield image
@@ -170,11 +179,20 @@ def opened(source: object, name: str) -> Iterator[Image.Image]:
 def orientation(image: Image.Image, name: str) -> int:
     """The EXIF orientation, 1 to 8, without decoding; 1, which is upright, where there is none to be read."""
     try:
+        check_exif(_exif_of(image))
         # Image's own method: the one of the PNG plugin would decode the picture to see what follows the pixels.
         return int(Image.Image.getexif(image).get(_EXIF_ORIENTATION, 1))
     except Exception as error:  # a plugin on damaged data raises whatever it likes
         _logger.warning("%s: its EXIF cannot be read (%s), so it is not rotated", name, first_line(error))
         return 1
+
+
+def _exif_of(image: Image.Image) -> bytes:
+    """The block of EXIF that Pillow will take apart; empty where there is none, or it has been taken apart already."""
+    exif = image.info.get("exif")
+    if exif is None and "Raw profile type exif" in image.info:  # ImageMagick's way to put it into a PNG
+        exif = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
+    return exif if isinstance(exif, bytes) else b""
 
 
 def _open_file(source: object, name: str) -> IO[bytes]:
@@ -194,8 +212,13 @@ def _open_file(source: object, name: str) -> IO[bytes]:
     raise ImageReadError(name, "is a folder, not a file" if stat.S_ISDIR(kind) else "is not a regular file")
 
 
-def _find_reader(prefix: bytes, name: str) -> Callable[[IO[bytes], str | bytes], Image.Image]:
-    """The Pillow plugin for a file's magic number.
+def format_by_magic(content: bytes, name: str) -> str:
+    """The format that the first bytes tell, by Pillow's name for it; an error if it is none of `FORMATS`."""
+    return _find_reader(content[:_PREFIX_BYTES], name)[0]
+
+
+def _find_reader(prefix: bytes, name: str) -> tuple[str, Callable[[IO[bytes], str | bytes], Image.Image]]:
+    """The format of a file by its magic number, and the Pillow plugin for it.
 
     Plugins are taken from Pillow's registry, not called through `Image.open`, because `Image.open` applies
     `Image.MAX_IMAGE_PIXELS`: one number for the whole process, which would warn about pictures of 90 million pixels
@@ -211,7 +234,7 @@ def _find_reader(prefix: bytes, name: str) -> Callable[[IO[bytes], str | bytes],
         if isinstance(verdict, str):
             raise ImageReadError(name, f"this Pillow was built without {kind} ({verdict})")
         if reader and verdict:
-            return reader
+            return kind, reader
     raise ImageReadError(name, f"is not a picture of a known format ({', '.join(FORMATS)})")
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "pad_to_multiple",
     "read_image",
     "resize",
+    "shrunk",
     "size_with_longer_side",
     "size_with_shorter_side",
     "size_within",
@@ -208,6 +209,14 @@ def _scaled(height: int, width: int, scale: float, only_shrink: bool) -> tuple[i
     if only_shrink:
         scale = min(scale, 1.0)
     return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+
+
+def shrunk(image: np.ndarray, side: int) -> np.ndarray:
+    """A picture (H, W, 3) uint8 whose longer side has `side` pixels at most; the very same where it has no more."""
+    height, width = size_with_longer_side(image.shape[0], image.shape[1], side, only_shrink=True)
+    if (height, width) == image.shape[:2]:
+        return image
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0))
 
 
 def to_tensor(

@@ -15,13 +15,11 @@ from fastapi.responses import JSONResponse
 from PIL import Image
 
 from wordmask.app.batching import Job
-from wordmask.app.reading import decode
 from wordmask.app.rest import Service, vocabulary_of
 from wordmask.app.sessions import Looked, Sessions
 from wordmask.app.settings import RequestError
 from wordmask.app.uploads import Uploads, among_uploads
 from wordmask.errors import WordmaskError
-from wordmask.images import size_with_longer_side
 from wordmask.segmentation import Segmentation
 from wordmask.segmenters.base import Seen, Segmenter
 from wordmask.vocabulary import Vocabulary
@@ -60,7 +58,8 @@ class PageWork:
         if file is None:
             return "", {"message": ""}
         try:
-            image = within(decode(Path(file).read_bytes(), self.service.settings), PAGE_SIDE)
+            deadline = time.monotonic() + self.service.settings.answer_seconds
+            image = self.service.picture(Path(file).read_bytes(), deadline, side=PAGE_SIDE)
             token = self.sessions.add(Looked(image, Path(file).name))
             return token, self._show(token, names, method, second) | {"picture": _jpeg(image)}
         except FileNotFoundError:
@@ -102,7 +101,7 @@ class PageWork:
     def _seen(self, looked: Looked, method: str) -> Seen:
         if method not in looked.seen:
             seconds = self.service.settings.answer_seconds
-            job = Job(method, looked.image, None, time.monotonic() + seconds)
+            job = Job(method, looked.image, None, time.monotonic() + seconds, self.service.current.client)
             try:
                 seen = self.service.batcher.submit(job).result(seconds)
             except TimeoutError as error:
@@ -241,14 +240,6 @@ def draw_examples() -> list[list[Any]]:
         scene = draw_scene(seed, EXAMPLE_SIDE, kind=kind)  # type: ignore[arg-type]
         examples.append([scene.image, [*scene.things, *scene.stuff]])
     return examples
-
-
-def within(image: np.ndarray, side: int) -> np.ndarray:
-    """A picture whose longer side has `side` pixels at most."""
-    height, width = size_with_longer_side(image.shape[0], image.shape[1], side, only_shrink=True)
-    if (height, width) == image.shape[:2]:
-        return image
-    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0))
 
 
 def _panel(method: str, result: Segmentation) -> dict[str, Any]:

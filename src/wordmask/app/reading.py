@@ -7,7 +7,8 @@ anything to unpickle.
 import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Hashable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -18,8 +19,9 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from wordmask.app.settings import RequestError, ServeSettings
-from wordmask.image_files import ImageReadError, first_line, opened
-from wordmask.images import read_image
+from wordmask.decoding import DecodersBusyError, DecodingLateError, DecodingPool
+from wordmask.image_files import ImageReadError, first_line, format_by_magic, image_size
+from wordmask.images import read_image, shrunk
 from wordmask.vocabulary import MAX_NAME_LENGTH, Vocabulary, VocabularyError, parse_names
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -75,26 +77,42 @@ def parse(headers: Headers, kind: str, body: bytes, settings: ServeSettings) -> 
     return Ask(picture, vocabulary, asked.method, asked.format)
 
 
-def pixels_of(picture: bytes, settings: ServeSettings) -> int:
-    """From the header, of a picture that may be decoded."""
-    try:
-        with opened(picture, NAME) as image:
-            if image.format not in FORMATS:
-                raise RequestError(415, "image", f"a {image.format} picture; send one of {', '.join(FORMATS)}")
-            width, height = image.size
-    except ImageReadError as error:
-        raise RequestError(400, "image", f"the picture {error.reason}") from error
-    if width * height > settings.max_pixels:
-        raise RequestError(
-            413, "pixels", f"the picture has {width} x {height} pixels; {settings.max_pixels} are allowed"
-        )
-    return width * height
+def decode(
+    picture: bytes,
+    settings: ServeSettings,
+    pool: DecodingPool | None,
+    deadline: float,
+    *,
+    take_room: Callable[[int], None],
+    wait: Callable[["Future[np.ndarray]"], np.ndarray],
+    side: int | None = None,
+    client: Hashable = None,
+) -> np.ndarray:
+    """(H, W, 3) uint8, by the pool, or here where there is none. `side` and `client` are as `DecodingPool.submit`'s.
 
+    take_room: called with the number of pixels before they are decoded; what it raises ends it. wait: for the pool.
+    """
 
-def decode(picture: bytes, settings: ServeSettings) -> np.ndarray:
-    """(H, W, 3) uint8"""
+    def admit(height: int, width: int) -> None:
+        if width * height > settings.max_pixels:
+            raise RequestError(
+                413, "pixels", f"the picture has {width} x {height} pixels; {settings.max_pixels} are allowed"
+            )
+        take_room(width * height)
+
     try:
-        return read_image(picture, max_pixels=settings.max_pixels)
+        if (kind := format_by_magic(picture, NAME)) not in FORMATS:
+            raise RequestError(415, "image", f"a {kind} picture; send one of {', '.join(FORMATS)}")
+        if pool is not None:
+            return wait(pool.submit(picture, deadline=deadline, admit=admit, side=side, client=client))
+        admit(*image_size(picture))
+        image = read_image(picture, max_pixels=settings.max_pixels)
+        return image if side is None else shrunk(image, side)
+    except DecodingLateError as error:
+        reason = f"no answer within {settings.answer_seconds:g} seconds"
+        raise RequestError(503, "late", reason, retry_after=1) from error
+    except DecodersBusyError as error:
+        raise RequestError(503, "busy", str(error), retry_after=1) from error
     except ImageReadError as error:
         raise RequestError(400, "image", f"the picture {error.reason}") from error
 

@@ -20,9 +20,10 @@ from wordmask.app.arriving import Arrivals
 from wordmask.app.batching import Batcher, Job
 from wordmask.app.budget import Budget
 from wordmask.app.metrics import CONTENT_TYPE, Metrics
-from wordmask.app.reading import FORM, JSON, Ask, Asked, AskedAsJson, decode, kind_of, parse, pixels_of
+from wordmask.app.reading import FORM, JSON, Ask, Asked, AskedAsJson, decode, kind_of, parse
 from wordmask.app.settings import BYTES_A_PIXEL, RequestError, ServeSettings
 from wordmask.app.visits import CURRENT, Visit
+from wordmask.decoding import DecodingPool
 from wordmask.errors import WordmaskError
 from wordmask.segmentation import Segmentation
 from wordmask.segmenters.base import Segmenter
@@ -31,14 +32,20 @@ from wordmask.vocabulary import Vocabulary
 
 SEGMENT = "/v1/segment"
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
-DECODERS = 2
-"""Pictures that are decoded at once."""
+LAST_BATCH = 1.0
+"""Seconds for the network to finish pictures that nobody waits for any longer."""
 THREADS = 4
 """That read bodies and write answers: tenths of a second each."""
 RETRY_SOON = 5
 """Seconds, where nothing tells how long it will take."""
 
 _logger = logging.getLogger(__name__)
+
+
+class _NoRoomError(Exception):
+    def __init__(self, more: int):
+        super().__init__(more)
+        self.more = more
 
 
 class Service:
@@ -48,10 +55,10 @@ class Service:
         self.segmenters, self.settings = segmenters, settings
         self.metrics = Metrics()
         self.batcher = Batcher(segmenters, settings, self.metrics.batch)
+        self.pool = decoding_pool(settings)
         self.arrivals = Arrivals(settings)
         self.pictures = Budget(settings.most_picture_bytes, settings.most_picture_bytes_of_one)
         self.places = Budget(settings.in_flight, settings.of_one(settings.in_flight))
-        self._decoders = Budget(DECODERS, DECODERS)
         self._visits: set[Visit] = set()
         self._stopping: RequestError | None = None
         self.make_room: Callable[[int], None] = lambda more: None  # for so many bytes of an upload
@@ -118,15 +125,31 @@ class Service:
         assert isinstance(answer, Segmentation)  # the job has names
         return await self._in_thread(write, answer)
 
-    def picture(self, picture: bytes, deadline: float) -> np.ndarray:
-        """Decode a picture, (H, W, 3) uint8, when there is room for it and for its answer. For a thread, as it may
-        wait for its turn."""
+    def picture(self, content: bytes, deadline: float, *, side: int | None = None) -> np.ndarray:
+        """Decode a picture, (H, W, 3) uint8, when there is room for it and for its answer; `side` is the most that its
+        longer side may have. For a thread, as it may wait for its turn."""
         visit = self.current
-        need = pixels_of(picture, self.settings) * BYTES_A_PIXEL
-        visit.wait(visit.picture.wait_for(need), deadline, self.late())
-        with self._decoders.claim(visit.client) as turn:
-            visit.wait(turn.wait_for(1), deadline, self.late())
-            return decode(picture, self.settings)
+        wait = partial(visit.wait, deadline=deadline, late=self.late())
+
+        def take_room(pixels: int) -> None:
+            more = BYTES_A_PIXEL * pixels - visit.picture.held
+            if more > 0 and not visit.picture.take(more):
+                raise _NoRoomError(more)
+
+        while True:
+            try:
+                return decode(
+                    content,
+                    self.settings,
+                    self.pool,
+                    deadline,
+                    take_room=take_room,
+                    wait=wait,
+                    side=side,
+                    client=visit.client,
+                )
+            except _NoRoomError as error:  # waits here and not in a decoder, which others need
+                wait(visit.picture.wait_for(error.more))
 
     def stop(self) -> None:
         """What is being answered goes on; what has not arrived is refused."""
@@ -135,10 +158,17 @@ class Service:
 
     def give_up(self) -> None:
         """Whoever waits still is told that the service is being stopped."""
-        for budget in (self.pictures, self._decoders):
-            budget.close(_stopping())
+        self.pictures.close(_stopping())
         for visit in list(self._visits):
             visit.end(_stopping())
+        if self.pool is not None:
+            self.pool.close()
+
+    def close(self) -> None:
+        """Refuse what waits, and stop."""
+        self.batcher.close(LAST_BATCH)
+        if self.pool is not None:
+            self.pool.close()
 
     def read_names(self, method: str, vocabulary: Vocabulary, deadline: float) -> None:
         """So that the batches' thread finds them in memory, and nobody's picture waits for another's names."""
@@ -236,6 +266,19 @@ def routes(service: Service) -> APIRouter:
         raise RequestError(*((405, "http", "method not allowed") if known else (404, "http", "not found")))
 
     return router
+
+
+def decoding_pool(settings: ServeSettings) -> DecodingPool | None:
+    """The processes that decode; none where the settings say so."""
+    if not settings.decoders:
+        return None
+    return DecodingPool(
+        settings.decoders,
+        seconds=settings.decode_seconds,
+        memory_bytes=settings.decode_bytes,
+        decoded_bytes=settings.most_picture_bytes,
+        waiting=settings.in_flight,
+    )
 
 
 def vocabulary_of(segmenter: Segmenter) -> Vocabulary | None:

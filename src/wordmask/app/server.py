@@ -1,5 +1,6 @@
 """The service as one application: REST, its description, and the web page."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -32,8 +33,10 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if service.pool is not None:
+            await asyncio.to_thread(service.pool.start)
         yield
-        service.batcher.close(LAST_BATCH)
+        service.close()
 
     # FastAPI's own pages of documentation fetch their scripts from elsewhere; ours needs nothing.
     app = FastAPI(
@@ -69,8 +72,6 @@ def build_app(
     return app
 
 
-LAST_BATCH = 1.0
-"""Seconds for the network to finish pictures that nobody waits for any longer."""
 PROMPTS_A_TURN = 320
 """Four names in 80 templates: about a second of a slow processor."""
 

@@ -3,7 +3,7 @@
 from ipaddress import ip_network
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from wordmask.errors import WordmaskError
@@ -54,6 +54,9 @@ class ServeSettings:
     batch_size, batch_wait: pictures that the network looks at together, and how long the first waits for others.
     cache_bytes: what the web page keeps of pictures that it has seen.
     upload_bytes: of the files of visitors that lie there at once, between their coming and their being read.
+    decoders: processes that decode pictures, apart from the one that serves; with 0 it decodes them itself.
+    decode_seconds: a picture may take to be decoded; then its decoder is ended and replaced.
+    decode_bytes: of memory a decoder may take for a picture.
     trusted_proxies: addresses or networks (CIDR) of proxies that are believed what they say of their clients: the
     address, the host's name, whether it is https. No other sender is.
     """
@@ -79,6 +82,9 @@ class ServeSettings:
     batch_wait: Annotated[NonNegativeFloat, Field(le=1)] = 0.005
     cache_bytes: PositiveInt = 256 * 2**20
     upload_bytes: PositiveInt = 256 * 2**20
+    decoders: NonNegativeInt = 2
+    decode_seconds: PositiveFloat = 10.0
+    decode_bytes: PositiveInt = 512 * 2**20
     api_key: Annotated[str, Field(min_length=1)] | None = None
     trusted_proxies: Annotated[tuple[str, ...], AfterValidator(_addresses)] = ()
 
