@@ -538,6 +538,7 @@ def serve(monkeypatch, capsys):
 def test_the_verb_serves_methods_and_students_within_its_limits(serve):
     status, err, given = serve("--method", "maskclip", "--student", "run/dogs.safetensors", "--max-names", "3")
     assert status == 0
+    assert given["app"].state.service.settings.trusted_proxies == ()
     assert f"serving maskclip in fp32, dogs in fp32 at http://127.0.0.1:{given['port']} " in err
     assert given["port"] > 0
     service = given["app"].state.service
@@ -545,6 +546,15 @@ def test_the_verb_serves_methods_and_students_within_its_limits(serve):
     assert service.settings.max_names == 3
     assert given["host"] == "127.0.0.1"
     service.batcher.close()
+
+
+def test_proxies_are_named_one_by_one(serve):
+    _, _, given = serve("--trusted-proxy", "10.0.0.7", "--trusted-proxy", "fd00::/8")
+    given["app"].state.service.batcher.close()
+    assert given["app"].state.service.settings.trusted_proxies == ("10.0.0.7", "fd00::/8")
+    status, err, _ = serve("--trusted-proxy", "nginx")
+    assert status == 1
+    assert "'nginx' is neither an address nor a network" in err
 
 
 def test_an_open_service_without_a_key_is_noted(serve):

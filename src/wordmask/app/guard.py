@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from wordmask.app.proxies import as_told
 from wordmask.app.reading import read_body
 from wordmask.app.rest import SEGMENT, Service, error_answer
 from wordmask.app.settings import RequestError
@@ -29,7 +30,11 @@ class Guard:
         self.app, self.service = app, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] == SEGMENT:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        scope = as_told(scope, self.service.settings)
+        if scope["path"] == SEGMENT:
             await self.app(scope, receive, send)
             return
         with ExitStack() as held:

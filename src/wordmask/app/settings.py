@@ -1,8 +1,9 @@
 """What a service allows. Every limit is checked before the work that it limits."""
 
+from ipaddress import ip_network
 from typing import Annotated
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from wordmask.errors import WordmaskError
@@ -20,6 +21,17 @@ class RequestError(WordmaskError):
         self.status, self.code, self.reason, self.retry_after = status, code, reason, retry_after
 
 
+def _addresses(given: tuple[str, ...]) -> tuple[str, ...]:
+    for address in given:
+        try:
+            ip_network(address, strict=False)
+        except ValueError as error:
+            raise ServeError(
+                f"trusted proxy {address[:60]!r} is neither an address nor a network, such as 10.0.0.7 or 10.0.0.0/8"
+            ) from error
+    return given
+
+
 @dataclass(frozen=True)
 class ServeSettings:
     """max_bytes: of a whole request. max_pixels: of a picture, known from its header before it is decoded.
@@ -31,6 +43,8 @@ class ServeSettings:
     batch_size, batch_wait: pictures that the network looks at together, and how long the first waits for others.
     cache_bytes: what the web page keeps of pictures that it has seen.
     upload_bytes: of the files of visitors that lie there at once, between their coming and their being read.
+    trusted_proxies: addresses or networks (CIDR) of proxies that are believed what they say of their clients: the
+    address, the host's name, whether it is https. No other sender is.
     """
 
     max_bytes: PositiveInt = 20 * 2**20
@@ -47,3 +61,4 @@ class ServeSettings:
     cache_bytes: PositiveInt = 256 * 2**20
     upload_bytes: PositiveInt = 256 * 2**20
     api_key: Annotated[str, Field(min_length=1)] | None = None
+    trusted_proxies: Annotated[tuple[str, ...], AfterValidator(_addresses)] = ()

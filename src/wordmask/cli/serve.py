@@ -35,6 +35,10 @@ def serve(
     max_names: Annotated[int, typer.Option(min=1, help="Most names in one request.")] = 200,
     waiting: Annotated[int, typer.Option(min=1, help="Pictures that may wait; more are sent away.")] = 32,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for an answer.")] = 60.0,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(help="A proxy's address or network (CIDR), believed in X-Forwarded-*; may be repeated."),
+    ] = None,
 ) -> None:
     """Serve a web page and a REST interface (its description is at /docs).
 
@@ -59,6 +63,7 @@ def serve(
             "max_names": max_names,
             "waiting": waiting,
             "answer_seconds": timeout,
+            "trusted_proxies": tuple(trusted_proxy or ()),
         },
     )
 

@@ -57,6 +57,7 @@ def run(*, loads: list[tuple[str, dict[str, Any]]], host: str, port: int, page: 
             h11_max_incomplete_event_size=LONGEST_HEADERS,
             timeout_graceful_shutdown=10,
             server_header=False,
+            proxy_headers=False,  # uvicorn believes every process of this machine; the guard, those that are named
         )
         uvicorn.Server(config).run(sockets=[listener])
 
