@@ -1,4 +1,4 @@
-"""The service's limits around the web page, of which gradio has few of its own."""
+"""The service's limits around the web page."""
 
 from contextlib import ExitStack
 
@@ -11,17 +11,10 @@ from wordmask.app.rest import SEGMENT, Service, error_answer
 from wordmask.app.settings import RequestError
 
 WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
-GRADIO = "/gradio_api/"
-UPLOAD = f"{GRADIO}upload"
-USED = (
-    *("upload", "upload_progress", "run/", "file=", "heartbeat/", "startup-events"),
-    *("info", "user", "login_check", "app_id", "reset", "cancel", "theme.css"),
-)
-"""Of gradio's addresses those that the page needs. Others fetch URLs for whoever asks, or run tools of a developer."""
 
 
 class Guard:
-    """Addresses that need not be open are not, and what comes with a request is bounded in bytes, time and number.
+    """What comes with a request is bounded in bytes, time and number, and what it says of proxies is checked.
 
     `POST /v1/segment` keeps the same limits itself.
     """
@@ -33,31 +26,17 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        scope = as_told(scope, self.service.settings)
-        if scope["path"] == SEGMENT:
-            await self.app(scope, receive, send)
-            return
         with ExitStack() as held:
             try:
-                _check_address(scope["path"])
-                if scope["method"] not in WITHOUT_BODY:
+                scope = as_told(scope, self.service.settings)
+                if scope["path"] != SEGMENT and scope["method"] not in WITHOUT_BODY:
                     held.enter_context(self.service.held())
                     body = await read_body(Request(scope, receive), self.service.settings)
-                    if scope["path"].rstrip("/") == UPLOAD:
-                        self.service.make_room(len(body))
                     receive = _again(body, receive)
             except RequestError as error:
                 await error_answer(error)(scope, receive, send)
                 return
             await self.app(scope, receive, send)
-
-
-def _check_address(path: str) -> None:
-    if not path.startswith(GRADIO):
-        return
-    rest = path.removeprefix(GRADIO)
-    if not rest.startswith(USED) or (rest.startswith("file=") and ":" in rest.split("/", 1)[0]):
-        raise RequestError(404, "http", "not found")
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

@@ -50,7 +50,6 @@ class Service:
         self.metrics = Metrics()
         self.batcher = Batcher(segmenters, settings, self.metrics.batch)
         self.in_flight = 0
-        self.make_room: Callable[[int], None] = lambda more: None  # for so many bytes of an upload
         self.metrics.gauges |= {
             "wordmask_waiting": lambda: self.batcher.length,
             "wordmask_in_flight": lambda: self.in_flight,

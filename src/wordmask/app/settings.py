@@ -42,7 +42,8 @@ class ServeSettings:
     much, no other is made.
     batch_size, batch_wait: pictures that the network looks at together, and how long the first waits for others.
     cache_bytes: what the web page keeps of pictures that it has seen.
-    upload_bytes: of the files of visitors that lie there at once, between their coming and their being read.
+    upload_bytes: of the pictures that visitors of the page have uploaded and that have not been looked at yet.
+    uploads_each, upload_seconds: how many of those one address may have there at once, and for how long.
     trusted_proxies: addresses or networks (CIDR) of proxies that are believed what they say of their clients: the
     address, the host's name, whether it is https. No other sender is.
     """
@@ -59,6 +60,8 @@ class ServeSettings:
     batch_size: PositiveInt = 8
     batch_wait: Annotated[NonNegativeFloat, Field(le=1)] = 0.005
     cache_bytes: PositiveInt = 256 * 2**20
-    upload_bytes: PositiveInt = 256 * 2**20
+    upload_bytes: PositiveInt = 128 * 2**20
+    uploads_each: PositiveInt = 8
+    upload_seconds: PositiveFloat = 60.0
     api_key: Annotated[str, Field(min_length=1)] | None = None
     trusted_proxies: Annotated[tuple[str, ...], AfterValidator(_addresses)] = ()
