@@ -1,6 +1,8 @@
 """The web page's work behind the browser: pictures looked at once, bounded memory, and what the page is served as."""
 
+import asyncio
 import base64
+import io
 import time
 
 import numpy as np
@@ -11,9 +13,11 @@ from PIL import Image
 from painted import NAMES, Painted, paint, painted_folder
 from test_clip import small_clip
 from wordmask.app import ServeSettings, build_app
-from wordmask.app.page import PAGE_SIDE, PageWork, draw_examples, first_names, suggestions
+from wordmask.app.page import first_names, suggestions
+from wordmask.app.page_work import PAGE_SIDE, PageWork, Question, draw_examples
 from wordmask.app.rest import Service
 from wordmask.app.sessions import Looked, Sessions
+from wordmask.images import shrunk
 from wordmask.segmentation import Segmentation
 from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
 from wordmask.vocabulary import Vocabulary
@@ -40,80 +44,131 @@ def work(client):
     return work
 
 
-def test_a_picture_is_looked_at_once_and_asked_often(work, folder, tmp_path):
-    token, answer = work.new_picture(str(folder / "ring.png"), "", NAMES, "painted", "none")
+@pytest.fixture
+def ring(client, folder):
+    return upload(client, (folder / "ring.png").read_bytes(), "ring.png")
+
+
+def upload(client, content, name="photo.png"):
+    """As the page does it: the token of a picture."""
+    answer = client.post("/gradio_api/upload", files={"files": (name, content)})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()[0].endswith(f"/{name}")
+    return answer.json()[0].split("/")[0]
+
+
+def ask(client, picture, names=tuple(NAMES), method="painted", **more):
+    asked = {"picture": picture, "names": list(names), "method": method, **more}
+    answer = client.post("/page/ask", json=asked)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_a_picture_is_looked_at_once_and_asked_often(client, work, ring, folder, tmp_path):
+    answer = ask(client, ring)
+    assert answer["picture"].startswith("data:image/jpeg;base64,")
     png = answer["panels"][0]["png"].removeprefix("data:image/png;base64,")
     (tmp_path / "panel.png").write_bytes(base64.b64decode(png))
     assert (Segmentation.load(tmp_path / "panel.png").labels == paint(folder / "ring.png")[0]).all()
     for names in (["red", "background"], ["blue", "red"], NAMES):
-        again = work.new_question(token, names, "painted", "none")
+        again = ask(client, ring, names, is_new=False)
         assert [name["name"] for name in again["panels"][0]["names"]] == names
         assert sum(name["share"] for name in again["panels"][0]["names"]) == pytest.approx(1)
         assert "picture" not in again
     assert len(work.service.segmenters["painted"].looked) == 1
 
 
-def test_two_methods_stand_side_by_side(work, folder):
-    token, _ = work.new_picture(str(folder / "ring.png"), "", NAMES, "painted", "none")
-    answer = work.new_question(token, NAMES, "other", "painted")
+def test_two_methods_stand_side_by_side(client, work, ring):
+    ask(client, ring)
+    answer = ask(client, ring, method="other", beside="painted")
     assert [panel["method"] for panel in answer["panels"]] == ["other", "painted"]
     assert [len(own.looked) for own in work.service.segmenters.values()] == [1, 1]
 
 
-def test_what_is_on_the_screen_downloads_as_coco(client, work, folder):
-    token, _ = work.new_picture(str(folder / "ring.png"), "", NAMES, "painted", "none")
-    response = client.get(f"/page/{token}/coco.json?panel=0")
+def test_what_is_on_the_screen_downloads_as_coco(client, ring):
+    ask(client, ring)
+    response = client.get(f"/page/{ring}/coco.json?panel=0")
     assert "attachment" in response.headers["content-disposition"]
     assert {category["name"] for category in response.json()["categories"]} == {"red", "blue"}
     assert len(response.json()["annotations"]) == 3
     assert response.json()["images"][0]["file_name"] == "ring.png"
-    assert client.get(f"/page/{token}/coco.json?panel=1").status_code == 404
+    assert client.get(f"/page/{ring}/coco.json?panel=1").status_code == 404
     assert client.get("/page/guess/coco.json").status_code == 404
 
 
 @pytest.mark.parametrize(
-    ("names", "says"),
+    ("asked", "says"),
     [
-        ([], "Type a name"),
-        (["dog", "DOG"], "there twice"),
-        ([f"n{i}" for i in range(201)], "201 names"),
+        ({"names": []}, "Type a name"),
+        ({"names": ["dog", "DOG"]}, "there twice"),
+        ({"names": [f"n{i}" for i in range(201)]}, "201 names"),
+        ({"method": "nothing"}, "no method 'nothing'"),
     ],
 )
-def test_mistakes_are_said_where_the_user_looks(work, folder, names, says):
-    token, _ = work.new_picture(str(folder / "ring.png"), "", NAMES, "painted", "none")
-    assert says in work.new_question(token, names, "painted", "none")["message"]
-    assert "Choose a picture" in work.new_question("", NAMES, "painted", "none")["message"]
-    assert "forgotten" in work.new_question("guess", NAMES, "painted", "none")["message"]
+def test_mistakes_are_said_and_the_new_picture_is_there_all_the_same(client, ring, asked, says):
+    answer = ask(client, ring, **asked)
+    assert says in answer.get("error", "") + answer.get("hint", "")
+    assert answer["picture"]
+    assert "panels" not in answer
+    assert ask(client, ring)["panels"]
 
 
-def test_a_bad_picture_is_explained_and_a_large_one_shrunk(work, tmp_path):
-    (tmp_path / "bad.png").write_bytes(b"hello")
-    assert "not a picture" in work.new_picture(str(tmp_path / "bad.png"), "", NAMES, "painted", "none")[1]["message"]
-    Image.new("L", (2000, 1001)).save(tmp_path / "huge.png")
-    assert (
-        "2000 x 1001 pixels" in work.new_picture(str(tmp_path / "huge.png"), "", NAMES, "painted", "none")[1]["message"]
-    )
-    Image.new("L", (2 * PAGE_SIDE, 500)).save(tmp_path / "wide.png")
-    token, _ = work.new_picture(str(tmp_path / "wide.png"), "", NAMES, "painted", "none")
-    assert work.sessions.get(token).image.shape == (250, PAGE_SIDE, 3)
+def test_a_bad_picture_is_explained_and_a_large_one_shrunk(client):
+    Image.new("L", (2000, 1001)).save(huge := io.BytesIO(), "PNG")
+    for content, status, says in ((b"hello", 400, "not a picture"), (huge.getvalue(), 413, "2000 x 1001 pixels")):
+        asked = {"picture": upload(client, content), "names": NAMES, "method": "painted"}
+        answer = client.post("/page/ask", json=asked)
+        assert (answer.status_code, says in answer.json()["error"]["reason"]) == (status, True)
+    assert shrunk(np.zeros((500, 2 * PAGE_SIDE, 3), np.uint8), PAGE_SIDE).shape == (250, PAGE_SIDE, 3)
 
 
-def test_a_picture_that_is_taken_away_is_forgotten(work, folder):
-    token, _ = work.new_picture(str(folder / "ring.png"), "", NAMES, "painted", "none")
-    assert work.new_picture(None, token, NAMES, "painted", "none") == ("", {"message": ""})
-    assert work.sessions.get(token) is None
+def test_a_picture_that_is_taken_away_is_forgotten(client, work, ring):
+    ask(client, ring)
+    assert client.post(f"/page/{ring}/forget").status_code == 200
+    assert work.sessions.get(ring) is None
+    answer = client.post("/page/ask", json={"picture": ring, "names": NAMES, "method": "painted"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "gone")
+
+
+def test_examples_are_looked_at_by_each_visitor_apart(client, work):
+    one, other = (f"example-0-{letter * 32}" for letter in "ab")
+    assert ask(client, one)["panels"]
+    ask(client, other, ["red"])
+    assert len(work.sessions.get(one).shown[0].names) == len(NAMES)
+    assert client.get("/page/examples/0.jpg").headers["content-type"] == "image/jpeg"
+    for guess in ("example-9-" + "a" * 32, "example-0-a"):
+        asked = {"picture": guess, "names": NAMES, "method": "painted"}
+        assert client.post("/page/ask", json=asked).status_code == 404
+
+
+class Student(Painted):
+    vocabulary = Vocabulary.of({"background": "nothing", "red": "crimson"})
+
+
+def test_names_that_a_student_does_not_know_are_left_out_with_a_word(folder):
+    with TestClient(build_app({"student": Student(), "any": Painted()})) as client:
+        ring = upload(client, (folder / "ring.png").read_bytes())
+        names = ["Crimson", "sky", "background"]
+        student, other = ask(client, ring, names, method="student", beside="any")["panels"]
+        assert [name["name"] for name in student["names"]] == ["Crimson", "background"]
+        assert student["note"] == "student does not know sky: left out."
+        assert [name["name"] for name in other["names"]] == names
+        assert other["note"] is None
+        assert [name["name"] for name in ask(client, ring, ["sky"], method="student")["panels"][0]["names"]] == ["sky"]
 
 
 def test_memory_of_seen_pictures_is_bounded():
     sessions = Sessions(most_bytes=10_000)
-    tokens = [sessions.add(Looked(np.zeros((10, 100, 3), np.uint8))) for _ in range(5)]  # 3000 bytes each
+    tokens = list("abcde")
+    for token in tokens:
+        sessions.add(token, Looked(np.zeros((10, 100, 3), np.uint8)))  # 3000 bytes
     assert [sessions.get(token) is not None for token in tokens] == [False, False, True, True, True]
     sessions.get(tokens[2])  # used again, so the next to go is another
-    sessions.add(Looked(np.zeros((10, 100, 3), np.uint8)))
+    sessions.add("f", Looked(np.zeros((10, 100, 3), np.uint8)))
     assert sessions.get(tokens[2]) is not None
     assert sessions.get(tokens[3]) is None
-    big = sessions.add(Looked(np.zeros((100, 100, 3), np.uint8)))
-    assert sessions.get(big) is not None  # the newest stays, whatever its size
+    sessions.add("big", Looked(np.zeros((100, 100, 3), np.uint8)))
+    assert sessions.get("big") is not None  # the newest stays, whatever its size
     assert sessions.nbytes == 30_000
 
 
@@ -131,14 +186,20 @@ def test_other_names_for_a_seen_picture_cost_little_and_no_network(monkeypatch):
     segmenter = MaskClip(small_clip(), MaskClipSettings(templates="photo", shorter_side=128, window=128, stride=64))
     work = PageWork(Service({"maskclip": segmenter}, ServeSettings()))
     smooth = np.linspace(0, 255, 768 * 1024 * 3).reshape(768, 1024, 3).astype(np.uint8)
-    token = work.sessions.add(Looked(smooth))
-    work.new_question(token, ["dog", "cat", "grass", "sky", "background"], "maskclip", "none")
-    monkeypatch.setattr(segmenter, "read", None)
+    work.sessions.add("smooth", Looked(smooth))
     seconds = []
-    for names in (["dog", "cat", "grass"], ["cat", "sky"], ["grass", "dog", "sky", "cat"]):
-        start = time.process_time()
-        work.new_question(token, names, "maskclip", "none")
-        seconds.append(time.process_time() - start)
+
+    async def ask_often():
+        question = Question(picture="smooth", names=["dog", "cat", "grass", "sky", "background"], method="maskclip")
+        await work.answer(question)
+        monkeypatch.setattr(segmenter, "read", None)
+        for names in (["dog", "cat", "grass"], ["cat", "sky"], ["grass", "dog", "sky", "cat"]):
+            start = time.process_time()
+            answer = await work.answer(question.model_copy(update={"names": names, "is_new": False}))
+            seconds.append(time.process_time() - start)
+            assert answer["panels"]
+
+    asyncio.run(ask_often())
     work.service.batcher.close()
     assert min(seconds) < 0.15
 
@@ -163,9 +224,21 @@ def test_a_key_closes_the_page_too():
     app = build_app({"painted": Painted()}, ServeSettings(api_key="sesame"))
     with TestClient(app) as client:
         assert client.get("/config").status_code == 401
+        assert client.get("/page/examples/0.jpg").status_code == 200
         assert client.post("/login", data={"username": "me", "password": "wrong"}).status_code == 400
+        asked = {"picture": "example-0-" + "a" * 32, "names": NAMES, "method": "painted"}
+        for entry in ({}, {"Cookie": "access-token-unsecure-x=y"}, {"Authorization": "Bearer wrong"}):
+            assert client.post("/page/ask", json=asked, headers=entry).status_code == 401
+            assert client.post("/gradio_api/upload", files={"files": b"x"}, headers=entry).status_code == 401
         assert client.post("/login", data={"username": "me", "password": "sesame"}).status_code == 200
         assert client.get("/config").status_code == 200
+        assert ask(client, asked["picture"])["panels"]
+        assert upload(client, b"x")
+
+
+def test_no_connection_stays_open(client):
+    """A service that is told to stop would have to wait for each."""
+    assert client.get("/config").json()["connect_heartbeat"] is False
 
 
 def test_names_to_begin_with_are_those_that_the_methods_know():

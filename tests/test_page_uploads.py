@@ -1,47 +1,27 @@
-"""What visitors of the web page upload: no other path and no URL is read, and little lies there for long."""
+"""What visitors of the web page upload: no other file and no URL is read, and little lies in memory, not for long."""
 
-from pathlib import Path
+import time
 
 import pytest
 from fastapi.testclient import TestClient
-from gradio.utils import get_upload_folder
 
 from painted import NAMES, Painted, painted_folder
 from wordmask.app import ServeSettings, build_app
-
-META = {"meta": {"_type": "gradio.FileData"}}
-
-
-@pytest.fixture
-def uploads(tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
-    return tmp_path / "uploads"
+from wordmask.app.uploads import Upload, Uploads
 
 
 @pytest.fixture
-def client(uploads):
-    app = build_app({"painted": Painted()}, ServeSettings(max_bytes=100_000, upload_bytes=10_000))
-    with TestClient(app, raise_server_exceptions=False) as client:
+def client(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    app = build_app({"painted": Painted()}, ServeSettings(max_bytes=100_000, upload_seconds=0.2))
+    with TestClient(app) as client:
         yield client
 
 
 @pytest.fixture
-def secret(tmp_path):
+def ring(tmp_path):
     """A picture on the server's disk that nobody uploaded."""
-    return painted_folder(tmp_path / "secret") / "ring.png"
-
-
-def number_of(client, name):
-    """Of an event of the page, which is how gradio's interface calls it."""
-    config = client.get("/config").json()
-    return next(own["id"] for own in config["dependencies"] if own["api_name"] == name)
-
-
-def choose(client, picture):
-    """What the page sends when somebody has chosen a picture."""
-    data = [picture, None, NAMES, "painted", "none"]
-    body = {"data": data, "fn_index": number_of(client, "new_picture"), "session_hash": "abc"}
-    return client.post("/gradio_api/run/predict", json=body)
+    return painted_folder(tmp_path / "pictures") / "ring.png"
 
 
 def upload(client, content, name="photo.png"):
@@ -50,70 +30,100 @@ def upload(client, content, name="photo.png"):
     return answer.json()[0]
 
 
-def copies(uploads, content):
-    return [path for path in uploads.rglob("*") if path.is_file() and path.read_bytes() == content]
+def ask(client, picture):
+    return client.post("/page/ask", json={"picture": picture, "names": NAMES, "method": "painted"})
 
 
-@pytest.mark.parametrize("more", [{}, META, META | {"is_stream": True}, {"url": "http://127.0.0.1/x.png"} | META])
-def test_no_other_file_of_the_server_is_read(client, uploads, secret, more):
-    (uploads / "link.png").symlink_to(secret)
-    for path in (secret, uploads / ".." / "secret" / "ring.png", uploads / "link.png", "", "x\0y"):
-        answer = choose(client, {"path": str(path), **more})
-        assert "panels" not in answer.text
-        assert answer.status_code != 200
-    assert copies(uploads, secret.read_bytes()) == [uploads / "link.png"]
+def kept(client):
+    return client.app.state.page.uploads
 
 
-def test_no_other_input_brings_files_either(client, uploads, secret):
-    body = {"data": [None, [{"path": str(secret), **META}], "painted", "none"], "session_hash": "abc"}
-    answer = client.post("/gradio_api/run/predict", json=body | {"fn_index": number_of(client, "new_question")})
-    assert answer.status_code != 200
-    assert copies(uploads, secret.read_bytes()) == []
+def test_nothing_is_written_to_disk(client, ring, tmp_path):
+    ask(client, upload(client, ring.read_bytes()).split("/")[0])
+    assert not list((tmp_path / "gradio").rglob("*.*"))
 
 
-@pytest.mark.parametrize("more", [{}, META])
-def test_nothing_is_fetched(client, monkeypatch, more):
-    asked = []
-
-    async def fetch(url, **_):
-        asked.append(url)
-
-    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_download", fetch)
-    for url in ("http://127.0.0.1:9/a.png", "https://example.org/a.png", "data:image/png;base64,AAAA", "file:///etc"):
-        assert choose(client, {"path": url, **more}).status_code != 200
-        assert choose(client, {"path": "a.png", "url": url, **more}).status_code != 200
-    assert asked == []
+def test_no_file_of_the_server_is_read_and_nothing_is_fetched(client, ring):
+    for path in (str(ring), f"../{ring}", "/etc/passwd", "http://127.0.0.1:9/a.png", "file:///etc/passwd", "x\0y", ""):
+        answer = ask(client, path)
+        assert answer.status_code in (400, 404), path
+        answer = client.get(f"/gradio_api/file={path}".replace("\0", "%00"), follow_redirects=False)
+        assert answer.status_code == 404, path
 
 
-def test_uploads_and_examples_are_read(client, secret):
-    for path in (upload(client, secret.read_bytes()), str(next(Path(get_upload_folder()).rglob("*.webp")))):
-        answer = choose(client, {"path": path, **META})
-        assert answer.status_code == 200, answer.text
-        assert answer.json()["data"][1]["panels"]
+def test_an_upload_is_shown_by_the_browser_until_it_is_looked_at_and_then_as_the_service_sees_it(client, ring):
+    path = upload(client, ring.read_bytes())
+    shown = client.get(f"/gradio_api/file={path}")
+    assert (shown.headers["content-type"], shown.content) == ("image/png", ring.read_bytes())
+    token = path.split("/")[0]
+    assert ask(client, token).status_code == 200
+    assert len(kept(client)) == 0
+    assert client.get(f"/gradio_api/file={path}").headers["content-type"] == "image/jpeg"
+    assert client.post(f"/page/{token}/forget").status_code == 200
+    assert client.get(f"/gradio_api/file={path}").status_code == 404
 
 
-def lying(uploads, *, examples):
-    return {path for path in uploads.rglob("*") if path.is_file()} - examples
+def test_what_is_no_picture_is_not_sent_back(client):
+    for content in (b"<script>alert(1)</script>", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b""):
+        path = upload(client, content, "page.html")
+        assert client.get(f"/gradio_api/file={path}").status_code == 404
+        assert ask(client, path.split("/")[0]).status_code == 400
+    assert len(kept(client)) == 0  # one that cannot be read goes too
 
 
-def test_uploads_go_once_they_are_read_and_examples_stay(client, uploads, secret):
-    examples = lying(uploads, examples=set())
-    path = upload(client, secret.read_bytes())
-    example = sorted(examples)[0]
-    again = upload(client, example.read_bytes(), example.name)  # the same bytes by the same name are the same file
-    assert Path(again) == example
-    for chosen in (path, example):
-        assert choose(client, {"path": str(chosen), **META}).status_code == 200
-    assert lying(uploads, examples=examples) == set()
-    assert examples == lying(uploads, examples=set())
-    assert "forgotten" in choose(client, {"path": path, **META}).text
+def test_an_upload_that_nobody_asks_about_goes_after_a_while(client):
+    upload(client, b"hello")
+    assert len(kept(client)) == 1
+    end = time.monotonic() + 10
+    while len(kept(client)) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert len(kept(client)) == 0
 
 
-def test_uploads_that_nobody_reads_make_room_for_others(client, uploads):
-    examples = lying(uploads, examples=set())
-    paths = [Path(upload(client, bytes([number]) * 4500)) for number in range(5)]  # of 10,000 bytes in all
-    assert lying(uploads, examples=examples) == set(paths[-2:])
-    assert examples < lying(uploads, examples=set())
+def test_an_upload_goes_with_its_page(client):
+    token = upload(client, b"hello").split("/")[0]
+    client.post(f"/page/{token}/forget")
+    assert len(kept(client)) == 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [
+        ("a.png", "a.png"),
+        ("C:\\me\\a.png", "a.png"),
+        ("/etc/passwd", "passwd"),
+        ("..", "picture"),
+        ("x" * 300, "x" * 100),
+    ],
+)
+def test_of_a_files_name_the_last_part_is_kept(client, sent, name):
+    assert upload(client, b"x", sent).split("/")[1:] == [name]
+
+
+def test_one_visitor_has_few_uploads_lying_there():
+    uploads = Uploads(ServeSettings(uploads_each=2))
+    tokens = [uploads.add(Upload(b"x", "a.png", "1.2.3.4")) for _ in range(4)]
+    other = uploads.add(Upload(b"x", "a.png", "5.6.7.8"))
+    assert [uploads.get(token) is not None for token in [*tokens, other]] == [False, False, True, True, True]
+
+
+def test_who_has_most_gives_way_to_others():
+    uploads = Uploads(ServeSettings(upload_bytes=50_000))
+    patient = uploads.add(Upload(bytes(10_000), "a.png", "1.2.3.4"))
+    greedy = [uploads.add(Upload(bytes(15_000), "a.png", "5.6.7.8")) for _ in range(4)]
+    assert uploads.get(patient) is not None
+    assert [uploads.get(token) is not None for token in greedy] == [False, False, True, True]
+    assert uploads.nbytes == 40_000
+    for token in (patient, *greedy):
+        uploads.take(token)
+    assert (len(uploads), uploads.nbytes) == (0, 0)
+
+
+def test_small_uploads_count_for_something():
+    uploads = Uploads(ServeSettings(upload_bytes=20_000))
+    for number in range(10):
+        uploads.add(Upload(b"", "a.png", f"1.2.3.{number}"))
+    assert len(uploads) == 4
 
 
 def test_the_page_keeps_the_limits_of_the_service(client):
@@ -123,15 +133,8 @@ def test_the_page_keeps_the_limits_of_the_service(client):
     service = client.app.state.service
     others = [service.places.claim(str(i)) for i in range(service.settings.in_flight)]
     assert all(claim.take(1) for claim in others)
-    busy = choose(client, None)
+    busy = ask(client, "a")
     for claim in others:
         claim.close()
     assert busy.status_code == 503
     assert "Retry-After" in busy.headers
-
-
-def test_addresses_of_gradio_that_the_page_does_not_need_are_closed(client):
-    for path in ("file=http://example.org/a.png", "file=//h/a", "proxy=https://example.org", "queue/join", "deep_link"):
-        answer = client.get(f"/gradio_api/{path}", follow_redirects=False)
-        assert answer.status_code in (403, 404), path
-    assert client.get("/gradio_api/file=http://example.org/a.png").json()["error"]["reason"] == "not found"

@@ -39,12 +39,23 @@ def test_a_client_is_the_last_sender_that_is_no_named_proxy(peer, forwarded, cli
     assert client_of(scope(peer, *forwarded), BEHIND) == client
 
 
-def test_headers_of_proxies_go_unless_a_named_one_sent_them():
+def test_headers_of_proxies_go_and_a_named_one_is_believed():
     told = {"x_forwarded_host": "example.org", "x_forwarded_prefix": "/a", "forwarded": "host=a", "host": "b"}
-    told |= {"x_gradio_server": "http://c", "x_real_ip": "1.1.1.1"}
-    assert dict(as_told(scope("1.2.3.4", "5.5.5.5", **told), BEHIND)["headers"]) == {b"host": b"b"}
-    kept = dict(as_told(scope("10.1.1.1", **told), BEHIND)["headers"])
-    assert kept == {b"host": b"b", b"x-forwarded-host": b"example.org"}
+    told |= {"x_gradio_server": "http://c", "x_real_ip": "1.1.1.1", "x_forwarded_proto": "https"}
+    foreign = as_told(scope("1.2.3.4", "5.5.5.5", **told), BEHIND)
+    assert (dict(foreign["headers"]), foreign["client"][0]) == ({b"host": b"b"}, "1.2.3.4")
+    believed = as_told(scope("10.1.1.1", "5.5.5.5", **told), BEHIND)
+    assert (dict(believed["headers"]), believed["client"][0]) == ({b"host": b"example.org"}, "5.5.5.5")
+    assert believed["scheme"] == "https"
+    assert client_of(believed, BEHIND) == "5.5.5.5"
+
+
+@pytest.mark.parametrize("host", ["a b", "a/b", 'a"<b>', "a:b", "[::1", "a" * 300, ""])
+def test_a_host_that_is_none_is_refused(host):
+    with TestClient(build_app({"painted": Painted()}, page=False)) as client:
+        answer = client.get("/healthz", headers={"host": host})
+        assert answer.status_code == 400
+        assert answer.json()["error"]["code"] == "host"
 
 
 def test_no_sender_makes_the_page_point_elsewhere():

@@ -1,5 +1,6 @@
 """Slow senders, slow readers and idle connections over real sockets: they cost little, and shut nobody out."""
 
+import contextlib
 import io
 import socket
 import threading
@@ -20,10 +21,10 @@ def head_of(body, *more):
     return "\r\n".join((*lines, f"Content-Length: {len(body)}", "", "")).encode()
 
 
-def body_of(picture, names=",".join(NAMES)):
+def body_of(picture):
     part = f"--{BOUNDARY}\r\nContent-Disposition: form-data; name="
     return (
-        f'{part}"names"\r\n\r\n{names}\r\n{part}"image"; filename="a"\r\n\r\n'.encode()
+        f'{part}"names"\r\n\r\n{",".join(NAMES)}\r\n{part}"image"; filename="a"\r\n\r\n'.encode()
         + picture
         + f"\r\n--{BOUNDARY}--\r\n".encode()
     )
@@ -112,12 +113,12 @@ def test_a_body_that_stands_still_or_trickles_is_sent_away(sent):
 
 def test_a_body_that_keeps_pace_is_waited_for():
     body = body_of(png(200, 200, noise=True))
-    with live(stall_seconds=0.3, slowest_rate=1000) as service:
-        with service.line(head_of(body, "Connection: close")) as line:
-            for start in range(0, len(body), len(body) // 8):
-                line.sendall(body[start : start + len(body) // 8])
-                time.sleep(0.1)  # more than the stall in all
-            assert line.recv(100).startswith(b"HTTP/1.1 200")
+    head = head_of(body, "Connection: close")
+    with live(stall_seconds=0.3, slowest_rate=1000) as service, service.line(head) as line:
+        for start in range(0, len(body), len(body) // 8):
+            line.sendall(body[start : start + len(body) // 8])
+            time.sleep(0.1)  # more than the stall in all
+        assert line.recv(100).startswith(b"HTTP/1.1 200")
 
 
 def test_idle_connections_and_half_sent_heads_are_closed():
@@ -235,10 +236,8 @@ def test_what_is_no_http_amid_an_answer_leaves_no_traceback(caplog):
                     time.sleep(0.05)
                     line.sendall(tail)
                     line.settimeout(0.2)
-                    try:
+                    with contextlib.suppress(TimeoutError):
                         rest_of(line)
-                    except TimeoutError:
-                        pass
         assert segment(service).startswith(b"HTTP/1.1 200")
     assert [record for record in caplog.records if record.exc_info] == []
 

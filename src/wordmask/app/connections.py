@@ -32,7 +32,6 @@ BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n"
     b'content-length: 68\r\n\r\n{"error":{"code":"busy","reason":"too many connections are in use"}}'
 )
-STREAM = b"text/event-stream"
 
 
 class Connections:
@@ -83,7 +82,9 @@ class Connections:
         for connection in list(self._open):
             connection.look(now)
         client = self._pictures.who_is_in_the_way()
-        slow = {c: s.rate(now) for c in self._open if (s := c.sending) and s.client == client and now - s.since > IS_SLOW}
+        slow = {
+            c: s.rate(now) for c in self._open if (s := c.sending) and s.client == client and now - s.since > IS_SLOW
+        }
         if slow:
             min(slow, key=slow.__getitem__).end("slow_reader")
         self._look = loop.call_later(LOOK_EVERY, self._look_at_all, loop) if self._open else None
@@ -110,7 +111,7 @@ class Connection(H11Protocol):
         self._answer = self.app
         self.app = self._asked
         self.address, self.is_proxy = "", False
-        self._is_refused = self._has_begun_head = self._is_stream = False
+        self._is_refused = self._has_begun_head = False
         self.idle_since = self._progress = self.loop.time()
         self._unsent = 0
         self.sending: Sending | None = None
@@ -156,9 +157,7 @@ class Connection(H11Protocol):
 
     def shutdown(self) -> None:
         """uvicorn's way of saying that the service is to stop."""
-        if self._is_stream:
-            self.transport.close()  # which looks to the page as if its visitor had left
-        elif self.is_idle:
+        if self.is_idle:
             self.loop.call_later(LAST_REQUEST, self._shutdown_if_idle)
         else:
             super().shutdown()
@@ -197,11 +196,8 @@ class Connection(H11Protocol):
             if message["type"] == "http.response.body":
                 await self._send_body(message, send, client)
                 return
-            if message["type"] == "http.response.start":
-                headers = list(message.get("headers", []))
-                self._is_stream = any(name == b"content-type" and value.startswith(STREAM) for name, value in headers)
-                if self._all.is_stopping:
-                    message = {**message, "headers": [*headers, (b"connection", b"close")]}
+            if message["type"] == "http.response.start" and self._all.is_stopping:
+                message = {**message, "headers": [*message.get("headers", []), (b"connection", b"close")]}
             await send(message)
 
         await self._answer(scope, receive, paced)
@@ -210,7 +206,10 @@ class Connection(H11Protocol):
         """A large answer goes out in parts, each when the one before it has been taken."""
         body, more = memoryview(message.get("body", b"")), message.get("more_body", False)
         now = self.loop.time()
-        end, pace = now + self._settings.body_seconds, Pace(self._settings.slowest_rate, self._settings.stall_seconds, now)
+        end, pace = (
+            now + self._settings.body_seconds,
+            Pace(self._settings.slowest_rate, self._settings.stall_seconds, now),
+        )
         self.sending = Sending(client, now)
         try:
             async with asyncio.timeout_at(min(end, pace.due)) as clock:

@@ -1,4 +1,4 @@
-"""The service's limits around the web page, of which gradio has few of its own."""
+"""The service's limits around the web page."""
 
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -9,17 +9,10 @@ from wordmask.app.settings import RequestError
 from wordmask.app.visits import Visit
 
 WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
-GRADIO = "/gradio_api/"
-UPLOAD = f"{GRADIO}upload"
-USED = (
-    *("upload", "upload_progress", "run/", "file=", "heartbeat/", "startup-events"),
-    *("info", "user", "login_check", "app_id", "reset", "cancel", "theme.css"),
-)
-"""Of gradio's addresses those that the page needs. Others fetch URLs for whoever asks, or run tools of a developer."""
 
 
 class Guard:
-    """Addresses that need not be open are not, and what comes with a request is bounded in bytes, time and number.
+    """What comes with a request is bounded in bytes, time and number, and what it says of proxies is checked.
 
     `POST /v1/segment` receives its body itself, as it looks at the key first.
     """
@@ -32,14 +25,11 @@ class Guard:
             await self.app(scope, receive, send)
             return
         client = client_of(scope, self.service.settings)
-        scope = as_told(scope, self.service.settings)
         with self.service.visit(client) as visit:
             try:
-                _check_address(scope["path"])
+                scope = as_told(scope, self.service.settings)
                 if scope["method"] not in WITHOUT_BODY and scope["path"] != SEGMENT:
                     body = await self.service.receive(Request(scope, receive))
-                    if scope["path"].rstrip("/") == UPLOAD:
-                        self.service.make_room(len(body))
                     receive = _again(body, visit)
             except RequestError as error:
                 await error_answer(error)(scope, receive, send)
@@ -58,14 +48,6 @@ def _counted(send: Send, visit: Visit) -> Send:
         await send(message)
 
     return counted
-
-
-def _check_address(path: str) -> None:
-    if not path.startswith(GRADIO):
-        return
-    rest = path.removeprefix(GRADIO)
-    if not rest.startswith(USED) or (rest.startswith("file=") and ":" in rest.split("/", 1)[0]):
-        raise RequestError(404, "http", "not found")
 
 
 def _again(body: bytes, visit: Visit) -> Receive:

@@ -36,7 +36,9 @@ class Metrics:
             lines = [f'wordmask_answers_total{{status="{s}"}} {n}' for s, n in sorted(self._answers.items())]
             lines += [f"{name} {value:.12g}" for name, value in sorted(self._totals.items())]
         lines += [
-            f'{name}{{why="{why}"}} {n}' for name, count in sorted(self.counts.items()) for why, n in sorted(count.items())
+            f'{name}{{why="{why}"}} {n}'
+            for name, count in sorted(self.counts.items())
+            for why, n in sorted(count.items())
         ]
         lines += [f"{name} {gauge():.12g}" for name, gauge in sorted(self.gauges.items())]
         return "\n".join(lines) + "\n"

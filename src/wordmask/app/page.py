@@ -1,157 +1,168 @@
-"""The web page: a picture, names, and what is where. Built on gradio, with a viewer of its own."""
+"""The web page: a picture, names, and what is where. gradio draws it, with a viewer of our own."""
 
-import base64
+import asyncio
 import hmac
-import io
-import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
-from fastapi import FastAPI, Response
-from fastapi.responses import JSONResponse
-from PIL import Image
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
 
-from wordmask.app.batching import Job
+from wordmask.app.page_guard import ASK, PageGuard
+from wordmask.app.page_work import FORGOTTEN, PageWork, Question, jpeg_bytes, name_of_upload
+from wordmask.app.proxies import client_of
+from wordmask.app.reading import FORM, FormInMemory, kind_of
 from wordmask.app.rest import Service, vocabulary_of
-from wordmask.app.sessions import Looked, Sessions
 from wordmask.app.settings import RequestError
-from wordmask.app.uploads import Uploads, among_uploads
-from wordmask.errors import WordmaskError
-from wordmask.segmentation import Segmentation
-from wordmask.segmenters.base import Seen, Segmenter
+from wordmask.app.uploads import Upload
+from wordmask.image_files import first_line
+from wordmask.segmenters.base import Segmenter
 from wordmask.vocabulary import Vocabulary
-from wordmask.world import NAMES, draw_scene
+from wordmask.world import NAMES
 
-PAGE_SIDE = 1024
-"""Pixels of the longer side. Larger pictures are looked at smaller here, so that answers come at once."""
-EXAMPLES = ((7, "multi"), (21, "pairs"), (33, "single"), (50, "clutter"))
-"""Seeds and kinds of the world's pictures."""
-EXAMPLE_SIDE = 384
 FIRST_NAMES = ["person", "dog", "tree", "grass", "sky"]
 ONE_METHOD = "none"
-FORGOTTEN = "This picture has been forgotten; choose it again."
 STATIC = Path(__file__).parent / "static"
 ABOUT = (
     "Type names, see where they are. Every pixel gets the name that fits it best; add *background* to leave room for "
     "everything else."
 )
-SHOW = "(answer) => { window.wordmask.show(answer); }"
-
-
-class PageWork:
-    """What happens when somebody does something on the page."""
-
-    def __init__(self, service: Service):
-        self.service = service
-        self.sessions = Sessions(service.settings.cache_bytes)
-        self.uploads: Uploads | None = None
-        service.metrics.gauges["wordmask_page_cache_bytes"] = lambda: self.sessions.nbytes
-
-    def new_picture(
-        self, file: str | None, token: str, names: list[str], method: str, second: str
-    ) -> tuple[str, dict[str, Any]]:
-        """A picture was chosen or taken away: (token, what to show)."""
-        self.sessions.drop(token)
-        if file is None:
-            return "", {"message": ""}
-        try:
-            deadline = time.monotonic() + self.service.settings.answer_seconds
-            image = self.service.picture(Path(file).read_bytes(), deadline, side=PAGE_SIDE)
-            token = self.sessions.add(Looked(image, Path(file).name))
-            return token, self._show(token, names, method, second) | {"picture": _jpeg(image)}
-        except FileNotFoundError:
-            return "", {"message": FORGOTTEN}
-        except WordmaskError as error:
-            return "", {"message": str(error)}
-        finally:  # and not before: the browser, too, fetches it, to show it small
-            if self.uploads is not None:
-                self.uploads.remove(file)
-
-    def new_question(self, token: str, names: list[str], method: str, second: str) -> dict[str, Any]:
-        """Other names, or another method, for the picture that is there."""
-        try:
-            return self._show(token, names, method, second) if token else {"message": "Choose a picture first."}
-        except WordmaskError as error:
-            return {"message": str(error)}
-
-    def _show(self, token: str, names: list[str], method: str, second: str) -> dict[str, Any]:
-        looked = self.sessions.get(token)
-        if looked is None:
-            return {"message": FORGOTTEN}
-        if not names:
-            return {"message": "Type a name and press Enter."}
-        if len(names) > self.service.settings.max_names:
-            return {"message": f"{len(names)} names; {self.service.settings.max_names} are allowed."}
-        vocabulary = Vocabulary.of(names)
-        methods = list(dict.fromkeys(m for m in (method, second) if m in self.service.segmenters))
-        start = time.perf_counter()
-        deadline = time.monotonic() + self.service.settings.answer_seconds
-        for own in methods:
-            self.service.read_names(own, vocabulary, deadline)
-        with looked.lock:
-            looked.shown = [self._seen(looked, own).segment(vocabulary) for own in methods]
-            panels = [_panel(own, result) for own, result in zip(methods, looked.shown, strict=True)]
-        self.sessions.update(token)
-        milliseconds = round(1000 * (time.perf_counter() - start))
-        return {"token": token, "message": f"{milliseconds} ms", "panels": panels}
-
-    def _seen(self, looked: Looked, method: str) -> Seen:
-        if method not in looked.seen:
-            seconds = self.service.settings.answer_seconds
-            job = Job(method, looked.image, None, time.monotonic() + seconds, self.service.current.client)
-            try:
-                seen = self.service.batcher.submit(job).result(seconds)
-            except TimeoutError as error:
-                raise RequestError(503, "late", f"No answer within {seconds:g} seconds; try again.") from error
-            assert isinstance(seen, Seen)  # the job has no names
-            looked.seen[method] = seen
-        return looked.seen[method]
+QUESTION = """(picture, names, method, beside) => {
+  window.wordmask.ask(picture, names, method, beside === "none" ? null : beside);
+}"""
+EXAMPLE = "(number) => window.wordmask.example(number)"
+SHOWN_KINDS = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png", b"RIFF": "image/webp"}
+"""How files begin that a browser may be sent back, as what they are."""
+KEPT_BY_BROWSERS = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
+UPLOADED = 'data: {"msg": "done"}\n\n'
 
 
 def mount_page(app: FastAPI, service: Service) -> None:
-    """The page at /, and what it fetches below /page."""
+    """The page at /, and what it asks for below /page and at gradio's addresses for uploads."""
     work = PageWork(service)
     app.state.page = work
-
-    @app.get("/page/{token}/coco.json", include_in_schema=False)
-    def coco(token: str, panel: int = 0) -> Response:
-        looked = work.sessions.get(token)
-        if looked is None or not 0 <= panel < len(looked.shown):
-            raise RequestError(404, "gone", "this picture has been forgotten")
-        headers = {"Content-Disposition": 'attachment; filename="wordmask.json"'}
-        told = looked.shown[panel].to_coco()
-        told["images"][0]["file_name"] = looked.name
-        return JSONResponse(told, headers=headers)
-
     key = service.settings.api_key
-    blocks = build_blocks(work)
-    work.uploads = Uploads(blocks, service.settings.upload_bytes)
-    service.make_room = work.uploads.make_room
+    visitors = _Visitors(service)
+    app.include_router(routes(work, visitors))
+    app.add_middleware(PageGuard, own=list(app.routes))
     gr.mount_gradio_app(
         app,
-        blocks,
+        build_blocks(work),
         path="/",
-        head=f"<script>{(STATIC / 'viewer.js').read_text()}</script>",
+        head=f"<script>{_script('viewer.js')}{_script('asking.js')}</script>",
         css=(STATIC / "page.css").read_text(),
         theme=gr.themes.Base(
             primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"], font_mono=["monospace"]
         ),
         footer_links=[],
         max_file_size=service.settings.max_bytes,
+        run_history=False,
         show_error=False,
         auth=None if key is None else (lambda _, given: _same(given, key)),
         auth_message=None if key is None else "Any user name, and this service's key as the password.",
     )
+    visitors.gradio = app.routes[-1].app  # type: ignore[attr-defined]
+
+
+class _Visitors:
+    """Who may use the page of a service that has a key: gradio's form sets a cookie for those who know it."""
+
+    gradio: Any
+
+    def __init__(self, service: Service):
+        self._service = service
+
+    def check(self, request: Request) -> None:
+        cookies = (f"access-token-{self.gradio.cookie_id}", f"access-token-unsecure-{self.gradio.cookie_id}")
+        if not any(request.cookies.get(cookie) in self.gradio.tokens for cookie in cookies):
+            self._service.check_key(request)
+
+
+def routes(work: PageWork, visitors: _Visitors) -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+    settings = work.service.settings
+
+    @router.post(ASK)
+    async def ask(question: Question, request: Request) -> dict[str, Any]:
+        visitors.check(request)
+        return await work.answer(question)
+
+    @router.post("/page/{token}/forget")
+    async def forget(token: str) -> None:
+        work.forget(token)
+
+    @router.get("/page/{token}/coco.json")
+    async def coco(token: str, panel: int = 0) -> Response:
+        looked = work.sessions.get(token)
+        if looked is None or not 0 <= panel < len(looked.shown):
+            raise FORGOTTEN
+        told = await work.service._in_thread(looked.shown[panel].to_coco)
+        told["images"][0]["file_name"] = looked.name
+        return JSONResponse(told, headers={"Content-Disposition": 'attachment; filename="wordmask.json"'})
+
+    @router.get("/page/examples/{number}.jpg")
+    async def example(number: int) -> Response:
+        if not 0 <= number < len(work.examples):
+            raise RequestError(404, "http", "not found")
+        return Response(jpeg_bytes(work.examples[number][0]), media_type="image/jpeg", headers=KEPT_BY_BROWSERS)
+
+    # Where gradio's picture box sends what is chosen, and where it looks for it.
+    @router.post("/gradio_api/upload")
+    async def upload(request: Request) -> list[str]:
+        visitors.check(request)
+        content, name = await _uploaded(request)
+        token = work.uploads.add(Upload(content, name, client_of(request.scope, settings)))
+        asyncio.get_running_loop().call_later(settings.upload_seconds, work.uploads.take, token)
+        return [f"{token}/{name}"]
+
+    @router.get("/gradio_api/upload_progress")
+    async def progress() -> Response:
+        return PlainTextResponse(UPLOADED, media_type="text/event-stream")
+
+    @router.get("/gradio_api/file={token}/{name}")
+    async def file(token: str) -> Response:
+        upload, looked = work.uploads.get(token), work.sessions.get(token)
+        if upload is not None:
+            kind = next((kind for start, kind in SHOWN_KINDS.items() if upload.content.startswith(start)), None)
+            if kind is not None:
+                return Response(upload.content, media_type=kind, headers=KEPT_BY_BROWSERS)
+        elif looked is not None:
+            content = await work.service._in_thread(jpeg_bytes, looked.image)
+            return Response(content, media_type="image/jpeg", headers=KEPT_BY_BROWSERS)
+        raise FORGOTTEN
+
+    return router
+
+
+async def _uploaded(request: Request) -> tuple[bytes, str]:
+    """One file of a form, and its name."""
+    if kind_of(request) != FORM:
+        raise RequestError(415, "content_type", f"send {FORM}")
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield await request.body()
+
+    try:
+        form = await FormInMemory(request.headers, stream(), max_files=1, max_fields=0).parse()  # type: ignore[arg-type]
+    except (MultiPartException, KeyError, ValueError) as error:
+        raise RequestError(400, "form", f"the form cannot be read: {first_line(error)}") from error
+    file = form.get("files")
+    if not isinstance(file, UploadFile):
+        raise RequestError(400, "form", "there is no picture: send it as a file in the field files")
+    return await file.read(), name_of_upload(file.filename)
 
 
 def build_blocks(work: PageWork) -> gr.Blocks:
+    """What is on the page. What happens there is up to viewer.js, which asks our own addresses: gradio is sent
+    nothing."""
     methods = list(work.service.segmenters)
-    with gr.Blocks(title="wordmask", analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
+    with gr.Blocks(title="wordmask", analytics_enabled=False) as blocks:
         gr.Markdown(f"# wordmask\n{ABOUT}")
-        token, answer = gr.State(""), gr.JSON(visible=False)
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 picture = gr.Image(
@@ -163,8 +174,6 @@ def build_blocks(work: PageWork) -> gr.Blocks:
                     buttons=[],
                     elem_id="wm-picture",
                 )
-                # gradio's own opens the file, and what is no picture would end there without a word.
-                picture.preprocess = _path_of
                 names = gr.Dropdown(
                     label="Names",
                     info="Type one and press Enter",
@@ -175,45 +184,29 @@ def build_blocks(work: PageWork) -> gr.Blocks:
                     elem_id="wm-names",
                 )
                 with gr.Row():
-                    method = gr.Dropdown(methods, value=methods[0], label="Method", min_width=120)
-                    second = gr.Dropdown(
+                    method = gr.Dropdown(methods, value=methods[0], label="Method", min_width=120, elem_id="wm-method")
+                    beside = gr.Dropdown(
                         [ONE_METHOD, *methods], value=ONE_METHOD, label="Beside it", min_width=120, elem_id="wm-second"
                     )
             with gr.Column(scale=5, min_width=300):
                 gr.HTML('<div id="wm-viewer" role="region" aria-label="Result"></div>', padding=False)
-        gr.Examples(
-            draw_examples(),
-            [picture, names],
+        examples = gr.Dataset(
+            components=["html"],
+            samples=[[_example(number, names)] for number, (_, names) in enumerate(work.examples)],
+            type="index",
             label="Examples: pictures of the built-in world",
-            preload=False,
             elem_id="wm-examples",
         )
-        question = [token, names, method, second]
-        picture.change(
-            work.new_picture,
-            [picture, *question],
-            [token, answer],
-            queue=False,
-            show_progress="hidden",
-            trigger_mode="always_last",
-            api_visibility="private",
-        ).then(None, [answer], None, js=SHOW)
-        gr.on(
-            [names.change, method.change, second.change],
-            work.new_question,
-            question,
-            [answer],
-            queue=False,
-            show_progress="hidden",
-            trigger_mode="always_last",
-            api_visibility="private",
-        ).then(None, [answer], None, js=SHOW)
+        examples.click(None, [examples], [picture, names], js=EXAMPLE)
+        changes = [picture.change, names.change, method.change, beside.change]
+        gr.on(changes, None, [picture, names, method, beside], None, js=QUESTION)
     return blocks
 
 
-def _path_of(upload: Any) -> str | None:
-    """Where gradio has put what came: among the uploads, or a client made it up."""
-    return None if upload is None else str(among_uploads(upload.path or ""))
+def _example(number: int, names: Sequence[str]) -> str:
+    """viewer.js reads the names from here."""
+    told = escape(", ".join(names))
+    return f'<img src="page/examples/{number}.jpg" alt="" width="96" height="96"><span class="names">{told}</span>'
 
 
 def suggestions(segmenters: Sequence[Segmenter]) -> list[str]:
@@ -233,32 +226,9 @@ def _vocabularies(segmenters: Sequence[Segmenter]) -> list[Vocabulary]:
     return [vocabulary for vocabulary in found if vocabulary is not None]
 
 
-def draw_examples() -> list[list[Any]]:
-    """Pictures and names, each picture of a kind of its own."""
-    examples = []
-    for seed, kind in EXAMPLES:
-        scene = draw_scene(seed, EXAMPLE_SIDE, kind=kind)  # type: ignore[arg-type]
-        examples.append([scene.image, [*scene.things, *scene.stuff]])
-    return examples
-
-
-def _panel(method: str, result: Segmentation) -> dict[str, Any]:
-    total = result.labels.size
-    return {
-        "method": method,
-        "png": "data:image/png;base64," + base64.b64encode(result.to_png()).decode("ascii"),
-        "names": [
-            {"name": name, "colour": list(colour), "share": result.pixels[name] / total}
-            for name, colour in zip(result.names, result.colours, strict=True)
-        ],
-    }
-
-
-def _jpeg(image: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=90)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
 def _same(given: str, key: str) -> bool:
     return hmac.compare_digest(given.encode(), key.encode())
+
+
+def _script(name: str) -> str:
+    return (STATIC / name).read_text(encoding="utf-8")

@@ -117,7 +117,7 @@ def decode(
         raise RequestError(400, "image", f"the picture {error.reason}") from error
 
 
-class _InMemory(MultiPartParser):
+class FormInMemory(MultiPartParser):
     """Starlette writes files of more than a megabyte to disk; the body is in memory here, and short enough."""
 
     spool_max_size = 2**62
@@ -127,7 +127,7 @@ def _from_form(headers: Headers, body: bytes, settings: ServeSettings) -> tuple[
     async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
-    parser = _InMemory(
+    parser = FormInMemory(
         headers, stream(), max_files=1, max_fields=settings.max_names + 8, max_part_size=_longest_names(settings)
     )
     try:

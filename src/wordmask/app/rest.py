@@ -61,7 +61,6 @@ class Service:
         self.places = Budget(settings.in_flight, settings.of_one(settings.in_flight))
         self._visits: set[Visit] = set()
         self._stopping: RequestError | None = None
-        self.make_room: Callable[[int], None] = lambda more: None  # for so many bytes of an upload
         self.metrics.gauges |= {
             "wordmask_waiting": lambda: self.batcher.length,
             "wordmask_in_flight": lambda: self.places.held,

@@ -22,7 +22,7 @@ LAST_WORDS = 1.0
 
 
 class Server(uvicorn.Server):
-    """Stops within `stop_seconds` and a little more. What has arrived is answered until then; no connection is taken."""
+    """Stops within `stop_seconds` and a little more; what has arrived is answered until then."""
 
     def __init__(self, app: FastAPI):
         service: Service = app.state.service

@@ -84,7 +84,7 @@ class _ReadOnly(PhraseCache):
 
 
 class _Shared(TextEmbedder):
-    """One for all threads. Clients with new names take turns, so that who brings many is overtaken by who brings few."""
+    """One for all threads. Clients with new names take turns: who brings many is overtaken by who brings few."""
 
     def __init__(self, embedder: TextEmbedder):
         super().__init__(embedder.encoder, embedder.templates, cache=embedder.cache.path)

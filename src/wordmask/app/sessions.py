@@ -1,6 +1,6 @@
 """Pictures that the web page has seen, kept so that other names need no network; the oldest go when memory is short."""
 
-import secrets
+import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ class Looked:
     name: str = "picture"
     seen: dict[str, Seen] = field(default_factory=dict)
     shown: list[Segmentation] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def nbytes(self) -> int:
@@ -30,19 +30,17 @@ class Looked:
 
 
 class Sessions:
-    """A picture's token is as good as a key: nobody can guess it."""
+    """By the tokens of their uploads, each as good as a key: nobody can guess it."""
 
     def __init__(self, most_bytes: int):
         self._most_bytes = most_bytes
         self._kept: OrderedDict[str, tuple[Looked, int]] = OrderedDict()
         self._lock = threading.RLock()
 
-    def add(self, looked: Looked) -> str:
-        token = secrets.token_urlsafe(16)
+    def add(self, token: str, looked: Looked) -> None:
         with self._lock:
             self._kept[token] = (looked, 0)
         self.update(token)
-        return token
 
     def get(self, token: str) -> Looked | None:
         with self._lock:

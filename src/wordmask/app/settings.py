@@ -8,7 +8,6 @@ from pydantic.dataclasses import dataclass
 
 from wordmask.errors import WordmaskError
 
-
 BYTES_A_PIXEL = 3 + 5
 """Of a picture in RGB, and of its answer: a label (one byte up to 255 names) and a score in float32."""
 
@@ -53,10 +52,11 @@ class ServeSettings:
     stop_seconds: for what is being answered, once the service is told to stop.
     batch_size, batch_wait: pictures that the network looks at together, and how long the first waits for others.
     cache_bytes: what the web page keeps of pictures that it has seen.
-    upload_bytes: of the files of visitors that lie there at once, between their coming and their being read.
     decoders: processes that decode pictures, apart from the one that serves; with 0 it decodes them itself.
     decode_seconds: a picture may take to be decoded; then its decoder is ended and replaced.
     decode_bytes: of memory a decoder may take for a picture.
+    upload_bytes: of the pictures that visitors of the page have uploaded and that have not been looked at yet.
+    uploads_each, upload_seconds: how many of those one address may have there at once, and for how long.
     trusted_proxies: addresses or networks (CIDR) of proxies that are believed what they say of their clients: the
     address, the host's name, whether it is https. No other sender is.
     """
@@ -81,7 +81,9 @@ class ServeSettings:
     batch_size: PositiveInt = 8
     batch_wait: Annotated[NonNegativeFloat, Field(le=1)] = 0.005
     cache_bytes: PositiveInt = 256 * 2**20
-    upload_bytes: PositiveInt = 256 * 2**20
+    upload_bytes: PositiveInt = 128 * 2**20
+    uploads_each: PositiveInt = 8
+    upload_seconds: PositiveFloat = 60.0
     decoders: NonNegativeInt = 2
     decode_seconds: PositiveFloat = 10.0
     decode_bytes: PositiveInt = 512 * 2**20

@@ -1,79 +1,65 @@
-"""The files that the web page's visitors upload: what may be read, and how much may lie there.
+"""The pictures that visitors of the web page upload, in memory and only until they are looked at."""
 
-gradio checks paths only in an app that it has launched itself, which one that is mounted never is. So it would take any
-path or URL that a client names, and fetch it.
-"""
+import secrets
+from collections import Counter
+from dataclasses import dataclass
 
-import contextlib
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
-import gradio as gr
-from gradio.utils import get_upload_folder
-
-from wordmask.app.settings import RequestError
+from wordmask.app.settings import ServeSettings
 
 LEAST_BYTES = 4096
-"""What a file counts at least, so that their number is bounded too."""
+"""What an upload counts at least, so that their number is bounded too."""
 
 
-def among_uploads(path: str | Path) -> Path:
-    """A path that a client names, if it leads to what was uploaded, links and dots followed."""
-    try:
-        real = Path(path).resolve()
-    except (OSError, ValueError, RuntimeError) as error:  # ValueError: a null byte; RuntimeError: links in a circle
-        raise _foreign() from error
-    if not real.is_relative_to(Path(get_upload_folder()).resolve()):
-        raise _foreign()
-    return real
+@dataclass(frozen=True)
+class Upload:
+    content: bytes
+    name: str
+    owner: str
 
-
-def _foreign() -> RequestError:
-    return RequestError(403, "path", "a picture must be uploaded; no path and no URL is taken")
+    @property
+    def nbytes(self) -> int:
+        return max(len(self.content), LEAST_BYTES)
 
 
 class Uploads:
-    """Of one page. `most_bytes` of uploads are kept, the newest; what was there before them, the examples, stays."""
+    """By tokens that nobody can guess. Used by the event loop alone.
 
-    def __init__(self, blocks: gr.Blocks, most_bytes: int):
-        self._known: set[str] = blocks.upload_file_set
-        self._most_bytes = most_bytes
-        folder = Path(get_upload_folder())
-        self._kept = {path.resolve() for path in folder.rglob("*")} if folder.is_dir() else set()
-        for block in blocks.blocks.values():
-            # Any input may hold what gradio takes for a file; without this it is copied or fetched before we see it.
-            block.async_move_resource_to_block_cache = _stay
+    So many bytes are kept of all visitors and so many uploads of one. Who has most of them lying there gives way first,
+    the oldest before the newer, so that one visitor does not push out the others' pictures.
+    """
 
-    def remove(self, path: str | Path) -> None:
-        """One that has been read, unless it is an example."""
-        self._known.discard(str(path))
-        with contextlib.suppress(OSError, RequestError):  # gone already, the folder holds another, or no upload
-            file = among_uploads(path)
-            if file not in self._kept:
-                file.unlink(missing_ok=True)
-                file.parent.rmdir()
+    def __init__(self, settings: ServeSettings):
+        self._settings = settings
+        self._kept: dict[str, Upload] = {}  # the oldest first
+        self._held: Counter[str] = Counter()  # bytes by owner
 
-    def make_room(self, more: int) -> None:
-        """The oldest go until so many bytes more may come."""
-        sizes = sorted(self._sizes(), reverse=True)
-        total = more
-        for _, size, path in sizes:
-            total += size
-            if total > self._most_bytes:
-                self.remove(path)
+    def add(self, upload: Upload) -> str:
+        token = secrets.token_urlsafe(16)
+        self._kept[token] = upload
+        self._held[upload.owner] += upload.nbytes
+        own = [token for token, kept in self._kept.items() if kept.owner == upload.owner]
+        for old in own[: -self._settings.uploads_each]:
+            self.take(old)
+        while self.nbytes > self._settings.upload_bytes and len(self._kept) > 1:
+            greatest = self._held.most_common(1)[0][0]
+            self.take(next(token for token, kept in self._kept.items() if kept.owner == greatest))
+        return token
 
-    def _sizes(self) -> Iterator[tuple[int, int, str]]:
-        """(when it came, its bytes, its path)"""
-        for path in list(self._known):
-            try:
-                status = Path(path).stat()
-            except OSError:
-                self._known.discard(path)
-                continue
-            if Path(path).resolve() not in self._kept:
-                yield status.st_mtime_ns, max(status.st_size, LEAST_BYTES), path
+    def get(self, token: str) -> Upload | None:
+        return self._kept.get(token)
 
+    def take(self, token: str) -> Upload | None:
+        """It is not kept any longer."""
+        upload = self._kept.pop(token, None)
+        if upload is not None:
+            self._held[upload.owner] -= upload.nbytes
+            if not self._held[upload.owner]:
+                del self._held[upload.owner]
+        return upload
 
-async def _stay(path: Any) -> str:
-    return str(among_uploads(path))
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def nbytes(self) -> int:
+        return self._held.total()

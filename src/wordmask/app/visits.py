@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from starlette.types import Message, Receive
 
-from wordmask.app.budget import Budget, Claim
+from wordmask.app.budget import Claim
 from wordmask.app.settings import RequestError
 
 GONE = RequestError(400, "gone", "the client left before the answer was there")

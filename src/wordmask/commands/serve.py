@@ -7,15 +7,11 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 from wordmask import segmenters
 from wordmask.app.settings import ServeError, ServeSettings
 from wordmask.cli import complain
-
-IN_MEMORY = Path("/dev/shm")
-"""Where there is one, a folder that lies in memory."""
 
 
 def run(*, loads: list[tuple[str, dict[str, Any]]], host: str, port: int, page: bool, settings: dict[str, Any]) -> None:
@@ -31,10 +27,8 @@ def run(*, loads: list[tuple[str, dict[str, Any]]], host: str, port: int, page: 
         stack.enter_context(ending_properly())
         listener = stack.enter_context(bound(host, port))
         if page:
-            # gradio puts uploads into files: in memory where that can be, and gone when the service ends.
-            place = stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="wordmask-", dir=IN_MEMORY if IN_MEMORY.is_dir() else None)
-            )
+            # gradio wants a folder; nothing of what visitors send comes there.
+            place = stack.enter_context(tempfile.TemporaryDirectory(prefix="wordmask-"))
             os.environ["GRADIO_TEMP_DIR"] = place
             os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         loaded = {name: segmenters.load(**load) for name, load in loads}

@@ -1,8 +1,9 @@
 // The picture under the colours of its names. Everything after an answer happens here: names under the pointer, names
-// switched on and off, opacity. The page calls window.wordmask.show(answer).
-window.wordmask = (() => {
+// switched on and off, opacity. asking.js says what there is to show.
+window.wordmaskViewer = (() => {
   const off = new Set(["background"]);
-  let picture = null, token = "", panels = [], opacity = 0.55, lit = null, message = "", latest = 0;
+  const EMPTY = "Drop or paste a picture, or take one of the examples below.";
+  let picture = null, token = "", panels = [], opacity = 0.55, lit = null, told = {}, latest = 0, clock = null;
 
   const element = (kind, properties = {}, ...children) => {
     const made = Object.assign(document.createElement(kind), properties);
@@ -36,13 +37,14 @@ window.wordmask = (() => {
     const pen = canvas.getContext("2d");
     pen.drawImage(picture, 0, 0, width, height);
     const cover = new ImageData(width, height), data = cover.data;
+    const colours = names.map(({ name }) => colourOf(name));
     const alphas = names.map(({ name }) => off.has(name) ? 0 : lit === null || lit === name ? 255 * opacity : 30 * opacity);
     for (let i = 0, y = 0; y < height; y++) for (let x = 0; x < width; x++, i++) {
       const label = labels[i];
       if (!alphas[label]) continue;
       const edge = (x + 1 < width && labels[i + 1] !== label) || (y + 1 < height && labels[i + width] !== label)
         || (x && labels[i - 1] !== label) || (y && labels[i - width] !== label);
-      const [r, g, b] = names[label].colour;
+      const [r, g, b] = colours[label];
       data[4 * i] = r; data[4 * i + 1] = g; data[4 * i + 2] = b;
       data[4 * i + 3] = edge && opacity ? Math.max(alphas[label], 210) : alphas[label];
     }
@@ -101,15 +103,20 @@ window.wordmask = (() => {
     return stage;
   };
 
+  // Methods may know other names, but a name has one colour on the page.
+  const colourOf = (name) => panels.flatMap((panel) => panel.names).find((own) => own.name === name).colour;
+  const percent = (share) => share >= 0.01 ? `${Math.round(100 * share)}%` : share ? "<1%" : "none";
+
   const legend = () => {
     const group = element("div", { className: "legend" });
     group.setAttribute("role", "group");
     group.setAttribute("aria-label", "Names: press to switch one on or off");
-    for (const { name, colour, share } of panels[0].names) {
+    for (const name of new Set(panels.flatMap((panel) => panel.names.map((own) => own.name)))) {
       const swatch = element("i");
-      swatch.style.background = `rgb(${colour})`;
-      const percent = share >= 0.01 ? `${Math.round(100 * share)}%` : share ? "<1%" : "none";
-      const button = element("button", { type: "button" }, swatch, name, element("small", { textContent: percent }));
+      swatch.style.background = `rgb(${colourOf(name)})`;
+      const shares = panels.map((panel) => panel.names.find((own) => own.name === name)?.share);
+      const textContent = shares.map((share) => share === undefined ? "\u2013" : percent(share)).join(" \u00b7 ");
+      const button = element("button", { type: "button" }, swatch, name, element("small", { textContent }));
       button.dataset.name = name;
       button.setAttribute("aria-pressed", !off.has(name));
       button.addEventListener("click", () => {
@@ -140,42 +147,98 @@ window.wordmask = (() => {
     return row;
   };
 
+  const notes = () => [told.note, ...panels.map((panel) => panel.note)].filter(Boolean)
+    .map((note) => element("p", { className: "note", textContent: note }));
+
+  const alarm = () => {
+    const box = element("div", { className: "error" }, element("span", { textContent: told.error }));
+    box.setAttribute("role", "alert");
+    if (told.again) {
+      const button = element("button", { type: "button", textContent: "Try again" });
+      button.addEventListener("click", told.again);
+      box.append(button);
+    }
+    return box;
+  };
+
+  const bare = () => {
+    const image = element("img", { src: picture.src, alt: "The picture" });
+    return element("div", { className: "panels" }, element("figure", { className: "bare" }, image));
+  };
+
   const render = () => {
     const root = document.getElementById("wm-viewer");
     if (!root) return;
-    const status = element("span", { className: "status", textContent: message });
+    const text = told.hint ?? (told.milliseconds === undefined ? "" : `${told.milliseconds} ms`);
+    const status = element("span", { className: "status", textContent: text });
     status.setAttribute("role", "status");
-    if (!picture || !panels.length) {
-      const text = message || "Drop or paste a picture, or take one of the examples below.";
-      root.replaceChildren(element("div", { className: "empty", role: "status", textContent: text }));
-      return;
-    }
-    const figures = panels.map((panel) =>
-      element("figure", {}, element("figcaption", { textContent: panel.method }), stageOf(panel, status)));
     const open = document.activeElement?.dataset?.name;
-    root.replaceChildren(element("div", { className: "panels" }, ...figures), legend(), tools(status));
+    const parts = told.error ? [alarm()] : [];
+    if (!picture && !told.error) parts.push(element("div", { className: "empty", role: "status", textContent: EMPTY }));
+    else if (picture && !panels.length) parts.push(bare(), status);
+    else if (picture) {
+      const figures = panels.map((panel) =>
+        element("figure", {}, element("figcaption", { textContent: panel.method }), stageOf(panel, status)));
+      parts.push(element("div", { className: "panels" }, ...figures), ...notes(), legend(), tools(status));
+    }
+    root.replaceChildren(...parts);
     if (open) [...root.querySelectorAll("button")].find((button) => button.dataset.name === open)?.focus();
     drawAll();
   };
 
-  const show = async (answer) => {
+  // A sign of work, over whatever is there; seconds are counted when there are some.
+  const looking = () => {
+    const root = document.getElementById("wm-viewer");
+    if (!root || root.querySelector(".looking")) return;
+    const text = element("span", { textContent: "Looking\u2026" });
+    const sign = element("div", { className: "looking" }, element("i"), text);
+    sign.setAttribute("role", "status");
+    root.append(sign);
+    root.setAttribute("aria-busy", "true");
+    const start = Date.now();
+    clock = setInterval(() => {
+      const seconds = Math.floor((Date.now() - start) / 1000);
+      if (seconds > 1) text.textContent = `Looking\u2026 ${seconds} s`;
+    }, 500);
+  };
+  const done = () => {
+    clearInterval(clock);
+    const root = document.getElementById("wm-viewer");
+    root?.querySelector(".looking")?.remove();
+    root?.removeAttribute("aria-busy");
+  };
+
+  // Another picture has been chosen: what was found in the one before goes at once.
+  const begin = async (source) => {
     const turn = ++latest;
-    message = answer.message ?? "";
-    if (answer.panels) {
-      const [shown, labelled] = await Promise.all([
-        answer.picture ? load(answer.picture) : picture, Promise.all(answer.panels.map(labelsOf))]);
-      if (turn !== latest) return;
-      [picture, panels, token, lit] = [shown, labelled, answer.token, null];
-    } else if (!message) {
-      [picture, panels] = [null, []];
-    }
-    const status = document.querySelector("#wm-viewer .status");
-    if (!answer.panels && message && status) status.textContent = message;
-    else render();
+    [picture, panels, told, lit] = [null, [], {}, null];
+    const chosen = await load(source).catch(() => null);
+    if (turn !== latest || !chosen) return;
+    picture = chosen;
+    const busy = document.querySelector("#wm-viewer .looking");
+    render();
+    if (busy) document.getElementById("wm-viewer").append(busy);
+  };
+
+  const show = async (answer, of) => {
+    const turn = ++latest;
+    const [shown, labelled] = await Promise.all([
+      answer.picture ? load(answer.picture) : picture, Promise.all((answer.panels ?? []).map(labelsOf))]);
+    if (turn !== latest) return;
+    [picture, panels, told, token, lit] = [shown, labelled, answer, of, null];
+    done();
+    render();
+  };
+
+  const clear = () => {
+    latest++;
+    [picture, panels, told, token, lit] = [null, [], {}, "", null];
+    done();
+    render();
   };
 
   const start = setInterval(() => {
     if (document.getElementById("wm-viewer")) { clearInterval(start); render(); }
   }, 50);
-  return { show };
+  return { begin, looking, show, clear, isShown: (of) => token === of && picture !== null };
 })();
