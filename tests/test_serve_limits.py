@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -189,12 +190,12 @@ def test_the_connections_of_a_named_proxy_are_not_counted_as_one_clients():
             line.close()
 
 
-def slow_reader(service, body, address="127.0.0.1"):
+def slow_reader(service, sent, address="127.0.0.1"):
     line = socket.socket()
     line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     line.bind((address, 0))
     line.connect(("127.0.0.1", service.port))
-    line.sendall(head_of(body) + body)
+    line.sendall(sent)
     return line
 
 
@@ -205,7 +206,7 @@ BIG_ANSWER = 1200
 def test_what_slow_readers_leave_is_counted_until_they_are_cut_off():
     body = body_of(png(BIG_ANSWER, BIG_ANSWER, noise=True))
     with live(stall_seconds=1) as service:
-        line = slow_reader(service, body)
+        line = slow_reader(service, head_of(body) + body)
         until(lambda: any(c.sending for c in service.connections._open))
         assert service.service.places.held == 0
         assert service.service.pictures.held > 2**19  # the answer, no more the picture
@@ -220,7 +221,7 @@ def test_the_slowest_reader_makes_room_for_who_waits(monkeypatch):
     body = body_of(png(BIG_ANSWER, BIG_ANSWER, noise=True))
     limits = {"max_pixels": BIG_ANSWER**2, "picture_bytes": 1, "stall_seconds": 60}  # one at a time
     with live(**limits) as service:
-        line = slow_reader(service, body)
+        line = slow_reader(service, head_of(body) + body)
         until(lambda: any(c.sending for c in service.connections._open))
         assert segment(service, png(BIG_ANSWER, BIG_ANSWER), "127.0.0.2").startswith(b"HTTP/1.1 200")
         assert service.connections.ended["slow_reader"] == 1
@@ -266,4 +267,21 @@ def test_clients_take_turns_before_the_network():
             thread.join()
         assert order.index("other") <= 2
         for line in (first, other, *many):
+            line.close()
+
+
+def test_answers_beyond_the_budget_are_refused():
+    held = {"max_bytes": 10 * 2**20, "max_pixels": 2**20, "picture_bytes": 24 * 2**20, "address_share": 1}
+    with live(page=True, stall_seconds=60, **held) as service:
+        upload = httpx.post(
+            f"http://127.0.0.1:{service.port}/gradio_api/upload",
+            files={"files": ("a.png", png() + bytes(9 * 2**20))},
+            timeout=30,
+        )
+        ask = f"GET /gradio_api/file={upload.json()[0]} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+        readers = [slow_reader(service, ask) for _ in range(4)]
+        until(lambda: service.service.pictures.held > 17 * 2**20)
+        assert service.service.pictures.held <= 24 * 2**20
+        assert service.ask(ask).startswith(b"HTTP/1.1 503")
+        for line in readers:
             line.close()

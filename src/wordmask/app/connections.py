@@ -85,8 +85,8 @@ class Connections:
         slow = {
             c: s.rate(now) for c in self._open if (s := c.sending) and s.client == client and now - s.since > IS_SLOW
         }
-        if slow:
-            min(slow, key=slow.__getitem__).end("slow_reader")
+        for connection in sorted(slow, key=slow.__getitem__)[: (len(slow) + 1) // 2]:
+            connection.end("slow_reader")
         self._look = loop.call_later(LOOK_EVERY, self._look_at_all, loop) if self._open else None
 
 

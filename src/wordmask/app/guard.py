@@ -9,6 +9,8 @@ from wordmask.app.settings import RequestError
 from wordmask.app.visits import Visit
 
 WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
+ALWAYS_SENT = 64 * 2**10
+"""Bytes of an answer for which there is room always."""
 
 
 class Guard:
@@ -34,18 +36,34 @@ class Guard:
             except RequestError as error:
                 await error_answer(error)(scope, receive, send)
                 return
-            await self.app(scope, receive, _counted(send, visit))
+            await self.app(scope, receive, _counted(scope, receive, send, visit))
 
 
-def _counted(send: Send, visit: Visit) -> Send:
-    """An answer that has begun needs no place at work, and holds its own bytes until they have been taken."""
+def _counted(scope: Scope, receive: Receive, send: Send, visit: Visit) -> Send:
+    """An answer that has begun needs no place at work, and holds its own bytes until they have been taken. Where there
+    is no room for them, the answer is that."""
+    begun: Message | None = None
+    is_refused = False
 
     async def counted(message: Message) -> None:
+        nonlocal begun, is_refused
         if message["type"] == "http.response.start":
             visit.place.close()
-        elif message["type"] == "http.response.body":
-            visit.picture.keep(len(message.get("body", b"")))
-        await send(message)
+            begun = message  # not sent before it is known how much there is to send
+            return
+        size = len(message.get("body", b""))
+        if begun is not None:
+            more = size - visit.picture.held
+            is_refused = more > ALWAYS_SENT and not visit.picture.take(more)
+            if is_refused:
+                busy = RequestError(503, "busy", "too many answers are on their way", retry_after=1)
+                await error_answer(busy)(scope, receive, send)
+            else:
+                await send(begun)
+            begun = None
+        if not is_refused:
+            visit.picture.keep(size)
+            await send(message)
 
     return counted
 
