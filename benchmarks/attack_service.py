@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace, seconds: float, log: Path) -> bool:
         memory = Memory(service.process.pid)
         alone = Clients(service).work(max(20.0, seconds / 5))
         memory_alone = memory.peak()
-        print(f"alone: {alone.line()}; memory {memory_alone / 2**20:.0f} MiB", flush=True)
+        print(f"alone: {alone.line()}", flush=True)
         kinds = [part for own in arguments.kind or () for part in ("--kind", own)]
         attackers = subprocess.Popen(
             [
@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace, seconds: float, log: Path) -> bool:
         )
         attacked = Clients(service).work(seconds)
         memory_attacked = memory.peak()
-        print(f"attacked: {attacked.line()}; memory {memory_attacked / 2**20:.0f} MiB", flush=True)
+        print(f"attacked: {attacked.line()}", flush=True)
         stopped = stop_under_load(service)
         answers = json.loads(attackers.communicate(timeout=120)[0])
     finally:
@@ -175,22 +175,25 @@ class Memory:
 
     def __init__(self, pid: int):
         self._process = psutil.Process(pid)
-        self._most = 0
+        self._most = self._beside = 0
         threading.Thread(target=self._look, daemon=True).start()
 
     def _look(self) -> None:
         while True:
-            total = 0
+            beside = 0
             with suppress(psutil.Error):
-                for process in (self._process, *self._process.children(recursive=True)):
+                for process in self._process.children(recursive=True):
                     with suppress(psutil.Error):
-                        total += process.memory_info().rss
-            self._most = max(self._most, total)
+                        beside += process.memory_info().rss
+                self._most, self._beside = max(
+                    (self._most, self._beside), (self._process.memory_info().rss + beside, beside)
+                )
             time.sleep(0.1)
 
     def peak(self) -> int:
         """Since the last time this was asked."""
-        most, self._most = self._most, 0
+        (most, beside), (self._most, self._beside) = (self._most, self._beside), (0, 0)
+        print(f"memory at most {most / 2**20:.0f} MiB, {beside / 2**20:.0f} of it in decoders")
         return most
 
 

@@ -74,3 +74,13 @@ def test_the_largest_picture_and_body_fit_into_any_limits():
     assert settings.most_picture_bytes_of_one <= settings.most_picture_bytes
     assert settings.most_picture_bytes_of_one >= 3 * settings.max_pixels
     assert settings.most_body_bytes_of_one == settings.most_body_bytes == 1000
+
+
+def test_a_clients_small_wishes_go_before_its_large_ones():
+    budget = Budget(total=10, most_of_one=10, seconds_a_unit=1)
+    held = budget.claim("a")
+    assert held.take(10)
+    large, small = budget.claim("a").wait_for(9), budget.claim("a").wait_for(2)
+    held.close()
+    assert small.done()
+    assert not large.done()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from wordmask.app.settings import RequestError, ServeSettings
+from wordmask.app.settings import SECONDS_A_PIXEL, RequestError, ServeSettings
 from wordmask.segmentation import Segmentation
 from wordmask.segmenters.base import Seen, Segmenter
 from wordmask.vocabulary import Vocabulary
@@ -87,10 +87,6 @@ class Batcher:
             _fail(job, _stopping())
         self._thread.join(seconds)
 
-    @property
-    def is_at_work(self) -> bool:
-        return self._thread.is_alive()
-
     def _work(self) -> None:
         while batch := self._next_batch():
             start = time.perf_counter()
@@ -153,13 +149,13 @@ class Batcher:
 
 
 def _by_turns(jobs: Iterable[Job]) -> list[Job]:
-    """Every client's first, then every client's second, and so on; those of one turn as they came."""
+    """Every client's first, then every client's second, and so on; of one turn the smaller first."""
     turns: Counter[str] = Counter()
-    turn = []
-    for job in jobs:
-        turn.append(turns[job.client])
+    ordered = []
+    for job in sorted(jobs, key=lambda job: job.deadline + SECONDS_A_PIXEL * job.image.size / 3):
+        ordered.append((turns[job.client], job.image.size, job))
         turns[job.client] += 1
-    return [job for _, job in sorted(zip(turn, jobs, strict=True), key=lambda own: own[0])]
+    return [job for _, _, job in sorted(ordered, key=lambda own: own[:2])]
 
 
 def _stopping() -> RequestError:

@@ -6,7 +6,8 @@ turns, so that one who asks for much keeps the others waiting little.
 
 import threading
 import time
-from collections import Counter, OrderedDict, deque
+from bisect import insort
+from collections import Counter, OrderedDict
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
@@ -14,18 +15,22 @@ from typing import Self
 from wordmask.app.settings import RequestError
 
 PATIENCE = 2.0
-"""Seconds after which the smaller ones no longer overtake one who waits for much."""
+"""Seconds after which others no longer overtake one who waits for much, unless they need less than a `SMALL`th."""
+SMALL = 16
 IS_SHORT = 1.0
 """Seconds that somebody must have waited for room, for those who need it less to give theirs."""
 
 
 class Budget:
-    """So many units (bytes, or places to work at) for all, and so many of them for one client at most."""
+    """So many units (bytes, or places to work at) for all, and so many of them for one client at most.
 
-    def __init__(self, total: int, most_of_one: int):
-        self.total, self.most_of_one = total, most_of_one
+    seconds_a_unit: who needs more waits as if it had come so much later than others of the same client.
+    """
+
+    def __init__(self, total: int, most_of_one: int, *, seconds_a_unit: float = 0.0):
+        self.total, self.most_of_one, self._seconds_a_unit = total, most_of_one, seconds_a_unit
         self._held: Counter[str] = Counter()
-        self._waiting: OrderedDict[str, deque[_Wish]] = OrderedDict()  # whose turn it is comes first
+        self._waiting: OrderedDict[str, list[_Wish]] = OrderedDict()  # whose turn it is comes first
         self._lock = threading.Lock()
         self._closed: RequestError | None = None
 
@@ -80,7 +85,8 @@ class Budget:
         with self._lock:
             if self._closed is not None:
                 raise self._closed
-            self._waiting.setdefault(claim.client, deque()).append(wish)
+            line = self._waiting.setdefault(claim.client, [])
+            insort(line, wish, key=lambda own: own.since + self._seconds_a_unit * own.more)
             granted = self._grant()
         _tell(granted)
         return wish.granted
@@ -96,7 +102,7 @@ class Budget:
         granted: list[_Wish] = []
         while wish := self._next():
             client = wish.claim.client
-            self._waiting[client].popleft()
+            self._waiting[client].pop(0)
             self._waiting.move_to_end(client)
             if wish.granted.set_running_or_notify_cancel():
                 self._hold(wish.claim, wish.more)
@@ -104,13 +110,14 @@ class Budget:
         return granted
 
     def _next(self) -> "_Wish | None":
+        most = self.total
         for client, line in list(self._waiting.items()):
             if not line:
                 del self._waiting[client]
-            elif line[0].granted.cancelled() or self._fits(client, line[0].more):
+            elif line[0].granted.cancelled() or (line[0].more <= most and self._fits(client, line[0].more)):
                 return line[0]
             elif line[0].has_waited > PATIENCE and self._held[client] + line[0].more <= self.most_of_one:
-                return None  # what goes is kept for this one
+                most = self.total // SMALL  # what goes is kept for this one
         return None
 
 
@@ -152,8 +159,8 @@ class _Wish:
     def __init__(self, claim: Claim, more: int):
         self.claim, self.more = claim, more
         self.granted: Future[None] = Future()
-        self._since = time.monotonic()
+        self.since = time.monotonic()
 
     @property
     def has_waited(self) -> float:
-        return time.monotonic() - self._since
+        return time.monotonic() - self.since

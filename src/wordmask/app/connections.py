@@ -143,6 +143,9 @@ class Connection(H11Protocol):
             super().send_400_response(msg)
         else:
             self.transport.close()
+        if not self.is_idle:  # whoever makes the answer is not to send it after this one
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
 
     def on_response_complete(self) -> None:
         self._has_begun_head, self.idle_since = False, self.loop.time()

@@ -21,7 +21,7 @@ from wordmask.app.batching import Batcher, Job
 from wordmask.app.budget import Budget
 from wordmask.app.metrics import CONTENT_TYPE, Metrics
 from wordmask.app.reading import FORM, JSON, Ask, Asked, AskedAsJson, decode, kind_of, parse
-from wordmask.app.settings import BYTES_A_PIXEL, RequestError, ServeSettings
+from wordmask.app.settings import BYTES_A_PIXEL, SECONDS_A_PIXEL, RequestError, ServeSettings
 from wordmask.app.visits import CURRENT, Visit
 from wordmask.decoding import DecodingPool
 from wordmask.errors import WordmaskError
@@ -34,8 +34,8 @@ SEGMENT = "/v1/segment"
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 LAST_BATCH = 1.0
 """Seconds for the network to finish pictures that nobody waits for any longer."""
-THREADS = 4
-"""That read bodies and write answers: tenths of a second each."""
+THREADS = 2
+"""That read bodies and write answers: tenths of a second each, and most of it Python's, which more would not hasten."""
 RETRY_SOON = 5
 """Seconds, where nothing tells how long it will take."""
 
@@ -57,7 +57,12 @@ class Service:
         self.batcher = Batcher(segmenters, settings, self.metrics.batch)
         self.pool = decoding_pool(settings)
         self.arrivals = Arrivals(settings)
-        self.pictures = Budget(settings.most_picture_bytes, settings.most_picture_bytes_of_one)
+        self.pictures = Budget(
+            settings.most_picture_bytes,
+            settings.most_picture_bytes_of_one,
+            seconds_a_unit=SECONDS_A_PIXEL / BYTES_A_PIXEL,
+        )
+        self._turns = Budget(THREADS, THREADS)
         self.places = Budget(settings.in_flight, settings.of_one(settings.in_flight))
         self._visits: set[Visit] = set()
         self._stopping: RequestError | None = None
@@ -157,7 +162,8 @@ class Service:
 
     def give_up(self) -> None:
         """Whoever waits still is told that the service is being stopped."""
-        self.pictures.close(_stopping())
+        for budget in (self.pictures, self._turns):
+            budget.close(_stopping())
         for visit in list(self._visits):
             visit.end(_stopping())
         if self.pool is not None:
@@ -190,7 +196,12 @@ class Service:
         return method
 
     async def _in_thread(self, work: Any, *arguments: Any) -> Any:
-        return await anyio.to_thread.run_sync(work, *arguments, limiter=self._threads)
+        """When it is the client's turn."""
+        visit = self.current
+        with self._turns.claim(visit.client) as turn:
+            deadline = time.monotonic() + self.settings.answer_seconds
+            await visit.waited(turn.wait_for(1), deadline, self.late())
+            return await anyio.to_thread.run_sync(work, *arguments, limiter=self._threads)
 
     async def _waiting_in_thread(self, work: Any, *arguments: Any) -> Any:
         """What waits in the thread for its turn keeps no other from it."""

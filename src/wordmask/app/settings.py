@@ -10,6 +10,8 @@ from wordmask.errors import WordmaskError
 
 BYTES_A_PIXEL = 3 + 5
 """Of a picture in RGB, and of its answer: a label (one byte up to 255 names) and a score in float32."""
+SECONDS_A_PIXEL = 1e-6
+"""A client's small picture goes before its large ones, as if those had come so much later."""
 
 
 class ServeError(WordmaskError):
@@ -77,7 +79,7 @@ class ServeSettings:
     in_flight: PositiveInt = 64
     waiting: PositiveInt = 32
     picture_bytes: PositiveInt = 256 * 2**20
-    stop_seconds: PositiveFloat = 8.0
+    stop_seconds: PositiveFloat = 6.0
     batch_size: PositiveInt = 8
     batch_wait: Annotated[NonNegativeFloat, Field(le=1)] = 0.005
     cache_bytes: PositiveInt = 256 * 2**20

@@ -41,7 +41,7 @@ def serve(
     ] = 0.5,
     stop_seconds: Annotated[
         float, typer.Option(min=0.1, help="For answers that are being made when the service is told to stop.")
-    ] = 8.0,
+    ] = 6.0,
     trusted_proxy: Annotated[
         list[str] | None,
         typer.Option(help="A proxy's address or network (CIDR), believed in X-Forwarded-*; may be repeated."),

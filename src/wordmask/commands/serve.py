@@ -1,8 +1,11 @@
 """`wordmask serve`: a web page and a REST service."""
 
+import ctypes
+import gc
 import os
 import signal
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -12,6 +15,11 @@ from typing import Any
 from wordmask import segmenters
 from wordmask.app.settings import ServeError, ServeSettings
 from wordmask.cli import complain
+
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
+"""As malloc.h of glibc has them."""
+LARGE_PIECES, HEAPS = 8 * 2**20, 2
+"""Bytes from which on memory is the system's again as soon as it is free; heaps for smaller pieces."""
 
 
 def run(*, loads: list[tuple[str, dict[str, Any]]], host: str, port: int, page: bool, settings: dict[str, Any]) -> None:
@@ -23,6 +31,7 @@ def run(*, loads: list[tuple[str, dict[str, Any]]], host: str, port: int, page: 
     methods = [name for name, _ in loads]
     if len(set(methods)) < len(methods):
         raise ServeError(f"two methods of one name: {', '.join(methods)}; a student is called as its file")
+    give_memory_back()
     with ExitStack() as stack:
         stack.enter_context(ending_properly())
         listener = stack.enter_context(bound(host, port))
@@ -40,10 +49,25 @@ def run(*, loads: list[tuple[str, dict[str, Any]]], host: str, port: int, page: 
             listener.listen()
         address = f"[{host}]" if ":" in host else host
         complain(f"serving {served} at http://{address}:{listener.getsockname()[1]} (REST: /docs)")
-        Server(app).run(sockets=[listener])
-    if app.state.service.batcher.is_at_work:
-        # Nothing interrupts a network; to wait for its thread, or to end without it, would hang or crash.
+        # What has been loaded stays: nobody's answer waits while it is looked through for garbage.
+        gc.collect()
+        gc.freeze()
+        server = Server(app)
+        server.run(sockets=[listener])
+    if server.started:
+        # All is answered and put away. Python would take itself apart for seconds more, or hang, as nothing interrupts
+        # a network that is still at work.
+        sys.stderr.flush()
         os._exit(0)
+
+
+def give_memory_back() -> None:
+    """See that glibc, where it is the system's library, gives what large pictures took back to the system. It would
+    keep a heap for each thread, and pieces of up to 32 MB in them."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, LARGE_PIECES)
+        mallopt(M_ARENA_MAX, HEAPS)
 
 
 def bound(host: str, port: int) -> socket.socket:
