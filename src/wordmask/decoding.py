@@ -165,7 +165,7 @@ class DecodingPool:
         decoder.close()
 
     def _next(self) -> _Task | None:
-        """The one to be decoded next: of the client with the fewest at work, and of those the one served longest ago."""
+        """The one to be decoded next: of the client with the fewest at work, of those the one served longest ago."""
         with self._changed:
             while True:
                 self._changed.wait_for(lambda: self._closed or bool(self._waiting))
