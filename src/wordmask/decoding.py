@@ -44,9 +44,10 @@ class _Task:
 class DecodingPool:
     """`decoders` processes, started when they are first needed and kept.
 
-    seconds: a picture may take. memory_bytes: a process may have beside what it has when idle. decoded_bytes: of all
-    pictures that are decoded or have been and are still held by somebody; while they take as much, the next ones wait,
-    but for one that would have to wait for ever. waiting: pictures that wait, half of them of one client at most.
+    seconds: of a processor a picture may take. memory_bytes: a process may have beside what it has when idle.
+    decoded_bytes: of all pictures that are decoded or have been and are still held by somebody; while they take as
+    much, the next ones wait, but for one that would have to wait for ever. waiting: pictures that wait, half of them of
+    one client at most.
     """
 
     def __init__(

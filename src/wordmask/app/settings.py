@@ -32,7 +32,7 @@ class ServeSettings:
     cache_bytes: what the web page keeps of pictures that it has seen.
     upload_bytes: of the files of visitors that lie there at once, between their coming and their being read.
     decoders: processes that decode pictures, apart from the one that serves; with 0 it decodes them itself.
-    decode_seconds: a picture may take to be decoded; then its decoder is ended and replaced.
+    decode_seconds: of a processor a picture may take to be decoded; then its decoder is ended and replaced.
     decode_bytes: of memory a decoder may take for a picture.
     decoded_bytes: of all decoded pictures together; while they take as much, the next one waits.
     waiting_decodes: pictures that wait for a decoder.
