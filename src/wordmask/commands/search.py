@@ -43,12 +43,14 @@ def run(
     if preset not in PRESETS:
         raise ConfigError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
     vocabulary = Vocabulary.of(phrases)
+    page = RunPage("What was found", "search")
+    if sheet is not None:
+        page.check(sheet, option="--sheet")
     chosen = clip or PRESETS[preset].clip
     encoder = open_clip_encoder(chosen, None, pick_device(device), "fp32")
     folder = _embeddings(collection, encoder, chosen, image_root)
     embedder = TextEmbedder(encoder, templates(PRESETS[preset].templates))
     best = search(folder, queries_of(vocabulary, embedder, folder), top)
-    page = RunPage("What was found")
     for number, phrase in enumerate(vocabulary.names):
         told = folder.told(best.rows[number])
         refs = folder.references(told)

@@ -1,10 +1,9 @@
 """What a picture's results are called: as the picture, below the same folders, and no two alike."""
 
-import os
 from collections import Counter
 from pathlib import Path
 
-from wordmask.image_files import EXTENSIONS
+from wordmask.image_files import names_of_pictures
 
 
 class ResultNames:
@@ -19,8 +18,7 @@ class ResultNames:
         """The name for a picture, whose path is given below `root`; without a suffix, with /."""
         folder = root / picture.parent
         if folder != self._folder:
-            with os.scandir(folder) as entries:
-                names = [entry.name for entry in entries if Path(entry.name).suffix.lower() in EXTENSIONS]
+            names = names_of_pictures(folder)
             # Letters' case does not tell two results apart, as it does not on every disk.
             self._folder, self._whole = folder, {name.casefold() for name in names}
             self._stems = Counter(Path(name).stem.casefold() for name in names)
