@@ -35,6 +35,9 @@ def label(
     precision: options.Precision = "auto",
     batch_size: options.BatchSize = 8,
     max_pixels: Annotated[int | None, typer.Option(min=1, help="Largest picture that is decoded.")] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Drop the labels of pictures that are no longer there, which are kept else.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Label a folder of pictures. Started again after a stop, it goes on where it was.
@@ -62,4 +65,5 @@ def label(
         batch_size=batch_size,
         max_pixels=max_pixels,
         as_json=json,
+        prune=prune,
     )

@@ -9,7 +9,9 @@ from wordmask.image_files import names_of_pictures
 class ResultNames:
     """`a.jpg` gives `a`; beside `a.png` it gives `a.jpg`. One folder at a time is remembered."""
 
-    def __init__(self) -> None:
+    def __init__(self, taken: frozenset[str] = frozenset()) -> None:
+        """taken: names of results that are kept though their pictures are gone, in small letters."""
+        self._taken = taken
         self._folder: Path | None = None
         self._stems: Counter[str] = Counter()
         self._whole: set[str] = set()
@@ -25,4 +27,5 @@ class ResultNames:
         stem = picture.stem
         # A stem may also be another's whole name: "a.png.jpg" beside "a.png".
         clear = self._stems[stem.casefold()] == 1 and stem.casefold() not in self._whole
-        return (picture.parent / (stem if clear else picture.name)).as_posix()
+        short = (picture.parent / stem).as_posix()
+        return short if clear and short.casefold() not in self._taken else (picture.parent / picture.name).as_posix()
