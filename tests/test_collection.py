@@ -11,7 +11,7 @@ import pytest
 from tiny_collection import ColourClip, encoded, picture, write_embeddings, write_pictures, write_tar
 from wordmask.distillation import embedding as embedding_module
 from wordmask.distillation.collection import CollectionError, open_pile
-from wordmask.distillation.embedding import EmbeddingSettings, clip_crop, embed
+from wordmask.distillation.embedding import EmbeddingSettings, VanishedError, clip_crop, embed
 from wordmask.distillation.embedding_folder import EmbeddingFolder
 from wordmask.distillation.tars import pictures_in
 from wordmask.images import read_image
@@ -175,8 +175,8 @@ def test_only_shards_whose_pictures_changed_are_made_anew(tmp_path):
     paths = write_pictures(tmp_path / "pictures", 9)
     settings = EmbeddingSettings(per_part=3)
 
-    def again(clip):
-        return embed(open_pile(tmp_path / "pictures", per_part=3), clip, tmp_path / "out", settings)
+    def again(clip, **options):
+        return embed(open_pile(tmp_path / "pictures", per_part=3), clip, tmp_path / "out", settings, **options)
 
     again(ColourClip())
     paths[4].write_bytes(encoded(picture(77, "grey")))
@@ -185,7 +185,11 @@ def test_only_shards_whose_pictures_changed_are_made_anew(tmp_path):
     assert clip.pictures == 3
     for path in paths[6:]:
         path.unlink()
-    assert len(again(ColourClip())) == 6
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")}
+    with pytest.raises(VanishedError, match=r"3 pictures of .* are no longer there, as 006 red.png"):
+        again(ColourClip())
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")} == before
+    assert len(again(ColourClip(), prune=True)) == 6
     other = ColourClip(2.0)
     again(other)
     assert other.pictures == 6  # another network, so every shard

@@ -140,7 +140,7 @@ def test_without_experts_the_student_learns_from_the_masks_as_they_are(run):
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path, finished):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("precious")
-    with pytest.raises(ConfigError, match="not empty and no run"):
+    with pytest.raises(ConfigError, match="chapter.txt is there already, and not by `wordmask distill`"):
         pipeline_with(finished[0] / "pictures", tmp_path / "thesis").run_all()
     with pytest.raises(ConfigError, match="holds the pictures themselves"):
         pipeline_with(finished[0] / "pictures", finished[0] / "pictures").run_all()

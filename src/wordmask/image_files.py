@@ -65,9 +65,9 @@ def find_images(
 ) -> Iterator[Path]:
     """Every picture in a folder and the folders below it, told by its extension, in the order of sorted paths.
 
-    Hidden files and folders are skipped, and what this package wrote: masks, overlays, sheets, folders of runs. Links to folders are followed, but no folder is entered twice. If `folder`
-    itself cannot be listed, that is an error at once; a folder below it that cannot be is left out: it is handed to
-    `on_bad`, or named in a warning.
+    Hidden files and folders are skipped, and what this package wrote: masks, overlays, sheets, folders of runs. Links
+    to folders are followed, but no folder is entered twice. If `folder` itself cannot be listed, that is an error at
+    once; a folder below it that cannot be is left out: it is handed to `on_bad`, or named in a warning.
     """
     name = name_of(folder)
     entered: set[tuple[int, int]] = set()
@@ -117,7 +117,9 @@ def _listing(folder: Path, entered: set[tuple[int, int]], *, at_root: bool = Fal
 
 def names_of_pictures(folder: Path) -> list[str]:
     """Of one folder, without those below it: the pictures' names, sorted, told as `find_images` tells them."""
-    return [entry.name for entry in _listing(folder, set(), at_root=True) if Path(entry.name).suffix.lower() in EXTENSIONS]
+    return [
+        entry.name for entry in _listing(folder, set(), at_root=True) if Path(entry.name).suffix.lower() in EXTENSIONS
+    ]
 
 
 def _unlisted(name: str, error: OSError | ValueError) -> ImageReadError:

@@ -26,9 +26,7 @@ JPEG_MAX_SIDE = 65_500
 JPEG_QUALITY = 92
 
 
-def save_drawn(
-    path: str | Path, draw: Callable[[], Image.Image], error: type[WordmaskError], made: marks.Made
-) -> None:
+def save_drawn(path: str | Path, draw: Callable[[], Image.Image], error: type[WordmaskError], made: marks.Made) -> None:
     """What `draw` draws, as .png, .jpg or .jpeg. JPEG holds sides of 65,500 pixels at most.
 
     made: what the file is to say of itself, so that nobody takes it for a photograph.

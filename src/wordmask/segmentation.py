@@ -114,7 +114,10 @@ class Segmentation:
         legend: bool = True,
         of: str | None = None,
     ) -> None:
-        """What `overlay` draws, as .png, .jpg or .jpeg. JPEG holds sides of 65,500 pixels at most. of: as for `save`."""
+        """What `overlay` draws, as .png, .jpg or .jpeg. JPEG holds sides of 65,500 pixels at most.
+
+        of: as for `save`.
+        """
         draw = partial(self.overlay, image, opacity=opacity, legend=legend)
         save_drawn(path, draw, SegmentationError, marks.Made(marks.OVERLAY, of))
 

@@ -19,7 +19,7 @@ from wordmask.world.training.plans import MIXTURE, PICTURES, PLANS, Machine
 from wordmask.world.training.ship import ship_clip, ship_clip_teacher, ship_dino
 from wordmask.world.training_file import write_array
 
-VERB, DRAWN = "world train-...", "pictures.json"
+VERB, DRAWN = "world train", "pictures.json"
 """Both trainings may share a folder, and then the pictures in it."""
 
 

@@ -95,6 +95,7 @@ def _write_array(path: Path, pictures: Pictures, *, labels: bool, workers: int, 
     shutil.rmtree(parts)
     return path
 
+
 ANEW = "delete the training file and those beside it, and write it again"
 
 
