@@ -22,6 +22,7 @@ from tiny_collection import encoded, picture, write_pictures
 from tiny_run import NAMES, Listener, pipeline_with
 from wordmask.distillation.archive import Archive
 from wordmask.distillation.config import ConfigError
+from wordmask.distillation.embedding_folder import EmbeddingFolder
 from wordmask.distillation.records import DistillationError, MaskTable
 
 STAGES = ("embeddings", "archive", "masks", "experts", "refined", "student", "report")
@@ -127,6 +128,27 @@ def test_a_picture_that_gets_into_no_archive_spares_all_that_follows(run):
     assert Archive(out / "archive" / "archive.parquet").pictures == 20
     assert [listener.of(stage) for stage in STAGES[2:6]] == [f"{stage}: done before" for stage in STAGES[2:6]]
     assert "From 20 unlabelled pictures" in (out / "report" / "report.html").read_text()
+
+
+def test_pictures_that_are_away_cost_a_run_nothing_unless_it_is_told_to_prune(run, tmp_path):
+    pictures, out = run
+    own = tmp_path / "own"
+    shutil.copytree(pictures, own)
+    pipeline_with(own, out).run_all()
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    for name in ("000 red.png", "003 red.png"):
+        (own / "ünï" / name).rename(tmp_path / name)
+    with pytest.raises(DistillationError, match=r"2 pictures of .* are no longer there, as ünï/000 red.png.*--prune"):
+        pipeline_with(own, out).run_all()
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    (tmp_path / "000 red.png").rename(own / "ünï" / "000 red.png")
+    (tmp_path / "003 red.png").rename(own / "ünï" / "003 red.png")
+    listener = Listener()
+    pipeline_with(own, out, teller=listener).run_all()
+    assert [listener.of(stage) for stage in STAGES] == [f"{stage}: done before" for stage in STAGES]
+    (own / "ünï" / "000 red.png").unlink()
+    pipeline_with(own, out, prune=True).run_all()
+    assert len(EmbeddingFolder(out / "embeddings")) == 18  # one is broken
 
 
 def test_without_experts_the_student_learns_from_the_masks_as_they_are(run):
