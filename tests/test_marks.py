@@ -14,7 +14,7 @@ from wordmask.html_page import Page
 from wordmask.image_files import find_images, names_of_pictures
 from wordmask.labelling import Job, LabelSettings, label_folder
 from wordmask.runs.claim import Marker, mark
-from wordmask.runs.marks import MASKS, Made, OutputError, check_output, made, place_of
+from wordmask.runs.marks import MASKS, Made, OutputError, Source, check_output, is_same, made, source_of
 from wordmask.saliency.base import SaliencyMap
 from wordmask.segmentation import Segmentation
 from wordmask.training.pictures import Pictures
@@ -22,6 +22,7 @@ from wordmask.vocabulary import Vocabulary
 from wordmask.world import write_folder
 
 GREY = np.full((16, 16, 3), 100, np.uint8)
+A, ODD = Source("a.jpg", 17), Source("é\udcff.jpg", -1)
 RESULT = Segmentation(np.zeros((16, 16), np.uint8), ["dog", "sky"], image=GREY)
 
 
@@ -39,8 +40,8 @@ def found_in(folder):
     return [path.relative_to(folder).as_posix() for path in find_images(folder)]
 
 
-def save_photo(path, colour="white", **options):
-    Image.new("RGB", (16, 16), colour).save(path, **options)
+def save_photo(path, colour="white", size=(16, 16), **options):
+    Image.new("RGB", size, colour).save(path, **options)
     return path
 
 
@@ -49,13 +50,13 @@ def save_without_a_word(path):
 
 
 KINDS = {
-    "masks.png": (lambda path: RESULT.save(path, of="a.jpg"), Made("masks", "a.jpg")),
-    "masks.json": (lambda path: RESULT.save(path, of="a.jpg"), Made("masks", "a.jpg")),
+    "masks.png": (lambda path: RESULT.save(path, of=A), Made("masks", A)),
+    "masks.json": (lambda path: RESULT.save(path, of=A), Made("masks", A)),
     "wide.png": (
         lambda path: Segmentation(RESULT.labels, [f"name {i}" for i in range(400)]).save(path),
         Made("masks"),
     ),
-    "a.overlay.jpg": (lambda path: RESULT.save_overlay(path, of="é\udcff.jpg"), Made("overlay", "é\udcff.jpg")),
+    "a.overlay.jpg": (lambda path: RESULT.save_overlay(path, of=ODD), Made("overlay", ODD)),
     "overlay.png": (RESULT.save_overlay, Made("overlay")),
     "map.png": (lambda path: SaliencyMap(np.zeros((16, 16), np.float32), GREY, "x").save(path), Made("saliency")),
     "page.html": (lambda path: Page("A title", "search").save(path), Made("search")),
@@ -107,9 +108,17 @@ def test_an_empty_file_holds_nothing_to_lose(tmp_path):
         check_output(tmp_path, MASKS)
 
 
-def test_the_way_to_a_picture_outlasts_a_move_of_both(tmp_path):
-    (tmp_path / "out").mkdir()
-    assert place_of(tmp_path / "photos" / "a.jpg", tmp_path / "out" / "a.png") == "../photos/a.jpg"
+def test_a_result_knows_its_picture_again_when_either_was_moved(tmp_path):
+    for folder in ("photos", "others", "out"):
+        (tmp_path / folder).mkdir()
+    photo, result = save_photo(tmp_path / "photos" / "a.jpg"), tmp_path / "out" / "a.png"
+    found = source_of(photo, result)
+    assert found == Source("../photos/a.jpg", photo.stat().st_size)
+    copy = save_photo(tmp_path / "others" / "a.jpg")
+    assert not is_same(found, source_of(copy, result), result)  # which of two is meant, only its place can say
+    photo.unlink()
+    assert is_same(found, source_of(copy, result), result)
+    assert not is_same(found, source_of(save_photo(copy, size=(9, 90)), result), result)
 
 
 def test_results_beside_photographs_are_no_photographs(command, photos, monkeypatch):
@@ -234,6 +243,16 @@ def test_results_of_two_pictures_of_one_stem_keep_apart_in_runs_of_their_own(
     assert command("segment", "grey.png", *options)[1] == ("" if skip_done else f"m/grey.{suffix}\n")
     assert Segmentation.load(tmp_path / "m" / f"grey.{suffix}").mask("red").all()
     assert Segmentation.load(tmp_path / "m" / f"grey.tif.{suffix}").mask("blue").all()
+
+
+def test_results_are_not_put_into_the_folder_of_a_run(command, photos, tmp_path):
+    label_folder(
+        Job(photos, tmp_path / "out", Vocabulary.of(NAMES), LabelSettings(format="png"), {}), segmenter=Painted()
+    )
+    before = (tmp_path / "out" / "masks" / "ring.png").read_bytes()
+    status, _, err = command("segment", photos / "ring.png", "-o", tmp_path / "out" / "masks", "--names", "red,blue")
+    assert (status, (tmp_path / "out" / "masks" / "ring.png").read_bytes()) == (1, before)
+    assert "is in a folder of `wordmask label`" in err
 
 
 def test_a_picture_whose_every_name_is_taken_is_left_out_and_the_others_done(command, tmp_path, monkeypatch):

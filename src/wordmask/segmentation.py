@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -112,7 +112,7 @@ class Segmentation:
         *,
         opacity: float = 0.55,
         legend: bool = True,
-        of: str | None = None,
+        of: marks.Source | None = None,
     ) -> None:
         """What `overlay` draws, as .png, .jpg or .jpeg. JPEG holds sides of 65,500 pixels at most.
 
@@ -121,13 +121,13 @@ class Segmentation:
         draw = partial(self.overlay, image, opacity=opacity, legend=legend)
         save_drawn(path, draw, SegmentationError, marks.Made(marks.OVERLAY, of))
 
-    def save(self, path: str | Path, *, of: str | None = None) -> None:
+    def save(self, path: str | Path, *, of: marks.Source | None = None) -> None:
         """Labels as PNG (a palette image with the names inside; 16 bits of grey beyond 256 names), or as JSON.
 
         The JSON holds COCO run lengths, and none for names that no pixel bears:
         {"image": source, "size": [H, W], "names", "masks": [{"name", "area", "rle"}]}.
 
-        of: what the file is to say of where its picture is, which tells results of two pictures apart.
+        of: what the file is to say of its picture, which tells results of two pictures apart.
         """
         path = Path(path)
         if path.suffix.lower() == ".png":
@@ -194,14 +194,14 @@ class Segmentation:
         picture.putpalette([channel for colour in self.colours for channel in colour])
         return picture
 
-    def _write_png(self, file: IO[bytes], of: str | None = None) -> None:
+    def _write_png(self, file: IO[bytes], of: marks.Source | None = None) -> None:
         text = marks.png_text(marks.MASKS, of)
         text.add_itxt(NAMES_KEY, _json_bytes(self.names).decode())
         self._as_png().save(file, "PNG", pnginfo=text)
 
-    def _as_json(self, of: str | None) -> dict[str, Any]:
+    def _as_json(self, of: marks.Source | None) -> dict[str, Any]:
         masks = [{"name": name, "area": area, "rle": self.rle(name)} for name, area in self.pixels.items() if area]
-        told = {"image": self.source} if of is None else {"image": self.source, "of": of}
+        told = {"image": self.source} if of is None else {"image": self.source, "of": asdict(of)}
         return {**told, "size": list(self.size), "names": self.names, "masks": masks}
 
 

@@ -13,7 +13,7 @@ from wordmask.commands.segment import format_of
 from wordmask.comparison import Drawn, draw_cell, draw_sheet, shrunk
 from wordmask.overlay import save_drawn
 from wordmask.palette import colours_of
-from wordmask.runs.marks import COMPARISON, Made, place_of
+from wordmask.runs.marks import COMPARISON, Made, source_of
 from wordmask.segmenters.base import Segmenter
 from wordmask.streaming import Read, read_ahead
 from wordmask.vocabulary import Vocabulary
@@ -77,7 +77,7 @@ def _by_all(
 
 def _write(read: Read, drawings: list[Drawn], vocabulary: Vocabulary, target: Path) -> None:
     names = list(vocabulary.names)
-    made = Made(COMPARISON, place_of(Path(read.source), target))
+    made = Made(COMPARISON, source_of(Path(read.source), target))
     try:
         save_drawn(
             target, lambda: draw_sheet(shrunk(read.image), drawings, names, colours_of(names)), SegmentError, made

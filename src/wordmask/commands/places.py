@@ -11,9 +11,12 @@ from wordmask.errors import WordmaskError
 from wordmask.image_files import ImageReadError, find_images, image_size, names_of_pictures
 from wordmask.runs.claim import Marker, first_file, mark, note_results, read_marker
 from wordmask.runs.collecting import JPEG, OVERLAY_ENDING
-from wordmask.runs.marks import OVERLAY, check_output, made, place_of
+from wordmask.runs.marks import OVERLAY, check_output, is_same, made, source_of
 
+OF_RESULTS = ("segment", "saliency")
+"""The commands whose folders hold single results, and nothing that others may not be put beside."""
 FILE_SUFFIXES = (".png", ".json")
+FOLDERS_REMEMBERED = 4
 
 
 class PlaceError(WordmaskError):
@@ -45,6 +48,7 @@ class Places:
         self.verb, self.kind, self.overlays = verb, kind, overlays
         self.as_file = out.suffix.lower() in file_suffixes and not out.is_dir()
         self._marked = self._noted = False
+        self._names_in = lru_cache(maxsize=FOLDERS_REMEMBERED)(_names_in)
         self._real_out = out.resolve()
         folders = [given for given in images if given.is_dir()]
         if self.as_file and (len(images) != 1 or folders):
@@ -100,27 +104,29 @@ class Places:
         if picture in self._single:
             return self._single[picture]
         root = next(folder for folder in self._below if picture.is_relative_to(folder))
-        name = _names_in(picture.parent, self.suffix)[picture.name]
+        name = self._names_in(picture.parent, self.suffix)[picture.name]
         return self.out / self._below[root] / picture.parent.relative_to(root) / name
 
     def _is_free(self, target: Path, picture: Path) -> bool:
         """Whether nothing is there, or this command's own earlier result of the picture."""
-        of = place_of(picture, target)
+        of = source_of(picture, target)
         if target.exists():
             found = made(target)
             if found is None:
                 return self._is_own_folder and _is_damaged(target)
-            if found.kind != self.kind or found.of not in (None, of):
+            if found.kind != self.kind:
                 return False
             if found.of is None:
-                return True  # of a version whose overlays said nothing of themselves
+                return True  # of a version whose results said nothing of their pictures
+            if not is_same(found.of, of, target):
+                return False
         overlay = self.overlay_of(target)
         if not self.overlays or not overlay.exists():
             return True
         found = made(overlay)
         if found is None:
             return self._is_own_folder and _is_damaged(overlay)
-        return found.kind == OVERLAY and found.of == of
+        return found.kind == OVERLAY and found.of is not None and is_same(found.of, of, overlay)
 
     @property
     def _is_own_folder(self) -> bool:
@@ -128,6 +134,12 @@ class Places:
         return marker is not None and marker.verb == self.verb
 
     def _check_folders(self, folders: list[Path]) -> None:
+        for place in (self._real_out, *self._real_out.parents):
+            marker = read_marker(place, shared=False)
+            if marker is not None and marker.verb not in OF_RESULTS:
+                raise PlaceError(
+                    f"--out {self.out} is in a folder of `wordmask {marker.verb}`, {place}: choose another"
+                )
         for folder in folders:
             if folder.resolve() == self._real_out:
                 raise PlaceError(f"--out {self.out} is the folder of the pictures themselves: choose another")
@@ -180,7 +192,6 @@ def _name_below(folder: Path) -> str:
     return folder.resolve().name
 
 
-@lru_cache(maxsize=4)
 def _names_in(folder: Path, suffix: str) -> dict[str, str]:
     """For every picture of a folder, the name of its result."""
     return _result_names(names_of_pictures(folder), suffix)

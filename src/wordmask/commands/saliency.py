@@ -13,7 +13,7 @@ from wordmask.cli import complain
 from wordmask.commands.places import PlaceError, Places
 from wordmask.commands.progress import progress_bar
 from wordmask.errors import WordmaskError
-from wordmask.runs.marks import SALIENCY, place_of
+from wordmask.runs.marks import SALIENCY, source_of
 from wordmask.saliency.base import SaliencyError, SaliencyMap
 
 
@@ -88,7 +88,7 @@ def _line(seen: SaliencyMap, target: Path, overlay: Path | None) -> str:
 
 def _write(seen: SaliencyMap, target: Path, overlay: Path | None) -> None:
     """The overlay first and the map last, so that a picture with a map is done."""
-    of = place_of(Path(seen.source), target)
+    of = source_of(Path(seen.source), target)
     try:
         if overlay is not None:
             seen.save_overlay(overlay, of=of)

@@ -14,7 +14,7 @@ from wordmask.commands.places import FILE_SUFFIXES, Places
 from wordmask.commands.progress import progress_bar
 from wordmask.errors import WordmaskError
 from wordmask.image_files import opened
-from wordmask.runs.marks import MASKS, place_of
+from wordmask.runs.marks import MASKS, source_of
 from wordmask.segmentation import NAMES_KEY, Segmentation
 from wordmask.vocabulary import Vocabulary
 
@@ -110,7 +110,7 @@ def format_of(out: Path, chosen: str | None, formats: tuple[str, ...], suffixes:
 
 def _write(result: Segmentation, target: Path, overlay: Path | None) -> None:
     """The overlay first and the masks last, so that a picture with masks is done."""
-    of = place_of(Path(str(result.source)), target)
+    of = source_of(Path(str(result.source)), target)
     try:
         if overlay is not None:
             result.save_overlay(overlay, of=of)

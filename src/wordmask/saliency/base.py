@@ -61,8 +61,8 @@ class SaliencyMap:
         """(H, W) bool"""
         return self.soft > THRESHOLD
 
-    def save(self, path: str | Path, *, of: str | None = None) -> None:
-        """A grey PNG: 0 is background, 255 foreground. of: what it is to say of where its picture is."""
+    def save(self, path: str | Path, *, of: marks.Source | None = None) -> None:
+        """A grey PNG: 0 is background, 255 foreground. of: what it is to say of its picture."""
         levels = np.rint(self.soft * 255).astype(np.uint8)
         with atomic_write(path) as file:
             Image.fromarray(levels).save(file, format="PNG", pnginfo=marks.png_text(marks.SALIENCY, of))
@@ -72,7 +72,7 @@ class SaliencyMap:
         names = ("background", "foreground")
         return draw_overlay(self.image, self.mask.astype(np.uint8), names, (BACKGROUND, FOREGROUND), hidden=(0,))
 
-    def save_overlay(self, path: str | Path, *, of: str | None = None) -> None:
+    def save_overlay(self, path: str | Path, *, of: marks.Source | None = None) -> None:
         """What `overlay` draws, as .png, .jpg or .jpeg."""
         save_drawn(path, self.overlay, SaliencyError, marks.Made(marks.OVERLAY, of))
 

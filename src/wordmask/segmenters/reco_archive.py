@@ -82,10 +82,10 @@ class FolderArchive:
 
     def _embed_folder(self, db: sqlite3.Connection) -> None:
         """Every picture that is there has a row of its own. Those of others are kept: their disk may come back."""
-        rows = db.execute("SELECT path FROM pictures WHERE space = ? AND folder = ?", self._shelf)
+        kept = db.execute("SELECT path FROM pictures WHERE space = ? AND folder = ?", self._shelf)
         self._gone = frozenset(
             path
-            for (path,) in rows
+            for (path,) in kept
             if not os.path.isfile(self.folder / os.fsdecode(path))  # noqa: PTH113, quiet
         )
         missing = (path for path in find_images(self.folder) if self._stamp_of(db, path) != _stamp(path))
