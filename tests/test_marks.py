@@ -253,6 +253,7 @@ def test_results_are_not_put_into_the_folder_of_a_run(command, photos, tmp_path)
     status, _, err = command("segment", photos / "ring.png", "-o", tmp_path / "out" / "masks", "--names", "red,blue")
     assert (status, (tmp_path / "out" / "masks" / "ring.png").read_bytes()) == (1, before)
     assert "is in a folder of `wordmask label`" in err
+    assert command("segment", photos / "ring.png", "-o", tmp_path / "out" / "new", "--names", "red,blue")[0] == 0
 
 
 def test_a_picture_whose_every_name_is_taken_is_left_out_and_the_others_done(command, tmp_path, monkeypatch):

@@ -16,7 +16,9 @@ def label(
     ] = None,
     names_file: Annotated[Path | None, typer.Option(help="A file of names: one a line, or YAML with synonyms.")] = None,
     format: Annotated[str, typer.Option(help="coco, yolo, voc, png or label-studio.")] = "coco",
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")] = Path("labels"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write: new, or one of `label`.")] = Path(
+        "labels"
+    ),
     min_area: Annotated[int, typer.Option(min=1, help="Parts with fewer pixels are left out.")] = 32,
     tolerance: Annotated[
         float, typer.Option(min=0, max=100, help="How many pixels a polygon may leave a mask's edge.")

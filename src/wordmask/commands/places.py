@@ -14,7 +14,7 @@ from wordmask.runs.collecting import JPEG, OVERLAY_ENDING
 from wordmask.runs.marks import OVERLAY, check_output, is_same, made, source_of
 
 OF_RESULTS = ("segment", "saliency")
-"""The commands whose folders hold single results, and nothing that others may not be put beside."""
+"""The commands whose folders hold single results, beside which others may be put."""
 FILE_SUFFIXES = (".png", ".json")
 FOLDERS_REMEMBERED = 4
 
@@ -134,12 +134,13 @@ class Places:
         return marker is not None and marker.verb == self.verb
 
     def _check_folders(self, folders: list[Path]) -> None:
-        for place in (self._real_out, *self._real_out.parents):
+        into = self._real_out.parent if self.as_file else self._real_out
+        for place in (into, *into.parents):
             marker = read_marker(place, shared=False)
-            if marker is not None and marker.verb not in OF_RESULTS:
-                raise PlaceError(
-                    f"--out {self.out} is in a folder of `wordmask {marker.verb}`, {place}: choose another"
-                )
+            if marker is not None:
+                if marker.verb not in OF_RESULTS and first_file(into) is not None:
+                    raise PlaceError(f"--out {self.out} is in a folder of `wordmask {marker.verb}`: choose another")
+                break
         for folder in folders:
             if folder.resolve() == self._real_out:
                 raise PlaceError(f"--out {self.out} is the folder of the pictures themselves: choose another")

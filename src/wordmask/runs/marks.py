@@ -14,6 +14,7 @@ from typing import Any
 from PIL import PngImagePlugin
 
 from wordmask.errors import WordmaskError
+from wordmask.text_files import TextFileError, read_small
 
 KEY = "wordmask:made"
 """The PNG text chunk, and what a JPEG's comment begins with."""
@@ -21,11 +22,25 @@ MASKS_KEY = b"wordmask:names"
 """The text chunk of masks, which were written without the other one before."""
 GENERATOR = '<meta name="generator" content="wordmask {kind}">'
 HEAD_BYTES = 4096
+MOST_BYTES_OF_JSON = 2**30
 TAIL_BYTES = 2**17
 """In which an ONNX file tells its metadata, which come last."""
 PAGES_BEFORE = b":root { color-scheme: light dark; --ink: #222; --faint: #777;"
 """How the style of pages begins, which said nothing of themselves before."""
 _UNBLOCKED = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+# ValueError is JSON's and Unicode's, LookupError, TypeError and AttributeError are of JSON of another shape.
+UNLIKE_OURS = (
+    OSError,
+    TextFileError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    struct.error,
+    zipfile.BadZipFile,
+)
+"""What reading a file may end in that is none of ours."""
 VECTORS = {"names.npy", "vectors.npy", "owner.npy"}
 
 MASKS, OVERLAY, COMPARISON, SALIENCY = "masks", "overlay", "comparison", "saliency"
@@ -111,7 +126,7 @@ def made(path: Path) -> Made | None:
             if head.startswith(b"PK"):
                 with zipfile.ZipFile(path) as parts:
                     return Made(WORDS) if set(parts.namelist()) == VECTORS else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, zipfile.BadZipFile, RecursionError):
+    except UNLIKE_OURS:
         return None  # whatever it is, it does not say that it is ours
     return None
 
@@ -171,7 +186,7 @@ def _in_page(head: bytes) -> Made | None:
 
 
 def _in_json(path: Path) -> Made | None:
-    data = json.loads(path.read_bytes())
+    data = json.loads(read_small(path, most_bytes=MOST_BYTES_OF_JSON))
     if not isinstance(data, dict) or not {"image", "size", "names", "masks"} <= data.keys():
         return None
     return Made(MASKS, _source(data.get("of")))
