@@ -38,7 +38,7 @@ def test_labels_stay_when_the_source_is_away(folder, tmp_path, format, away):
     folder.rename(tmp_path / "elsewhere")
     if away == "empty":
         folder.mkdir()
-        with pytest.raises(LabelError, match=r"the labels of the 4 of earlier are kept.*--prune drops them"):
+        with pytest.raises(LabelError, match=r"the labels of 4 pictures are kept; --prune drops them"):
             label(folder, out, format)
         folder.rmdir()
     else:
@@ -69,7 +69,7 @@ def test_a_source_that_shrinks_says_so_first_and_costs_no_label(folder, tmp_path
         bad = []
         done, told = label(folder, out, format, on_bad=bad.append)
         assert (done.pictures, done.vanished, done.new) == (4, 1, 0)
-        assert "1 pictures of earlier are no longer found" in told[0]
+        assert "1 labelled pictures are no longer found" in told[0]
         assert len(bad) == 1
         changed = {name for name, content in files_in(out).items() if content != before[name]}
         assert changed <= {"review.html"}  # which cannot show the picture
@@ -85,7 +85,7 @@ def test_what_is_pruned_is_gone_from_everywhere(folder, tmp_path):
     (folder / "parts.png").unlink()
     done, told = label(folder, tmp_path / "out", "voc", prune=True)
     assert (done.pictures, done.vanished) == (3, 0)
-    assert told == [f"1 pictures of earlier are no longer found in {folder}: their labels are dropped"]
+    assert told == [f"1 labelled pictures are no longer found in {folder}: their labels are dropped"]
     label(folder, whole, "voc")
     assert files_in(tmp_path / "out") == files_in(whole)
 
@@ -111,6 +111,33 @@ def test_label_files_that_are_gone_are_made_anew(folder, tmp_path, format, below
     assert told == ["the label files of 2 pictures that were done were gone: they have been made anew"]
     assert files_in(tmp_path / "out") == before
     assert label(folder, tmp_path / "out", format, batch_size=1)[1] == []
+
+
+def test_a_picture_that_cannot_be_read_for_once_keeps_its_labels(folder, tmp_path):
+    class Blind(Painted):
+        def segment_many(self, images, names, *, on_bad, **options):
+            for image in images:
+                on_bad(ImageReadError(image, "Input/output error"))
+            return iter(())
+
+    label(folder, tmp_path / "out", "png")
+    before = files_in(tmp_path / "out")
+    Image.open(folder / "parts.png").save(folder / "zebra.png")  # in a batch with all others
+    told = []
+    done = label_folder(job(folder, tmp_path / "out", "png"), segmenter=Blind(), on_bad=told.append)
+    assert (done.pictures, done.left_out, len(told)) == (4, 1, 5)
+    assert {name: files_in(tmp_path / "out")[name] for name in before if name != "left-out.txt"} == {
+        name: content for name, content in before.items() if name != "left-out.txt"
+    }
+
+
+def test_nothing_is_loaded_for_a_folder_that_is_refused(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(segmenters, "load", lambda **options: pytest.fail("loaded"))
+    monkeypatch.setattr("wordmask.labelling.run._check_method", lambda load: None)
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "data.yaml").write_text("precious")
+    with pytest.raises(LabelError, match=r"data.yaml is there already"):
+        label_folder(job(folder, tmp_path / "labels"))
 
 
 def test_folders_of_labels_are_looked_into_once_and_not_for_every_file(folder, tmp_path, monkeypatch):
@@ -181,5 +208,5 @@ def test_the_verb_prunes_when_it_is_told_to(folder, tmp_path, monkeypatch, comma
     (folder / "ring.png").unlink()
     status, out, err = command(*arguments)
     assert (status, json.loads(out)["vanished"]) == (0, 1)
-    assert "note: 1 pictures of earlier are no longer found" in err
+    assert "note: 1 labelled pictures are no longer found" in err
     assert json.loads(command(*arguments, "--prune")[1])["pictures"] == 3

@@ -138,6 +138,8 @@ class Ledger:
         return True
 
     def add(self, entries: Sequence[Entry], rows: Sequence[Row], place: int) -> None:
+        """A picture that has not changed and cannot be read this time keeps the labels that it has."""
+        rows = [self._labels_of(entry) or row if row.error else row for entry, row in zip(entries, rows, strict=True)]
         records = [
             (
                 os.fsencode(entry.picture),
@@ -157,6 +159,11 @@ class Ledger:
                 [(os.fsencode(entry.picture), os.fsencode(entry.name)) for entry in entries],
             )
             self._db.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)", records)
+
+    def _labels_of(self, entry: Entry) -> Row | None:
+        found = self._select("WHERE picture = ? AND stamp = ? AND NOT error", os.fsencode(entry.picture), entry.stamp)
+        row = next(found, None)
+        return row if row is not None and row.name == entry.name else None
 
     def forget_vanished(self, *, only_errors: bool) -> None:
         """Drop what `compare` did not find; the names of the results are `gone`. Of pictures that could not be read

@@ -34,7 +34,7 @@ from wordmask.labelling.settings import LabelError
 from wordmask.labelling.worker import Job, Worker, label_in_process, start_process
 from wordmask.processes import holding_interrupts
 from wordmask.registry import check_method
-from wordmask.runs.claim import STATE, claimed
+from wordmask.runs.claim import STATE, check_claim, claimed
 from wordmask.segmenters.base import Segmenter
 
 VERB = "label"
@@ -83,6 +83,7 @@ def label_folder(
     files = load_format(out, job.vocabulary.names, job.settings)
     if segmenter is None:
         _check_method(job.load)
+    check_claim(out, VERB, error=LabelError)  # before anything is loaded
     if not (state / "ledger.sqlite").exists():
         segmenter = _checked(job, segmenter, workers)
     with ExitStack() as stack:
@@ -133,12 +134,12 @@ def _look_for_vanished(job: Job, ledger: Ledger, on_note: Callable[[str], None],
         raise LabelError(f"--prune drops nothing while it cannot be told what is gone: {unlisted[0]}")
     if vanished and not there and not prune:
         raise LabelError(
-            f"no pictures found in {job.folder}: the labels of the {vanished} of earlier are kept. Is its disk there? "
+            f"no pictures found in {job.folder} (is its disk there?): the labels of {vanished} pictures are kept; "
             "--prune drops them"
         )
     if vanished:
         then = "dropped" if prune else "kept; --prune drops them"
-        on_note(f"{vanished} pictures of earlier are no longer found in {job.folder}: their labels are {then}")
+        on_note(f"{vanished} labelled pictures are no longer found in {job.folder}: their labels are {then}")
     ledger.forget_vanished(only_errors=not prune)
     return 0 if prune else vanished
 
