@@ -117,7 +117,6 @@ def test_a_picture_that_takes_too_long_costs_itself_alone() -> None:
         pool.close()
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is limited on Linux")
 def test_time_is_that_of_the_processor_and_idle_decoders_have_all_the_time_there_is() -> None:
     pool = pool_of(seconds=0.5)
     content = encoded(photo(1000, 1000), "PNG", compress_level=1)
@@ -134,20 +133,6 @@ def test_time_is_that_of_the_processor_and_idle_decoders_have_all_the_time_there
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is limited on Linux")
-def test_time_is_that_of_the_processor_and_idle_decoders_have_all_the_time_there_is() -> None:
-    pool = pool_of(seconds=0.3)
-    try:
-        for _ in range(3):  # together more than one picture may take
-            pool.decode(encoded(photo(2000, 2000), "PNG", compress_level=1), deadline=soon())
-        time.sleep(0.5)
-        (child,) = children()
-        assert child.is_running()
-        assert pool.decode(PHOTO, deadline=soon()).shape == (96, 128, 3)
-        assert children() == [child]
-    finally:
-        pool.close()
-
-
 def test_a_picture_that_takes_too_much_memory_costs_itself_alone() -> None:
     pool = pool_of(memory=64)
     try:
