@@ -160,16 +160,16 @@ def unreadable(name: str, what: str, error: Exception) -> ImageReadError:
 
 
 @contextmanager
-def opened(source: object, name: str, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
+def opened(source: object, name: str, formats: tuple[str, ...] | None = None) -> Iterator[Image.Image]:
     """A path or bytes as a Pillow image whose header has been read and whose pixels have not.
 
-    Of a format that is not among `formats` nothing is read but its magic number. What costs more than its pixels say
-    is refused before a decoder sees it.
+    formats: those that are read; None for all. Of another nothing is read but its magic number. What costs more than
+    its pixels say is refused before a decoder sees it.
     """
     with _open_file(source, name) as file:
         try:
             kind, reader = _find_reader(file.read(_PREFIX_BYTES), name)
-            if kind not in formats:
+            if formats is not None and kind not in formats:
                 raise ImageReadError(name, f"is a {kind} picture; {', '.join(formats)} are read here")
             check_costs(file, kind)
             image = reader(file, "")
