@@ -27,6 +27,8 @@ from torch.nn.functional import interpolate
 from wordmask.errors import WordmaskError
 from wordmask.images import (
     DEFAULT_MAX_PIXELS,
+    OTHER_PEAK_BYTES,
+    PEAK_BYTES,
     ImageReadError,
     find_images,
     image_size,
@@ -42,6 +44,7 @@ from wordmask.images import (
 
 UNHURRIED = settings(deadline=None)  # a first call may wait for libraries to warm up
 
+MODES = ["1", "L", "P", "PA", "LA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "F"]
 ORIENTATION = 0x0112
 PICTURE = np.random.default_rng(0).integers(0, 256, (6, 10, 3), dtype=np.uint8)
 EXACT_FORMATS = ["PNG", "BMP", "TIFF", "PPM", "QOI", "WEBP", "JPEG2000"]
@@ -182,10 +185,7 @@ def test_an_animation_gives_its_first_frame(kind: str) -> None:
     assert image_size(data) == (4, 8)
 
 
-@pytest.mark.parametrize(
-    "mode",
-    ["1", "L", "P", "PA", "LA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "F"],
-)
+@pytest.mark.parametrize("mode", MODES)
 def test_every_mode_of_pillow_is_read(mode: str) -> None:
     assert read_image(Image.new(mode, (3, 2))).shape == (2, 3, 3)
 
@@ -193,6 +193,98 @@ def test_every_mode_of_pillow_is_read(mode: str) -> None:
 def test_a_mode_that_pillow_cannot_turn_into_rgb_is_named() -> None:
     with pytest.raises(ImageReadError, match="<PIL image>: .*La"):
         read_image(Image.new("La", (3, 2)))
+
+
+def in_mode(mode: str, height: int, width: int) -> Image.Image:
+    rgb = Image.fromarray(np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    rgb.putalpha(rgb.convert("L"))
+    if mode == "I;16":
+        return Image.fromarray(np.asarray(rgb.convert("L")).astype(np.uint16) * 257)
+    return rgb.convert("RGB" if mode in ("LAB", "YCbCr", "HSV", "CMYK", "1") else "RGBA").convert(mode)
+
+
+def whole(image: Image.Image) -> np.ndarray:
+    """An upright picture, converted as a whole."""
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image)
+        white = 1 if image.mode == "F" and values.max() <= 1 else 65535
+        image = Image.fromarray(np.rint(values.astype(np.float64) * (255 / white)).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.array(image.convert("RGB"))
+
+
+@pytest.mark.parametrize("transparency", [None, 7, bytes(range(256)), (1, 2, 3)], ids=["", "one", "all", "key"])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_picture_in_strips_is_the_picture_as_a_whole(
+    mode: str, transparency: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = in_mode(mode, 23, 31)
+    fits = {"P": (int, bytes), "L": (int,), "1": (int,), "RGB": (tuple,)}
+    if transparency is not None:
+        if not isinstance(transparency, fits.get(mode, ())):
+            return
+        image.info["transparency"] = transparency
+    expected = whole(image)
+    for pixels in (1, 31 * 5, 31 * 23):  # a row at a time, strips of which the last is shorter, and one
+        monkeypatch.setattr("wordmask.images.STRIP_PIXELS", pixels)
+        assert np.array_equal(read_image(image), expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_strips_are_turned_as_the_picture_is(orientation: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wordmask.images.STRIP_PIXELS", 25)
+    seen = read_image(encoded(stored(PICTURE, orientation), "PNG", exif=exif_of(orientation)))
+    assert np.array_equal(seen, PICTURE)
+    assert seen.flags.c_contiguous
+
+
+def test_what_is_white_is_asked_of_the_whole_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wordmask.images.STRIP_PIXELS", 1)
+    assert read_image(Image.fromarray(np.array([[0.5], [65535.0]], np.float32)))[:, 0, 0].tolist() == [0, 255]
+    for source in (np.array([[0.5], [-3.0]]), Image.fromarray(np.array([[0.5], [-3.0]], np.float32))):
+        with pytest.raises(ImageReadError, match=r"values run from -3 to 0\.5, outside"):
+            read_image(source)
+
+
+PEAKS = {
+    "rgb.png": ("RGB", {}),
+    "rgba.png": ("RGBA", {}),
+    "turned.png": ("RGBA", {"exif": 6}),
+    "grey16.png": ("I;16", {}),
+    "palette.png": ("P", {"transparency": bytes(range(256))}),
+    "rgb.jpg": ("RGB", {}),
+    "cmyk.jpg": ("CMYK", {"progressive": True, "subsampling": 0}),
+    "cmyk.tif": ("CMYK", {"compression": "tiff_lzw"}),
+    "floats.tif": ("F", {}),
+    "rgba.webp": ("RGBA", {"method": 0}),
+    "rgb.jp2": ("RGB", {}),
+}
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is told on Linux")
+@pytest.mark.parametrize("name", PEAKS)
+def test_a_pixel_takes_as_many_bytes_as_the_limit_counts_on(name: str, tmp_path: Path) -> None:
+    mode, options = PEAKS[name]
+    if "exif" in options:
+        options = {"exif": exif_of(6)}
+    side = 1600
+    smooth = Image.linear_gradient("L").resize((side, side)).convert("RGB")
+    smooth.putalpha(smooth.convert("L"))
+    image = smooth.convert("RGB").convert(mode) if mode in ("CMYK", "P", "F", "RGB") else smooth.convert("RGBA")
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    image.save(tmp_path / name, **options)
+    code = (
+        "import sys; from wordmask.images import *\n"
+        "def told(key): return int(open('/proc/self/status').read().split(key)[1].split()[0]) * 1024\n"
+        "image_size(sys.argv[1]); before = told('VmRSS:'); read_image(sys.argv[1]); print(told('VmHWM:') - before)"
+    )
+    took = int(subprocess.run([sys.executable, "-c", code, tmp_path / name], capture_output=True, check=True).stdout)
+    with Image.open(tmp_path / name) as file:
+        most = PEAK_BYTES.get(file.format, OTHER_PEAK_BYTES)
+    assert took / side**2 <= most
 
 
 # EXIF

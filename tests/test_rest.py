@@ -19,6 +19,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from live_service import live, until
+from costly_pictures import encoded, with_scans
 from painted import NAMES, Painted, paint, painted_folder
 from test_clip import small_clip
 from test_text_embeddings import Letters
@@ -155,6 +156,23 @@ def test_a_request_that_is_too_large_is_refused(photo):
     with client_of(max_bytes=1000) as client:
         assert "1000 bytes" in reason(client.post("/v1/segment", **form(bytes(2000))), 413)
         assert "1000 bytes" in reason(client.post("/v1/segment", **form(bytes(100_000))), 413)
+
+
+@pytest.mark.parametrize("decoders", [0, 2])
+def test_pictures_are_decoded_apart_or_here_alike(photo, decoders):
+    with client_of(decoders=decoders, max_pixels=10_000) as client:
+        assert (client.app.state.service.pool is None) == (decoders == 0)
+        assert client.post("/v1/segment", **form(photo)).json()["size"] == [30, 40]
+        assert "60000 x 60000" in reason(client.post("/v1/segment", **form(png_that_claims(60_000, 60_000))), 413)
+        assert "a GIF picture" in reason(client.post("/v1/segment", **form(gif())), 415)
+        assert "100 scans" in reason(client.post("/v1/segment", **form(with_scans(20_000))), 400)
+
+
+def test_a_picture_that_takes_too_long_is_the_senders_fault(photo):
+    large = encoded(Image.new("RGB", (6000, 4000)), "JPEG", progressive=True)
+    with client_of(decode_seconds=0.05, decoders=1) as client:
+        assert "longer than 0.05 seconds" in reason(client.post("/v1/segment", **form(large)), 400)
+        assert client.get("/healthz").status_code == 200
 
 
 def test_pixels_are_counted_before_they_are_decoded(photo):

@@ -44,9 +44,10 @@ class _Task:
 class DecodingPool:
     """`decoders` processes, started when they are first needed and kept.
 
-    seconds: a picture may take. memory_bytes: a process may have beside what it has when idle. decoded_bytes: of all
-    pictures that are decoded or have been and are still held by somebody; while they take as much, the next ones wait,
-    but for one that would have to wait for ever. waiting: pictures that wait, half of them of one client at most.
+    seconds: of a processor a picture may take. memory_bytes: a process may have beside what it has when idle.
+    decoded_bytes: of all pictures that are decoded or have been and are still held by somebody; while they take as
+    much, the next ones wait, but for one that would have to wait for ever. waiting: pictures that wait, half of them of
+    one client at most.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class DecodingPool:
         self._changed = threading.Condition()  # can be taken twice by one thread: arrays may be freed anywhere
         self._waiting: list[_Task] = []
         self._running: Counter[Hashable] = Counter()
+        self._turns: dict[Hashable, int] = {}  # when a client's last picture was begun, while others of its wait
         self._held_bytes = 0
         self._turn = threading.Lock()
         self._closed = False
@@ -159,19 +161,24 @@ class DecodingPool:
                 self._answer(decoder, task)
             finally:
                 with self._changed:
-                    self._running[task.client] -= 1
+                    self._running -= Counter([task.client])  # without those that have none
             del task  # or its picture would stay until the next one comes
         decoder.close()
 
     def _next(self) -> _Task | None:
-        """The one to be decoded next: of the client with the fewest at work the one that has waited longest."""
+        """The one to be decoded next: of the client with the fewest at work, of those the one served longest ago."""
         with self._changed:
             while True:
                 self._changed.wait_for(lambda: self._closed or bool(self._waiting))
                 if self._closed:
                     return None
-                task = min(self._waiting, key=lambda task: self._running[task.client])
+                task = min(
+                    self._waiting, key=lambda task: (self._running[task.client], self._turns.get(task.client, 0))
+                )
                 self._waiting.remove(task)
+                turn = max(self._turns.values(), default=0) + 1
+                self._turns = {other.client: self._turns.get(other.client, 0) for other in self._waiting}
+                self._turns[task.client] = turn
                 if time.monotonic() >= task.deadline:
                     _fail(task, DecodingLateError(LATE))
                 elif task.result.set_running_or_notify_cancel():

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -18,6 +19,9 @@ PIPE_BYTES = 2**18
 """What a pipe holds, where it can be told. Of 64 kB (Linux's own), 256 kB and 1 MB this moved a photograph fastest."""
 MMAP_THRESHOLD = 2**23
 """Larger pieces of memory go back to the system when they are freed, so that an idle decoder is a small one."""
+CLOCK = 4
+"""Seconds of the clock for each of the processor: as on a machine that four such processes share."""
+OUT_OF_TIME = getattr(signal, "SIGPROF", 0)
 
 
 class Decoder:
@@ -70,7 +74,8 @@ class Decoder:
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """Kill the process after so many seconds. Where it ends meanwhile, by whatever cause, the picture did it."""
+        """See that a picture takes `seconds` of the processor at most, which the process itself counts, and of the
+        clock not much more than a busy machine makes of them. Where the process ends, the picture did it."""
         process = self._process
         assert process is not None
         late = threading.Event()
@@ -79,7 +84,7 @@ class Decoder:
             late.set()
             process.kill()
 
-        timer = threading.Timer(seconds, kill)
+        timer = threading.Timer(CLOCK * seconds, kill)
         timer.daemon = True
         timer.start()
         try:
@@ -87,7 +92,7 @@ class Decoder:
         except (EOFError, OSError) as error:
             process.kill()
             code = process.wait()
-            if late.is_set():
+            if late.is_set() or code == -OUT_OF_TIME:
                 raise ImageReadError(NAME, f"took longer than {seconds:g} seconds to decode") from error
             raise ImageReadError(NAME, f"could not be decoded: its decoder ended with {code}") from error
         finally:

@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from wordmask.errors import WordmaskError
-from wordmask.image_files import ImageReadError, find_images, image_size, name_of, opened, orientation, unreadable
+from wordmask.image_files import (
+    SIDEWAYS,
+    ImageReadError,
+    find_images,
+    image_size,
+    name_of,
+    opened,
+    orientation,
+    unreadable,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -42,20 +51,27 @@ __all__ = [
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
 
-DEFAULT_MAX_PIXELS = 100_000_000  # a medium-format camera's; about 1 GB while decoding
+DEFAULT_MAX_PIXELS = 100_000_000
+"""A medium-format camera's: about 1 GB while decoding, and up to twice that where `PEAK_BYTES` has 20."""
+PEAK_BYTES = {"JPEG": 13, "WEBP": 19, "AVIF": 13, "JPEG2000": 20}
+OTHER_PEAK_BYTES = 9
+"""A pixel takes so many bytes at most while `read_image` works, beside the file: 4 in Pillow and 3 in the result, and
+before that what the format's library needs, such as libjpeg for the coefficients of a progressive JPEG, libwebp for two
+canvases, and OpenJPEG for samples of 32 bits. Most formats need no more than Pillow does."""
 MAX_PIXELS_VARIABLE = "WORDMASK_MAX_PIXELS"
 
+STRIP_PIXELS = 2**17  # converted at a time: a few megabytes
 _CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
-_TO_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+_AS_STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: lambda upright: np.rot90(upright, 1),
+    7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
+    8: lambda upright: np.rot90(upright, -1),
 }
-"""What undoes each EXIF orientation."""
+"""For each EXIF orientation but the upright one a view of a picture (H, W, 3) as its camera stored it."""
 
 _PIL_LOCKS = tuple(threading.Lock() for _ in range(16))
 """A PIL image decodes itself when first looked at, which two threads must not do to one image at once. Several images
@@ -131,22 +147,45 @@ def _decoded(image: Image.Image, name: str, limit: int, reserve: Callable[[int],
         reserve(3 * width * height)
     try:
         image.load()
-        picture = _flattened(_eight_bits(image, name))
         # Pillow turns a TIFF upright as it decodes it, and nothing else.
-        turn = None if image.format == "TIFF" else _TO_UPRIGHT.get(orientation(image, name))
-        return np.array(picture if turn is None else picture.transpose(turn))
+        return _as_rgb(image, name, 1 if image.format == "TIFF" else orientation(image, name))
     except ImageReadError:
         raise
     except Exception as error:  # a decoder on damaged data raises whatever it likes
         raise unreadable(name, "is", error) from error
 
 
-def _eight_bits(image: Image.Image, name: str) -> Image.Image:
-    if not image.mode.startswith(("I", "F")):
-        return image
-    values = np.asarray(image)
-    white = 1.0 if image.mode == "F" and values.max() <= 1 else 65535.0
-    return Image.fromarray(_levels(values, white, name))
+def _as_rgb(image: Image.Image, name: str, turned: int) -> np.ndarray:
+    """A decoded picture as (H, W, 3), upright. It is converted a few rows at a time, so that of all the forms between
+    its own and the result none is there as a whole."""
+    width, height = image.size
+    result = np.empty((width, height, 3) if turned in SIDEWAYS else (height, width, 3), np.uint8)
+    stored = _AS_STORED[turned](result) if turned in _AS_STORED else result  # a view of it
+    span = _span(image) if image.mode.startswith(("I", "F")) else None
+    for top, strip in _strips(image):
+        if span is not None:
+            white = 1.0 if image.mode == "F" and span[1] <= 1 else 65535.0
+            strip = Image.fromarray(_levels(np.asarray(strip), white, name, span))
+        stored[top : top + strip.height] = np.asarray(_flattened(strip))
+    return result
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """A picture in pieces of its whole width from top to bottom, each with the row where it begins."""
+    rows = max(1, STRIP_PIXELS // image.width)
+    if rows >= image.height:
+        yield 0, image
+        return
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        yield top, image._new(image.im.crop(box))  # what `Image.crop` does, but for its look at MAX_IMAGE_PIXELS
+
+
+def _span(image: Image.Image) -> tuple[float, float]:
+    """The least and the greatest value; NaN where there is one."""
+    spans = [(values.min(), values.max()) for values in (np.asarray(strip) for _, strip in _strips(image))]
+    lows, highs = np.array(spans).T
+    return float(lows.min()), float(highs.max())
 
 
 def _flattened(image: Image.Image) -> Image.Image:
@@ -168,18 +207,24 @@ def _from_array(array: np.ndarray, name: str, reserve: Callable[[int], None] | N
     height, width = array.shape[:2]
     if reserve is not None:
         reserve(3 * height * width)
-    levels = array if array.dtype == np.uint8 else _levels(array, white, name)
-    if channels == 4:
-        return np.array(_flattened(Image.fromarray(np.ascontiguousarray(levels))))
-    return np.array(np.broadcast_to(levels.reshape(height, width, channels), (height, width, 3)), order="C")
+    result = np.empty((height, width, 3), np.uint8)
+    rows = max(1, STRIP_PIXELS // width)
+    span = None if array.dtype == np.uint8 else (float(array.min()), float(array.max()))
+    for top in range(0, height, rows):
+        strip = array[top : top + rows]
+        levels = strip if span is None else _levels(strip, white, name, span)
+        if channels == 4:
+            levels = np.asarray(_flattened(Image.fromarray(np.ascontiguousarray(levels))))
+        result[top : top + rows] = levels[..., None] if levels.ndim == 2 else levels
+    return result
 
 
-def _levels(values: np.ndarray, white: float, name: str) -> np.ndarray:
-    """Values from 0 to `white` as uint8."""
+def _levels(values: np.ndarray, white: float, name: str, span: tuple[float, float]) -> np.ndarray:
+    """Values from 0 to `white` as uint8. span: the least and the greatest value of the whole picture."""
     exact = np.promote_types(values.dtype, np.float32)
     levels = np.rint(values.astype(exact) * (255 / white))
     if not (levels.min() >= 0 and levels.max() <= 255):  # put so that NaN is caught as well
-        raise ImageReadError(name, f"its values run from {values.min():g} to {values.max():g}, outside 0 to {white:g}")
+        raise ImageReadError(name, f"its values run from {span[0]:g} to {span[1]:g}, outside 0 to {white:g}")
     return levels.astype(np.uint8)
 
 

@@ -55,7 +55,7 @@ class ServeSettings:
     batch_size, batch_wait: pictures that the network looks at together, and how long the first waits for others.
     cache_bytes: what the web page keeps of pictures that it has seen.
     decoders: processes that decode pictures, apart from the one that serves; with 0 it decodes them itself.
-    decode_seconds: a picture may take to be decoded; then its decoder is ended and replaced.
+    decode_seconds: of a processor a picture may take to be decoded; then its decoder is ended and replaced.
     decode_bytes: of memory a decoder may take for a picture.
     upload_bytes: of the pictures that visitors of the page have uploaded and that have not been looked at yet.
     uploads_each, upload_seconds: how many of those one address may have there at once, and for how long.

@@ -1,10 +1,4 @@
-"""What a picture's file will cost its decoder, counted before it is decoded.
-
-A file says how many pixels it has, and that is what `max_pixels` bounds. Other costs have nothing to do with pixels: a
-JPEG of a kilobyte may ask for its picture to be gone through thousands of times, and a PNG may hold a million empty
-chunks. Each is counted here from the file's structure alone, in time that grows no faster than the file, and has a
-limit far above what cameras and encoders write.
-"""
+"""JPEG: segments, scans, and bytes that stand between them."""
 
 import struct
 from collections.abc import Callable
@@ -12,46 +6,25 @@ from typing import IO
 
 import numpy as np
 
+from wordmask.picture_costs.directories import check_exif
+from wordmask.picture_costs.limits import CostlyPictureError, at_most
+
 MAX_JPEG_SCANS = 100
 """As many as libjpeg's own tools take from a script of scans (its `rdswitch.c`). Its own script has 10."""
 MAX_JPEG_SCAN_SAMPLES = 4_000_000_000
 """Samples gone through in all scans together; about two seconds for libjpeg where the scans are empty. Thirteen times
 100 million pixels of three full channels; libjpeg's own script goes through them five times."""
 MAX_JPEG_SEGMENTS = 4096
-"""Before the first scan. Profiles and extended XMP come in segments of 64 kB; these are 256 MB of them."""
-MAX_JPEG_EXIF_SEGMENTS = 64
+"""Before the first scan, and again between the others. Profiles and extended XMP come in segments of 64 kB; these are
+256 MB of them."""
+MAX_JPEG_EXIF_SEGMENTS = 16
 """EXIF has 64 kB and so one segment; Pillow joins them one by one, which takes the square of their number."""
 MAX_JPEG_STRAY_BYTES = 2**18
 """Fill bytes, or none of a marker, before the first scan, where Pillow takes them one by one in Python; and fill bytes
 in one run after that, which it feeds to libjpeg again from their first one with every 64 kB. Cameras that align their
 headers need 64 kB at most."""
-MAX_PNG_CHUNKS = 100_000
-"""A picture of 600 MB in pieces of 8 kB, which is what libpng writes, has 75,000."""
-MAX_PNG_OTHER_CHUNKS = 4096
-"""Beside those of pixels."""
-MAX_PNG_COMPRESSED_CHUNKS = 64
-"""Texts and profiles, each of which may grow to a megabyte, which is Pillow's own limit."""
-MAX_TAG_BYTES = 2**16
-"""Of an EXIF block or TIFF directory beyond the bytes that it lies in: values do not overlap, but for a few of eight
-bytes that are written once and meant twice."""
 
 _BLOCK = 2**20  # bytes looked at together
-_TAG_SIZES = {
-    1: 1,
-    2: 1,
-    3: 2,
-    4: 4,
-    5: 8,
-    6: 1,
-    7: 1,
-    8: 2,
-    9: 4,
-    10: 8,
-    11: 4,
-    12: 8,
-    13: 4,
-    16: 8,
-}  # TIFF 6.0, p. 15
 
 _SOS, _EOI, _APP1 = 0xDA, 0xD9, 0xE1
 _SIZED_BEFORE_SCANS = frozenset({*range(0xC0, 0xD0), *range(0xDA, 0xF0), 0xFE}) - {0xC8}
@@ -63,53 +36,14 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _OF_NOTE = np.ones(256, bool)
 _OF_NOTE[[0x00, 0xFF, *range(0xD0, 0xD8)]] = False  # what may follow 0xFF between the bits of a scan
 
-_PNG_PIXELS = (b"IDAT", b"fdAT", b"fcTL")
-_PNG_COMPRESSED = (b"zTXt", b"iTXt", b"iCCP")
 
-
-class CostlyPictureError(ValueError):
-    """A picture that would cost far more than its pixels: the message says what there is too much of."""
-
-
-def check_costs(file: IO[bytes], kind: str) -> None:
-    """Raise `CostlyPictureError` where a file of Pillow's format `kind` is one; leave the file at its beginning."""
-    check = _CHECKS.get(kind)
-    if check is not None:
-        check(file)
-    file.seek(0)
-
-
-def check_exif(exif: bytes) -> None:
-    """Of a block of EXIF, with its six bytes of name or without: the values of its first directory, all of which
-    Pillow copies out, lie beside each other, and not a thousand times on the same bytes."""
-    block = exif.removeprefix(b"Exif\0\0")
-    if len(block) < 8:
-        return
-    order = ">" if block[:2] == b"MM" else "<"
-    start = struct.unpack_from(order + "L", block, 4)[0]
-    if start + 2 > len(block):
-        return
-    entries = struct.unpack_from(order + "H", block, start)[0]
-    table = block[start + 2 : start + 2 + 12 * entries]
-    total = 0
-    for _, kind, count, place in struct.iter_unpack(order + "HHLL", table[: len(table) // 12 * 12]):
-        size = count * _TAG_SIZES.get(kind, 0)
-        if size > 4 and place + size <= len(block):
-            total += size
-    if total > len(block) + MAX_TAG_BYTES:
-        raise CostlyPictureError(f"the values of its EXIF would take {total} bytes, and there are {len(block)}")
-
-
-# JPEG
-
-
-def _check_jpeg(file: IO[bytes]) -> None:
+def check_jpeg(file: IO[bytes]) -> None:
     header = _read_jpeg_header(file)
     if header is None:
         return  # Pillow will say what is wrong
     first_scan, shares, samples = header
     # Most files need no more than this. Between the bits of a scan the two bytes are a marker and nothing else.
-    most = _count_scans(file, first_scan)
+    most = count_scans(file, first_scan)
     if most <= MAX_JPEG_SCANS and most * samples <= MAX_JPEG_SCAN_SAMPLES:
         return
     scans, gone_through, segments = 0, 0.0, 0
@@ -127,17 +61,12 @@ def _check_jpeg(file: IO[bytes]) -> None:
         if len(segment) < 3:
             return
         segments += 1
-        if segments > MAX_PNG_CHUNKS:
-            raise CostlyPictureError(f"has more than {MAX_PNG_CHUNKS} segments")
+        at_most(segments, MAX_JPEG_SEGMENTS, "segments between its scans")
         if code == _SOS:
             scans += 1
             gone_through += sum(shares.get(component, 0.0) for component in segment[3 : 3 + 2 * segment[2] : 2])
-            if scans > MAX_JPEG_SCANS:
-                raise CostlyPictureError(f"has more than {MAX_JPEG_SCANS} scans")
-            if gone_through > MAX_JPEG_SCAN_SAMPLES:
-                raise CostlyPictureError(
-                    f"has so many scans that more than {MAX_JPEG_SCAN_SAMPLES} samples must be read"
-                )
+            at_most(scans, MAX_JPEG_SCANS, "scans")
+            at_most(gone_through, MAX_JPEG_SCAN_SAMPLES, "samples in all scans")
         place += 2 + max(2, int.from_bytes(segment[:2], "big"))
 
 
@@ -156,14 +85,12 @@ def _read_jpeg_header(file: IO[bytes]) -> tuple[int, dict[int, float], float] | 
             skipped = _stray_bytes(file, place)
             stray += skipped
             place += skipped
-            if stray > MAX_JPEG_STRAY_BYTES:
-                raise CostlyPictureError(f"has more than {MAX_JPEG_STRAY_BYTES} stray bytes in its header")
+            at_most(stray, MAX_JPEG_STRAY_BYTES, "stray bytes in its header")
             if not skipped:
                 return None
             continue
         segments += 1
-        if segments > MAX_JPEG_SEGMENTS:
-            raise CostlyPictureError(f"has more than {MAX_JPEG_SEGMENTS} segments in its header")
+        at_most(segments, MAX_JPEG_SEGMENTS, "segments in its header")
         if code == _SOS:
             break
         if code in _BARE_BEFORE_SCANS:
@@ -176,8 +103,7 @@ def _read_jpeg_header(file: IO[bytes]) -> tuple[int, dict[int, float], float] | 
             shares = _jpeg_samples(file.read(length - 2))
         elif code == _APP1 and (segment := file.read(length - 2)).startswith(b"Exif\0\0"):
             exif_segments += 1
-            if exif_segments > MAX_JPEG_EXIF_SEGMENTS:
-                raise CostlyPictureError(f"has more than {MAX_JPEG_EXIF_SEGMENTS} segments of EXIF")
+            at_most(exif_segments, MAX_JPEG_EXIF_SEGMENTS, "segments of EXIF")
             exif += segment[6:]
         place += 2 + length
     check_exif(exif)
@@ -226,7 +152,7 @@ def _jpeg_markers(file: IO[bytes]) -> Callable[[int], tuple[int, int] | None]:
     return find
 
 
-def _count_scans(file: IO[bytes], place: int) -> int:
+def count_scans(file: IO[bytes], place: int) -> int:
     """How many scans there may be at most from a place on."""
     file.seek(place)
     total, rest = 0, b""
@@ -237,34 +163,3 @@ def _count_scans(file: IO[bytes], place: int) -> int:
             raise CostlyPictureError(f"has {MAX_JPEG_STRAY_BYTES} fill bytes or more in one place")
         rest = block[len(block.rstrip(b"\xff")) :][-MAX_JPEG_STRAY_BYTES:] or block[-1:]
     return total
-
-
-# PNG
-
-
-def _check_png(file: IO[bytes]) -> None:
-    chunks = others = compressed = 0
-    place = 8
-    while True:
-        file.seek(place)
-        head = file.read(8)
-        if len(head) < 8:
-            return
-        length, kind = struct.unpack(">I4s", head)
-        chunks += 1
-        if kind not in _PNG_PIXELS:
-            others += 1
-            compressed += kind in _PNG_COMPRESSED
-        for count, limit, what in (
-            (chunks, MAX_PNG_CHUNKS, "chunks"),
-            (others, MAX_PNG_OTHER_CHUNKS, "chunks beside its pixels"),
-            (compressed, MAX_PNG_COMPRESSED_CHUNKS, "compressed texts and profiles"),
-        ):
-            if count > limit:
-                raise CostlyPictureError(f"has more than {limit} {what}")
-        if kind == b"IEND":
-            return
-        place += 12 + length
-
-
-_CHECKS: dict[str, Callable[[IO[bytes]], None]] = {"JPEG": _check_jpeg, "PNG": _check_png}

@@ -1,0 +1,313 @@
+"""Decoding in processes of their own: the same pixels, and whatever a picture does costs that picture alone."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from costly_pictures import encoded, photo, png, with_scans
+from wordmask.decoding import DecodersBusyError, DecodingLateError, DecodingPool
+from wordmask.images import ImageReadError, read_image, shrunk
+
+MB = 2**20
+PHOTO = encoded(photo(), "JPEG")
+
+
+def pool_of(decoders: int = 1, *, seconds: float = 30, memory: int = 512, room: int = 256, waiting: int = 32):
+    return DecodingPool(decoders, seconds=seconds, memory_bytes=memory * MB, decoded_bytes=room * MB, waiting=waiting)
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[DecodingPool]:
+    pool = pool_of(2)
+    pool.start()
+    yield pool
+    pool.close()
+
+
+def soon(seconds: float = 60) -> float:
+    return time.monotonic() + seconds
+
+
+def slow_picture() -> bytes:
+    """A second or two: QOI is decoded in Python."""
+    noise = np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), dtype=np.uint8)
+    return encoded(Image.fromarray(noise), "QOI")
+
+
+SLOW = slow_picture()
+
+
+def large_png(width: int = 6000, height: int = 4000) -> bytes:
+    """Three kilobytes, whose pixels take 72 MB."""
+    return png(size=(width, height), depth=1)
+
+
+def until(true, seconds: float = 20) -> None:
+    deadline = soon(seconds)
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def sideways() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(photo(), "JPEG", exif=exif.tobytes())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        PHOTO,
+        sideways(),
+        encoded(photo().convert("P"), "PNG", transparency=3),
+        encoded(photo().convert("LA"), "PNG"),
+        encoded(photo(), "WEBP"),
+        encoded(photo().convert("CMYK"), "TIFF", compression="tiff_lzw"),
+    ],
+)
+def test_the_pixels_are_those_that_are_decoded_here(pool, content) -> None:
+    image = pool.decode(content, deadline=soon())
+    assert np.array_equal(image, read_image(content))
+    assert image.flags.writeable
+    assert image.flags.c_contiguous
+
+
+@pytest.mark.parametrize("side", [1, 50, 127, 128, 500])
+def test_a_picture_may_be_made_smaller_before_it_comes(pool, side) -> None:
+    expected = shrunk(read_image(sideways()), side)
+    assert np.array_equal(pool.decode(sideways(), deadline=soon(), side=side), expected)
+    assert max(expected.shape[:2]) == min(side, 128)
+
+
+def test_what_cannot_be_read_says_why(pool) -> None:
+    for content, reason in ((b"hello", "not a picture"), (PHOTO[:300], "cut short"), (with_scans(500), "100 scans")):
+        with pytest.raises(ImageReadError, match=reason):
+            pool.decode(content, deadline=soon())
+
+
+def test_a_picture_may_be_refused_by_its_size_before_it_is_decoded(pool) -> None:
+    def admit(height: int, width: int) -> None:
+        raise LookupError((height, width))
+
+    with pytest.raises(LookupError, match=r"\(4000, 6000\)"):
+        pool.decode(large_png(), deadline=soon(), admit=admit)
+    assert pool.decode(PHOTO, deadline=soon()).shape == (96, 128, 3)
+
+
+def test_a_picture_that_takes_too_long_costs_itself_alone() -> None:
+    pool = pool_of(seconds=0.5)
+    try:
+        for _ in range(2):
+            with pytest.raises(ImageReadError, match=r"longer than 0\.5 seconds"):
+                pool.decode(SLOW, deadline=soon())
+            assert pool.decode(PHOTO, deadline=soon()).shape == (96, 128, 3)
+        assert pool.held_bytes == 0
+    finally:
+        pool.close()
+
+
+def test_time_is_that_of_the_processor_and_idle_decoders_have_all_the_time_there_is() -> None:
+    pool = pool_of(seconds=0.5)
+    content = encoded(photo(1000, 1000), "PNG", compress_level=1)
+    try:
+        pool.start()
+        (child,) = children()
+        while sum(child.cpu_times()[:2]) < 1:  # more than one picture may take
+            pool.decode(content, deadline=soon())
+        time.sleep(0.5)
+        assert pool.decode(content, deadline=soon()).shape == (1000, 1000, 3)
+        assert children() == [child]
+    finally:
+        pool.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is limited on Linux")
+def test_a_picture_that_takes_too_much_memory_costs_itself_alone() -> None:
+    pool = pool_of(memory=64)
+    try:
+        for content in (large_png(), encoded(Image.new("RGB", (6000, 4000)), "JPEG", progressive=True)):
+            with pytest.raises(ImageReadError, match="more than 64 MB|memory"):
+                pool.decode(content, deadline=soon())
+            assert pool.decode(PHOTO, deadline=soon()).shape == (96, 128, 3)
+    finally:
+        pool.close()
+
+
+def test_a_decoder_that_falls_over_is_replaced() -> None:
+    pool = pool_of()
+    try:
+        pool.start()
+        (child,) = (process for process in children() if process.is_running())
+        result = pool.submit(SLOW, deadline=soon())
+        until(result.running)
+        child.send_signal(signal.SIGKILL)
+        with pytest.raises(ImageReadError, match="its decoder ended with -9"):
+            result.result(30)
+        assert pool.decode(PHOTO, deadline=soon()).shape == (96, 128, 3)
+    finally:
+        pool.close()
+
+
+def children() -> list[psutil.Process]:
+    """Decoders that this test has started; those of others have been there before."""
+    own = [process for process in psutil.Process().children() if "wordmask.decoding_worker" in process.cmdline()]
+    return sorted(own, key=lambda process: process.create_time())[-1:]
+
+
+def test_many_large_pictures_wait_for_room() -> None:
+    """Forty uploads at once of three kilobytes each, of which each asks for 18 MB here, and 40 are there for all."""
+    pool = pool_of(2, room=40, waiting=40)
+    content, most = large_png(3000, 2000), 0
+
+    def ask(_: int) -> tuple[int, ...]:
+        nonlocal most
+        image = pool.decode(content, deadline=soon())
+        most = max(most, pool.held_bytes)
+        time.sleep(0.01)
+        return image.shape
+
+    try:
+        with ThreadPoolExecutor(40) as threads:
+            assert set(threads.map(ask, range(40))) == {(2000, 3000, 3)}
+        assert 18_000_000 <= most <= 40 * MB
+        assert pool.held_bytes == 0
+    finally:
+        pool.close()
+
+
+def test_room_is_kept_while_somebody_holds_the_picture_and_those_who_wait_in_vain_are_told() -> None:
+    pool = pool_of(room=1)
+    try:
+        kept = pool.decode(
+            encoded(Image.new("L", (1000, 1000)), "PNG"), deadline=soon()
+        )  # more than there is, but alone
+        part = kept[:10]
+        del kept
+        with pytest.raises(DecodingLateError):
+            pool.decode(PHOTO, deadline=soon(1))
+        assert pool.held_bytes == 3_000_000
+        del part
+        assert pool.decode(PHOTO, deadline=soon()).shape == (96, 128, 3)
+    finally:
+        pool.close()
+
+
+def test_a_full_queue_refuses_and_no_client_has_more_than_half_of_it() -> None:
+    pool = pool_of(waiting=4)
+    try:
+        running = pool.submit(SLOW, deadline=soon(), client="greedy")
+        until(running.running)
+        greedy = [pool.submit(SLOW, deadline=soon(), client="greedy") for _ in range(2)]
+        with pytest.raises(DecodersBusyError, match="2 pictures wait"):
+            pool.submit(SLOW, deadline=soon(), client="greedy")
+        others = [pool.submit(PHOTO, deadline=soon(), client=name) for name in ("modest", "shy")]
+        with pytest.raises(DecodersBusyError, match="4 pictures wait"):
+            pool.submit(PHOTO, deadline=soon(), client="late")
+        for other in others:
+            assert other.result(30).shape == (96, 128, 3)
+        assert not greedy[1].done()
+    finally:
+        pool.close()
+
+
+def test_who_has_fewer_at_work_comes_first() -> None:
+    pool = pool_of(2)
+    try:
+        greedy = [pool.submit(SLOW, deadline=soon(), client="greedy") for _ in range(6)]
+        until(greedy[1].running)
+        modest = pool.submit(PHOTO, deadline=soon(), client="modest")
+        assert modest.result(30).shape == (96, 128, 3)
+        assert not greedy[3].done()
+    finally:
+        pool.close()
+
+
+def test_what_has_not_begun_by_its_deadline_is_not_begun() -> None:
+    pool = pool_of()
+    try:
+        running = pool.submit(SLOW, deadline=soon())
+        start = time.monotonic()
+        with pytest.raises(DecodingLateError):
+            pool.decode(PHOTO, deadline=soon(0.1))
+        assert time.monotonic() - start < 1
+        assert pool.decode(PHOTO, deadline=soon()).shape == (96, 128, 3)
+        assert running.done()
+    finally:
+        pool.close()
+
+
+def test_closing_takes_less_than_a_second_and_tells_everybody() -> None:
+    pool = pool_of(2)
+    results = [pool.submit(SLOW, deadline=soon()) for _ in range(8)]
+    until(results[1].running)
+    start = time.monotonic()
+    pool.close()
+    assert time.monotonic() - start < 1
+    for result in results:
+        with pytest.raises(DecodersBusyError, match="being stopped"):
+            result.result(0)
+    with pytest.raises(DecodersBusyError, match="being stopped"):
+        pool.submit(PHOTO, deadline=soon())
+    assert not [
+        thread for thread in threading.enumerate() if thread.name == "wordmask-decoding" and thread in pool._threads
+    ]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_decoders_end_when_their_owner_is_killed() -> None:
+    script = (
+        "import sys, time, psutil; from wordmask.decoding import DecodingPool\n"
+        "pool = DecodingPool(2, seconds=30, memory_bytes=2**29, decoded_bytes=2**28); pool.start()\n"
+        "pool.submit(sys.stdin.buffer.read(), deadline=time.monotonic() + 60); time.sleep(0.3)\n"
+        "print(*(child.pid for child in psutil.Process().children()), flush=True); time.sleep(60)"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    owner.stdin.write(SLOW)
+    owner.stdin.close()
+    decoders = [int(pid) for pid in owner.stdout.readline().split()]
+    assert len(decoders) == 2
+    owner.kill()
+    owner.wait()
+    until(lambda: not any(is_running(pid) for pid in decoders), 1.5)
+
+
+def test_a_decoder_is_small_and_knows_no_torch() -> None:
+    heavy = ("torch", "torchvision", "scipy", "pydantic", "fastapi", "gradio", "open_clip")
+    code = f"import sys, wordmask.decoding_worker; assert not set({heavy}) & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    pool = pool_of()
+    try:
+        pool.start()
+        pool.decode(large_png(), deadline=soon())
+        assert children()[0].memory_info().rss < 64 * MB
+    finally:
+        pool.close()
+
+
+def test_a_decoder_that_cannot_be_started_is_told_at_once(monkeypatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    pool = pool_of()
+    try:
+        with pytest.raises(OSError, match="nowhere"):
+            pool.start()
+        with pytest.raises(OSError, match="nowhere"):
+            pool.decode(PHOTO, deadline=soon())
+    finally:
+        pool.close()
