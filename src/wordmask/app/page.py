@@ -210,9 +210,13 @@ def _example(number: int, names: Sequence[str]) -> str:
 
 
 def suggestions(segmenters: Sequence[Segmenter]) -> list[str]:
-    """What to offer: a student's names, for it knows no others; else the world's, which are everyday things."""
-    own = [name for vocabulary in _vocabularies(segmenters) for name in vocabulary.names]
-    return list(dict.fromkeys(own or [*NAMES, "background"]))
+    """What to offer: students' names, for they know no others, and the world's, which are everyday things, where a
+    method takes any."""
+    vocabularies = _vocabularies(segmenters)
+    names = [name for vocabulary in vocabularies for name in vocabulary.names]
+    if len(vocabularies) < len(segmenters):
+        names += [*NAMES, "background"]
+    return list(dict.fromkeys(names))
 
 
 def first_names(segmenters: Sequence[Segmenter]) -> list[str]:
