@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from io import BytesIO
@@ -18,8 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import uvicorn
 from PIL import Image
 
+from painted import Painted
+from wordmask.app import ServeSettings, build_app
 from wordmask.app.page_work import draw_examples
 from wordmask.world import draw_scene
 
@@ -77,6 +81,8 @@ def address(tmp_path_factory):
         finally:
             service.terminate()
             service.wait(20)
+        log.seek(0)
+        assert "Traceback" not in log.read()
 
 
 def is_up(port):
@@ -394,6 +400,65 @@ def test_a_picture_that_is_left_is_forgotten_by_the_service(page, photo):
             break
         page.wait_for_timeout(50)
     assert page.request.get(address).status == 404
+
+
+@pytest.mark.parametrize("page", [{"width": 1280, "height": 900}, {"width": 390, "height": 844}], indirect=True)
+def test_the_description_is_tried_out_where_it_stands(page, address):
+    page.goto(f"{address}/docs")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.get_by_role("button", name="Send").click()
+    page.wait_for_selector("#try pre")
+    answer = json.loads(page.locator("#try pre").inner_text())
+    assert {mask["name"] for mask in answer["masks"]} <= set(answer["names"])
+    page.locator("#try select[name=format]").select_option("png")
+    page.get_by_role("button", name="Send").click()
+    page.wait_for_function("document.querySelector('#try img')?.naturalWidth === 384")
+    page.locator("#try input[name=names]").fill("dog, dog")
+    page.get_by_role("button", name="Send").click()
+    page.wait_for_selector("#try pre")
+    assert page.locator("#try .told").inner_text().startswith("Status 400")
+    for table in page.locator("table.words").all():
+        assert table.evaluate(
+            "table => [...table.querySelectorAll('td')].every(cell => getComputedStyle(cell).textAlign === 'left')"
+        )
+
+
+@pytest.fixture
+def closed(tmp_path):
+    """A service with a key, in this process: (uvicorn's server, its address)."""
+    app = build_app({"painted": Painted()}, ServeSettings(api_key="sesame"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=10))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield server, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+def test_a_page_with_a_key_is_entered_by_its_form_and_holds_no_service_up_that_ends(browser, photo, closed, caplog):
+    server, address = closed
+    pages = [browser.new_context().new_page() for _ in range(3)]
+    for page in pages:
+        page.set_default_timeout(PATIENCE)
+        page.goto(address)
+        for key in ("wrong", "sesame"):
+            page.get_by_label("username").fill("me")
+            page.get_by_label("password").fill(key)
+            page.get_by_role("button", name="Login").click()
+            if key == "wrong":
+                page.get_by_text("Incorrect").wait_for()
+        page.wait_for_selector("#wm-viewer .empty")
+        upload(page, photo)
+    start = time.monotonic()
+    server.should_exit = True
+    while (server.servers and any(own.is_serving() for own in server.servers)) or server.server_state.connections:
+        assert time.monotonic() - start < 5
+        time.sleep(0.05)
+    for page in pages:
+        page.context.close()
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
 
 
 @pytest.mark.parametrize("page", [{"width": 390, "height": 844}], indirect=True)
