@@ -14,7 +14,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from wordmask.app.page_guard import ASK, PageGuard
-from wordmask.app.page_work import FORGOTTEN, PageWork, Question, jpeg_bytes, name_of_upload
+from wordmask.app.page_work import PageWork, Question, forgotten, jpeg_bytes, name_of_upload
 from wordmask.app.proxies import client_of
 from wordmask.app.reading import FORM, FormInMemory, kind_of
 from wordmask.app.rest import Service, vocabulary_of
@@ -100,7 +100,7 @@ def routes(work: PageWork, visitors: _Visitors) -> APIRouter:
     async def coco(token: str, panel: int = 0) -> Response:
         looked = work.sessions.get(token)
         if looked is None or not 0 <= panel < len(looked.shown):
-            raise FORGOTTEN
+            raise forgotten()
         told = await work.service._in_thread(looked.shown[panel].to_coco)
         told["images"][0]["file_name"] = looked.name
         return JSONResponse(told, headers={"Content-Disposition": 'attachment; filename="wordmask.json"'})
@@ -134,7 +134,7 @@ def routes(work: PageWork, visitors: _Visitors) -> APIRouter:
         elif looked is not None:
             content = await work.service._in_thread(jpeg_bytes, looked.image)
             return Response(content, media_type="image/jpeg", headers=KEPT_BY_BROWSERS)
-        raise FORGOTTEN
+        raise forgotten()
 
     return router
 
