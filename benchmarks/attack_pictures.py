@@ -1,4 +1,4 @@
-"""Files that say they are pictures and cost whoever believes them. Small to send, made once, of no use but to attack."""
+"""Files that say they are pictures and cost whoever believes them. They are small to send, and made once."""
 
 import io
 import struct

@@ -249,7 +249,7 @@ def wrong_lengths(target: Target) -> list[int]:
 @kind
 def two_lengths(target: Target) -> list[int]:
     return target.raw(
-        b"POST /v1/segment HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 40\r\n\r\n{}GET /healthz HTTP/1.1\r\n",
+        b"POST /v1/segment HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 40\r\n\r\n{}GET / HTTP/1.1\r\n",
         seconds=3,
     )
 

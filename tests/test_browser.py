@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from io import BytesIO
@@ -18,8 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import uvicorn
 from PIL import Image
 
+from painted import Painted
+from wordmask.app import ServeSettings, build_app
+from wordmask.app.page_work import draw_examples
 from wordmask.world import draw_scene
 
 pytestmark = pytest.mark.slow
@@ -31,6 +36,7 @@ QUIET = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 NAMES = ("dog", "tree", "grass", "sky")
+METHODS = ("maskclip", "clip-dinoiser", "namedmask")
 PROMISE = 150
 """Milliseconds in which other names for a picture already seen are answered."""
 
@@ -49,13 +55,13 @@ def browser():
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """`wordmask serve` with two of the world's methods, as a user starts it."""
+    """`wordmask serve` with three of the world's methods, as a user starts it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     folder = tmp_path_factory.mktemp("serve")
     code = "from wordmask.cli import main; main()"
-    methods = ["--method", "maskclip", "--method", "clip-dinoiser", "--preset", "world"]
+    methods = [word for name in METHODS for word in ("--method", name)] + ["--preset", "world"]
     environment = {**os.environ, "WORDMASK_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "WORDMASK_CACHE": str(folder)}
     with (folder / "log").open("w+") as log:
         service = subprocess.Popen(
@@ -75,6 +81,8 @@ def address(tmp_path_factory):
         finally:
             service.terminate()
             service.wait(20)
+        log.seek(0)
+        assert "Traceback" not in log.read()
 
 
 def is_up(port):
@@ -114,12 +122,16 @@ def page(browser, address, request):
     opened.goto(address)
     opened.wait_for_selector("#wm-viewer .empty")
     yield opened
-    kept = os.environ.get("WORDMASK_SCREENSHOTS")
-    if kept:
-        Path(kept).mkdir(parents=True, exist_ok=True)
-        opened.screenshot(path=Path(kept) / f"{request.node.name}.png", full_page=True)
+    keep(opened, request.node.name)
     context.close()
     assert troubles == []
+
+
+def keep(page, name):
+    folder = os.environ.get("WORDMASK_SCREENSHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
 
 def elsewhere(url, address):
@@ -259,13 +271,199 @@ def test_what_is_no_picture_is_said_in_words(page, tmp_path):
     path = tmp_path / "photo.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     page.set_input_files("#wm-picture input[type=file]", str(path))
-    page.wait_for_function("!/Drop or paste/.test(document.querySelector('#wm-viewer').innerText)")
-    assert "corrupt or cut short" in page.locator("#wm-viewer .empty").inner_text()
+    page.wait_for_selector("#wm-viewer .error")
+    assert "corrupt or cut short" in page.get_by_role("alert").inner_text()
+
+
+def example(page, number):
+    page.locator("#wm-examples .gallery-item").nth(number).click()
+
+
+def choose_method(page, name):
+    page.locator("#wm-method input").click()
+    page.get_by_role("option", name=name, exact=True).click()
+
+
+def picture_of_viewer(page):
+    """The bare picture, or what lies under the colours once they are taken away."""
+    if page.locator("#wm-viewer .bare img").count():
+        page.wait_for_function("document.querySelector('#wm-viewer .bare img').complete")
+        return page.locator("#wm-viewer .bare img").evaluate(
+            """image => { const canvas = document.createElement('canvas');
+                [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+                canvas.getContext('2d').drawImage(image, 0, 0); return canvas.toDataURL(); }"""
+        )
+    return None
+
+
+def decoded(coded):
+    with urllib.request.urlopen(coded) as content:
+        return np.array(Image.open(BytesIO(content.read())).convert("RGB")).astype(int)
+
+
+def test_an_example_with_another_method_shows_its_own_picture_and_what_it_does_not_know(page):
+    """A student knows no sky; a name that it does not know at all is said in plain sight, over the right picture."""
+    (_, first), (second_image, second) = draw_examples()[:2]
+    example(page, 0)
+    shown(page, first)
+    choose_method(page, "namedmask")
+    page.wait_for_selector("#wm-viewer .note")
+    example(page, 1)
+    shown(page, ["boat"])
+    note = page.locator("#wm-viewer .note").inner_text()
+    assert note == f"namedmask does not know {', '.join(name for name in second if name != 'boat')}: left out."
+
+    clear_names(page)
+    add_names(page, ["zebra"])
+    page.wait_for_selector("#wm-viewer .error")
+    assert "'zebra'" in page.get_by_role("alert").inner_text()
+    assert page.locator("#wm-viewer canvas").count() == 0
+    assert np.abs(decoded(picture_of_viewer(page)) - second_image).mean() < 6
+    box = page.locator("#wm-viewer .error").bounding_box()
+    assert box["y"] < page.locator("#wm-viewer .bare img").bounding_box()["y"]
+    assert contrast(page, "#wm-viewer .error") > 7
+
+
+def add_names(page, names):
+    box = page.locator("#wm-names input")
+    for name in names:
+        box.fill(name)
+        box.press("Enter")
+
+
+def contrast(page, selector):
+    """Of the text to its ground, as WCAG reckons it."""
+    told = page.locator(selector).evaluate(
+        "box => [getComputedStyle(box).color, getComputedStyle(box).backgroundColor]"
+    )
+    channels = np.array([re.findall(r"\d+", colour)[:3] for colour in told], float) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    dark, light = sorted(linear @ [0.2126, 0.7152, 0.0722] + 0.05)
+    return light / dark
+
+
+def test_work_is_seen_at_once_and_the_old_picture_goes(page):
+    example(page, 0)
+    page.wait_for_selector("#wm-viewer canvas")
+    held = []
+    page.route("**/page/ask", lambda route: held.append(route))
+    example(page, 1)
+    page.wait_for_selector("#wm-viewer .looking", timeout=1000)
+    page.wait_for_selector("#wm-viewer .bare img", timeout=5000)
+    assert page.locator("#wm-viewer canvas").count() == 0
+    assert page.locator("#wm-viewer").get_attribute("aria-busy") == "true"
+    page.wait_for_function("/\\d s/.test(document.querySelector('#wm-viewer .looking').innerText)")
+    keep(page, "looking")
+    while len(held) < 1:
+        page.wait_for_timeout(50)
+    held[0].continue_()
+    page.unroute("**/page/ask")
+    page.wait_for_selector("#wm-viewer canvas")
+    assert page.locator("#wm-viewer .looking").count() == 0
+
+
+def test_a_busy_service_is_said_so_and_asked_again(page):
+    busy = {"error": {"code": "busy", "reason": "too many requests are being answered"}}
+    page.route("**/page/ask", lambda route: route.fulfill(status=503, json=busy))
+    example(page, 0)
+    page.wait_for_selector("#wm-viewer .error")
+    assert "too many requests" in page.get_by_role("alert").inner_text()
+    page.unroute("**/page/ask")
+    page.get_by_role("button", name="Try again").click()
+    page.wait_for_selector("#wm-viewer canvas")
+    assert page.locator("#wm-viewer .error").count() == 0
+
+
+def test_the_list_of_names_closes_when_one_is_taken_and_opens_to_whoever_types(page, photo):
+    upload(page, photo)
+    options, box = page.locator("#wm-names [role=option]"), page.locator("#wm-names input")
+    clear_names(page)
+    box.fill("dog")
+    options.first.wait_for(state="visible")
+    box.press("Enter")
+    options.first.wait_for(state="hidden")
+    box.press_sequentially("gra")
+    options.first.wait_for(state="visible")
+    page.get_by_role("option", name="grass", exact=True).click()
+    options.first.wait_for(state="hidden")
+    shown(page, ["dog", "grass"])
+
+
+def test_a_picture_that_is_left_is_forgotten_by_the_service(page, photo):
+    upload(page, photo)
+    address = page.get_by_role("link", name="COCO", exact=True).evaluate("link => link.href")
+    assert page.request.get(address).status == 200
+    page.get_by_role("button", name="Remove Image").click()
+    page.wait_for_selector("#wm-viewer .empty")
+    for _ in range(100):
+        if page.request.get(address).status == 404:
+            break
+        page.wait_for_timeout(50)
+    assert page.request.get(address).status == 404
+
+
+@pytest.mark.parametrize("page", [{"width": 1280, "height": 900}, {"width": 390, "height": 844}], indirect=True)
+def test_the_description_is_tried_out_where_it_stands(page, address):
+    page.goto(f"{address}/docs")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.get_by_role("button", name="Send").click()
+    page.wait_for_selector("#try pre")
+    answer = json.loads(page.locator("#try pre").inner_text())
+    assert {mask["name"] for mask in answer["masks"]} <= set(answer["names"])
+    page.locator("#try select[name=format]").select_option("png")
+    page.get_by_role("button", name="Send").click()
+    page.wait_for_function("document.querySelector('#try img')?.naturalWidth === 384")
+    page.locator("#try input[name=names]").fill("dog, dog")
+    page.get_by_role("button", name="Send").click()
+    page.wait_for_selector("#try pre")
+    assert page.locator("#try .told").inner_text().startswith("Status 400")
+    for table in page.locator("table.words").all():
+        assert table.evaluate(
+            "table => [...table.querySelectorAll('td')].every(cell => getComputedStyle(cell).textAlign === 'left')"
+        )
+
+
+@pytest.fixture
+def closed(tmp_path):
+    """A service with a key, in this process: (uvicorn's server, its address)."""
+    app = build_app({"painted": Painted()}, ServeSettings(api_key="sesame"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=10))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield server, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+def test_a_page_with_a_key_is_entered_by_its_form_and_holds_no_service_up_that_ends(browser, photo, closed, caplog):
+    server, address = closed
+    pages = [browser.new_context().new_page() for _ in range(3)]
+    for page in pages:
+        page.set_default_timeout(PATIENCE)
+        page.goto(address)
+        for key in ("wrong", "sesame"):
+            page.get_by_label("username").fill("me")
+            page.get_by_label("password").fill(key)
+            page.get_by_role("button", name="Login").click()
+            if key == "wrong":
+                page.get_by_text("Incorrect").wait_for()
+        page.wait_for_selector("#wm-viewer .empty")
+        upload(page, photo)
+    start = time.monotonic()
+    server.should_exit = True
+    while (server.servers and any(own.is_serving() for own in server.servers)) or server.server_state.connections:
+        assert time.monotonic() - start < 5
+        time.sleep(0.05)
+    for page in pages:
+        page.context.close()
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
 
 
 @pytest.mark.parametrize("page", [{"width": 390, "height": 844}], indirect=True)
 def test_an_example_on_the_screen_of_a_phone(page):
-    page.locator("#wm-examples button, #wm-examples tr.tr-body, #wm-examples .gallery-item").first.click()
+    example(page, 0)
     page.wait_for_selector("#wm-viewer canvas")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.locator("#wm-viewer canvas").bounding_box()["width"] <= 390

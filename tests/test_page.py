@@ -247,6 +247,7 @@ def test_names_to_begin_with_are_those_that_the_methods_know():
     assert first_names([student, Painted()]) == ["dog"]
     assert suggestions([student]) == ["background", "dog", "zebra"]
     assert suggestions([Painted()]) == [*WORLD_NAMES, "background"]
+    assert {"zebra", "grass", "background"} < set(suggestions([student, Painted()]))
 
 
 def test_examples_are_pictures_with_what_is_in_them():

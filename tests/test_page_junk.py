@@ -169,7 +169,8 @@ def test_a_failure_that_is_half_sent_is_not_sent_again(client, monkeypatch):
         client.get("/config")
 
 
-def test_a_question_of_many_bytes_is_refused_before_it_is_read(client):
+@pytest.mark.parametrize("path", ["/page/ask", "/login"])
+def test_what_is_short_by_nature_may_not_be_long(client, path):
     for content, status in ((b" " * 600_000, 413), (iter([b"{}"]), 411)):
-        answer = client.post("/page/ask", content=content, headers={"content-type": "application/json"})
+        answer = client.post(path, content=content, headers={"content-type": "application/json"})
         assert answer.status_code == status

@@ -7,6 +7,7 @@ from fastapi.testclient import TestClient
 
 from painted import NAMES, Painted, painted_folder
 from wordmask.app import ServeSettings, build_app
+from wordmask.app.settings import RequestError
 from wordmask.app.uploads import Upload, Uploads
 
 
@@ -78,6 +79,17 @@ def test_an_upload_that_nobody_asks_about_goes_after_a_while(client):
     while len(kept(client)) and time.monotonic() < end:
         time.sleep(0.05)
     assert len(kept(client)) == 0
+
+
+def test_a_picture_that_was_too_much_for_a_busy_service_may_be_asked_for_again(client, ring, monkeypatch):
+    def busy(content, settings):
+        raise RequestError(503, "busy", "come back later")
+
+    token = upload(client, ring.read_bytes()).split("/")[0]
+    with monkeypatch.context() as patched:
+        patched.setattr("wordmask.app.page_work.decode", busy)
+        assert ask(client, token).status_code == 503
+    assert ask(client, token).json()["panels"]
 
 
 def test_an_upload_goes_with_its_page(client):

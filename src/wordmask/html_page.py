@@ -13,22 +13,26 @@ from wordmask.runs.marks import GENERATOR, OutputError, check_output
 
 SUFFIXES = (".html", ".htm")
 STYLE = """
-:root { color-scheme: light dark; --ink: #222; --faint: #777; --line: #ddd; --ground: #fff; --good: #eaf6ee }
+:root { color-scheme: light dark; --ink: #222; --faint: #777; --line: #ddd; --ground: #fff; --good: #eaf6ee;
+  --raised: #f5f5f5 }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #ddd; --faint: #999; --line: #444; --ground: #181818; --good: #1d3325 } }
+  :root { --ink: #ddd; --faint: #999; --line: #444; --ground: #181818; --good: #1d3325; --raised: #242424 } }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground);
   max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.7rem } h2 { margin-top: 2.5rem; font-size: 1.25rem } p { max-width: 46rem }
 .scroll { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
 th:first-child, td:first-child { text-align: left } th { color: var(--faint); font-weight: 500 }
+table.words th, table.words td { text-align: left; white-space: normal; vertical-align: top }
+table.words td:first-child { white-space: nowrap; font-family: ui-monospace, monospace; font-size: .9em }
+pre { overflow: auto; padding: .8rem 1rem; border-radius: 6px; background: var(--raised); font-size: .85rem }
 td.best { background: var(--good); font-weight: 600 }
 figure { margin: 1rem 0 } figure img { max-width: 100%; border-radius: 4px } figcaption { color: var(--faint) }
 """
 
 
 class Page:
-    """Built from top to bottom. Everything given to it is text, never markup.
+    """Built from top to bottom. Everything given to it is text, but for `markup` and `script`.
 
     kind: what the file says that it is, and of what kind a file must be to be written over by it.
     """
@@ -42,6 +46,24 @@ class Page:
 
     def text(self, text: str) -> None:
         self._parts.append(f"<p>{escape(text)}</p>")
+
+    def code(self, text: str) -> None:
+        """Lines as they are, to be copied."""
+        self._parts.append(f"<pre>{escape(text)}</pre>")
+
+    def words(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """A table of text, which lines up at the left and wraps."""
+        head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+        lines = ["".join(f"<td>{escape(str(value))}</td>" for value in row) for row in rows]
+        body = "".join(f"<tr>{line}</tr>" for line in (head, *lines))
+        self._parts.append(f'<div class="scroll"><table class="words">{body}</table></div>')
+
+    def markup(self, markup: str) -> None:
+        """HTML of the package's own, nothing that anybody has sent."""
+        self._parts.append(markup)
+
+    def script(self, script: str) -> None:
+        self._parts.append(f"<script>{script}</script>")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, best: bool = False) -> None:
         """Numbers with one decimal, None as a dash. best: mark the largest number of every column."""

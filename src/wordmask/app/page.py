@@ -14,7 +14,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from wordmask.app.page_guard import ASK, PageGuard
-from wordmask.app.page_work import FORGOTTEN, PageWork, Question, jpeg_bytes, name_of_upload
+from wordmask.app.page_work import PageWork, Question, forgotten, jpeg_bytes, name_of_upload
 from wordmask.app.proxies import client_of
 from wordmask.app.reading import FORM, FormInMemory, kind_of
 from wordmask.app.rest import Service, vocabulary_of
@@ -100,7 +100,7 @@ def routes(work: PageWork, visitors: _Visitors) -> APIRouter:
     async def coco(token: str, panel: int = 0) -> Response:
         looked = work.sessions.get(token)
         if looked is None or not 0 <= panel < len(looked.shown):
-            raise FORGOTTEN
+            raise forgotten()
         told = await work.service._in_thread(looked.shown[panel].to_coco)
         told["images"][0]["file_name"] = looked.name
         return JSONResponse(told, headers={"Content-Disposition": 'attachment; filename="wordmask.json"'})
@@ -134,7 +134,7 @@ def routes(work: PageWork, visitors: _Visitors) -> APIRouter:
         elif looked is not None:
             content = await work.service._in_thread(jpeg_bytes, looked.image)
             return Response(content, media_type="image/jpeg", headers=KEPT_BY_BROWSERS)
-        raise FORGOTTEN
+        raise forgotten()
 
     return router
 
@@ -210,9 +210,13 @@ def _example(number: int, names: Sequence[str]) -> str:
 
 
 def suggestions(segmenters: Sequence[Segmenter]) -> list[str]:
-    """What to offer: a student's names, for it knows no others; else the world's, which are everyday things."""
-    own = [name for vocabulary in _vocabularies(segmenters) for name in vocabulary.names]
-    return list(dict.fromkeys(own or [*NAMES, "background"]))
+    """What to offer: students' names, for they know no others, and the world's, which are everyday things, where a
+    method takes any."""
+    vocabularies = _vocabularies(segmenters)
+    names = [name for vocabulary in vocabularies for name in vocabulary.names]
+    if len(vocabularies) < len(segmenters):
+        names += [*NAMES, "background"]
+    return list(dict.fromkeys(names))
 
 
 def first_names(segmenters: Sequence[Segmenter]) -> list[str]:

@@ -21,8 +21,8 @@ GRADIOS = (
 """Of gradio's addresses those that a browser needs for the page, and how. Pictures and questions have addresses of our
 own; what is not listed fetches URLs for whoever asks, runs tools of a developer, or holds a connection open."""
 ASK = "/page/ask"
-QUESTION_BYTES = 512 * 1024
-"""More than the most names that are allowed take."""
+SHORT = {ASK: 512 * 1024, "/login": 16 * 1024}
+"""Bytes of bodies that never need as many as a picture: JSON may become large lists, a form files on disk."""
 JUNK = (ValueError, TypeError, LookupError, AttributeError)
 """What gradio raises, as far as it does, when it takes a request for better than it is."""
 
@@ -42,8 +42,8 @@ class PageGuard:
         answer, is_own = _Answer(send), True
         try:
             is_own = self._is_own(scope)
-            if scope["path"] == ASK:
-                _check_length(scope)
+            if scope["path"] in SHORT and scope["method"] == "POST":
+                _check_length(scope, SHORT[scope["path"]])
             if not is_own:
                 _check(scope)
                 scope = {**scope, "query_string": b""}  # what gradio would read of it is not used here
@@ -74,13 +74,12 @@ def _check(scope: Scope) -> None:
         raise RequestError(405, "http", "method not allowed")
 
 
-def _check_length(scope: Scope) -> None:
-    """Short JSON may become large lists, and a question is short."""
+def _check_length(scope: Scope, most: int) -> None:
     length = dict(scope["headers"]).get(b"content-length", b"")
     if not length.isdigit():
-        raise RequestError(411, "http", "a question says its Content-Length")
-    if len(length) > 9 or int(length) > QUESTION_BYTES:
-        raise RequestError(413, "too_large", f"a question may have {QUESTION_BYTES} bytes, and this one has more")
+        raise RequestError(411, "http", "the header Content-Length is needed here")
+    if len(length) > 9 or int(length) > most:
+        raise RequestError(413, "too_large", f"{most} bytes are allowed here, and this request has more")
 
 
 def _told(error: Exception, scope: Scope) -> Exception:

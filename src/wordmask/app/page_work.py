@@ -31,7 +31,11 @@ EXAMPLE_SIDE = 384
 EXAMPLE = re.compile(r"example-(\d)-[\w-]{16,}")
 """A token that the browser makes, so that visitors who look at one example do not share what they asked of it."""
 MOST_TOKEN = 64
-FORGOTTEN = RequestError(404, "gone", "This picture has been forgotten; choose it again.")
+BUSY = 503
+
+
+def forgotten() -> RequestError:
+    return RequestError(404, "gone", "This picture has been forgotten; choose it again.")
 
 
 class Question(BaseModel):
@@ -84,12 +88,19 @@ class PageWork:
         example = EXAMPLE.fullmatch(token)
         if example and int(example[1]) < len(self.examples):
             return Looked(self.examples[int(example[1])][0], f"example-{example[1]}.png")
-        upload = self.uploads.take(token)
+        upload = self.uploads.get(token)
         if upload is None:
-            raise FORGOTTEN
+            raise forgotten()
         deadline = time.monotonic() + self.service.settings.answer_seconds
         read = partial(self.service.picture, upload.content, deadline, side=PAGE_SIDE)
-        return Looked(await self.service._waiting_in_thread(read), upload.name)
+        try:
+            image = await self.service._waiting_in_thread(read)
+        except RequestError as error:
+            if error.status != BUSY:  # then it may be asked for again
+                self.uploads.take(token)
+            raise
+        self.uploads.take(token)
+        return Looked(image, upload.name)
 
     async def _segmented(self, looked: Looked, question: Question) -> dict[str, Any]:
         if len(question.names) > self.service.settings.max_names:

@@ -36,9 +36,11 @@ class Asked(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    names: list[str] | None = Field(None, min_length=1, description="Needed, but for a student, which has its own.")
-    method: str | None = Field(None, max_length=100)
-    format: Literal["rle", "png"] = "rle"
+    names: list[str] | None = Field(
+        None, min_length=1, description="In a form a field each, or all in one with commas. A student brings its own."
+    )
+    method: str | None = Field(None, max_length=100, description="One of GET /v1/models; else the first of them.")
+    format: Literal["rle", "png"] = Field("rle", description="What the masks are answered as; rle where not said.")
 
 
 class AskedAsJson(Asked):

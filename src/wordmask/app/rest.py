@@ -19,13 +19,15 @@ from wordmask._version import __version__
 from wordmask.app.arriving import Arrivals
 from wordmask.app.batching import Batcher, Job
 from wordmask.app.budget import Budget
+from wordmask.app.description import MODELS, RESPONSES, request_body
 from wordmask.app.metrics import CONTENT_TYPE, Metrics
-from wordmask.app.reading import FORM, JSON, Ask, Asked, AskedAsJson, decode, kind_of, parse
+from wordmask.app.reading import Ask, decode, kind_of, parse
 from wordmask.app.settings import BYTES_A_PIXEL, SECONDS_A_PIXEL, RequestError, ServeSettings
 from wordmask.app.visits import CURRENT, Visit
 from wordmask.decoding import DecodingPool
 from wordmask.errors import WordmaskError
 from wordmask.segmentation import Segmentation
+from wordmask.segmenters import METHODS
 from wordmask.segmenters.base import Segmenter
 from wordmask.text_embeddings import TextEmbedder
 from wordmask.vocabulary import Vocabulary
@@ -250,21 +252,23 @@ def routes(service: Service) -> APIRouter:
 
     router = APIRouter(route_class=Counted)
 
-    @router.post(SEGMENT, summary="Masks of a picture by names", openapi_extra=_body(), responses=_RESPONSES)
+    @router.post(SEGMENT, summary="Masks of a picture by names", openapi_extra=request_body(), responses=RESPONSES)
     async def segment(request: Request) -> Response:
         service.check_key(request)
         return await service.segment(request)
 
-    @router.get("/v1/models", summary="The methods of this service")
+    @router.get("/v1/models", summary="The methods of this service", responses=MODELS)
     async def models(request: Request) -> list[dict[str, Any]]:
         service.check_key(request)
         return [_described(name, segmenter) for name, segmenter in service.segmenters.items()]
 
-    @router.get("/healthz", summary="Whether the service is up")
+    @router.get("/healthz", summary="Whether the service is up", response_description="It is")
     async def healthz() -> dict[str, str]:
         return {"status": "ok", "version": __version__}
 
-    @router.get("/metrics", summary="Counters for Prometheus", response_class=PlainTextResponse)
+    @router.get(
+        "/metrics", summary="Counters for Prometheus", response_class=PlainTextResponse, response_description="As text"
+    )
     async def metrics(request: Request) -> Response:
         service.check_key(request)
         return PlainTextResponse(service.metrics.text(), media_type=CONTENT_TYPE)
@@ -298,10 +302,16 @@ def vocabulary_of(segmenter: Segmenter) -> Vocabulary | None:
 
 
 def _described(name: str, segmenter: Segmenter) -> dict[str, Any]:
-    """`names` are those of a student, which knows no others; null where any name will do."""
     vocabulary = vocabulary_of(segmenter)
-    names = None if vocabulary is None else list(vocabulary.names)
-    return {"method": name, "paper": segmenter.method, "preset": segmenter.preset, "names": names}
+    registered = METHODS.get(segmenter.method)
+    return {
+        "method": name,
+        "segmenter": segmenter.method,
+        "paper": None if registered is None else registered.paper,
+        "preset": segmenter.preset,
+        "precision": segmenter.precision,
+        "names": None if vocabulary is None else list(vocabulary.names),
+    }
 
 
 def _as_png(result: Segmentation) -> Response:
@@ -331,51 +341,3 @@ def error_answer(error: Exception) -> JSONResponse:
     return JSONResponse(
         {"error": {"code": error.code, "reason": error.reason}}, status_code=error.status, headers=headers
     )
-
-
-_ERROR = {
-    "type": "object",
-    "properties": {
-        "error": {"type": "object", "properties": {"code": {"type": "string"}, "reason": {"type": "string"}}}
-    },
-}
-_REASONS = {
-    400: "The picture, the names or a field cannot be used",
-    401: "The key is missing or wrong",
-    404: "No such method",
-    408: "The request came too slowly",
-    413: "Too many bytes, pixels or names",
-    415: "Not a kind of request or picture that is taken",
-    503: "Too busy: come back after Retry-After seconds",
-}
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "With format=rle (the default) COCO run lengths, a mask a name; with format=png a palette PNG",
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "method": {"type": "string"},
-                        "size": {"type": "array", "items": {"type": "integer"}},
-                        "names": {"type": "array", "items": {"type": "string"}},
-                        "masks": {"type": "array", "items": {"type": "object"}},
-                    },
-                }
-            },
-            "image/png": {"schema": {"type": "string", "format": "binary"}},
-        },
-    },
-    **{
-        status: {"description": reason, "content": {"application/json": {"schema": _ERROR}}}
-        for status, reason in _REASONS.items()
-    },
-}
-
-
-def _body() -> dict[str, Any]:
-    form = Asked.model_json_schema()
-    form["properties"]["image"] = {"type": "string", "format": "binary", "description": "The picture's file."}
-    form["required"] = ["image"]
-    content = {FORM: {"schema": form}, JSON: {"schema": AskedAsJson.model_json_schema()}}
-    return {"requestBody": {"required": True, "content": content}}

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from wordmask._version import __version__
 from wordmask.app.budget import Budget
+from wordmask.app.description import EXAMPLE, describe, example_picture
 from wordmask.app.guard import Guard
 from wordmask.app.rest import Service, error_answer, routes
 from wordmask.app.settings import RequestError, ServeSettings
 from wordmask.app.visits import CURRENT
-from wordmask.html_page import Page
 from wordmask.segmenters.base import Segmenter
 from wordmask.text_embeddings import PhraseCache, TextEmbedder
 
@@ -62,8 +62,13 @@ def build_app(
         return error_answer(RequestError(status, "http", reason.lower()))
 
     @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return HTMLResponse(describe(app.openapi()))
+    async def docs(request: Request) -> HTMLResponse:
+        address = str(request.base_url).rstrip("/")
+        return HTMLResponse(describe(app.openapi(), address, segmenters, has_key=settings.api_key is not None))
+
+    @app.get(EXAMPLE, include_in_schema=False)
+    async def example() -> Response:
+        return Response(example_picture(), media_type="image/webp")
 
     if page:
         from wordmask.app.page import mount_page
@@ -106,33 +111,3 @@ def share_words(segmenter: Segmenter) -> None:
     embedder = getattr(segmenter, "embed", None)
     if isinstance(embedder, TextEmbedder):
         segmenter.embed = _Shared(embedder)  # type: ignore[attr-defined]
-
-
-def describe(openapi: dict[str, Any]) -> str:
-    """The interface for people; /openapi.json says the same to programs."""
-    page = Page(f"{openapi['info']['title']} {openapi['info']['version']}: REST interface")
-    page.text("This page for programs, with every field: /openapi.json")
-    page.text('curl -F image=@photo.jpg -F "names=dog, grass, background" http://HOST/v1/segment')
-    page.text("curl -F image=@photo.jpg -F names=dog -F names=grass -F format=png -o masks.png http://HOST/v1/segment")
-    for path, verbs in openapi["paths"].items():
-        for verb, told in verbs.items():
-            page.heading(f"{verb.upper()} {path}")
-            page.text(told["summary"])
-            rows = [[status, response["description"]] for status, response in told["responses"].items()]
-            page.table(["status", "meaning"], rows)
-            for kind, body in told.get("requestBody", {}).get("content", {}).items():
-                page.text(f"Sent as {kind}:")
-                fields = body["schema"]["properties"].items()
-                required = body["schema"].get("required", [])
-                page.table(
-                    ["field", "", "type"], [[n, "required" if n in required else "", _type(f)] for n, f in fields]
-                )
-    return page.html()
-
-
-def _type(field: dict[str, Any]) -> str:
-    if "enum" in field:
-        return " or ".join(map(str, field["enum"]))
-    if "anyOf" in field:
-        return " or ".join(_type(option) for option in field["anyOf"])
-    return "file" if field.get("format") == "binary" else str(field.get("type", ""))

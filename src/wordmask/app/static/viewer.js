@@ -215,9 +215,10 @@ window.wordmaskViewer = (() => {
     const chosen = await load(source).catch(() => null);
     if (turn !== latest || !chosen) return;
     picture = chosen;
-    const busy = document.querySelector("#wm-viewer .looking");
+    const root = document.getElementById("wm-viewer"), sign = root.querySelector(".looking");
     render();
-    if (busy) document.getElementById("wm-viewer").append(busy);
+    if (sign) root.append(sign);
+    root.scrollIntoView({ block: "nearest" });  // on a phone it is above the examples
   };
 
   const show = async (answer, of) => {
