@@ -82,12 +82,12 @@ def test_an_upload_that_nobody_asks_about_goes_after_a_while(client):
 
 
 def test_a_picture_that_was_too_much_for_a_busy_service_may_be_asked_for_again(client, ring, monkeypatch):
-    def busy(content, settings):
+    def busy(content, deadline, side):
         raise RequestError(503, "busy", "come back later")
 
     token = upload(client, ring.read_bytes()).split("/")[0]
     with monkeypatch.context() as patched:
-        patched.setattr("wordmask.app.page_work.decode", busy)
+        patched.setattr(client.app.state.service, "picture", busy)
         assert ask(client, token).status_code == 503
     assert ask(client, token).json()["panels"]
 

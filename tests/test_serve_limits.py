@@ -162,10 +162,11 @@ class Held(Painted):
 
     def __init__(self):
         super().__init__()
-        self.open = threading.Event()
+        self.open, self.widths = threading.Event(), []
 
     def look_many(self, images, sources):
         assert self.open.wait(10)
+        self.widths += [image.shape[1] for image in images]
         return super().look_many(images, sources)
 
 
@@ -245,28 +246,47 @@ def test_what_is_no_http_amid_an_answer_leaves_no_traceback(caplog):
 
 def test_clients_take_turns_before_the_network():
     held = Held()
-    body = body_of(png())
+    body, others = body_of(png()), body_of(png(width=41))
     with live(held, batch_size=1, batch_wait=0, waiting=20) as service:
-        first = service.line(head_of(body, "Connection: close") + body)
+        lines = [service.line(head_of(body, "Connection: close") + body)]
         until(lambda: service.service.places.held == 1 and service.service.batcher.length == 0)
-        many = [service.line(head_of(body, "Connection: close") + body) for _ in range(6)]
+        lines += [service.line(head_of(body, "Connection: close") + body) for _ in range(6)]
         until(lambda: service.service.batcher.length == 6)
-        other = service.line(head_of(body, "Connection: close") + body, "127.0.0.2")
+        lines.append(service.line(head_of(others, "Connection: close") + others, "127.0.0.2"))
         until(lambda: service.service.batcher.length == 7)
-        order = []
-
-        def note(name, line):
-            rest_of(line)
-            order.append(name)
-
-        threads = [threading.Thread(target=note, args=(n, line)) for n, line in [*enumerate(many), ("other", other)]]
-        for thread in threads:
-            thread.start()
         held.open.set()
-        for thread in threads:
-            thread.join()
-        assert order.index("other") <= 2
-        for line in (first, other, *many):
+        assert all(rest_of(line).startswith(b"HTTP/1.1 200") for line in lines)
+        for line in lines:
+            line.close()
+    assert held.widths.index(41) <= 2
+
+
+class Laborious(Painted):
+    """Looks at once, and takes its time over the pixels of a large picture."""
+
+    def __init__(self):
+        super().__init__()
+        self.open = threading.Event()
+
+    def look_many(self, images, sources):
+        seen = super().look_many(images, sources)
+        for own in seen:
+            if own.image.shape[1] > 1000:
+                own.segment = lambda names, segment=own.segment: self.open.wait(10) and segment(names)
+        return seen
+
+
+def test_small_pictures_do_not_wait_for_the_pixels_of_large_ones(monkeypatch):
+    monkeypatch.setattr("wordmask.app.rest.LARGE", 1_000_000)
+    laborious = Laborious()
+    body = body_of(png(800, 1200))
+    with live(laborious) as service:
+        large = [service.line(head_of(body, "Connection: close") + body) for _ in range(4)]
+        until(lambda: len(laborious.looked) == 4)
+        assert segment(service).startswith(b"HTTP/1.1 200")
+        laborious.open.set()
+        assert all(rest_of(line).startswith(b"HTTP/1.1 200") for line in large)
+        for line in large:
             line.close()
 
 
@@ -285,3 +305,20 @@ def test_answers_beyond_the_budget_are_refused():
         assert service.ask(ask).startswith(b"HTTP/1.1 503")
         for line in readers:
             line.close()
+
+
+def test_who_leaves_is_not_worked_for():
+    held = Held()
+    body = body_of(png())
+    with live(held, batch_size=1, batch_wait=0) as service:
+        first = service.line(head_of(body, "Connection: close") + body)
+        until(lambda: service.service.places.held == 1 and service.service.batcher.length == 0)
+        gone = [service.line(head_of(body) + body) for _ in range(5)]
+        until(lambda: service.service.batcher.length == 5)
+        for line in gone:
+            line.close()
+        until(lambda: service.service.places.held == 1)
+        held.open.set()
+        assert rest_of(first).startswith(b"HTTP/1.1 200")
+        first.close()
+    assert len(held.looked) == 1

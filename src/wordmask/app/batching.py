@@ -1,27 +1,24 @@
 """Pictures of all clients go through the network together.
 
-One thread owns the segmenters: it takes what waits, up to a batch of one method, looks at it at once, and answers each
-client's names in turn. What waits is bounded in number, for all and for each client; beyond that a client is told to
-come back. Clients get their turns, so that the first picture of one goes before the second of another.
+One thread runs the networks: it takes what waits, up to a batch of one method, and looks at it at once. What becomes of
+each pixel is not its business: with large pictures and many names that takes longer than the network. What waits is
+bounded in number, for all and for each client; beyond that a client is told to come back. Clients take turns: the first
+picture of one goes before the second of another.
 """
 
 import math
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from wordmask.app.settings import SECONDS_A_PIXEL, RequestError, ServeSettings
-from wordmask.segmentation import Segmentation
 from wordmask.segmenters.base import Seen, Segmenter
-from wordmask.vocabulary import Vocabulary
 
-Answer = Segmentation | Seen
-"""Without names, what was seen is the answer."""
 NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
 
 
@@ -31,10 +28,9 @@ class Job:
 
     method: str
     image: np.ndarray  # (H, W, 3) uint8, until it is answered
-    vocabulary: Vocabulary | None
     deadline: float  # of time.monotonic
     client: str = ""
-    answer: "Future[Answer]" = field(default_factory=Future)
+    answer: "Future[Seen]" = field(default_factory=Future)
 
     @property
     def is_wanted(self) -> bool:
@@ -50,13 +46,14 @@ class Batcher:
     ):
         self._segmenters, self._settings, self._on_batch = segmenters, settings, on_batch
         self._waiting: deque[Job] = deque()
+        self._served: dict[str, int] = {}  # of those who wait, in which order they were served last
         self._changed = threading.Condition()
         self._closed = False
         self._seconds_a_picture = 0.1  # a guess until the first batch
         self._thread = threading.Thread(target=self._work, name="wordmask-batches", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job) -> "Future[Answer]":
+    def submit(self, job: Job) -> "Future[Seen]":
         with self._changed:
             own = sum(other.client == job.client for other in self._waiting)
             if self._closed:
@@ -107,7 +104,7 @@ class Batcher:
                     )
                 batch: list[Job] = []
                 rest: deque[Job] = deque()
-                for job in _by_turns(self._waiting):
+                for job in self._by_turns():
                     if not job.is_wanted:
                         _fail(job, RequestError(503, "late", "was not begun in time", retry_after=self.retry_after()))
                     elif len(batch) < size and (not batch or job.method == batch[0].method):
@@ -115,9 +112,21 @@ class Batcher:
                     else:
                         rest.append(job)
                 self._waiting = rest
+                self._served = {job.client: self._served.get(job.client, 0) for job in rest}
+                self._served |= {job.client: max(self._served.values(), default=0) + 1 for job in batch}
                 if batch:
                     return batch
         return []
+
+    def _by_turns(self) -> list[Job]:
+        """Every client's first, then every client's second, and so on; who was served longest ago comes first. Of one
+        client the smaller before the larger."""
+        turns: Counter[str] = Counter()
+        ordered = []
+        for job in sorted(self._waiting, key=lambda job: job.deadline + SECONDS_A_PIXEL * job.image.size / 3):
+            ordered.append(((turns[job.client], self._served.get(job.client, 0)), job))
+            turns[job.client] += 1
+        return [job for _, job in sorted(ordered, key=lambda own: own[0])]
 
     def _answer(self, batch: list[Job]) -> None:
         try:
@@ -134,37 +143,17 @@ class Batcher:
             if not job.is_wanted:
                 _fail(job, RequestError(503, "late", "was not answered in time", retry_after=self.retry_after()))
                 continue
-            try:
-                answer = own if job.vocabulary is None else _asked(own, job.vocabulary)
-            except Exception as error:
-                _fail(job, error)
-                continue
             job.image = NO_PICTURE
             if job.answer.set_running_or_notify_cancel():
-                job.answer.set_result(answer)
+                job.answer.set_result(own)
 
     def _look(self, batch: list[Job]) -> list[Seen]:
         segmenter = self._segmenters[batch[0].method]
         return segmenter.look_many([job.image for job in batch], ["<request>"] * len(batch))
 
 
-def _by_turns(jobs: Iterable[Job]) -> list[Job]:
-    """Every client's first, then every client's second, and so on; of one turn the smaller first."""
-    turns: Counter[str] = Counter()
-    ordered = []
-    for job in sorted(jobs, key=lambda job: job.deadline + SECONDS_A_PIXEL * job.image.size / 3):
-        ordered.append((turns[job.client], job.image.size, job))
-        turns[job.client] += 1
-    return [job for _, _, job in sorted(ordered, key=lambda own: own[:2])]
-
-
 def _stopping() -> RequestError:
     return RequestError(503, "stopping", "the service is being stopped", retry_after=5)
-
-
-def _asked(seen: Seen, vocabulary: Vocabulary) -> Segmentation:
-    """Without the picture: whoever sent it has it, and it need not be kept until the answer is written."""
-    return replace(seen.segment(vocabulary), image=None)
 
 
 def _fail(job: Job, error: Exception) -> None:

@@ -148,9 +148,8 @@ class PageWork:
     async def _seen(self, looked: Looked, method: str, deadline: float) -> Seen:
         if method not in looked.seen:
             visit = self.service.current
-            job = Job(method, looked.image, None, deadline, visit.client)
+            job = Job(method, looked.image, deadline, visit.client)
             seen = await visit.waited(self.service.batcher.submit(job), deadline, self.service.late())
-            assert isinstance(seen, Seen)  # the job has no names
             looked.seen[method] = seen
         return looked.seen[method]
 

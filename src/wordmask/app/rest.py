@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -28,12 +29,14 @@ from wordmask.decoding import DecodingPool
 from wordmask.errors import WordmaskError
 from wordmask.segmentation import Segmentation
 from wordmask.segmenters import METHODS
-from wordmask.segmenters.base import Segmenter
+from wordmask.segmenters.base import Seen, Segmenter
 from wordmask.text_embeddings import TextEmbedder
 from wordmask.vocabulary import Vocabulary
 
 SEGMENT = "/v1/segment"
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+LARGE = 30_000_000
+"""Pixels times names, a tenth of a second's work. What is more goes one after the other, beside the rest."""
 LAST_BATCH = 1.0
 """Seconds for the network to finish pictures that nobody waits for any longer."""
 THREADS = 2
@@ -64,7 +67,7 @@ class Service:
             settings.most_picture_bytes_of_one,
             seconds_a_unit=SECONDS_A_PIXEL / BYTES_A_PIXEL,
         )
-        self._turns = Budget(THREADS, THREADS)
+        self._turns, self._large = Budget(THREADS, THREADS), Budget(1, 1)
         self.places = Budget(settings.in_flight, settings.of_one(settings.in_flight))
         self._visits: set[Visit] = set()
         self._stopping: RequestError | None = None
@@ -125,11 +128,11 @@ class Service:
         del ask
         visit = self.current
         visit.body.close()
-        job = Job(method, image, vocabulary, deadline, visit.client)
-        del image  # the job lets go of it when it is answered
-        answer = await visit.waited(self.batcher.submit(job), deadline, self.late())
-        assert isinstance(answer, Segmentation)  # the job has names
-        return await self._in_thread(write, answer)
+        lane = self._large if image.shape[0] * image.shape[1] * len(vocabulary) > LARGE else self._turns
+        job = Job(method, image, deadline, visit.client)
+        del image
+        seen = await visit.waited(self.batcher.submit(job), deadline, self.late())
+        return await self._in_thread(_answered, seen, vocabulary, write, lane=lane)
 
     def picture(self, content: bytes, deadline: float, *, side: int | None = None) -> np.ndarray:
         """Decode a picture, (H, W, 3) uint8, when there is room for it and for its answer; `side` is the most that its
@@ -164,7 +167,7 @@ class Service:
 
     def give_up(self) -> None:
         """Whoever waits still is told that the service is being stopped."""
-        for budget in (self.pictures, self._turns):
+        for budget in (self.pictures, self._turns, self._large):
             budget.close(_stopping())
         for visit in list(self._visits):
             visit.end(_stopping())
@@ -197,10 +200,10 @@ class Service:
             raise RequestError(404, "method", f"no method {method!r} here; there is {', '.join(self.segmenters)}")
         return method
 
-    async def _in_thread(self, work: Any, *arguments: Any) -> Any:
+    async def _in_thread(self, work: Any, *arguments: Any, lane: Budget | None = None) -> Any:
         """When it is the client's turn."""
         visit = self.current
-        with self._turns.claim(visit.client) as turn:
+        with (lane or self._turns).claim(visit.client) as turn:
             deadline = time.monotonic() + self.settings.answer_seconds
             await visit.waited(turn.wait_for(1), deadline, self.late())
             return await anyio.to_thread.run_sync(work, *arguments, limiter=self._threads)
@@ -212,7 +215,7 @@ class Service:
     @cached_property
     def _threads(self) -> CapacityLimiter:
         """Made where there is an event loop, which it belongs to."""
-        return CapacityLimiter(THREADS)
+        return CapacityLimiter(THREADS + 1)
 
     @cached_property
     def _waiting_threads(self) -> CapacityLimiter:
@@ -312,6 +315,11 @@ def _described(name: str, segmenter: Segmenter) -> dict[str, Any]:
         "precision": segmenter.precision,
         "names": None if vocabulary is None else list(vocabulary.names),
     }
+
+
+def _answered(seen: Seen, vocabulary: Vocabulary, write: Callable[[Segmentation], Response]) -> Response:
+    """Without the picture: whoever sent it has it."""
+    return write(replace(seen.segment(vocabulary), image=None))
 
 
 def _as_png(result: Segmentation) -> Response:
