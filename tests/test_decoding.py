@@ -247,6 +247,22 @@ def test_what_has_not_begun_by_its_deadline_is_not_begun() -> None:
         pool.close()
 
 
+def test_those_who_have_given_up_keep_nobody_out() -> None:
+    pool = pool_of(waiting=2)
+    try:
+        running = pool.submit(SLOW, deadline=soon())
+        until(running.running)
+        pool.submit(PHOTO, deadline=soon()).cancel()
+        late = pool.submit(PHOTO, deadline=soon(0))
+        others = [pool.submit(PHOTO, deadline=soon()) for _ in range(2)]
+        with pytest.raises(DecodingLateError):
+            late.result(0)
+        for other in others:
+            assert other.result(30).shape == (96, 128, 3)
+    finally:
+        pool.close()
+
+
 def test_closing_takes_less_than_a_second_and_tells_everybody() -> None:
     pool = pool_of(2)
     results = [pool.submit(SLOW, deadline=soon()) for _ in range(8)]

@@ -102,6 +102,7 @@ class DecodingPool:
         with self._changed:
             if self._closed:
                 raise DecodersBusyError(STOPPING)
+            self._drop_late()
             own = sum(other.client == client for other in self._waiting)
             if len(self._waiting) >= self._most_waiting or (client is not None and 2 * own >= self._most_waiting):
                 raise DecodersBusyError(f"{len(self._waiting)} pictures wait to be decoded already")
@@ -172,6 +173,9 @@ class DecodingPool:
                 self._changed.wait_for(lambda: self._closed or bool(self._waiting))
                 if self._closed:
                     return None
+                self._drop_late()
+                if not self._waiting:
+                    continue
                 task = min(
                     self._waiting, key=lambda task: (self._running[task.client], self._turns.get(task.client, 0))
                 )
@@ -179,11 +183,16 @@ class DecodingPool:
                 turn = max(self._turns.values(), default=0) + 1
                 self._turns = {other.client: self._turns.get(other.client, 0) for other in self._waiting}
                 self._turns[task.client] = turn
-                if time.monotonic() >= task.deadline:
-                    _fail(task, DecodingLateError(LATE))
-                elif task.result.set_running_or_notify_cancel():
+                if task.result.set_running_or_notify_cancel():
                     self._running[task.client] += 1
                     return task
+
+    def _drop_late(self) -> None:
+        """Those who need no answer any more keep nobody out."""
+        now = time.monotonic()
+        for task in [task for task in self._waiting if task.result.cancelled() or now >= task.deadline]:
+            self._waiting.remove(task)
+            _fail(task, DecodingLateError(LATE))
 
     def _answer(self, decoder: Decoder, task: _Task) -> None:
         try:

@@ -71,6 +71,7 @@ def main(memory_bytes: int) -> None:
             limit_processor(question["seconds"])
             answer(questions, answers, content, question["side"])
             limit_processor(0)
+            del content  # or it would stay until the next one comes
     except (EOFError, BrokenPipeError):
         return
 

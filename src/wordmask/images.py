@@ -172,7 +172,8 @@ def _as_rgb(image: Image.Image, name: str, turned: int) -> np.ndarray:
 
 def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
     """A picture in pieces of its whole width from top to bottom, each with the row where it begins."""
-    rows = max(1, STRIP_PIXELS // image.width)
+    few = 16 if image.mode == "LAB" else 1  # for which Pillow makes a colour transform every time
+    rows = max(1, few * STRIP_PIXELS // image.width)
     if rows >= image.height:
         yield 0, image
         return
