@@ -66,7 +66,7 @@ def test_folders_keep_their_shape_and_namesakes_keep_apart(wordmask, photo, tmp_
     (folder / "notes.txt").write_text("not a picture")
     status, out, _ = wordmask("segment", folder, "--names", "dog,grass", "-o", tmp_path / "out", "--no-overlay")
     assert status == 0
-    written = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*"))
+    written = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("[!.]*.png"))
     assert written == ["a.jpg.png", "a.png.png", "Été/b.png"]
     assert len(out.splitlines()) == 3
 
@@ -110,7 +110,7 @@ def test_every_picture_of_a_folder_has_a_result_of_its_own(wordmask, photo, tmp_
         (folder / name).write_bytes(photo.read_bytes())
     status, out, _ = wordmask("segment", folder, "--names", "a,b", "-o", tmp_path / "out", "--no-overlay")
     assert status == 0
-    assert len(set(out.split())) == len(names) == len(list((tmp_path / "out").iterdir()))
+    assert len(set(out.split())) == len(names) == len(list((tmp_path / "out").glob("[!.]*")))
 
 
 def test_ctrl_c_says_so(photo, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from tiny_collection import ColourClip, encoded, picture, write_embeddings, write_pictures, write_tar
 from wordmask.distillation import embedding as embedding_module
 from wordmask.distillation.collection import CollectionError, open_pile
-from wordmask.distillation.embedding import EmbeddingSettings, clip_crop, embed
+from wordmask.distillation.embedding import EmbeddingSettings, VanishedError, clip_crop, embed
 from wordmask.distillation.embedding_folder import EmbeddingFolder
 from wordmask.distillation.tars import pictures_in
 from wordmask.images import read_image
@@ -175,8 +175,8 @@ def test_only_shards_whose_pictures_changed_are_made_anew(tmp_path):
     paths = write_pictures(tmp_path / "pictures", 9)
     settings = EmbeddingSettings(per_part=3)
 
-    def again(clip):
-        return embed(open_pile(tmp_path / "pictures", per_part=3), clip, tmp_path / "out", settings)
+    def again(clip, **options):
+        return embed(open_pile(tmp_path / "pictures", per_part=3), clip, tmp_path / "out", settings, **options)
 
     again(ColourClip())
     paths[4].write_bytes(encoded(picture(77, "grey")))
@@ -185,10 +185,50 @@ def test_only_shards_whose_pictures_changed_are_made_anew(tmp_path):
     assert clip.pictures == 3
     for path in paths[6:]:
         path.unlink()
-    assert len(again(ColourClip())) == 6
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")}
+    with pytest.raises(VanishedError, match=r"3 pictures of .* are no longer there, as 006 red.png"):
+        again(ColourClip())
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")} == before
+    assert len(again(ColourClip(), prune=True)) == 6
     other = ColourClip(2.0)
     again(other)
     assert other.pictures == 6  # another network, so every shard
+
+
+@pytest.mark.parametrize("kind", ["list", "tars"])
+def test_a_list_or_tars_of_which_one_is_away_lose_no_embedding(tmp_path, kind):
+    source = tmp_path / "pile"
+    if kind == "list":
+        files = write_pictures(source, 3)
+        (source / "some.txt").write_text("".join(f"{file.name}\n" for file in files))
+        source = source / "some.txt"
+    else:
+        files = [source / f"{n:05d}.tar" for n in range(3)]
+        for n, file in enumerate(files):
+            write_tar(file, {"a.png": encoded(picture(n))})
+    embed(open_pile(source), ColourClip(), tmp_path / "out")
+    files[2].rename(tmp_path / "away")
+    with pytest.raises(VanishedError, match=rf"1 (pictures|tars) of .* are no longer there, as {files[2].name}"):
+        embed(open_pile(source), ColourClip(), tmp_path / "out")
+    (tmp_path / "away").rename(files[2])
+    clip = ColourClip()
+    assert len(embed(open_pile(source), clip, tmp_path / "out")) == 3
+    assert clip.pictures == 0
+
+
+def test_a_search_of_pictures_of_which_some_are_away_goes_by_what_was_embedded(tmp_path, command, monkeypatch):
+    from wordmask.commands import search
+
+    monkeypatch.setattr(search, "open_clip_encoder", lambda *_: ColourClip())
+    paths = write_pictures(tmp_path / "pictures", 6)
+    arguments = ("search", "green", "--collection", tmp_path / "pictures", "--top", 1)
+    first = command(*arguments)
+    next(path for path in paths if "red" in path.name).unlink()
+    status, out, err = command(*arguments)
+    assert (status, out) == first[:2]
+    assert "searched as it was embedded before: 1 pictures" in err
+    assert "embedded before" not in command(*arguments, "--prune")[2]
+    assert "embedded before" not in command(*arguments)[2]
 
 
 def test_embeddings_of_others_lead_nowhere_but_to_pictures_below_the_root(tmp_path):

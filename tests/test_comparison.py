@@ -162,7 +162,8 @@ def test_a_stopped_comparison_goes_on_and_a_bad_picture_is_named(wordmask, folde
     assert wordmask(*arguments) == (0, "", "")
 
 
-def test_settings_of_one_method_may_hold_commas_and_colons(wordmask, folder):
+def test_settings_of_one_method_may_hold_commas_and_colons(wordmask, folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
     methods = "clip-diy:windows=[32, 16]:overlap=0, maskclip:heads=https://example.org/heads.pt:window=32"
     wordmask(folder / "a.jpg", "--names", "dog,grass", "--compare", "--method", methods)
     diy, mask = wordmask.asked

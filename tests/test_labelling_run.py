@@ -84,7 +84,9 @@ def test_new_changed_and_removed_pictures_are_noticed(folder, tmp_path):
     Image.fromarray(blue).save(folder / "nothing.png")
     Image.fromarray(blue).save(folder / "zebra.png")
     again = Painted()
-    done = label_folder(job(folder, out, "yolo"), segmenter=again, batch_size=1)
+    told = []
+    done = label_folder(job(folder, out, "yolo"), segmenter=again, batch_size=1, prune=True, on_note=told.append)
+    assert "1 labelled pictures" in told[0]
     assert [os.path.basename(path) for path in again.looked] == ["nothing.png", "zebra.png"]  # noqa: PTH119
     assert done.pictures == 4
     assert not (out / "labels" / "parts.txt").exists()

@@ -22,6 +22,7 @@ from tiny_collection import encoded, picture, write_pictures
 from tiny_run import NAMES, Listener, pipeline_with
 from wordmask.distillation.archive import Archive
 from wordmask.distillation.config import ConfigError
+from wordmask.distillation.embedding_folder import EmbeddingFolder
 from wordmask.distillation.records import DistillationError, MaskTable
 
 STAGES = ("embeddings", "archive", "masks", "experts", "refined", "student", "report")
@@ -129,6 +130,27 @@ def test_a_picture_that_gets_into_no_archive_spares_all_that_follows(run):
     assert "From 20 unlabelled pictures" in (out / "report" / "report.html").read_text()
 
 
+def test_pictures_that_are_away_cost_a_run_nothing_unless_it_is_told_to_prune(run, tmp_path):
+    pictures, out = run
+    own = tmp_path / "own"
+    shutil.copytree(pictures, own)
+    pipeline_with(own, out).run_all()
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    for name in ("000 red.png", "003 red.png"):
+        (own / "ünï" / name).rename(tmp_path / name)
+    with pytest.raises(DistillationError, match=r"2 pictures of .* are no longer there, as ünï/000 red.png.*--prune"):
+        pipeline_with(own, out).run_all()
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    (tmp_path / "000 red.png").rename(own / "ünï" / "000 red.png")
+    (tmp_path / "003 red.png").rename(own / "ünï" / "003 red.png")
+    listener = Listener()
+    pipeline_with(own, out, teller=listener).run_all()
+    assert [listener.of(stage) for stage in STAGES] == [f"{stage}: done before" for stage in STAGES]
+    (own / "ünï" / "000 red.png").unlink()
+    pipeline_with(own, out, prune=True).run_all()
+    assert len(EmbeddingFolder(out / "embeddings")) == 18  # one is broken
+
+
 def test_without_experts_the_student_learns_from_the_masks_as_they_are(run):
     pictures, out = run
     listener = Listener()
@@ -140,7 +162,7 @@ def test_without_experts_the_student_learns_from_the_masks_as_they_are(run):
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path, finished):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("precious")
-    with pytest.raises(ConfigError, match="not empty and no run"):
+    with pytest.raises(ConfigError, match="chapter.txt is there already, and not by `wordmask distill`"):
         pipeline_with(finished[0] / "pictures", tmp_path / "thesis").run_all()
     with pytest.raises(ConfigError, match="holds the pictures themselves"):
         pipeline_with(finished[0] / "pictures", finished[0] / "pictures").run_all()

@@ -153,6 +153,18 @@ def test_a_folder_is_embedded_once_and_what_changed_again(clip, folder, monkeypa
     assert {path.name for path in again} == {"0.png", "1.png", "3.png", "4.png", "5.png", "6.png", "new.png"}
 
 
+def test_embeddings_of_pictures_that_are_away_are_kept(clip, folder, monkeypatch):
+    first = FolderArchive(folder, clip, embedder(clip)).best("dog", ("dog",), 7)
+    away = folder.rename(folder.parent / "away")
+    folder.mkdir()
+    with pytest.raises(SegmenterError, match="no pictures that can be read"):
+        FolderArchive(folder, clip, embedder(clip)).best("dog", ("dog",), 7)
+    folder.rmdir()
+    away.rename(folder)
+    monkeypatch.setattr(clip, "encode_image", lambda views: pytest.fail("embedded again"))
+    assert FolderArchive(folder, clip, embedder(clip)).best("dog", ("dog",), 7) == first
+
+
 def test_a_search_that_was_stopped_goes_on_where_it_was(clip, folder, monkeypatch):
     monkeypatch.setattr("wordmask.segmenters.reco_archive.PICTURES_PER_PASS", 2)
     encode, passes = clip.encode_image, []

@@ -82,7 +82,7 @@ def test_without_an_overlay_there_is_none(wordmask, folder, tmp_path):
         "saliency", folder / "0.png", "--method", "seed", "-o", tmp_path / "m", "--json", "--no-overlay"
     )
     assert json.loads(out)["overlay"] is None
-    assert [path.name for path in (tmp_path / "m").iterdir()] == ["0.png"]
+    assert [path.name for path in (tmp_path / "m").glob("[!.]*")] == ["0.png"]
 
 
 def test_a_stopped_run_goes_on_with_the_maps_that_are_missing(wordmask, folder, tmp_path):

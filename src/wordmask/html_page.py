@@ -9,7 +9,9 @@ from pathlib import Path
 from PIL import Image
 
 from wordmask.files import atomic_write
+from wordmask.runs.marks import GENERATOR, OutputError, check_output
 
+SUFFIXES = (".html", ".htm")
 STYLE = """
 :root { color-scheme: light dark; --ink: #222; --faint: #777; --line: #ddd; --ground: #fff; --good: #eaf6ee;
   --raised: #f5f5f5 }
@@ -30,10 +32,13 @@ figure { margin: 1rem 0 } figure img { max-width: 100%; border-radius: 4px } fig
 
 
 class Page:
-    """Built from top to bottom. Everything given to it is text, but for `markup` and `script`."""
+    """Built from top to bottom. Everything given to it is text, but for `markup` and `script`.
 
-    def __init__(self, title: str):
-        self.title = title
+    kind: what the file says that it is, and of what kind a file must be to be written over by it.
+    """
+
+    def __init__(self, title: str, kind: str = "report"):
+        self.title, self.kind = title, kind
         self._parts: list[str] = [f"<h1>{escape(title)}</h1>"]
 
     def heading(self, text: str) -> None:
@@ -85,9 +90,16 @@ class Page:
     def html(self) -> str:
         head = (
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(self.title)}</title>'
+            f"{GENERATOR.format(kind=escape(self.kind))}"
             f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
         )
         return f"{head}<body>{''.join(self._parts)}</body></html>\n"
+
+    def check(self, path: Path, *, option: str = "--out") -> None:
+        """Raise, if there is no writing this page to `path`. To be asked before the page is worked on."""
+        if path.suffix.lower() not in SUFFIXES:
+            raise OutputError(f"{option} {path}: pages are written as {' or '.join(SUFFIXES)}")
+        check_output(path, self.kind, option=option)
 
     def save(self, path: Path) -> None:
         with atomic_write(path) as file:

@@ -19,6 +19,7 @@ from typing import IO
 from PIL import Image
 
 from wordmask.errors import WordmaskError
+from wordmask.runs.collecting import without_ours
 
 # Raster formats with a magic number. Left out on purpose: what runs an interpreter or an outside program (EPS, WMF)
 # and what has no magic number (TGA), for which any file will do.
@@ -64,14 +65,14 @@ def find_images(
 ) -> Iterator[Path]:
     """Every picture in a folder and the folders below it, told by its extension, in the order of sorted paths.
 
-    Hidden files and folders are skipped. Links to folders are followed, but no folder is entered twice. If `folder`
-    itself cannot be listed, that is an error at once; a folder below it that cannot be is left out: it is handed to
-    `on_bad`, or named in a warning.
+    Hidden files and folders are skipped, and what this package wrote: masks, overlays, sheets, folders of runs. Links
+    to folders are followed, but no folder is entered twice. If `folder` itself cannot be listed, that is an error at
+    once; a folder below it that cannot be is left out: it is handed to `on_bad`, or named in a warning.
     """
     name = name_of(folder)
     entered: set[tuple[int, int]] = set()
     try:
-        entries = _listing(Path(folder), entered)
+        entries = _listing(Path(folder), entered, at_root=True)
     except FileNotFoundError as error:
         raise ImageReadError(name, "there is no such folder") from error
     except NotADirectoryError as error:
@@ -103,15 +104,22 @@ def _walk(
             yield path
 
 
-def _listing(folder: Path, entered: set[tuple[int, int]]) -> list[os.DirEntry[str]]:
-    """What is in a folder, sorted; nothing where it has been entered before."""
+def _listing(folder: Path, entered: set[tuple[int, int]], *, at_root: bool = False) -> list[os.DirEntry[str]]:
+    """What is in a folder and not ours, sorted; nothing where it has been entered before."""
     status = folder.stat()
     identity = (status.st_dev, status.st_ino)
     if identity in entered:
         return []
     entered.add(identity)
     with os.scandir(folder) as listing:
-        return sorted((entry for entry in listing if not entry.name.startswith(".")), key=lambda entry: entry.name)
+        return sorted(without_ours(folder, list(listing), at_root=at_root), key=lambda entry: entry.name)
+
+
+def names_of_pictures(folder: Path) -> list[str]:
+    """Of one folder, without those below it: the pictures' names, sorted, told as `find_images` tells them."""
+    return [
+        entry.name for entry in _listing(folder, set(), at_root=True) if Path(entry.name).suffix.lower() in EXTENSIONS
+    ]
 
 
 def _unlisted(name: str, error: OSError | ValueError) -> ImageReadError:

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from wordmask.errors import WordmaskError
 from wordmask.files import atomic_write
 from wordmask.palette import Colour
+from wordmask.runs import marks
 
 LEGEND_BACK: Colour = (250, 250, 250)
 LEGEND_INK: Colour = (30, 30, 30)
@@ -25,8 +26,11 @@ JPEG_MAX_SIDE = 65_500
 JPEG_QUALITY = 92
 
 
-def save_drawn(path: str | Path, draw: Callable[[], Image.Image], error: type[WordmaskError]) -> None:
-    """What `draw` draws, as .png, .jpg or .jpeg. JPEG holds sides of 65,500 pixels at most."""
+def save_drawn(path: str | Path, draw: Callable[[], Image.Image], error: type[WordmaskError], made: marks.Made) -> None:
+    """What `draw` draws, as .png, .jpg or .jpeg. JPEG holds sides of 65,500 pixels at most.
+
+    made: what the file is to say of itself, so that nobody takes it for a photograph.
+    """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in (".png", ".jpg", ".jpeg"):
@@ -39,9 +43,9 @@ def save_drawn(path: str | Path, draw: Callable[[], Image.Image], error: type[Wo
         )
     with atomic_write(path) as file:
         if suffix == ".png":
-            drawn.save(file, "PNG")
+            drawn.save(file, "PNG", pnginfo=marks.png_text(made.kind, made.of))
         else:
-            drawn.save(file, "JPEG", quality=JPEG_QUALITY)
+            drawn.save(file, "JPEG", quality=JPEG_QUALITY, comment=marks.jpeg_comment(made.kind, made.of))
 
 
 def draw_overlay(

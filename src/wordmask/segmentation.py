@@ -3,13 +3,13 @@
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from wordmask import adaptors
 from wordmask.errors import WordmaskError
@@ -18,6 +18,7 @@ from wordmask.image_files import ImageReadError, first_line, opened
 from wordmask.images import DEFAULT_MAX_PIXELS, ImageSource, read_image
 from wordmask.overlay import count_labels, draw_overlay, save_drawn
 from wordmask.palette import Colour, colours_of
+from wordmask.runs import marks
 from wordmask.vocabulary import BACKGROUND, clean_name
 
 if TYPE_CHECKING:
@@ -111,15 +112,22 @@ class Segmentation:
         *,
         opacity: float = 0.55,
         legend: bool = True,
+        of: marks.Source | None = None,
     ) -> None:
-        """What `overlay` draws, as .png, .jpg or .jpeg. JPEG holds sides of 65,500 pixels at most."""
-        save_drawn(path, partial(self.overlay, image, opacity=opacity, legend=legend), SegmentationError)
+        """What `overlay` draws, as .png, .jpg or .jpeg. JPEG holds sides of 65,500 pixels at most.
 
-    def save(self, path: str | Path) -> None:
+        of: as for `save`.
+        """
+        draw = partial(self.overlay, image, opacity=opacity, legend=legend)
+        save_drawn(path, draw, SegmentationError, marks.Made(marks.OVERLAY, of))
+
+    def save(self, path: str | Path, *, of: marks.Source | None = None) -> None:
         """Labels as PNG (a palette image with the names inside; 16 bits of grey beyond 256 names), or as JSON.
 
         The JSON holds COCO run lengths, and none for names that no pixel bears:
         {"image": source, "size": [H, W], "names", "masks": [{"name", "area", "rle"}]}.
+
+        of: what the file is to say of its picture, which tells results of two pictures apart.
         """
         path = Path(path)
         if path.suffix.lower() == ".png":
@@ -128,10 +136,10 @@ class Segmentation:
                     f"{path}: {len(self.names)} names, and a PNG tells {PNG_MAX_NAMES} apart at most: save it as .json"
                 )
             with atomic_write(path) as file:
-                self._write_png(file)
+                self._write_png(file, of)
         elif path.suffix.lower() == ".json":
             with atomic_write(path) as file:
-                file.write(_json_bytes(self._as_json()))
+                file.write(_json_bytes(self._as_json(of)))
         else:
             raise SegmentationError(f"{path}: masks are saved as .png or .json, not {path.suffix or 'without one'!r}")
 
@@ -186,17 +194,15 @@ class Segmentation:
         picture.putpalette([channel for colour in self.colours for channel in colour])
         return picture
 
-    def _write_png(self, file: IO[bytes]) -> None:
-        self._as_png().save(file, "PNG", pnginfo=self._png_text())
-
-    def _png_text(self) -> PngImagePlugin.PngInfo:
-        text = PngImagePlugin.PngInfo()
+    def _write_png(self, file: IO[bytes], of: marks.Source | None = None) -> None:
+        text = marks.png_text(marks.MASKS, of)
         text.add_itxt(NAMES_KEY, _json_bytes(self.names).decode())
-        return text
+        self._as_png().save(file, "PNG", pnginfo=text)
 
-    def _as_json(self) -> dict[str, Any]:
+    def _as_json(self, of: marks.Source | None) -> dict[str, Any]:
         masks = [{"name": name, "area": area, "rle": self.rle(name)} for name, area in self.pixels.items() if area]
-        return {"image": self.source, "size": list(self.size), "names": self.names, "masks": masks}
+        told = {"image": self.source} if of is None else {"image": self.source, "of": asdict(of)}
+        return {**told, "size": list(self.size), "names": self.names, "masks": masks}
 
 
 def _json_bytes(data: object) -> bytes:

@@ -22,6 +22,9 @@ def distill(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE, such as archive.size=50; may be repeated.")
     ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Go on without pictures that are no longer there; a run stops at them else.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
 ) -> None:
     """Train a fast segmenter from nothing but names and unlabelled pictures (NamedMask).
@@ -42,4 +45,5 @@ def distill(
         device=device,
         pairs=settings or [],
         as_json=json,
+        prune=prune,
     )

@@ -16,7 +16,9 @@ def label(
     ] = None,
     names_file: Annotated[Path | None, typer.Option(help="A file of names: one a line, or YAML with synonyms.")] = None,
     format: Annotated[str, typer.Option(help="coco, yolo, voc, png or label-studio.")] = "coco",
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")] = Path("labels"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write: new, or one of `label`.")] = Path(
+        "labels"
+    ),
     min_area: Annotated[int, typer.Option(min=1, help="Parts with fewer pixels are left out.")] = 32,
     tolerance: Annotated[
         float, typer.Option(min=0, max=100, help="How many pixels a polygon may leave a mask's edge.")
@@ -35,6 +37,9 @@ def label(
     precision: options.Precision = "auto",
     batch_size: options.BatchSize = 8,
     max_pixels: Annotated[int | None, typer.Option(min=1, help="Largest picture that is decoded.")] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Drop the labels of pictures that are no longer there, which are kept else.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Label a folder of pictures. Started again after a stop, it goes on where it was.
@@ -62,4 +67,5 @@ def label(
         batch_size=batch_size,
         max_pixels=max_pixels,
         as_json=json,
+        prune=prune,
     )

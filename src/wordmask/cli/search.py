@@ -24,6 +24,9 @@ def search(
     ] = None,
     sheet: Annotated[Path | None, typer.Option(help="Also write the pictures on one page (.html).")] = None,
     device: options.Device = "auto",
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Forget pictures that were embedded before and are no longer there.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture.")] = False,
 ) -> None:
     """Find the pictures that are most like a phrase, by CLIP.
@@ -42,4 +45,5 @@ def search(
         sheet=sheet,
         device=device,
         as_json=json,
+        prune=prune,
     )

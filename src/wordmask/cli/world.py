@@ -12,7 +12,7 @@ world = typer.Typer(
 
 @world.command()
 def make(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write: new, or one of `world make`.")],
     count: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of the first picture; each has the next.")] = 0,
     size: Annotated[str, typer.Option(help="Pixels: 128 for squares, or HEIGHTxWIDTH.")] = "128",

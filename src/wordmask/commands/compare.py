@@ -13,6 +13,7 @@ from wordmask.commands.segment import format_of
 from wordmask.comparison import Drawn, draw_cell, draw_sheet, shrunk
 from wordmask.overlay import save_drawn
 from wordmask.palette import colours_of
+from wordmask.runs.marks import COMPARISON, Made, source_of
 from wordmask.segmenters.base import Segmenter
 from wordmask.streaming import Read, read_ahead
 from wordmask.vocabulary import Vocabulary
@@ -34,7 +35,8 @@ def run(
     json_lines: bool,
 ) -> None:
     """loads: for every title on the sheet, the arguments of `wordmask.load`."""
-    places = Places(images, out, format_of(out, format, FORMATS, SUFFIXES), file_suffixes=SUFFIXES)
+    suffix = format_of(out, format, FORMATS, SUFFIXES)
+    places = Places(images, out, suffix, verb="segment", kind=COMPARISON, file_suffixes=SUFFIXES)
     errand = Errand(places, skip_done=skip_done)
     hint_at_background(vocabulary)
     methods = {title: segmenters.load(**load) for title, load in loads.items()}
@@ -44,6 +46,7 @@ def run(
             for read, drawings, pixels in _by_all(methods, batch, vocabulary):
                 target = places.target(Path(read.source))
                 try:
+                    places.begin()
                     _write(read, drawings, vocabulary, target)
                 except SegmentError as error:
                     errand.leave_out(error)
@@ -74,9 +77,10 @@ def _by_all(
 
 def _write(read: Read, drawings: list[Drawn], vocabulary: Vocabulary, target: Path) -> None:
     names = list(vocabulary.names)
+    made = Made(COMPARISON, source_of(Path(read.source), target))
     try:
         save_drawn(
-            target, lambda: draw_sheet(shrunk(read.image), drawings, names, colours_of(names)), error=SegmentError
+            target, lambda: draw_sheet(shrunk(read.image), drawings, names, colours_of(names)), SegmentError, made
         )
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:

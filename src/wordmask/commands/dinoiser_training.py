@@ -12,7 +12,14 @@ from wordmask.commands.progress import progress_bar
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.plans import plan
 from wordmask.segmenters.clip_dinoiser import WORLD
-from wordmask.segmenters.clip_dinoiser_training import HEADS_FILE, WORLD_PICTURES, DinoiserTraining, train_dinoiser
+from wordmask.segmenters.clip_dinoiser_training import (
+    HEADS_FILE,
+    VERB,
+    WORLD_PICTURES,
+    DinoiserTraining,
+    train_dinoiser,
+)
+from wordmask.training.claim import claimed_run
 from wordmask.training.team import Team
 from wordmask.world.training_file import write_array
 
@@ -27,12 +34,13 @@ def run(images: Path | None, out: Path, preset: str, changes: Mapping[str, Any],
         raise SaliencyError("--images is missing: give a folder of pictures (only --preset world draws its own)")
     team = Team(settings.device)
     logging.basicConfig(level=logging.INFO if team.is_first else logging.WARNING, format="%(message)s")
-    if images is None and team.is_first:
-        with progress_bar("drawing", WORLD_PICTURES) as progress:
-            write_array(pictures, WORLD_PICTURES, workers=os.cpu_count() or 1, progress=progress)
-    team.wait()
-    with progress_bar("training", settings.steps if team.is_first else 1) as progress:
-        train_dinoiser(settings, progress, team)
+    with claimed_run(out, VERB, DinoiserTraining.__name__, is_first=team.is_first):
+        if images is None and team.is_first:
+            with progress_bar("drawing", WORLD_PICTURES) as progress:
+                write_array(pictures, WORLD_PICTURES, workers=os.cpu_count() or 1, progress=progress)
+        team.wait()
+        with progress_bar("training", settings.steps if team.is_first else 1) as progress:
+            train_dinoiser(settings, progress, team)
     if team.is_first:
         _tell(out / HEADS_FILE, preset, {name: changes[name] for name in ASKED_FOR_ALIKE if name in changes}, as_json)
 

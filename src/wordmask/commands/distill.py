@@ -55,6 +55,7 @@ def run(
     device: str | None,
     pairs: list[str],
     as_json: bool,
+    prune: bool = False,
 ) -> None:
     given = {"names": names, "images": images, "out": out, "preset": preset, "seed": seed, "device": device}
     told: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
@@ -66,7 +67,7 @@ def run(
             if key not in told:
                 raise typer.BadParameter(f"--{key} is missing (or give --config FILE)")
     chosen = make_run(*layers, told, *(setting(pair) for pair in pairs))
-    Pipeline(chosen, Teller()).run_all()
+    Pipeline(chosen, Teller(), prune=prune).run_all()
     student, report = chosen.out / "student" / STUDENT_FILE, chosen.out / "report" / REPORT
     if as_json:
         print(json.dumps({"student": str(student), "report": str(report), "names": list(chosen.names.names)}))

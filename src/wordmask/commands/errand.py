@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wordmask.cli import complain
-from wordmask.commands.places import Places
+from wordmask.commands.places import PlaceError, Places
 from wordmask.errors import WordmaskError
 from wordmask.vocabulary import Vocabulary
 
@@ -25,10 +25,19 @@ class Errand:
 
     def pictures(self) -> Iterator[Path]:
         for picture in self.places.pictures(self.leave_out):
-            if self.skip_done and self.places.target(picture).exists():
+            try:
+                done = self.is_done(self.places.target(picture))
+            except PlaceError as error:
+                self.leave_out(error)
+                continue
+            if done:
                 self.skipped += 1
             else:
                 yield picture
+
+    def is_done(self, target: Path) -> bool:
+        """Whether the result is there, and pictures that are done are to be left out."""
+        return self.skip_done and target.exists()
 
     def leave_out(self, error: WordmaskError) -> None:
         self.failed += 1

@@ -8,6 +8,7 @@ import typer
 
 from wordmask import segmenters
 from wordmask.export import ExportError
+from wordmask.runs.marks import NETWORK, WORDS, check_output
 from wordmask.vocabulary import parse_names
 
 
@@ -15,6 +16,12 @@ def run(*, out: Path, names: str | None, int8: bool, load: dict[str, Any], as_js
     if out.suffix.lower() != ".onnx":
         raise typer.BadParameter(f"--out {out} must end in .onnx")
     vocabulary = None if names is None else parse_names(names)
+    smaller, words = out.with_suffix(".int8.onnx"), out.with_suffix(".names.npz")
+    check_output(out, NETWORK)
+    if int8:
+        check_output(smaller, NETWORK)
+    if vocabulary is not None:
+        check_output(words, WORDS)
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -26,12 +33,10 @@ def run(*, out: Path, names: str | None, int8: bool, load: dict[str, Any], as_js
     agreement = export(segmenter, out)
     rows = [_row(out, agreement.difference, agreement.same)]
     if int8:
-        smaller = out.with_suffix(".int8.onnx")
         quantise(out, smaller)
         found = compare(segmenter, smaller)
         rows.append(_row(smaller, found.difference, found.same))
     if vocabulary is not None:
-        words = out.with_suffix(".names.npz")
         write_words(segmenter, vocabulary, words)
         rows.append({"file": str(words), "bytes": words.stat().st_size})
     if as_json:

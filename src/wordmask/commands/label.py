@@ -29,6 +29,7 @@ def run(
     batch_size: int,
     max_pixels: int | None,
     as_json: bool,
+    prune: bool = False,
 ) -> None:
     try:
         chosen = LabelSettings(**settings)
@@ -66,6 +67,8 @@ def run(
             batch_size=batch_size,
             on_bad=lambda error: complain(f"left out: {error}"),
             on_progress=on_progress,
+            on_note=lambda note: complain(f"note: {note}"),
+            prune=prune,
         )
     if as_json:
         print(json.dumps({"out": str(out), "format": chosen.format, **asdict(labels)}))

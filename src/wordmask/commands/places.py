@@ -1,15 +1,22 @@
 """Which pictures a command works on, and where each one's results go."""
 
-import os
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from wordmask.cli import complain
 from wordmask.errors import WordmaskError
-from wordmask.image_files import EXTENSIONS, ImageReadError, find_images
+from wordmask.image_files import ImageReadError, find_images, image_size, names_of_pictures
+from wordmask.runs.claim import Marker, first_file, mark, note_results, read_marker
+from wordmask.runs.collecting import JPEG, OVERLAY_ENDING
+from wordmask.runs.marks import OVERLAY, check_output, is_same, made, source_of
 
+OF_RESULTS = ("segment", "saliency")
+"""The commands whose folders hold single results, beside which others may be put."""
 FILE_SUFFIXES = (".png", ".json")
+FOLDERS_REMEMBERED = 4
 
 
 class PlaceError(WordmaskError):
@@ -20,12 +27,28 @@ class Places:
     """Pictures and folders in, one result file a picture out; no two pictures share one, and none is written over.
 
     A single folder keeps its shape below `out`; of several inputs, every folder gets its own name below it.
-    `photo.jpg` becomes `photo.png`, or `photo.jpg.png` where the folder has another picture called photo.
+    `photo.jpg` becomes `photo.png`, or `photo.jpg.png` where the folder has another picture called photo, or where
+    `photo.png` is there and is anything but what the same command made of this picture.
+
+    verb: the command. kind: what its results say that they are. overlays: whether each has one beside it.
     """
 
-    def __init__(self, images: list[Path], out: Path, suffix: str, *, file_suffixes: tuple[str, ...] = FILE_SUFFIXES):
+    def __init__(
+        self,
+        images: list[Path],
+        out: Path,
+        suffix: str,
+        *,
+        verb: str,
+        kind: str,
+        overlays: bool = False,
+        file_suffixes: tuple[str, ...] = FILE_SUFFIXES,
+    ):
         self.images, self.out, self.suffix = images, out, suffix
+        self.verb, self.kind, self.overlays = verb, kind, overlays
         self.as_file = out.suffix.lower() in file_suffixes and not out.is_dir()
+        self._marked = self._noted = False
+        self._names_in = lru_cache(maxsize=FOLDERS_REMEMBERED)(_names_in)
         self._real_out = out.resolve()
         folders = [given for given in images if given.is_dir()]
         if self.as_file and (len(images) != 1 or folders):
@@ -52,13 +75,72 @@ class Places:
         return None if self._below else len(self._single)
 
     def target(self, picture: Path) -> Path:
+        """Where the result of a picture is, or is to be."""
+        first = self._first_choice(picture)
+        if self.as_file or self._is_free(first, picture):
+            return first
+        second = first.with_name(f"{picture.name}.{self.suffix}")
+        if second == first or not self._is_free(second, picture):
+            raise PlaceError(f"{picture}: {second} is there already, and is no result of it: choose another --out")
+        if not self._noted:
+            self._noted = True
+            complain(f"note: {first} is there already, and is no result of {picture}, which gets {second.name}")
+        return second
+
+    def overlay_of(self, target: Path) -> Path:
+        return target.with_name(f"{target.stem}{OVERLAY_ENDING}.jpg")
+
+    def begin(self) -> None:
+        """The first result is about to be written: a new or empty folder is marked as ours."""
+        if self._marked:
+            return
+        self._marked = True
+        if not self.as_file and first_file(self.out) is None and read_marker(self.out) is None:
+            mark(self.out, Marker(self.verb))
+        elif f".{self.suffix}" in JPEG:
+            note_results(self.out.parent if self.as_file else self.out, self.verb)
+
+    def _first_choice(self, picture: Path) -> Path:
         if picture in self._single:
             return self._single[picture]
         root = next(folder for folder in self._below if picture.is_relative_to(folder))
-        name = _names_in(picture.parent, self.suffix)[picture.name]
+        name = self._names_in(picture.parent, self.suffix)[picture.name]
         return self.out / self._below[root] / picture.parent.relative_to(root) / name
 
+    def _is_free(self, target: Path, picture: Path) -> bool:
+        """Whether nothing is there, or this command's own earlier result of the picture."""
+        of = source_of(picture, target)
+        if target.exists():
+            found = made(target)
+            if found is None:
+                return self._is_own_folder and _is_damaged(target)
+            if found.kind != self.kind:
+                return False
+            if found.of is None:
+                return True  # of a version whose results said nothing of their pictures
+            if not is_same(found.of, of, target):
+                return False
+        overlay = self.overlay_of(target)
+        if not self.overlays or not overlay.exists():
+            return True
+        found = made(overlay)
+        if found is None:
+            return self._is_own_folder and _is_damaged(overlay)
+        return found.kind == OVERLAY and found.of is not None and is_same(found.of, of, overlay)
+
+    @property
+    def _is_own_folder(self) -> bool:
+        marker = None if self.as_file else read_marker(self.out, shared=False)
+        return marker is not None and marker.verb == self.verb
+
     def _check_folders(self, folders: list[Path]) -> None:
+        into = self._real_out.parent if self.as_file else self._real_out
+        for place in (into, *into.parents):
+            marker = read_marker(place, shared=False)
+            if marker is not None:
+                if marker.verb not in OF_RESULTS and first_file(into) is not None:
+                    raise PlaceError(f"--out {self.out} is in a folder of `wordmask {marker.verb}`: choose another")
+                break
         for folder in folders:
             if folder.resolve() == self._real_out:
                 raise PlaceError(f"--out {self.out} is the folder of the pictures themselves: choose another")
@@ -88,19 +170,32 @@ class Places:
                 raise PlaceError(
                     f"the result of {picture} would be written over a picture, {target}: choose another --out"
                 )
+        if self.as_file:
+            check_output(self.out, self.kind)
+            if self.overlays:
+                check_output(self.overlay_of(self.out), OVERLAY)
         return targets
+
+
+def _is_damaged(file: Path) -> bool:
+    """Whether a file is nothing that anybody could have use of: a result that was cut short or spoilt."""
+    try:
+        if file.suffix.lower() == ".json":
+            json.loads(file.read_bytes())
+        else:
+            image_size(file)
+    except (ImageReadError, ValueError, RecursionError):
+        return True
+    return False
 
 
 def _name_below(folder: Path) -> str:
     return folder.resolve().name
 
 
-@lru_cache(maxsize=4)
 def _names_in(folder: Path, suffix: str) -> dict[str, str]:
     """For every picture of a folder, the name of its result."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if Path(entry.name).suffix.lower() in EXTENSIONS]
-    return _result_names(sorted(names), suffix)
+    return _result_names(names_of_pictures(folder), suffix)
 
 
 def _result_names(names: list[str], suffix: str) -> dict[str, str]:

@@ -9,28 +9,32 @@ from typing import Any
 
 from wordmask.cli import complain
 from wordmask.commands.progress import progress_bar
+from wordmask.saliency import found_training, selfmask_training
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.found import WORLD
 from wordmask.saliency.found_training import HEAD_FILE, FoundTraining, train_found
 from wordmask.saliency.plans import WORLD_KINDS, WORLD_PICTURES, plan
 from wordmask.saliency.selfmask_training import NETWORK_FILE, SelfMaskTraining, train_selfmask, vote_for
+from wordmask.training.claim import claimed_run
 from wordmask.world.training_file import write_array
 
 
 def found(images: Path | None, out: Path, preset: str, changes: Mapping[str, Any], *, as_json: bool) -> None:
-    settings = plan(FoundTraining, preset, pictures=_pictures(images, out, preset), out=out, changes=changes)
-    with progress_bar("training", settings.steps) as progress:
-        train_found(settings, progress)
+    with claimed_run(out, found_training.VERB, FoundTraining.__name__):
+        settings = plan(FoundTraining, preset, pictures=_pictures(images, out, preset), out=out, changes=changes)
+        with progress_bar("training", settings.steps) as progress:
+            train_found(settings, progress)
     reads = {name: changes[name] for name in ("dino", "dino_weights") if name in changes}
     _tell("found", out / HEAD_FILE, preset, reads, as_json)
 
 
 def selfmask(images: Path | None, out: Path, preset: str, changes: Mapping[str, Any], *, as_json: bool) -> None:
-    settings = plan(SelfMaskTraining, preset, pictures=_pictures(images, out, preset), out=out, changes=changes)
-    with progress_bar("voting", None) as progress:
-        votes = vote_for(settings, progress)
-    with progress_bar("training", None) as progress:
-        train_selfmask(settings, votes, progress)
+    with claimed_run(out, selfmask_training.VERB, SelfMaskTraining.__name__):
+        settings = plan(SelfMaskTraining, preset, pictures=_pictures(images, out, preset), out=out, changes=changes)
+        with progress_bar("voting", None) as progress:
+            votes = vote_for(settings, progress)
+        with progress_bar("training", None) as progress:
+            train_selfmask(settings, votes, progress)
     _tell("selfmask", out / NETWORK_FILE, preset, {}, as_json)
 
 

@@ -13,8 +13,8 @@ from wordmask.commands.distill import Teller
 from wordmask.distillation.archive import queries_of
 from wordmask.distillation.collection import open_pile
 from wordmask.distillation.config import PRESETS, ConfigError
-from wordmask.distillation.embedding import embed
-from wordmask.distillation.embedding_folder import EmbeddingFolder, is_embedding_folder
+from wordmask.distillation.embedding import VanishedError, embed
+from wordmask.distillation.embedding_folder import ABOUT, EmbeddingFolder, is_embedding_folder
 from wordmask.distillation.records import ImageRef
 from wordmask.distillation.report_page import RunPage, small
 from wordmask.distillation.top import search
@@ -25,6 +25,7 @@ from wordmask.prompts import templates
 from wordmask.registry import pick_device
 from wordmask.segmenters.maskclip import open_clip_encoder
 from wordmask.text_embeddings import TextEmbedder
+from wordmask.text_files import read_json
 from wordmask.vocabulary import Vocabulary
 
 
@@ -39,16 +40,19 @@ def run(
     sheet: Path | None,
     device: str,
     as_json: bool,
+    prune: bool = False,
 ) -> None:
     if preset not in PRESETS:
         raise ConfigError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
     vocabulary = Vocabulary.of(phrases)
+    page = RunPage("What was found", "search")
+    if sheet is not None:
+        page.check(sheet, option="--sheet")
     chosen = clip or PRESETS[preset].clip
     encoder = open_clip_encoder(chosen, None, pick_device(device), "fp32")
-    folder = _embeddings(collection, encoder, chosen, image_root)
+    folder = _embeddings(collection, encoder, chosen, image_root, prune=prune)
     embedder = TextEmbedder(encoder, templates(PRESETS[preset].templates))
     best = search(folder, queries_of(vocabulary, embedder, folder), top)
-    page = RunPage("What was found")
     for number, phrase in enumerate(vocabulary.names):
         told = folder.told(best.rows[number])
         refs = folder.references(told)
@@ -62,16 +66,24 @@ def run(
         print(f"page: {sheet}", file=sys.stderr)
 
 
-def _embeddings(collection: Path, encoder: Any, clip: str, root: Path | None) -> EmbeddingFolder:
+def _embeddings(
+    collection: Path, encoder: Any, clip: str, root: Path | None, *, prune: bool = False
+) -> EmbeddingFolder:
     """Those of the collection; or of its pictures, kept in the cache for the next question."""
     for folder in (collection, collection / "embeddings"):
         if is_embedding_folder(folder):
             return EmbeddingFolder(folder, root=root)
     pile = open_pile(collection, root=root)
     mark = hashlib.sha256(f"{collection.resolve()} {root} {clip}".encode()).hexdigest()[:16]
-    teller = Teller()
-    with teller.progress("embeddings") as report:
-        made = embed(pile, encoder, cache_dir() / "collections" / mark, progress=report)
+    teller, kept = Teller(), cache_dir() / "collections" / mark
+    try:
+        with teller.progress("embeddings") as report:
+            made = embed(pile, encoder, kept, progress=report, prune=prune)
+    except VanishedError as error:
+        if not read_json(kept / ABOUT).get("finished"):
+            raise
+        teller.say(f"searched as it was embedded before: {error}")
+        return EmbeddingFolder(kept)
     if bad := made.about["bad_pictures"]:
         teller.say(f"{bad} pictures cannot be read; {made.folder / 'bad_images.jsonl'} lists them")
     return made

@@ -2,7 +2,6 @@
 
 import errno
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from wordmask.commands.places import FILE_SUFFIXES, Places
 from wordmask.commands.progress import progress_bar
 from wordmask.errors import WordmaskError
 from wordmask.image_files import opened
+from wordmask.runs.marks import MASKS, source_of
 from wordmask.segmentation import NAMES_KEY, Segmentation
 from wordmask.vocabulary import Vocabulary
 
@@ -34,7 +34,8 @@ def run(
     max_pixels: int | None,
     json_lines: bool,
 ) -> None:
-    places = Places(images, out, format_of(out, format, FORMATS, FILE_SUFFIXES))
+    suffix = format_of(out, format, FORMATS, FILE_SUFFIXES)
+    places = Places(images, out, suffix, verb="segment", kind=MASKS, overlays=overlay)
     errand = _Masks(places, vocabulary, skip_done=skip_done)
     hint_at_background(vocabulary)
     segmenter = segmenters.load(**load)
@@ -45,7 +46,8 @@ def run(
         for result in stream:
             target = places.target(Path(str(result.source)))
             try:
-                _write(result, target, overlay)
+                places.begin()
+                _write(result, target, places.overlay_of(target) if overlay else None)
             except WordmaskError as error:
                 errand.leave_out(error)
                 continue
@@ -69,15 +71,12 @@ class _Masks(Errand):
         self._names = list(vocabulary.names)
         self._of_other_names = 0
 
-    def pictures(self) -> Iterator[Path]:
-        for picture in self.places.pictures(self.leave_out):
-            target = self.places.target(picture)
-            if self.skip_done and target.exists():
-                if names_in(target) == self._names:
-                    self.skipped += 1
-                    continue
-                self._of_other_names += 1
-            yield picture
+    def is_done(self, target: Path) -> bool:
+        if not super().is_done(target):
+            return False
+        is_done = names_in(target) == self._names
+        self._of_other_names += not is_done
+        return is_done
 
     def told_of_skipped(self) -> str:
         told = f"skipped: {self.skipped} that were done"
@@ -109,12 +108,13 @@ def format_of(out: Path, chosen: str | None, formats: tuple[str, ...], suffixes:
     return told or chosen or formats[0]
 
 
-def _write(result: Segmentation, target: Path, overlay: bool) -> None:
+def _write(result: Segmentation, target: Path, overlay: Path | None) -> None:
     """The overlay first and the masks last, so that a picture with masks is done."""
+    of = source_of(Path(str(result.source)), target)
     try:
-        if overlay:
-            result.save_overlay(target.with_name(f"{target.stem}.overlay.jpg"))
-        result.save(target)
+        if overlay is not None:
+            result.save_overlay(overlay, of=of)
+        result.save(target, of=of)
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise

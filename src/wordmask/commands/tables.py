@@ -55,7 +55,9 @@ def run(
 ) -> None:
     """distilling: what was said of the runs that a table distils, as `AblationSettings` calls it."""
     ablations = _ablations(name, distilling, device)
-    page = Page(name)
+    page = Page(name, "tables")
+    if out is not None:
+        page.check(out)
     told: list[dict[str, Any]] = []
     for table in _chosen(name, only, ablations):
         measuring = Run(

@@ -8,6 +8,8 @@ import typer
 
 from wordmask.commands.progress import progress_bar
 from wordmask.files import atomic_write
+from wordmask.runs.claim import note_results
+from wordmask.runs.marks import WORLD_SHEET, check_output, jpeg_comment, png_text
 from wordmask.world.contact_sheet import contact_sheet
 from wordmask.world.scenes import KINDS, Kind
 from wordmask.world.writing import write_folder, write_shards
@@ -41,9 +43,16 @@ def show_pictures(out: Path, count: int, *, seed: int, kind: str | None, size: i
     if out.suffix.lower() not in (".png", ".jpg"):
         raise typer.BadParameter(f"--out is a .png or a .jpg file, not {out}")
     chosen = _kinds(kind)
+    check_output(out, WORLD_SHEET)
     page = contact_sheet(range(seed, seed + count), kind=chosen[0] if chosen else None, size=size, labels=labels)
+    is_png = out.suffix.lower() == ".png"
+    if not is_png:
+        note_results(out.parent, "world show")
     with atomic_write(out) as file:
-        page.save(file, "PNG" if out.suffix.lower() == ".png" else "JPEG")
+        if is_png:
+            page.save(file, "PNG", pnginfo=png_text(WORLD_SHEET))
+        else:
+            page.save(file, "JPEG", comment=jpeg_comment(WORLD_SHEET))
     print(out)
 
 

@@ -65,7 +65,7 @@ class Teller:
     """Says everything twice: on the terminal and on the page."""
 
     def __init__(self, title: str):
-        self.page = Page(title)
+        self.page = Page(title, "world report")
 
     def section(self, title: str, text: str) -> None:
         print(f"\n{title}\n{text}")
@@ -80,6 +80,7 @@ class Teller:
 def run(out: Path, *, pictures: int, device: str) -> None:
     """Print the figures and write them, with pictures, to `out`."""
     tell = Teller("The built-in world and its models")
+    tell.page.check(out)
     clip = world_clip(device=device)
     print(f"World {WORLD_VERSION}, held-out pictures of {World().size} x {World().size} pixels")
 

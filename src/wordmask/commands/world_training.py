@@ -8,6 +8,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from wordmask.commands.progress import progress_bar
+from wordmask.runs.claim import claimed
+from wordmask.runs.collecting import is_world
 from wordmask.world.models import CLIP, CLIP_RESNET, DINO, RESNET
 from wordmask.world.training.clip import ClipSettings, train_clip
 from wordmask.world.training.clip_teacher import ClipTeacherSettings, train_clip_teacher
@@ -17,9 +19,17 @@ from wordmask.world.training.plans import MIXTURE, PICTURES, PLANS, Machine
 from wordmask.world.training.ship import ship_clip, ship_clip_teacher, ship_dino
 from wordmask.world.training_file import write_array
 
+VERB, DRAWN = "world train", "pictures.json"
+"""Both trainings may share a folder, and then the pictures in it."""
+
 
 def clip(out: Path, *, machine: Machine | None, device: str, seed: int) -> None:
     """Pictures, a convolutional teacher from their captions, the vision transformer from both, the shipped files."""
+    with claimed(out, VERB, was_ours=_was_ours):
+        _clip(out, machine, device, seed)
+
+
+def _clip(out: Path, machine: Machine | None, device: str, seed: int) -> None:
     machine, common = _begin(out, machine, device, seed)
     teaching = TypeAdapter(ClipTeacherSettings).validate_python(
         {**common, "out": out / "teacher", **PLANS["clip-teacher"][machine]}
@@ -36,6 +46,11 @@ def clip(out: Path, *, machine: Machine | None, device: str, seed: int) -> None:
 
 def dino(out: Path, *, network: str, machine: Machine | None, device: str, seed: int) -> None:
     """Pictures, self-distillation of the ResNet on them alone, of the transformer that it guides, the shipped files."""
+    with claimed(out, VERB, was_ours=_was_ours):
+        _dino(out, network, machine, device, seed)
+
+
+def _dino(out: Path, network: str, machine: Machine | None, device: str, seed: int) -> None:
     machine, common = _begin(out, machine, device, seed)
     settings = TypeAdapter(DinoSettings).validate_python({**common, "out": out / RESNET, **PLANS["resnet"][machine]})
     model, name = train_dino(settings), RESNET
@@ -48,6 +63,10 @@ def dino(out: Path, *, network: str, machine: Machine | None, device: str, seed:
         model, settings, out / "weights" / name, command=_command(f"train-dino --network {network}", machine, seed)
     )
     print(out / "weights" / name)
+
+
+def _was_ours(out: Path) -> bool:
+    return is_world(out / DRAWN)
 
 
 def _begin(out: Path, machine: Machine | None, device: str, seed: int) -> tuple[Machine, dict[str, Any]]:

@@ -67,6 +67,10 @@ class Pile(ABC):
     def parts(self) -> Iterator[Part]:
         """In an order that depends on names alone."""
 
+    @abstractmethod
+    def sources(self) -> Iterator[str]:
+        """The files that are there, as references name them: pictures, or tars of such."""
+
     def survey(self) -> Survey:
         """Walk through the whole pile without opening a picture. Its digest changes when any file does."""
         digest, count, weight = hashlib.sha256(self.kind.encode()), 0, 0
@@ -90,6 +94,9 @@ class FolderPile(Pile):
         unlisted: list[ImageReadError] = []
         return _parts_of_files(self.root, self._names(unlisted), self.per_part, unlisted)
 
+    def sources(self) -> Iterator[str]:
+        return self._names([])
+
     def _names(self, unlisted: list[ImageReadError]) -> Iterator[str]:
         for path in find_images(self.root, unlisted.append):
             yield str(path.relative_to(self.root))
@@ -106,6 +113,9 @@ class ListPile(Pile):
 
     def parts(self) -> Iterator[Part]:
         return _parts_of_files(self.root, self._names(), self.per_part, [])
+
+    def sources(self) -> Iterator[str]:
+        return (name for name in self._names() if _size_and_time(self.root / name)[0] >= 0)
 
     def _names(self) -> Iterator[str]:
         try:
@@ -129,6 +139,9 @@ class TarPile(Pile):
         for name in self.tars:
             size, changed = _size_and_time(self.root / name)
             yield Part(_digest([f"{name}\0{size}\0{changed}"]), size, lambda name=name: self._load(name))  # type: ignore[misc]
+
+    def sources(self) -> Iterator[str]:
+        return iter(self.tars)
 
     def _load(self, name: str) -> tuple[list[Picture], list[Bad]]:
         pictures, bad = [], []

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from pydantic import ConfigDict, Field, PositiveInt
@@ -26,6 +27,7 @@ from wordmask.files import atomic_write
 from wordmask.image_files import ImageReadError
 from wordmask.images import resize, size_with_shorter_side
 from wordmask.prefetch import ahead
+from wordmask.text_files import read_json
 
 if TYPE_CHECKING:
     from wordmask.encoders.clip import ClipEncoder
@@ -36,6 +38,10 @@ BAD_IMAGES = "bad_images.jsonl"
 FINGERPRINT_KEY = b"wordmask:fingerprint"
 PREPROCESSING = "shorter side, bicubic, centre crop"
 """Part of every fingerprint: embeddings of pictures cut otherwise are others."""
+
+
+class VanishedError(CollectionError):
+    """There are embeddings of pictures that are no longer there."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -60,10 +66,16 @@ def embed(
     *,
     survey: Survey | None = None,
     progress: Progress | None = None,
+    prune: bool = False,
 ) -> EmbeddingFolder:
-    """Write `out` in clip-retrieval's layout, with `bad_images.jsonl` for what could not be read."""
+    """Write `out` in clip-retrieval's layout, with `bad_images.jsonl` for what could not be read.
+
+    prune: drop the embeddings of pictures that are no longer there, at which it stops otherwise.
+    """
     settings = settings or EmbeddingSettings()
     survey = survey or pile.survey()
+    if not prune:
+        check_all_there(pile, out, survey)
     mark = clip_fingerprint(encoder)
     about = {"kind": pile.kind, "root": str(pile.root), "clip": encoder.name, "clip_fingerprint": mark}
     _write_json(out / ABOUT, {**about, "finished": False})
@@ -85,6 +97,48 @@ def embed(
         out / ABOUT, {**about, "finished": True, "digest": survey.digest, "pictures": pictures, "bad_pictures": bad}
     )
     return EmbeddingFolder(out)
+
+
+def check_all_there(pile: Pile, out: Path, survey: Survey) -> None:
+    """Raise, if there are embeddings of pictures that the pile no longer has: a disk may be away."""
+    about = out / ABOUT
+    if not about.exists():
+        return
+    told = read_json(about, way_out="delete that folder to have all pictures embedded anew")
+    if not isinstance(told, dict) or (told.get("kind"), told.get("root")) != (pile.kind, str(pile.root)):
+        return
+    if told.get("digest") == survey.digest:
+        return
+    there = np.sort(np.fromiter(map(_short, pile.sources()), np.uint64))
+    gone, example = 0, ""
+    for names in _embedded(out, pile.kind):
+        marks = np.fromiter(map(_short, names), np.uint64)
+        found = np.searchsorted(there, marks, "left") < np.searchsorted(there, marks, "right")
+        if not found.all():
+            gone, example = gone + int((~found).sum()), example or names[int(np.argmin(found))]
+    if gone:
+        what = "tars" if pile.kind == "tars" else "pictures"
+        raise VanishedError(
+            f"{gone} {what} of {pile.root} are no longer there, as {example}, and {out} has embeddings of them: bring "
+            "them back (is their disk there?), or drop them with --prune"
+        )
+
+
+def _embedded(out: Path, kind: str) -> Iterator[list[str]]:
+    """The files that embeddings are of, shard by shard."""
+    column = "tar" if kind == "tars" else "image_path"
+    for path in sorted((out / "metadata").glob("metadata_*.parquet")):
+        try:
+            table = pq.read_table(path, columns=[column]) if column in pq.read_schema(path).names else None
+        except (pa.ArrowException, OSError):
+            continue  # it is made anew
+        if table is not None:
+            yield [name for name in pc.unique(table[column]).to_pylist() if name is not None]
+
+
+def _short(name: str) -> int:
+    """Eight bytes that stand for a name, as there may be millions in memory."""
+    return int.from_bytes(hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest())
 
 
 def clip_fingerprint(encoder: "ClipEncoder") -> str:

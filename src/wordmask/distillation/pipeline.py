@@ -17,7 +17,7 @@ from wordmask.distillation import experts, published, student
 from wordmask.distillation.archive import build_archive
 from wordmask.distillation.collection import Pile, open_pile
 from wordmask.distillation.config import ConfigError, Run, as_dict, make_run, read_config
-from wordmask.distillation.embedding import embed
+from wordmask.distillation.embedding import check_all_there, embed
 from wordmask.distillation.embedding_folder import EmbeddingFolder, is_embedding_folder
 from wordmask.distillation.identities import file_digest, listing_digest
 from wordmask.distillation.ingredients import Ingredients, start_of
@@ -28,10 +28,12 @@ from wordmask.distillation.report import write_report
 from wordmask.distillation.stages import Report, Silent, Stage, Stages, Teller, earlier
 from wordmask.files import atomic_write
 from wordmask.registry import pick_device
+from wordmask.runs.claim import Marker, check_claim, mark, read_marker
 from wordmask.segmenters.namedmask import NamedMask
+from wordmask.text_files import read_yaml
 from wordmask.vocabulary import Vocabulary
 
-CONFIG = "config.yaml"
+VERB, CONFIG = "distill", "config.yaml"
 REPORT = "report.html"
 PICKLES = (".pkl", ".pickle")
 THE_ARCHIVE, THE_MASKS = "the archive", "the masks"
@@ -47,6 +49,7 @@ def distill(
     preset: str | None = None,
     config: str | Path | Mapping[str, Any] | None = None,
     teller: Teller | None = None,
+    prune: bool = False,
     **settings: Any,
 ) -> NamedMask:
     """Train a segmenter for these names on unlabelled pictures; run it, or go on with it, in the folder `out`.
@@ -54,20 +57,22 @@ def distill(
     names: a list, a mapping with synonyms, a `Vocabulary`, or a file. images: a folder, a list file, webdataset tars,
     or a folder of embeddings in clip-retrieval's layout. preset: "paper", "imagenet-s" or "world".
     config: a YAML file, or what would stand in one. settings: single ones over it, as `archive={"size": 50}`, `seed=1`.
+    prune: go on without pictures that are no longer there, at which a run with embeddings of them stops otherwise.
     """
     layers = [dict(config) if isinstance(config, Mapping) else read_config(Path(config))] if config is not None else []
     if isinstance(names, Iterable) and not isinstance(names, str | Mapping | Vocabulary):
         names = list(names)
     given = {"names": names, "images": images, "out": out, "preset": preset}
     run = make_run(*layers, {key: value for key, value in given.items() if value is not None}, settings)
-    return Pipeline(run, teller).run_all()
+    return Pipeline(run, teller, prune=prune).run_all()
 
 
 class Pipeline(Ingredients):
     """The stages of one run, in their order."""
 
-    def __init__(self, run: Run, teller: Teller | None = None):
+    def __init__(self, run: Run, teller: Teller | None = None, *, prune: bool = False):
         super().__init__(run)
+        self._prune = prune
         leads = int(os.environ.get("RANK", "0")) == 0  # as launchers tell (`accelerate launch`, `torchrun`)
         self.stages = Stages(run.out, teller if teller and leads else Silent(), leads=leads)
         self.say = self.stages.teller.say
@@ -153,9 +158,11 @@ class Pipeline(Ingredients):
             return folder, self.stages.run_stage(Stage("embeddings", folder, inputs, outputs, unpack))
         pile: Pile = open_pile(images, root=self._image_root, per_part=self.config.embedding.per_part)
         survey = pile.survey()
+        if self.stages.leads and not self._prune:
+            check_all_there(pile, folder, survey)  # before anything that follows from them is taken for stale
 
         def look(report: Report) -> None:
-            done = embed(pile, self.clip, folder, self.config.embedding, survey=survey, progress=report)
+            done = embed(pile, self.clip, folder, self.config.embedding, survey=survey, progress=report, prune=True)
             if bad := done.about["bad_pictures"]:
                 self.say(f"embeddings: {bad} pictures cannot be read; {folder / 'bad_images.jsonl'} lists them")
 
@@ -289,9 +296,14 @@ def _claim(out: Path, images: Path) -> None:
     """`out` is a run's, or nobody's."""
     if out == images or images.is_relative_to(out):
         raise ConfigError(f"out={out} holds the pictures themselves: choose another folder")
-    if out.exists() and not (out / CONFIG).exists() and any(not path.name.startswith(".") for path in out.iterdir()):
-        raise ConfigError(f"out={out} is not empty and no run of `wordmask distill`: choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
+    check_claim(out, VERB, was_ours=_was_ours, error=ConfigError)
+    if read_marker(out, shared=False) is None:
+        mark(out, Marker(VERB))
+
+
+def _was_ours(out: Path) -> bool:
+    told = read_yaml(out / CONFIG) if (out / CONFIG).exists() else None
+    return isinstance(told, dict) and told.keys() >= {"names", "images", "out"}
 
 
 def _but(inputs: Mapping[str, str], *keys: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from wordmask.files import atomic_write
 from wordmask.images import pixel_limit
 from wordmask.labelling.settings import LabelError
 from wordmask.labelling.worker import Job
+from wordmask.text_files import read_json
 
 FREE = ("review", "max_pixels")
 """What may change from start to start: more of the pictures that were left out as too large may be read."""
@@ -22,7 +23,10 @@ def claim(path: Path, job: Job, batch_size: int, *, has_labels: bool) -> None:
     """Keep the settings, or make sure that the labels that are there were made with the same ones."""
     settings = json.loads(json.dumps(_settings(job, batch_size)))
     if has_labels and path.exists():
-        _compare(json.loads(path.read_text()), settings, path.parent.parent)
+        found = read_json(path, way_out="choose another --out, or delete that folder to have all labels made anew")
+        if not isinstance(found, dict):
+            raise LabelError(f"{path}: is damaged, it holds no settings; choose another --out")
+        _compare(found, settings, path.parent.parent)
     with atomic_write(path) as file:
         file.write(json.dumps(settings, indent=1).encode())
 

@@ -58,6 +58,10 @@ class LabelFormat:
         """What `write_picture` writes for the picture whose results have this name."""
         return []
 
+    def made_of(self, name: str, picture: Path) -> list[Path]:
+        """What `write_picture` leaves there of a picture whose results have this name."""
+        return self.files_of(name)
+
     def finish(self, rows: Callable[[], Iterator[Row]], folder: Path) -> None:
         """Write what covers the whole folder. `rows` may be called several times; each walks them in order."""
 

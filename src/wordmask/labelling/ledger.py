@@ -4,19 +4,25 @@ Rows are kept on disk, not in memory, so a run may be of any length. A batch of 
 its files are written; a batch that was not, is labelled again and gives the same.
 """
 
+import errno
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from wordmask.files import NoRoomError
 from wordmask.labelling.instances import Instance
+from wordmask.labelling.settings import LabelError
 
 SCORE_DIGITS = 4
+DAMAGED = "is damaged: delete it and run again, and all pictures are labelled anew"
+VANISHED = "WHERE picture NOT IN (SELECT picture FROM there)"
 
 
 @dataclass(frozen=True)
@@ -73,10 +79,11 @@ class Row:
 
 
 class Ledger:
-    """Rows by picture; `place` is the picture's place in the walk through the folder, None until it is reached."""
+    """Rows by picture; `place` is the picture's place in the last walk through the folder that came to it."""
 
     def __init__(self, path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
         self._db = sqlite3.connect(path)
         self._db.execute(
             "CREATE TABLE IF NOT EXISTS rows (picture BLOB PRIMARY KEY, stamp TEXT, name BLOB, place INTEGER, "
@@ -93,10 +100,25 @@ class Ledger:
     def has_labels(self) -> bool:
         return self._db.execute("SELECT 1 FROM rows WHERE NOT error LIMIT 1").fetchone() is not None
 
-    def start(self) -> None:
-        """A walk begins: no picture has been reached."""
+    @property
+    def has_rows(self) -> bool:
+        return self._db.execute("SELECT 1 FROM rows LIMIT 1").fetchone() is not None
+
+    def compare(self, pictures: Iterable[str]) -> tuple[int, int]:
+        """Look for labelled pictures that are not among these; how many of those there are, and of these."""
+        self._db.execute("CREATE TEMP TABLE IF NOT EXISTS there (picture BLOB PRIMARY KEY)")
         with self._db:
-            self._db.execute("UPDATE rows SET place = NULL")
+            self._db.execute("DELETE FROM there")
+            keys = ((os.fsencode(picture),) for picture in pictures)
+            self._db.executemany("INSERT OR IGNORE INTO there VALUES (?)", keys)
+        (vanished,) = self._db.execute(f"SELECT COUNT(*) FROM rows {VANISHED} AND NOT error").fetchone()
+        (there,) = self._db.execute("SELECT COUNT(*) FROM there").fetchone()
+        return int(vanished), int(there)
+
+    def names_of_vanished(self) -> frozenset[str]:
+        """What the results are called, in small letters, whose pictures `compare` did not find."""
+        names = self._db.execute(f"SELECT name FROM rows {VANISHED} AND NOT error")
+        return frozenset(os.fsdecode(name).casefold() for (name,) in names)
 
     def reach(self, entries: Sequence[Entry], place: int) -> bool:
         """Whether all these are done, as they are; then they have taken the places from `place` on.
@@ -116,6 +138,8 @@ class Ledger:
         return True
 
     def add(self, entries: Sequence[Entry], rows: Sequence[Row], place: int) -> None:
+        """A picture that has not changed and cannot be read this time keeps the labels that it has."""
+        rows = [self._labels_of(entry) or row if row.error else row for entry, row in zip(entries, rows, strict=True)]
         records = [
             (
                 os.fsencode(entry.picture),
@@ -136,11 +160,18 @@ class Ledger:
             )
             self._db.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)", records)
 
-    def forget_unreached(self) -> None:
-        """Drop pictures that are no longer in the folder; the names of their results are `gone`."""
+    def _labels_of(self, entry: Entry) -> Row | None:
+        found = self._select("WHERE picture = ? AND stamp = ? AND NOT error", os.fsencode(entry.picture), entry.stamp)
+        row = next(found, None)
+        return row if row is not None and row.name == entry.name else None
+
+    def forget_vanished(self, *, only_errors: bool) -> None:
+        """Drop what `compare` did not find; the names of the results are `gone`. Of pictures that could not be read
+        there is nothing to keep."""
+        which = f"{VANISHED} AND error" if only_errors else VANISHED
         with self._db:
-            self._db.execute("INSERT OR IGNORE INTO gone SELECT name FROM rows WHERE place IS NULL")
-            self._db.execute("DELETE FROM rows WHERE place IS NULL")
+            self._db.execute(f"INSERT OR IGNORE INTO gone SELECT name FROM rows {which}")
+            self._db.execute(f"DELETE FROM rows {which}")
 
     def gone(self) -> list[str]:
         """Names that results once had, and none has now."""
@@ -153,14 +184,32 @@ class Ledger:
 
     def rows(self) -> Iterator[Row]:
         """The labelled pictures in the order of the walk."""
-        return self._select("WHERE NOT error ORDER BY place")
+        return self._select("WHERE NOT error ORDER BY place, picture")
 
     def failures(self) -> Iterator[Row]:
-        return self._select("WHERE error ORDER BY place")
+        return self._select("WHERE error ORDER BY place, picture")
 
     def most_unsure(self, count: int) -> Iterator[Row]:
-        return self._select("WHERE NOT error ORDER BY unsure DESC, place LIMIT ?", count)
+        return self._select("WHERE NOT error ORDER BY unsure DESC, place, picture LIMIT ?", count)
 
     def _select(self, rest: str, *values: object) -> Iterator[Row]:
         for (text,) in self._db.execute(f"SELECT row FROM rows {rest}", values):
-            yield Row.from_json(text)
+            try:
+                row = Row.from_json(text)
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise LabelError(f"{self.path} {DAMAGED}") from error
+            yield row
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """What SQLite says of a ledger, in words that name the file."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise LabelError(f"{path} {DAMAGED}") from error
+        if code == sqlite3.SQLITE_FULL:
+            raise NoRoomError(path, OSError(errno.ENOSPC, str(error))) from error
+        raise LabelError(f"{path}: {error}") from error

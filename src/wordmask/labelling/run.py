@@ -8,36 +8,39 @@ the network sees the same pictures together, and the labels are those of a run t
 import csv
 import io
 import multiprocessing
+import os
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from wordmask import segmenters
 from wordmask.files import atomic_write, is_temporary
 from wordmask.image_files import ImageReadError, find_images, warn_left_out
 from wordmask.labelling.claim import claim
 from wordmask.labelling.formats import LabelFormat, load_format
-from wordmask.labelling.ledger import Entry, Ledger, Row
+from wordmask.labelling.ledger import Entry, Ledger, Row, explained
 from wordmask.labelling.places import ResultNames
 from wordmask.labelling.review import write_review
 from wordmask.labelling.settings import LabelError
 from wordmask.labelling.worker import Job, Worker, label_in_process, start_process
 from wordmask.processes import holding_interrupts
 from wordmask.registry import check_method
+from wordmask.runs.claim import STATE, check_claim, claimed
 from wordmask.segmenters.base import Segmenter
 
-STATE = ".wordmask"
-"""The folder below `out` that knows what is done."""
+VERB = "label"
 WAITING_PER_WORKER = 2
+FOLDERS_REMEMBERED = 16
+"""Of results, while those of the pictures are looked for: a walk comes back to the folders above."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,13 @@ class Labels:
     seconds: float
     new: int
     """Pictures that this run labelled; the others were done before."""
+    vanished: int = 0
+    """Of the pictures, those that are no longer in the folder, and whose labels are kept."""
+
+
+def warn(note: str) -> None:
+    """What becomes of a note when nobody asked to be told."""
+    warnings.warn(note, UserWarning, stacklevel=3)
 
 
 def label_folder(
@@ -60,28 +70,34 @@ def label_folder(
     batch_size: int = 8,
     on_bad: Callable[[ImageReadError], None] = warn_left_out,
     on_progress: Callable[[int], None] = lambda done: None,
+    on_note: Callable[[str], None] = warn,
+    prune: bool = False,
 ) -> Labels:
-    """Label every picture below `job.folder` into `job.out`; with several `workers`, each loads its own segmenter."""
+    """Label every picture below `job.folder` into `job.out`; with several `workers`, each loads its own segmenter.
+
+    prune: drop the labels of pictures that are no longer there, which are kept otherwise.
+    """
     start = time.perf_counter()
     out, state = job.out, job.out / STATE
     _check_places(job)
     files = load_format(out, job.vocabulary.names, job.settings)
     if segmenter is None:
         _check_method(job.load)
+    check_claim(out, VERB, error=LabelError)  # before anything is loaded
     if not (state / "ledger.sqlite").exists():
         segmenter = _checked(job, segmenter, workers)
-    state.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        try:
-            stack.enter_context(FileLock(state / "lock", timeout=0))
-        except Timeout as error:
-            raise LabelError(f"{out} is being written by another run: wait for it, or choose another --out") from error
+        stack.enter_context(claimed(out, VERB, error=LabelError))
+        stack.enter_context(explained(state / "ledger.sqlite"))
         ledger = Ledger(state / "ledger.sqlite")
         stack.callback(ledger.close)
         claim(state / "settings.json", job, batch_size, has_labels=ledger.has_labels)
         _remove_leftovers(out, files)
-        new = _walk(job, segmenter, ledger, workers, batch_size, on_bad, on_progress)
-        ledger.forget_unreached()
+        vanished = _look_for_vanished(job, ledger, on_note, prune=prune) if ledger.has_rows else 0
+        walk = _Walk(job, files, ledger, frozenset() if prune or not vanished else ledger.names_of_vanished())
+        new = walk.label(segmenter, workers, batch_size, on_bad, on_progress)
+        if walk.lost:
+            on_note(f"the label files of {walk.lost} pictures that were done were gone: they have been made anew")
         for name in ledger.gone():
             for file in files.files_of(name):
                 file.unlink(missing_ok=True)
@@ -93,7 +109,7 @@ def label_folder(
             if left_out
             else f"no pictures found in {job.folder}"
         )
-    return Labels(pictures, instances, left_out, round(time.perf_counter() - start, 2), new)
+    return Labels(pictures, instances, left_out, round(time.perf_counter() - start, 2), new, vanished)
 
 
 def _check_places(job: Job) -> None:
@@ -107,6 +123,27 @@ def _check_places(job: Job) -> None:
         )
 
 
+def _look_for_vanished(job: Job, ledger: Ledger, on_note: Callable[[str], None], *, prune: bool) -> int:
+    """Say what is no longer there before anything is done. Labels are dropped only if they are to be; how many are
+    kept without a picture."""
+    unlisted: list[ImageReadError] = []
+    vanished, there = ledger.compare(
+        picture.relative_to(job.folder).as_posix() for picture in _pictures(job, unlisted.append)
+    )
+    if prune and unlisted:
+        raise LabelError(f"--prune drops nothing while it cannot be told what is gone: {unlisted[0]}")
+    if vanished and not there and not prune:
+        raise LabelError(
+            f"no pictures found in {job.folder} (is its disk there?): the labels of {vanished} pictures are kept; "
+            "--prune drops them"
+        )
+    if vanished:
+        then = "dropped" if prune else "kept; --prune drops them"
+        on_note(f"{vanished} labelled pictures are no longer found in {job.folder}: their labels are {then}")
+    ledger.forget_vanished(only_errors=not prune)
+    return 0 if prune else vanished
+
+
 def _check_method(load: dict[str, Any]) -> None:
     """Before any process is started for it."""
     settings = load.keys() - {"method", "preset", "weights", "device", "precision", "onnx"}
@@ -117,7 +154,7 @@ def _check_method(load: dict[str, Any]) -> None:
 
 def _checked(job: Job, segmenter: Segmenter | None, workers: int) -> Segmenter | None:
     """Of a first run, so that one that cannot begin leaves nothing behind. Several workers load for themselves."""
-    if next(_entries(job, lambda _: None), None) is None:
+    if next(_pictures(job, lambda _: None), None) is None:
         raise LabelError(f"no pictures found in {job.folder}")
     return segmenters.load(**job.load) if segmenter is None and workers == 1 else segmenter
 
@@ -130,51 +167,80 @@ def _remove_leftovers(out: Path, files: LabelFormat) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _walk(
-    job: Job,
-    segmenter: Segmenter | None,
-    ledger: Ledger,
-    workers: int,
-    batch_size: int,
-    on_bad: Callable[[ImageReadError], None],
-    on_progress: Callable[[int], None],
-) -> int:
-    """Label what is not done yet. Gives how many pictures that were."""
-    ledger.start()
-    place = new = 0
+class _Walk:
+    """Through the folder, batch after batch. lost: pictures that were done, and whose label files were gone."""
 
-    def missing() -> Iterator[tuple[int, list[Entry]]]:
-        nonlocal place
-        entries = _entries(job, on_bad)
+    def __init__(self, job: Job, files: LabelFormat, ledger: Ledger, taken: frozenset[str]):
+        self.job, self.files, self.ledger, self.taken = job, files, ledger, taken
+        self.lost = 0
+        self._listing = lru_cache(maxsize=FOLDERS_REMEMBERED)(_listing)
+
+    def label(
+        self,
+        segmenter: Segmenter | None,
+        workers: int,
+        batch_size: int,
+        on_bad: Callable[[ImageReadError], None],
+        on_progress: Callable[[int], None],
+    ) -> int:
+        """Label what is not done yet. Gives how many pictures that were."""
+        new = 0
+        missing = self._missing(batch_size, on_bad, on_progress)
+        for first, batch, rows in _labelled(self.job, segmenter, workers, missing):
+            self.ledger.add(batch, rows, first)
+            new += len(batch)
+            for row in rows:
+                if row.error is not None:
+                    on_bad(ImageReadError(str(self.job.folder / row.picture), row.error))
+            on_progress(len(batch))
+        return new
+
+    def _missing(
+        self, batch_size: int, on_bad: Callable[[ImageReadError], None], on_progress: Callable[[int], None]
+    ) -> Iterator[tuple[int, list[Entry]]]:
+        place = 0
+        entries = self._entries(on_bad)
         while batch := list(islice(entries, batch_size)):
-            if ledger.reach(batch, place):
+            lost = 0
+            if done := self.ledger.reach(batch, place):
+                lost = sum(not self._has_files(entry) for entry in batch)
+                self.lost += lost
+            if done and not lost:
                 on_progress(len(batch))
             else:
                 yield place, batch
             place += len(batch)
 
-    for first, batch, rows in _labelled(job, segmenter, workers, missing()):
-        ledger.add(batch, rows, first)
-        new += len(batch)
-        for row in rows:
-            if row.error is not None:
-                on_bad(ImageReadError(str(job.folder / row.picture), row.error))
-        on_progress(len(batch))
-    return new
+    def _entries(self, on_bad: Callable[[ImageReadError], None]) -> Iterator[Entry]:
+        folder, names = self.job.folder, ResultNames(self.taken)
+        for picture in _pictures(self.job, on_bad):
+            try:
+                status = picture.stat()
+            except OSError as error:  # it went while we walked
+                on_bad(ImageReadError(str(picture), f"cannot be read ({error.strerror})"))
+                continue
+            below = picture.relative_to(folder)
+            yield Entry(below.as_posix(), names.of(folder, below), f"{status.st_size} {status.st_mtime_ns}")
+
+    def _has_files(self, entry: Entry) -> bool:
+        made = self.files.made_of(entry.name, Path(entry.picture))
+        return all(path.name in self._listing(path.parent) for path in made)
 
 
-def _entries(job: Job, on_bad: Callable[[ImageReadError], None]) -> Iterator[Entry]:
-    names, out = ResultNames(), job.out.resolve()
+def _listing(folder: Path) -> frozenset[str]:
+    """A folder of results is looked into once, and not once for every file."""
+    try:
+        with os.scandir(folder) as entries:
+            return frozenset(entry.name for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+
+
+def _pictures(job: Job, on_bad: Callable[[ImageReadError], None]) -> Iterator[Path]:
+    out = job.out.resolve()
     for picture in find_images(job.folder, on_bad):
-        if picture.parent.resolve().is_relative_to(out):
-            continue  # a result, not a picture
-        try:
-            status = picture.stat()
-        except OSError as error:  # it went while we walked
-            on_bad(ImageReadError(str(picture), f"cannot be read ({error.strerror})"))
-            continue
-        below = picture.relative_to(job.folder)
-        yield Entry(below.as_posix(), names.of(job.folder, below), f"{status.st_size} {status.st_mtime_ns}")
+        if not picture.parent.resolve().is_relative_to(out):  # else it is a result, not a picture
+            yield picture
 
 
 def _labelled(

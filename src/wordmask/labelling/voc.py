@@ -11,6 +11,7 @@ from wordmask.files import atomic_write
 from wordmask.labelling.formats import LabelFormat, Labelled, put_beside
 from wordmask.labelling.ledger import Row
 from wordmask.labelling.settings import LabelError, LabelSettings
+from wordmask.runs import marks
 from wordmask.vocabulary import BACKGROUND
 
 VOID = 255
@@ -50,7 +51,7 @@ class Voc(LabelFormat):
             image = Image.fromarray(labels)
             image.putpalette(voc_palette())
             with atomic_write(self.out / kind / f"{name}.png") as file:
-                image.save(file, "PNG")
+                image.save(file, "PNG", pnginfo=marks.png_text(marks.MASKS))
         return super().write_picture(picture)
 
     def files_of(self, name: str) -> list[Path]:

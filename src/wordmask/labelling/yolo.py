@@ -42,6 +42,10 @@ class Yolo(LabelFormat):
         links = [path for path in beside.iterdir() if path.stem == Path(name).name] if beside.is_dir() else []
         return [self.out / "labels" / f"{name}.txt", *links]
 
+    def made_of(self, name: str, picture: Path) -> list[Path]:
+        name = name_in_yolo(name)
+        return [self.out / "labels" / f"{name}.txt", self.out / "images" / f"{name}{picture.suffix.lower()}"]
+
     def finish(self, rows: Callable[[], Iterator[Row]], folder: Path) -> None:
         # One split: who trains on labels that nobody checked chooses what to validate on.
         # Without a "path" the reader takes the folder of data.yaml.

@@ -20,6 +20,7 @@ from wordmask.files import atomic_write
 from wordmask.image_files import ImageReadError, raise_at_once
 from wordmask.images import ImageSource, resize, to_tensor
 from wordmask.overlay import draw_overlay, save_drawn
+from wordmask.runs import marks
 from wordmask.saliency.refinement import THRESHOLD, Refinement, refine
 from wordmask.streaming import Read, many_pictures, read_ahead
 
@@ -60,20 +61,20 @@ class SaliencyMap:
         """(H, W) bool"""
         return self.soft > THRESHOLD
 
-    def save(self, path: str | Path) -> None:
-        """A grey PNG: 0 is background, 255 foreground."""
+    def save(self, path: str | Path, *, of: marks.Source | None = None) -> None:
+        """A grey PNG: 0 is background, 255 foreground. of: what it is to say of its picture."""
         levels = np.rint(self.soft * 255).astype(np.uint8)
         with atomic_write(path) as file:
-            Image.fromarray(levels).save(file, format="PNG")
+            Image.fromarray(levels).save(file, format="PNG", pnginfo=marks.png_text(marks.SALIENCY, of))
 
     def overlay(self) -> Image.Image:
         """The picture with its foreground tinted, and how much of it that is."""
         names = ("background", "foreground")
         return draw_overlay(self.image, self.mask.astype(np.uint8), names, (BACKGROUND, FOREGROUND), hidden=(0,))
 
-    def save_overlay(self, path: str | Path) -> None:
+    def save_overlay(self, path: str | Path, *, of: marks.Source | None = None) -> None:
         """What `overlay` draws, as .png, .jpg or .jpeg."""
-        save_drawn(path, self.overlay, SaliencyError)
+        save_drawn(path, self.overlay, SaliencyError, marks.Made(marks.OVERLAY, of))
 
 
 class Saliency(ABC):

@@ -16,10 +16,11 @@ from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.bilateral_solver import BilateralGrid
 from wordmask.saliency.found import background_mask, load_encoder, new_head
 from wordmask.saliency.refinement import THRESHOLD, found_mask
+from wordmask.training.claim import claimed_run
 from wordmask.training.on_pictures import Crops, Lesson, PicturesTraining, Progress, Scale, Share, train
 from wordmask.training.pictures import Pictures
 
-HEAD_FILE = "found.safetensors"
+VERB, HEAD_FILE = "train-found", "found.safetensors"
 
 
 @dataclass(frozen=True)
@@ -104,14 +105,15 @@ def train_head(
     """`train_found` with an encoder and pictures at hand."""
     torch.manual_seed(settings.seed)
     lesson = FoundLesson(encoder, settings)
-    train(
-        lesson,
-        settings,
-        pictures,
-        steps=settings.steps,
-        rate=lambda step: settings.decay ** (step // settings.decay_every),
-        progress=progress,
-    )
-    told = {"dino": encoder.name, "settings": settings.identity(pictures), "steps": str(settings.steps)}
-    write_state_dict(settings.out / HEAD_FILE, lesson.head.state_dict(), told)
+    with claimed_run(settings.out, VERB, FoundTraining.__name__):
+        train(
+            lesson,
+            settings,
+            pictures,
+            steps=settings.steps,
+            rate=lambda step: settings.decay ** (step // settings.decay_every),
+            progress=progress,
+        )
+        told = {"dino": encoder.name, "settings": settings.identity(pictures), "steps": str(settings.steps)}
+        write_state_dict(settings.out / HEAD_FILE, lesson.head.state_dict(), told)
     return lesson.head

@@ -19,10 +19,10 @@ from wordmask.saliency.selfmask_losses import selfmask_losses
 from wordmask.saliency.selfmask_network import STATISTICS, SelfMaskNetwork, SelfMaskShape
 from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings
 from wordmask.saliency.votes import VoteStore
+from wordmask.training.claim import VOTES, claimed_run
 from wordmask.training.on_pictures import Crops, Lesson, PicturesTraining, Progress, train
 
-NETWORK_FILE = "selfmask.safetensors"
-VOTES = "votes"
+VERB, NETWORK_FILE = "train-selfmask", "selfmask.safetensors"
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,9 @@ def vote_for(settings: SelfMaskTraining, progress: Progress | None = None) -> Vo
         for dino, source in zip(settings.voters, sources, strict=True)
     ]
     voting = VotingSettings(dinos=settings.voters, dino_weights=settings.voter_weights, zoom=settings.voting_zoom)
-    votes = VoteStore(settings.out / VOTES, settings.open_pictures(), VotedMasks(encoders, voting))
-    votes.complete(workers=settings.workers if device == "cpu" else 1, progress=progress)
+    with claimed_run(settings.out, VERB, SelfMaskTraining.__name__):
+        votes = VoteStore(settings.out / VOTES, settings.open_pictures(), VotedMasks(encoders, voting))
+        votes.complete(workers=settings.workers if device == "cpu" else 1, progress=progress)
     return votes
 
 
@@ -132,16 +133,17 @@ def train_network(
     lesson.teachers = (fingerprint(encoder.model), votes.identity)
     pictures = votes.pictures
     steps = settings.steps(len(pictures))
-    train(
-        lesson,
-        settings,
-        pictures,
-        steps=steps,
-        rate=lambda step: (1 - step / steps) ** settings.power,
-        mask_of=votes.mask,
-        progress=progress,
-    )
-    told = {"settings": settings.identity(pictures), "steps": str(steps)}
-    untouched = WORLD_DINO if settings.dino == WORLD and not settings.encoder_pace else None
-    write_network(settings.out / NETWORK_FILE, network, told, encoder=untouched)
+    with claimed_run(settings.out, VERB, SelfMaskTraining.__name__):
+        train(
+            lesson,
+            settings,
+            pictures,
+            steps=steps,
+            rate=lambda step: (1 - step / steps) ** settings.power,
+            mask_of=votes.mask,
+            progress=progress,
+        )
+        told = {"settings": settings.identity(pictures), "steps": str(steps)}
+        untouched = WORLD_DINO if settings.dino == WORLD and not settings.encoder_pace else None
+        write_network(settings.out / NETWORK_FILE, network, told, encoder=untouched)
     return network

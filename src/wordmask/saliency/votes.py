@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,19 @@ from pydantic import TypeAdapter
 from wordmask.encoders.weights import fingerprint
 from wordmask.files import atomic_write
 from wordmask.processes import end_with_parent
+from wordmask.runs.claim import claimed
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings
+from wordmask.text_files import read_json
+from wordmask.training.claim import VOTES, is_votes
 from wordmask.training.pictures import Pictures
 
 BLOCK = 32
 """Voted masks a file: all that a kill can cost each process."""
+
+MOST_BYTES = 2**28
+"""Of a file of voted masks: 32 of pictures of many megapixels."""
+ANEW = "delete it and run again"
 
 Progress = Callable[[int, int], None]
 """Called with how much is done and how much there is to do."""
@@ -36,14 +44,24 @@ class VoteStore:
         encoders = [(encoder.name, fingerprint(encoder.model)) for encoder in voters.encoders]
         self.identity = json.dumps([pictures.fingerprint, encoders, told], sort_keys=True)
         claim = folder / "settings.json"
-        if not claim.exists():
-            with atomic_write(claim) as file:
-                file.write(self.identity.encode())
-        elif claim.read_text() != self.identity:
-            raise SaliencyError(f"{folder} holds masks of other pictures, networks or settings: choose another folder")
+        with self._claimed():
+            if not claim.exists():
+                with atomic_write(claim) as file:
+                    file.write(self.identity.encode())
+            elif read_json(claim, way_out=ANEW) != json.loads(self.identity):
+                raise SaliencyError(
+                    f"{folder} holds masks of other pictures, networks or settings: choose another folder"
+                )
 
     def complete(self, *, workers: int = 1, progress: Progress | None = None) -> None:
         """Vote for every picture that has no mask yet, in this process or in several."""
+        with self._claimed():
+            self._complete(workers, progress)
+
+    def _claimed(self) -> AbstractContextManager[None]:
+        return claimed(self.folder, VOTES, was_ours=is_votes, error=SaliencyError)
+
+    def _complete(self, workers: int, progress: Progress | None) -> None:
         blocks = range(-(-len(self.pictures) // BLOCK))
         missing = [number for number in blocks if not self._path(number).exists()]
         done = sum(self._size(number) for number in blocks) - sum(self._size(number) for number in missing)
@@ -57,10 +75,15 @@ class VoteStore:
     def mask(self, index: int, image: np.ndarray) -> np.ndarray:
         """The mask (H, W) bool of a picture."""
         number, place = divmod(index, BLOCK)
-        entry = json.loads(self._path(number).read_text())[place]
-        if tuple(entry["size"]) != image.shape[:2]:
-            raise SaliencyError(f"{self._path(number)}: mask {index} is not of its picture's size; delete the file")
-        decoded: np.ndarray = rle.decode({"size": entry["size"], "counts": entry["counts"].encode()})
+        path = self._path(number)
+        entries = read_json(path, most_bytes=MOST_BYTES, way_out=ANEW)
+        try:
+            size, counts = entries[place]["size"], entries[place]["counts"].encode()
+        except (LookupError, TypeError, AttributeError) as error:
+            raise SaliencyError(f"{path}: is damaged, it holds no mask {index}; {ANEW}") from error
+        if size != list(image.shape[:2]):
+            raise SaliencyError(f"{path}: mask {index} is not of its picture's size; {ANEW}")
+        decoded: np.ndarray = rle.decode({"size": size, "counts": counts})
         return decoded.astype(bool)
 
     def write(self, number: int) -> None:

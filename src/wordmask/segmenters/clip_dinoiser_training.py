@@ -22,11 +22,12 @@ from wordmask.saliency.plans import PLANS
 from wordmask.saliency.refinement import THRESHOLD
 from wordmask.segmenters.clip_dinoiser import GUIDING_BLOCK, WORLD, WORLD_CORRELATED, DinoiserHeads, dino_values
 from wordmask.segmenters.maskclip import WORLD_CLIP, open_clip_encoder
+from wordmask.training.claim import claimed_run
 from wordmask.training.on_pictures import Crops, Lesson, PicturesTraining, Progress, Scale, Share, train
 from wordmask.training.pictures import Pictures
 from wordmask.training.team import Team
 
-HEADS_FILE = "clip-dinoiser.safetensors"
+VERB, HEADS_FILE = "train-dinoiser", "clip-dinoiser.safetensors"
 JITTER = 1
 """Sets the colours' chances apart from those of the crops."""
 
@@ -203,17 +204,18 @@ def train_heads(
     team = team or Team(settings.device)
     torch.manual_seed(settings.seed)
     lesson = DinoiserLesson(clip, teachers, settings)
-    train(
-        lesson,
-        settings,
-        pictures,
-        steps=settings.steps,
-        rate=lambda step: settings.decay if step >= settings.decay_after else 1.0,
-        progress=progress,
-        team=team,
-    )
-    if team.is_first:
-        told = {"clip": clip.name, "dino": teachers.dino.name, "settings": settings.identity(pictures)}
-        halved = {name: value.half() for name, value in lesson.heads.state_dict().items()}
-        write_state_dict(settings.out / HEADS_FILE, halved, told)
+    with claimed_run(settings.out, VERB, DinoiserTraining.__name__, is_first=team.is_first):
+        train(
+            lesson,
+            settings,
+            pictures,
+            steps=settings.steps,
+            rate=lambda step: settings.decay if step >= settings.decay_after else 1.0,
+            progress=progress,
+            team=team,
+        )
+        if team.is_first:
+            told = {"clip": clip.name, "dino": teachers.dino.name, "settings": settings.identity(pictures)}
+            halved = {name: value.half() for name, value in lesson.heads.state_dict().items()}
+            write_state_dict(settings.out / HEADS_FILE, halved, told)
     return lesson.heads

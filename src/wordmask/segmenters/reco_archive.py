@@ -49,6 +49,7 @@ class FolderArchive:
         self.folder, self.clip, self.embed = Path(folder), clip, embed
         self.cache = cache or cache_dir() / "pictures.sqlite"
         self._ready = False
+        self._gone: frozenset[bytes] = frozenset()
         if not self.folder.is_dir():
             raise SegmenterError(f"archive={folder} is no folder: give one that holds pictures of the names")
 
@@ -72,20 +73,21 @@ class FolderArchive:
         return [self.folder / os.fsdecode(path) for _, path in top]
 
     def _rows(self, db: sqlite3.Connection) -> Iterator[list[tuple[bytes, Tensor]]]:
-        """(path below the folder, (D,)) of every picture, some at a time."""
+        """(path below the folder, (D,)) of every picture that is there, some at a time."""
         rows = db.execute("SELECT path, vector FROM pictures WHERE space = ? AND folder = ?", self._shelf)
         while some := rows.fetchmany(ROWS_TOGETHER):
-            yield [(path, torch.from_numpy(np.frombuffer(vector, "<f4").copy())) for path, vector in some]
+            there = [(path, vector) for path, vector in some if path not in self._gone]
+            if there:
+                yield [(path, torch.from_numpy(np.frombuffer(vector, "<f4").copy())) for path, vector in there]
 
     def _embed_folder(self, db: sqlite3.Connection) -> None:
-        """Every picture that is there has a row of its own, and nothing else has one."""
-        gone = [
-            (*self._shelf, path)
-            for (path,) in db.execute("SELECT path FROM pictures WHERE space = ? AND folder = ?", self._shelf)
-            if not (self.folder / os.fsdecode(path)).is_file()
-        ]
-        with db:
-            db.executemany("DELETE FROM pictures WHERE space = ? AND folder = ? AND path = ?", gone)
+        """Every picture that is there has a row of its own. Those of others are kept: their disk may come back."""
+        kept = db.execute("SELECT path FROM pictures WHERE space = ? AND folder = ?", self._shelf)
+        self._gone = frozenset(
+            path
+            for (path,) in kept
+            if not os.path.isfile(self.folder / os.fsdecode(path))  # noqa: PTH113, quiet
+        )
         missing = (path for path in find_images(self.folder) if self._stamp_of(db, path) != _stamp(path))
         for batch in read_ahead(missing, PICTURES_PER_PASS):
             views = torch.stack([centre_view(read.image, self.clip.image_size) for read in batch])

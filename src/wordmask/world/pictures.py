@@ -17,6 +17,7 @@ from typing import Any
 
 from wordmask.files import atomic_write
 from wordmask.processes import end_with_parent
+from wordmask.text_files import read_json
 from wordmask.world.captions import LEAVE_OUT
 from wordmask.world.dice import Dice
 from wordmask.world.scenes import KINDS, MIXTURE, WORLD_VERSION, Kind, Scene, WorldError, draw_scene
@@ -103,7 +104,9 @@ def part_of(parts: Path, block: Block) -> Path:
 def claim(path: Path, settings: dict[str, Any]) -> None:
     """Keep the settings beside the files, or make sure that those files were written with the same ones."""
     if path.exists():
-        found = json.loads(path.read_text())
+        found = read_json(path, way_out="choose another --out, or delete that folder to have all made anew")
+        if not isinstance(found, dict):
+            raise WorldError(f"{path}: is damaged, it holds no settings; choose another --out")
         differing = [key for key in settings if found.get(key) != settings[key]]
         if differing:
             key = differing[0]

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
+from wordmask.runs.collecting import is_world
+from wordmask.text_files import read_json
 from wordmask.world.captions import LEAVE_OUT
 from wordmask.world.pictures import (
     BLOCK,
@@ -50,18 +53,30 @@ def write_array(
     if path.suffix != ".npy":
         raise WorldError(f"{path}: the training file's name must end in .npy")
     pictures = Pictures(count, seed, size, kinds, leave_out)
-    settings = pictures.described(labels=labels)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.stem}.lock"))
+    try:
+        with lock.acquire(timeout=0):
+            return _write_array(path, pictures, labels=labels, workers=workers, progress=progress)
+    except Timeout as error:
+        raise WorldError(f"{path} is being written by another run: wait for it, or choose another name") from error
+
+
+def _write_array(path: Path, pictures: Pictures, *, labels: bool, workers: int, progress: Progress | None) -> Path:
+    settings, count = pictures.described(labels=labels), pictures.count
     parts = path.with_name(f".{path.stem}.parts")
     blocks = blocks_of(count, BLOCK)
     if path.exists() and path.with_suffix(".json").exists():
         claim(path.with_suffix(".json"), settings)
         shutil.rmtree(parts, ignore_errors=True)
         return path
-    if path.exists() and not parts.exists():
-        raise WorldError(f"{path}: already there, and not by write_array; move it away or choose another name")
     arrays = {"images.npy": path}
     if labels:
         arrays["labels.npy"] = path.with_suffix(".labels.npy")
+    beside = (*arrays.values(), path.with_suffix(".json"), path.with_suffix(".captions.jsonl"))
+    there = next((file for file in beside if file.exists()), None)
+    if there is not None and not parts.exists() and (path.exists() or not is_world(path.with_suffix(".json"))):
+        raise WorldError(f"{there}: already there, and not by write_array; move it away or choose another name")
     if not (parts / "world.json").exists():
         shutil.rmtree(parts, ignore_errors=True)
         parts.mkdir(parents=True)
@@ -79,6 +94,9 @@ def write_array(
     claim(path.with_suffix(".json"), settings)
     shutil.rmtree(parts)
     return path
+
+
+ANEW = "delete the training file and those beside it, and write it again"
 
 
 @dataclass(frozen=True)
@@ -102,12 +120,19 @@ def open_array(path: str | Path) -> WorldArray:
         if not file.exists():
             raise WorldError(f"{file}: no such file; write the training file (again) with write_array")
     labels = path.with_suffix(".labels.npy")
+    told = []
     with captions.open(encoding="utf-8") as lines:
-        told = tuple(tuple(json.loads(line)["captions"]) for line in lines)
-    described = json.loads(settings.read_text())
+        for number, line in enumerate(lines, start=1):
+            try:
+                told.append(tuple(json.loads(line)["captions"]))
+            except (ValueError, KeyError, TypeError) as error:
+                raise WorldError(f"{captions}, line {number}: is damaged; {ANEW}") from error
+    described = read_json(settings, way_out=ANEW)
+    if not isinstance(described, dict) or "labels" not in described:
+        raise WorldError(f"{settings}: is damaged, it holds no settings; {ANEW}")
     return WorldArray(
         np.load(path, mmap_mode="r"),
-        told,
+        tuple(told),
         np.load(labels, mmap_mode="r") if described["labels"] else None,
         described,
     )

@@ -15,6 +15,8 @@ from PIL import Image
 
 from wordmask.files import atomic_write
 from wordmask.palette import colours_of
+from wordmask.runs.claim import claimed
+from wordmask.runs.collecting import PICTURES_OF_WORLD, is_world
 from wordmask.world.captions import LEAVE_OUT
 from wordmask.world.names import NAMES
 from wordmask.world.pictures import (
@@ -35,6 +37,7 @@ from wordmask.world.pictures import (
 from wordmask.world.scenes import WorldError
 
 _JPEG = {"quality": 92, "subsampling": 0}
+VERB, SETTINGS = "world make", "world.json"
 _MOST_PER_SHARD = 10_000
 """img2dataset numbers the samples of a shard with four digits."""
 
@@ -59,20 +62,20 @@ def write_folder(
     if image_format not in ("jpg", "png"):
         raise WorldError(f"world: images cannot be written as {image_format!r}; use jpg or png")
     pictures = Pictures(count, seed, size, kinds, leave_out)
-    _refuse_what_is_not_ours(out, "images", "labels", "captions.jsonl")
-    claim(out / "world.json", pictures.described(image_format=image_format))
-    captions, parts = out / "captions.jsonl", out / ".parts"
-    if not captions.exists():
-        sweep(out, out / "images", out / "labels", parts)
-        for folder in ("images", "labels"):
-            (out / folder).mkdir(exist_ok=True)
-        blocks = blocks_of(count, BLOCK)
-        finished = [block for block in blocks if part_of(parts, block).exists()]
-        work(partial(_folder_block, pictures, out, image_format), blocks, finished, workers, progress)
-        with atomic_write(out / "names.txt") as file:
-            file.write("".join(f"{name}\n" for name in NAMES).encode())
-        join(parts, blocks, captions)
-    shutil.rmtree(parts, ignore_errors=True)
+    with claimed(out, VERB, pictures=PICTURES_OF_WORLD, was_ours=_was_ours, error=WorldError):
+        claim(out / SETTINGS, pictures.described(image_format=image_format))
+        captions, parts = out / "captions.jsonl", out / ".parts"
+        if not captions.exists():
+            sweep(out, out / "images", out / "labels", parts)
+            for folder in ("images", "labels"):
+                (out / folder).mkdir(exist_ok=True)
+            blocks = blocks_of(count, BLOCK)
+            finished = [block for block in blocks if part_of(parts, block).exists()]
+            work(partial(_folder_block, pictures, out, image_format), blocks, finished, workers, progress)
+            with atomic_write(out / "names.txt") as file:
+                file.write("".join(f"{name}\n" for name in NAMES).encode())
+            join(parts, blocks, captions)
+        shutil.rmtree(parts, ignore_errors=True)
     return out
 
 
@@ -97,22 +100,17 @@ def write_shards(
     if not 1 <= per_shard <= _MOST_PER_SHARD:
         raise WorldError(f"world: {per_shard} pictures per shard are out of range; use 1 to {_MOST_PER_SHARD}")
     pictures = Pictures(count, seed, size, kinds, leave_out)
-    _refuse_what_is_not_ours(out, "*.tar")
-    claim(out / "world.json", pictures.described(per_shard=per_shard, labels=labels))
-    sweep(out)
-    blocks = blocks_of(count, per_shard)
-    finished = [block for block in blocks if (out / f"{block[0] // per_shard:05d}.tar").exists()]
-    work(partial(_shard, pictures, out, per_shard, labels), blocks, finished, workers, progress)
+    with claimed(out, VERB, was_ours=_was_ours, error=WorldError):
+        claim(out / SETTINGS, pictures.described(per_shard=per_shard, labels=labels))
+        sweep(out)
+        blocks = blocks_of(count, per_shard)
+        finished = [block for block in blocks if (out / f"{block[0] // per_shard:05d}.tar").exists()]
+        work(partial(_shard, pictures, out, per_shard, labels), blocks, finished, workers, progress)
     return out
 
 
-def _refuse_what_is_not_ours(out: Path, *patterns: str) -> None:
-    """What lies where the world's pictures are to go, and was not put there by these functions."""
-    if (out / "world.json").exists():
-        return
-    there = next((path for pattern in patterns for path in out.glob(pattern)), None)
-    if there is not None:
-        raise WorldError(f"world: {there} is there already, and not by `wordmask world make`: choose another folder")
+def _was_ours(out: Path) -> bool:
+    return is_world(out / SETTINGS)
 
 
 def _encoded(image: np.ndarray, image_format: str) -> bytes:

@@ -15,9 +15,12 @@ from wordmask.benchmarks import evaluation
 from wordmask.benchmarks.datasets import Benchmark
 from wordmask.benchmarks.evaluation import Report
 from wordmask.benchmarks.networks import file_fingerprint
+from wordmask.benchmarks.results import PLAN
 from wordmask.errors import WordmaskError
 from wordmask.files import atomic_write
+from wordmask.runs.claim import Marker, check_claim, mark, read_marker
 from wordmask.segmenters.base import Segmenter
+from wordmask.text_files import TextFileError, read_json
 
 if TYPE_CHECKING:
     from wordmask.benchmarks.tables.ablations import Ablations
@@ -28,8 +31,20 @@ Progress = Callable[[str, int | None], AbstractContextManager[Callable[..., None
 PACKAGE = Path(__file__).parents[2]
 
 
+VERB, FIGURES = "tables", "figures.json"
+
+
 class RunError(WordmaskError):
     """The folder holds figures that were measured otherwise."""
+
+
+def _was_ours(folder: Path) -> bool:
+    """Whether a table was measured here before there were markers."""
+    try:
+        told = read_json(folder / FIGURES)
+    except TextFileError:
+        return any((folder / "work").glob(f"*/*/{PLAN}"))
+    return isinstance(told, dict) and told.keys() >= {"of", "figures"}
 
 
 def world_fingerprint() -> str:
@@ -73,6 +88,7 @@ class Run:
         self._loaded: tuple[str, Any] | None = None
         self._unloadable: dict[str, str] = {}  # why, so that a server is not asked again for every cell
         self._cell: tuple[str, str] = ("", "")
+        check_claim(folder, VERB, was_ours=_was_ours, error=RunError)
         if fresh:
             shutil.rmtree(folder, ignore_errors=True)
         self._figures: dict[str, dict[str, dict[str, float]]] = self._open()
@@ -122,6 +138,8 @@ class Run:
         for column, value in figures.items():
             self._figures.setdefault(row, {})[column] = {"value": float(value), "seconds": round(seconds, 2)}
         text = json.dumps({"of": self._described(), "figures": self._figures}, indent=1, ensure_ascii=False)
+        if read_marker(self.folder) is None:
+            mark(self.folder, Marker(VERB))
         with atomic_write(self._file) as file:
             file.write(text.encode())
 
@@ -131,7 +149,7 @@ class Run:
 
     @property
     def _file(self) -> Path:
-        return self.folder / "figures.json"
+        return self.folder / FIGURES
 
     def _described(self) -> dict[str, Any]:
         distilled = {} if self.ablations is None else {"distilled": self.ablations.chosen.described()}

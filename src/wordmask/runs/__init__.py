@@ -1,0 +1,1 @@
+"""Folders and files that are ours: claimed, marked, and known again."""

@@ -1,0 +1,155 @@
+"""A folder that a long command owns, resumes and never shares: claimed by a marker, and locked while it is at work."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from wordmask._version import __version__
+from wordmask.errors import WordmaskError
+from wordmask.files import atomic_write
+from wordmask.text_files import TextFileError, read_json
+
+STATE, MARKER, LOCK = ".wordmask", "run.json", "lock"
+"""The folder below a run's own that says whose it is, and the files in it."""
+FORMAT = 1
+SETTINGS_OF_LABELS = "settings.json"
+"""What `label` kept in that folder before there were markers."""
+_held: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
+
+
+class ClaimError(WordmaskError):
+    """This folder cannot be written into: it is somebody's, another command's, or in use."""
+
+
+@dataclass(frozen=True)
+class Marker:
+    """verb: the command that made the folder. pictures: the folders below it that hold pictures in their own right.
+
+    among_others: the folder is somebody's, and single results of ours lie among other files.
+    """
+
+    verb: str
+    pictures: tuple[str, ...] = ()
+    among_others: bool = False
+
+
+def never(out: Path) -> bool:
+    """For commands whose folders were all marked from the first."""
+    return False
+
+
+@contextmanager
+def claimed(
+    out: Path,
+    verb: str,
+    *,
+    pictures: tuple[str, ...] = (),
+    was_ours: Callable[[Path], bool] = never,
+    nested: bool = False,
+    error: type[WordmaskError] = ClaimError,
+) -> Iterator[None]:
+    """Hold `out` for a command: one that is new or empty becomes its own, its own is gone on with, others are refused.
+
+    was_ours: whether a folder without a marker was made by this command before there were markers. nested: whoever
+    holds the folder already may claim it once more, further in. A claim under which nothing came to be leaves nothing.
+    error: what a refusal is.
+    """
+    place = out.resolve()
+    if nested and place in _held.get():
+        yield
+        return
+    check_claim(out, verb, was_ours=was_ours, error=error)
+    new = [folder for folder in (out, *out.parents) if not folder.exists()]
+    state = out / STATE
+    state.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(state / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as timeout:
+        raise error(f"{out} is being written by another run: wait for it, or choose another --out") from timeout
+    try:
+        check_claim(out, verb, was_ours=was_ours, error=error)  # again: another may have come first
+        if read_marker(out, shared=False) is None:
+            mark(out, Marker(verb, pictures))
+        token = _held.set(_held.get() | {place})
+        try:
+            yield
+        finally:
+            _held.reset(token)
+    finally:
+        if {path.name for path in state.iterdir()} <= {MARKER, LOCK} and first_file(out) is None and not _drafts(out):
+            (state / MARKER).unlink(missing_ok=True)
+            (state / LOCK).unlink(missing_ok=True)
+            with suppress(OSError):
+                for folder in (state, *new):
+                    folder.rmdir()
+        lock.release()
+
+
+def check_claim(
+    out: Path, verb: str, *, was_ours: Callable[[Path], bool] = never, error: type[WordmaskError] = ClaimError
+) -> None:
+    """Raise, if `out` is not this command's to write into."""
+    if os.path.lexists(out) and not out.is_dir():
+        raise error(f"{out} is there already, and is no folder: choose another --out")
+    marker = read_marker(out, shared=False)
+    if marker is not None:
+        if marker.verb != verb:
+            raise error(f"{out} was made by `wordmask {marker.verb}`, not by `wordmask {verb}`: choose another --out")
+        return
+    there = first_file(out)
+    if there is not None and not was_ours(out):
+        raise error(f"{there} is there already, and not by `wordmask {verb}`: choose another --out")
+
+
+def first_file(folder: Path) -> Path | None:
+    """The first file in a folder and those below it; hidden ones, and folders of none, are nobody's loss."""
+    try:
+        entries = sorted(folder.iterdir())
+    except FileNotFoundError:
+        return None
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        found = first_file(entry) if entry.is_dir() and not entry.is_symlink() else entry
+        if found is not None:
+            return found
+    return None
+
+
+def read_marker(folder: Path, *, shared: bool = True) -> Marker | None:
+    """Whose a folder is, if that is known. shared: also one that only has results of ours among other files."""
+    path = folder / STATE / MARKER
+    if not path.exists():
+        return Marker("label") if (folder / STATE / SETTINGS_OF_LABELS).exists() else None
+    told = read_json(path, way_out="delete it and run the same command again, or choose another --out")
+    try:
+        marker = Marker(str(told["verb"]), tuple(map(str, told["pictures"])), bool(told["among_others"]))
+    except (KeyError, TypeError) as error:
+        raise TextFileError(
+            f"{path}: is damaged, no marker of a run; delete it and run the same command again"
+        ) from error
+    return marker if shared or not marker.among_others else None
+
+
+def mark(folder: Path, marker: Marker) -> None:
+    told = {"verb": marker.verb, "pictures": marker.pictures, "among_others": marker.among_others}
+    with atomic_write(folder / STATE / MARKER) as file:
+        file.write(json.dumps({**told, "format": FORMAT, "wordmask": __version__}).encode() + b"\n")
+
+
+def note_results(folder: Path, verb: str) -> None:
+    """Mark a folder of a person's where results are about to be written: JPEGs in it are looked at more closely."""
+    if read_marker(folder) is None:
+        mark(folder, Marker(verb, among_others=True))
+
+
+def _drafts(out: Path) -> bool:
+    """Whether there are hidden folders of unfinished work."""
+    return any(path.name != STATE and path.name.startswith(".") for path in out.iterdir())

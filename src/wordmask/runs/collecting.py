@@ -1,0 +1,58 @@
+"""What is passed over when pictures are collected, because this package made it. Every collection goes through here."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from wordmask.runs.claim import STATE, Marker, read_marker
+from wordmask.runs.marks import made
+from wordmask.text_files import TextFileError, read_json
+
+OVERLAY_ENDING = ".overlay"
+"""Stands before the suffix of what is drawn over a picture, beside its masks."""
+JPEG = (".jpg", ".jpeg")
+PICTURES_OF_WORLD = ("images",)
+"""In a folder of `world make`, the pictures; the others are their label maps."""
+WORLD = frozenset({"world.json", "images", "labels"})
+
+
+def without_ours(folder: Path, entries: Sequence[os.DirEntry[str]], *, at_root: bool) -> list[os.DirEntry[str]]:
+    """The entries of a folder that may be, or hold, pictures of a person's; hidden ones are left out.
+
+    A folder that is marked as ours is not entered, unless it is the one that was asked for (`at_root`); where its
+    marker names the folders below it that hold pictures, those are entered, and nothing else. A PNG's header says
+    whether it is ours. A JPEG's is read only where one of ours is to be expected: if it is called as overlays are, or
+    in a folder with a marker.
+    """
+    marker = _marker(folder, {entry.name for entry in entries})
+    shown = [entry for entry in entries if not entry.name.startswith(".")]
+    if marker is not None and marker.pictures:
+        return [entry for entry in shown if entry.name in marker.pictures]
+    if marker is not None and not marker.among_others and not at_root:
+        return []
+    return [entry for entry in shown if not _is_ours(folder, entry.name, expected=marker is not None)]
+
+
+def _marker(folder: Path, names: set[str]) -> Marker | None:
+    if STATE in names and (marker := read_marker(folder)) is not None:
+        return marker
+    if names >= WORLD and is_world(folder / "world.json"):
+        return Marker("world make", PICTURES_OF_WORLD)
+    return None
+
+
+def is_world(settings: Path) -> bool:
+    """Whether a `world.json` is that of a folder or of tars of the world's pictures."""
+    try:
+        told = read_json(settings)
+    except TextFileError:
+        return False
+    return isinstance(told, dict) and {"version", "seed", "count", "kinds"} <= told.keys()
+
+
+def _is_ours(folder: Path, name: str, *, expected: bool) -> bool:
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122, a path for each of a million names takes too long
+    suffix = suffix.lower()
+    if suffix == ".png" or (suffix in JPEG and (expected or stem.endswith(OVERLAY_ENDING))):
+        return made(folder / name) is not None
+    return False

@@ -1,0 +1,212 @@
+"""What was labelled stays: when pictures are away, when label files are gone, when a ledger is damaged."""
+
+import json
+import sqlite3
+
+import pytest
+from PIL import Image
+
+from painted import NAMES, Painted, painted_folder
+from test_labelling_run import files_in, job
+from wordmask import image_files, segmenters
+from wordmask.errors import WordmaskError
+from wordmask.image_files import ImageReadError
+from wordmask.labelling import LabelError, label_folder
+from wordmask.runs.claim import read_marker
+
+FORMATS = ["coco", "yolo", "voc", "png", "label-studio"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return painted_folder(tmp_path / "pictures")
+
+
+def label(folder, out, format="coco", **options):
+    """(what came of it, what was said)"""
+    told = []
+    done = label_folder(job(folder, out, format), segmenter=Painted(), on_note=told.append, **options)
+    return done, told
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("away", ["empty", "gone"])
+def test_labels_stay_when_the_source_is_away(folder, tmp_path, format, away):
+    out = tmp_path / "out"
+    label(folder, out, format)
+    before = files_in(out)
+    folder.rename(tmp_path / "elsewhere")
+    if away == "empty":
+        folder.mkdir()
+        with pytest.raises(LabelError, match=r"the labels of 4 pictures are kept; --prune drops them"):
+            label(folder, out, format)
+        folder.rmdir()
+    else:
+        with pytest.raises(ImageReadError, match="there is no such folder"):
+            label(folder, out, format)
+    assert {name: (out / name).is_symlink() or (out / name).read_bytes() for name in before} == {
+        name: (out / name).is_symlink() or content for name, content in before.items()
+    }
+    (tmp_path / "elsewhere").rename(folder)
+    assert label(folder, out, format)[0].new == 0
+    assert files_in(out) == before
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_source_that_shrinks_says_so_first_and_costs_no_label(folder, tmp_path, format, monkeypatch):
+    out = tmp_path / "out"
+    label(folder, out, format)
+    before = files_in(out)
+    listing = image_files._listing
+
+    def unreadable(path, *arguments, **options):
+        if path.name == "below":
+            raise PermissionError(13, "Permission denied")
+        return listing(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image_files, "_listing", unreadable)
+        bad = []
+        done, told = label(folder, out, format, on_bad=bad.append)
+        assert (done.pictures, done.vanished, done.new) == (4, 1, 0)
+        assert "1 labelled pictures are no longer found" in told[0]
+        assert len(bad) == 1
+        changed = {name for name, content in files_in(out).items() if content != before[name]}
+        assert changed <= {"review.html"}  # which cannot show the picture
+        with pytest.raises(LabelError, match=r"--prune drops nothing while .*below: cannot be looked into"):
+            label(folder, out, format, prune=True)
+    assert label(folder, out, format)[0].vanished == 0
+    assert files_in(out) == before
+
+
+def test_what_is_pruned_is_gone_from_everywhere(folder, tmp_path):
+    whole = tmp_path / "whole"
+    label(folder, tmp_path / "out", "voc")
+    (folder / "parts.png").unlink()
+    done, told = label(folder, tmp_path / "out", "voc", prune=True)
+    assert (done.pictures, done.vanished) == (3, 0)
+    assert told == [f"1 labelled pictures are no longer found in {folder}: their labels are dropped"]
+    label(folder, whole, "voc")
+    assert files_in(tmp_path / "out") == files_in(whole)
+
+
+def test_a_new_picture_writes_over_no_labels_of_one_that_is_away(folder, tmp_path):
+    label(folder, tmp_path / "out", "png")
+    kept = (tmp_path / "out" / "masks" / "ring.png").read_bytes()
+    Image.open(folder / "parts.png").save(folder / "ring.bmp")
+    (folder / "ring.png").unlink()
+    assert label(folder, tmp_path / "out", "png")[0].pictures == 5
+    assert (tmp_path / "out" / "masks" / "ring.png").read_bytes() == kept
+    assert (tmp_path / "out" / "masks" / "ring.bmp.png").exists()
+
+
+@pytest.mark.parametrize(("format", "below"), [("yolo", "labels"), ("voc", "SegmentationClass"), ("png", "masks")])
+def test_label_files_that_are_gone_are_made_anew(folder, tmp_path, format, below):
+    label(folder, tmp_path / "out", format, batch_size=1)
+    before = files_in(tmp_path / "out")
+    for name in ("ring", "below/noise"):
+        next((tmp_path / "out" / below).glob(f"{name}.*")).unlink()
+    done, told = label(folder, tmp_path / "out", format, batch_size=1)
+    assert done.new == 2
+    assert told == ["the label files of 2 pictures that were done were gone: they have been made anew"]
+    assert files_in(tmp_path / "out") == before
+    assert label(folder, tmp_path / "out", format, batch_size=1)[1] == []
+
+
+def test_a_picture_that_cannot_be_read_for_once_keeps_its_labels(folder, tmp_path):
+    class Blind(Painted):
+        def segment_many(self, images, names, *, on_bad, **options):
+            for image in images:
+                on_bad(ImageReadError(image, "Input/output error"))
+            return iter(())
+
+    label(folder, tmp_path / "out", "png")
+    before = files_in(tmp_path / "out")
+    Image.open(folder / "parts.png").save(folder / "zebra.png")  # in a batch with all others
+    told = []
+    done = label_folder(job(folder, tmp_path / "out", "png"), segmenter=Blind(), on_bad=told.append)
+    assert (done.pictures, done.left_out, len(told)) == (4, 1, 5)
+    assert {name: files_in(tmp_path / "out")[name] for name in before if name != "left-out.txt"} == {
+        name: content for name, content in before.items() if name != "left-out.txt"
+    }
+
+
+def test_nothing_is_loaded_for_a_folder_that_is_refused(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(segmenters, "load", lambda **options: pytest.fail("loaded"))
+    monkeypatch.setattr("wordmask.labelling.run._check_method", lambda load: None)
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "data.yaml").write_text("precious")
+    with pytest.raises(LabelError, match=r"data.yaml is there already"):
+        label_folder(job(folder, tmp_path / "labels"))
+
+
+def test_folders_of_labels_are_looked_into_once_and_not_for_every_file(folder, tmp_path, monkeypatch):
+    from wordmask.labelling import run
+
+    label(folder, tmp_path / "out", "yolo")
+    looked = []
+    listing = run._listing
+    monkeypatch.setattr(run, "_listing", lambda path: looked.append(path.name) or listing(path))
+    label(folder, tmp_path / "out", "yolo")
+    assert sorted(looked) == ["below", "below", "images", "labels"]
+
+
+def test_labels_of_a_version_without_markers_are_gone_on_with(folder, tmp_path):
+    label(folder, tmp_path / "out")
+    (tmp_path / "out" / ".wordmask" / "run.json").unlink()
+    assert label(folder, tmp_path / "out")[0].new == 0
+    assert read_marker(tmp_path / "out").verb == "label"
+
+
+@pytest.mark.parametrize("there", ["labels/000001.txt", "data.yaml", "annotations.json"])
+def test_files_of_a_persons_are_not_labelled_over(folder, tmp_path, there):
+    theirs = tmp_path / "labels" / there
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("precious")
+    with pytest.raises(LabelError, match=f"{there} is there already, and not by `wordmask label`"):
+        label(folder, tmp_path / "labels", "yolo")
+    assert [path for path in (tmp_path / "labels").rglob("*") if path.is_file()] == [theirs]
+
+
+def spoil(path, start, stop=None):
+    content = bytearray(path.read_bytes())
+    stop = len(content) if stop is None else stop
+    content[start:stop] = bytes(stop - start)
+    path.write_bytes(content)
+
+
+def spoil_rows(ledger):
+    with sqlite3.connect(ledger) as db:
+        db.execute("UPDATE rows SET row = '{'")
+
+
+DAMAGE = {
+    "no ledger at all": ("ledger.sqlite", lambda path: path.write_bytes(b"not a ledger" * 99)),
+    "a ledger with zeros": ("ledger.sqlite", lambda path: spoil(path, 4096)),
+    "rows cut short": ("ledger.sqlite", spoil_rows),
+    "settings cut short": ("settings.json", lambda path: path.write_text('{"folder": ')),
+    "settings of another shape": ("settings.json", lambda path: path.write_text("[]")),
+}
+
+
+@pytest.mark.parametrize(("name", "harm"), DAMAGE.values(), ids=DAMAGE)
+def test_damage_is_told_with_the_files_name_and_a_way_out(folder, tmp_path, name, harm):
+    state = tmp_path / "out" / ".wordmask"
+    label(folder, tmp_path / "out")
+    harm(state / name)
+    with pytest.raises(WordmaskError, match=rf"\.wordmask/{name}:? is damaged.*(delete|choose another)"):
+        label(folder, tmp_path / "out")
+    if name == "ledger.sqlite":
+        (state / name).unlink()
+        assert label(folder, tmp_path / "out")[0].new == 4
+
+
+def test_the_verb_prunes_when_it_is_told_to(folder, tmp_path, monkeypatch, command):
+    monkeypatch.setattr(segmenters, "load", lambda **options: Painted())
+    arguments = ("label", folder, "--names", ",".join(NAMES), "-o", tmp_path / "out", "--json")
+    command(*arguments)
+    (folder / "ring.png").unlink()
+    status, out, err = command(*arguments)
+    assert (status, json.loads(out)["vanished"]) == (0, 1)
+    assert "note: 1 labelled pictures are no longer found" in err
+    assert json.loads(command(*arguments, "--prune")[1])["pictures"] == 3
