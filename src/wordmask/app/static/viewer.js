@@ -215,11 +215,14 @@ window.wordmaskViewer = (() => {
   // Another picture has been chosen: what was found in the one before goes at once.
   const begin = async (source) => {
     const turn = ++latest;
+    const root = document.getElementById("wm-viewer");
     [picture, panels, told, lit] = [null, [], {}, null];
+    done();
+    root.replaceChildren();
     const chosen = await load(source).catch(() => null);
     if (turn !== latest || !chosen) return;
     picture = chosen;
-    const root = document.getElementById("wm-viewer"), sign = root.querySelector(".looking");
+    const sign = root.querySelector(".looking");
     render();
     if (sign) root.append(sign);
     root.scrollIntoView({ block: "nearest" });  // on a phone it is above the examples
