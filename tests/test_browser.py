@@ -367,7 +367,7 @@ def test_a_busy_service_is_said_so_and_asked_again(page):
     page.route("**/page/ask", lambda route: route.fulfill(status=503, json=busy))
     example(page, 0)
     page.wait_for_selector("#wm-viewer .error")
-    assert "too many requests" in page.get_by_role("alert").inner_text()
+    assert "many requests are being answered" in page.get_by_role("alert").inner_text()
     page.unroute("**/page/ask")
     page.get_by_role("button", name="Try again").click()
     page.wait_for_selector("#wm-viewer canvas")

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import threading
 import time
+import tomllib
+from pathlib import Path
 
 import pytest
 import uvicorn
@@ -121,3 +123,11 @@ def test_the_commands_of_the_page_work_as_they_stand(address, tmp_path):
     size = Image.open(tmp_path / "photo.webp").size[::-1]
     assert coco_mask.decode(answer["masks"][0]["rle"]).shape == size
     assert Image.open(tmp_path / "masks.png").size[::-1] == size
+
+
+def test_what_the_pages_are_made_of_is_in_the_package():
+    """A wheel holds the kinds of files that pyproject.toml names, and no others beside the code."""
+    root = Path(__file__).parents[1]
+    told = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["wordmask"]
+    for path in (root / "src/wordmask/app/static").iterdir():
+        assert any(path.match(pattern) for pattern in told), path.name

@@ -26,13 +26,19 @@ window.wordmask = (() => {
     while (wanted) {
       const question = wanted;
       [wanted, last] = [null, question];
+      view.looking();
       question.is_new = !view.isShown(question.picture);
       const answer = await answerTo(question);
-      if (!wanted && question.picture === current) await view.show(answer, answer.again ? "" : question.picture);
+      if (wanted || question.picture !== current) continue;
+      try {
+        await view.show(answer, answer.again ? "" : question.picture);
+      } catch {
+        await view.show({ error: "The answer cannot be shown.", again }, "");
+      }
     }
     isAsking = false;
   };
-  const again = () => { wanted = last; view.looking(); send(); };
+  const again = () => { wanted = last; send(); };
 
   const forget = (token) => { if (token) navigator.sendBeacon(`page/${token}/forget`); };
 

@@ -59,6 +59,9 @@ window.wordmaskViewer = (() => {
     return panel.names[panel.labels[Math.floor(y) * panel.width + Math.floor(x)]].name;
   };
 
+  // So that all of it is seen.
+  const broadest = (width, height) => `calc(72vh * ${width / height})`;
+
   // Pointing: the mouse, a finger, or the arrow keys with a cross.
   const stageOf = (panel, status) => {
     const canvas = panel.canvas = element("canvas", { width: panel.width, height: panel.height, tabIndex: 0 });
@@ -99,7 +102,7 @@ window.wordmaskViewer = (() => {
       point(...at, true);
     });
     const stage = element("div", { className: "stage" }, canvas, tip, cross);
-    stage.style.maxWidth = `calc(72vh * ${panel.width / panel.height})`;
+    stage.style.maxWidth = broadest(panel.width, panel.height);
     return stage;
   };
 
@@ -151,7 +154,7 @@ window.wordmaskViewer = (() => {
     .map((note) => element("p", { className: "note", textContent: note }));
 
   const alarm = () => {
-    const box = element("div", { className: "error" }, element("span", { textContent: told.error }));
+    const box = element("div", { className: "error" }, element("span", { textContent: told.error[0].toUpperCase() + told.error.slice(1) }));
     box.setAttribute("role", "alert");
     if (told.again) {
       const button = element("button", { type: "button", textContent: "Try again" });
@@ -163,6 +166,7 @@ window.wordmaskViewer = (() => {
 
   const bare = () => {
     const image = element("img", { src: picture.src, alt: "The picture" });
+    image.style.maxWidth = broadest(picture.naturalWidth, picture.naturalHeight);
     return element("div", { className: "panels" }, element("figure", { className: "bare" }, image));
   };
 
@@ -211,11 +215,14 @@ window.wordmaskViewer = (() => {
   // Another picture has been chosen: what was found in the one before goes at once.
   const begin = async (source) => {
     const turn = ++latest;
+    const root = document.getElementById("wm-viewer");
     [picture, panels, told, lit] = [null, [], {}, null];
+    done();
+    root.replaceChildren();
     const chosen = await load(source).catch(() => null);
     if (turn !== latest || !chosen) return;
     picture = chosen;
-    const root = document.getElementById("wm-viewer"), sign = root.querySelector(".looking");
+    const sign = root.querySelector(".looking");
     render();
     if (sign) root.append(sign);
     root.scrollIntoView({ block: "nearest" });  // on a phone it is above the examples
