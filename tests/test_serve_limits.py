@@ -162,9 +162,10 @@ class Held(Painted):
 
     def __init__(self):
         super().__init__()
-        self.open, self.widths = threading.Event(), []
+        self.entered, self.open, self.widths = threading.Event(), threading.Event(), []
 
     def look_many(self, images, sources):
+        self.entered.set()
         assert self.open.wait(10)
         self.widths += [image.shape[1] for image in images]
         return super().look_many(images, sources)
@@ -249,7 +250,7 @@ def test_clients_take_turns_before_the_network():
     body, others = body_of(png()), body_of(png(width=41))
     with live(held, batch_size=1, batch_wait=0, waiting=20) as service:
         lines = [service.line(head_of(body, "Connection: close") + body)]
-        until(lambda: service.service.places.held == 1 and service.service.batcher.length == 0)
+        assert held.entered.wait(10)
         lines += [service.line(head_of(body, "Connection: close") + body) for _ in range(6)]
         until(lambda: service.service.batcher.length == 6)
         lines.append(service.line(head_of(others, "Connection: close") + others, "127.0.0.2"))
@@ -290,6 +291,33 @@ def test_small_pictures_do_not_wait_for_the_pixels_of_large_ones(monkeypatch):
             line.close()
 
 
+def test_small_pictures_do_not_wait_for_the_decoding_of_large_ones(monkeypatch):
+    monkeypatch.setattr("wordmask.app.rest.LARGE_PICTURE", 1_000_000)
+    is_open, at_work, most = threading.Event(), set(), []
+
+    def decoded(content, settings, pool, deadline, *, take_room, **_):
+        image = np.array(Image.open(io.BytesIO(content)))
+        take_room(image.size // 3)
+        if image.shape[1] > 1000:
+            at_work.add(threading.get_ident())
+            most.append(len(at_work))
+            assert is_open.wait(10)
+            at_work.discard(threading.get_ident())
+        return image
+
+    monkeypatch.setattr("wordmask.app.rest.decode", decoded)
+    body = body_of(png(900, 1200))
+    with live(decoders=2) as service:
+        large = [service.line(head_of(body, "Connection: close") + body, f"127.0.0.{2 + i}") for i in range(3)]
+        until(lambda: at_work and service.service.places.held == 3)
+        assert segment(service).startswith(b"HTTP/1.1 200")
+        is_open.set()
+        assert all(rest_of(line).startswith(b"HTTP/1.1 200") for line in large)
+        for line in large:
+            line.close()
+    assert most == [1, 1, 1]
+
+
 def test_answers_beyond_the_budget_are_refused():
     held = {"max_bytes": 10 * 2**20, "max_pixels": 2**20, "picture_bytes": 24 * 2**20, "address_share": 1}
     with live(page=True, stall_seconds=60, **held) as service:
@@ -312,7 +340,7 @@ def test_who_leaves_is_not_worked_for():
     body = body_of(png())
     with live(held, batch_size=1, batch_wait=0) as service:
         first = service.line(head_of(body, "Connection: close") + body)
-        until(lambda: service.service.places.held == 1 and service.service.batcher.length == 0)
+        assert held.entered.wait(10)
         gone = [service.line(head_of(body) + body) for _ in range(5)]
         until(lambda: service.service.batcher.length == 5)
         for line in gone:

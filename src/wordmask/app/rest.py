@@ -19,7 +19,7 @@ from fastapi.routing import APIRoute
 from wordmask._version import __version__
 from wordmask.app.arriving import Arrivals
 from wordmask.app.batching import Batcher, Job
-from wordmask.app.budget import Budget
+from wordmask.app.budget import Budget, Claim
 from wordmask.app.description import MODELS, RESPONSES, request_body
 from wordmask.app.metrics import CONTENT_TYPE, Metrics
 from wordmask.app.reading import Ask, decode, kind_of, parse
@@ -37,6 +37,8 @@ SEGMENT = "/v1/segment"
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 LARGE = 30_000_000
 """Pixels times names, a tenth of a second's work. What is more goes one after the other, beside the rest."""
+LARGE_PICTURE = 4_000_000
+"""Pixels. What has more leaves one decoder to others."""
 LAST_BATCH = 1.0
 """Seconds for the network to finish pictures that nobody waits for any longer."""
 THREADS = 2
@@ -48,9 +50,9 @@ _logger = logging.getLogger(__name__)
 
 
 class _NoRoomError(Exception):
-    def __init__(self, more: int):
+    def __init__(self, claim: Claim, more: int):
         super().__init__(more)
-        self.more = more
+        self.claim, self.more = claim, more
 
 
 class Service:
@@ -67,6 +69,8 @@ class Service:
             settings.most_picture_bytes_of_one,
             seconds_a_unit=SECONDS_A_PIXEL / BYTES_A_PIXEL,
         )
+        for_large = max(1, settings.decoders - 1)
+        self._large_decoders = Budget(for_large, for_large)
         self._turns, self._large = Budget(THREADS, THREADS), Budget(1, 1)
         self.places = Budget(settings.in_flight, settings.of_one(settings.in_flight))
         self._visits: set[Visit] = set()
@@ -140,25 +144,22 @@ class Service:
         visit = self.current
         wait = partial(visit.wait, deadline=deadline, late=self.late())
 
-        def take_room(pixels: int) -> None:
-            more = BYTES_A_PIXEL * pixels - visit.picture.held
-            if more > 0 and not visit.picture.take(more):
-                raise _NoRoomError(more)
+        def take(claim: Claim, units: int) -> None:
+            if units > claim.held and not claim.take(units - claim.held):
+                raise _NoRoomError(claim, units - claim.held)
 
-        while True:
-            try:
-                return decode(
-                    content,
-                    self.settings,
-                    self.pool,
-                    deadline,
-                    take_room=take_room,
-                    wait=wait,
-                    side=side,
-                    client=visit.client,
-                )
-            except _NoRoomError as error:  # waits here and not in a decoder, which others need
-                wait(visit.picture.wait_for(error.more))
+        def take_room(pixels: int) -> None:
+            take(visit.picture, BYTES_A_PIXEL * pixels)
+            if pixels > LARGE_PICTURE:
+                take(decoder, 1)
+
+        with self._large_decoders.claim(visit.client) as decoder:
+            read = partial(decode, content, self.settings, self.pool, deadline, side=side, client=visit.client)
+            while True:
+                try:
+                    return read(take_room=take_room, wait=wait)
+                except _NoRoomError as error:  # waits here and not in a decoder, which others need
+                    wait(error.claim.wait_for(error.more))
 
     def stop(self) -> None:
         """What is being answered goes on; what has not arrived is refused."""
@@ -167,7 +168,7 @@ class Service:
 
     def give_up(self) -> None:
         """Whoever waits still is told that the service is being stopped."""
-        for budget in (self.pictures, self._turns, self._large):
+        for budget in (self.pictures, self._large_decoders, self._turns, self._large):
             budget.close(_stopping())
         for visit in list(self._visits):
             visit.end(_stopping())
