@@ -15,6 +15,7 @@ from wordmask.distillation.embedding import EmbeddingSettings, VanishedError, cl
 from wordmask.distillation.embedding_folder import EmbeddingFolder
 from wordmask.distillation.tars import pictures_in
 from wordmask.images import read_image
+from wordmask.left_out import read_left_out
 
 
 def names_in(folder: EmbeddingFolder) -> list[str]:
@@ -51,6 +52,27 @@ def test_like_names_in_different_folders_and_letters_of_any_script_are_kept_apar
     assert sorted(names_in(folder)) == ["x/000 red.png", "y/000 red.png", "жук/000 red.png", "犬/000 red.png"]
     refs = folder.references(folder.told([2]))
     assert np.array_equal(refs[0].open(folder.root), picture(0))
+
+
+def test_films_and_the_like_are_listed_and_change_no_embeddings(tmp_path, counted_notices):
+    write_pictures(tmp_path / "pictures", 2)
+    before = open_pile(tmp_path / "pictures").survey().digest
+    (tmp_path / "pictures" / "deep").mkdir()
+    for name in ("clip.mp4", "deep/art.psd"):
+        (tmp_path / "pictures" / name).write_bytes(b"something")
+    (tmp_path / "pictures" / "bad.png").write_bytes(b"no picture")
+    pile = open_pile(tmp_path / "pictures")
+    folder = embed(pile, ColourClip(), tmp_path / "out")
+    assert [name for name, _ in read_left_out(tmp_path / "out" / "left-out.txt")] == [
+        "bad.png",
+        "clip.mp4",
+        "deep/art.psd",
+    ]
+    assert (len(folder), folder.about["bad_pictures"], set(bad_in(folder))) == (2, 1, {"bad.png"})
+    (tmp_path / "pictures" / "bad.png").unlink()
+    assert pile.survey().digest == before
+    (told,) = counted_notices.lines()
+    assert told.startswith("2 files that look like pictures or films were passed over")
 
 
 def test_broken_pictures_are_counted_and_listed_and_cost_nothing_else(tmp_path):

@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from wordmask import segmenters
+from wordmask.console import show
 from wordmask.export import ExportError
 from wordmask.runs.marks import NETWORK, WORDS, check_output
 from wordmask.vocabulary import parse_names
@@ -40,14 +41,14 @@ def run(*, out: Path, names: str | None, int8: bool, load: dict[str, Any], as_js
         write_words(segmenter, vocabulary, words)
         rows.append({"file": str(words), "bytes": words.stat().st_size})
     if as_json:
-        print(json.dumps({"method": segmenter.method, "preset": segmenter.preset, "files": rows}))
+        show(json.dumps({"method": segmenter.method, "preset": segmenter.preset, "files": rows}))
         return
     for row in rows:
         line = f"{row['file']}: {row['bytes'] / 1e6:.1f} MB"
         if "difference" in row:
             line += f"; against PyTorch: outputs differ by {row['difference']:.2g}, "
             line += f"the same name on {100 * row['same']:.2f}%"
-        print(line)
+        show(line)
 
 
 def _row(path: Path, difference: float, same: float) -> dict[str, Any]:

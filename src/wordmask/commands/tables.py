@@ -11,8 +11,8 @@ import typer
 from wordmask.benchmarks import tables
 from wordmask.benchmarks.tables.base import FilledRow, Table, TableError, fill
 from wordmask.benchmarks.tables.run import Run
-from wordmask.cli import complain
 from wordmask.commands.progress import progress_bar
+from wordmask.console import complain
 from wordmask.html_page import Page, cell
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ collection too: see `embedding_folder.py`.)
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -62,6 +62,9 @@ class Pile(ABC):
     kind: str
     unit: str
     root: Path
+    passed_over: Sequence[tuple[str, str]] = ()
+    """Files that look like pictures or films and are not read, each with the reason: those of the last walk. They are
+    no part of its digest."""
 
     @abstractmethod
     def parts(self) -> Iterator[Part]:
@@ -98,7 +101,13 @@ class FolderPile(Pile):
         return self._names([])
 
     def _names(self, unlisted: list[ImageReadError]) -> Iterator[str]:
-        for path in find_images(self.root, unlisted.append):
+        passed: list[tuple[str, str]] = []
+        self.passed_over = passed
+
+        def pass_over(error: ImageReadError) -> None:
+            passed.append((str(Path(error.source).relative_to(self.root)), error.reason))
+
+        for path in find_images(self.root, unlisted.append, pass_over):
             yield str(path.relative_to(self.root))
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,6 +27,7 @@ from wordmask.encoders.weights import fingerprint
 from wordmask.files import atomic_write
 from wordmask.image_files import ImageReadError
 from wordmask.images import resize, size_with_shorter_side
+from wordmask.left_out import LEFT_OUT, write_left_out
 from wordmask.prefetch import ahead
 from wordmask.text_files import read_json
 
@@ -68,7 +70,8 @@ def embed(
     progress: Progress | None = None,
     prune: bool = False,
 ) -> EmbeddingFolder:
-    """Write `out` in clip-retrieval's layout, with `bad_images.jsonl` for what could not be read.
+    """Write `out` in clip-retrieval's layout, with `bad_images.jsonl` for what could not be read, and `left-out.txt`
+    for that and for what was passed over.
 
     prune: drop the embeddings of pictures that are no longer there, at which it stops otherwise.
     """
@@ -90,6 +93,7 @@ def embed(
     for stale in _beyond(out, number):
         stale.unlink()
     bad = _join_bad(out)
+    write_left_out(out / LEFT_OUT, chain(_bad_ones(out), pile.passed_over))
     pictures = sum(pq.read_metadata(path).num_rows for path in (out / "metadata").glob("metadata_*.parquet"))
     if not pictures:
         raise CollectionError(f"none of the {bad} pictures of {pile.root} can be read: {out / BAD_IMAGES} says why")
@@ -256,6 +260,13 @@ def _join_bad(out: Path) -> int:
             count += content.count(b"\n")
             file.write(content)
     return count
+
+
+def _bad_ones(out: Path) -> Iterator[tuple[str, str]]:
+    with (out / BAD_IMAGES).open(encoding="utf-8") as lines:
+        for line in lines:
+            told = json.loads(line)
+            yield told["image"], told["reason"]
 
 
 def _beyond(out: Path, last: int) -> list[Path]:
