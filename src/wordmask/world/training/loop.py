@@ -155,6 +155,7 @@ def train(recipe: Recipe, settings: TrainingSettings) -> Recipe:
                 "averaged": averaged.state_dict(),
                 "optimiser": optimiser.state_dict(),
             },
+            last=done == settings.steps,
         )
 
     started, seen = time.monotonic(), 0
