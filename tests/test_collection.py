@@ -170,22 +170,22 @@ def test_work_that_stopped_goes_on_at_its_shard_and_ends_the_same(tmp_path, monk
     write_pictures(tmp_path / "pictures", 10)
     settings = EmbeddingSettings(batch=2, per_part=3)
     whole = embed(open_pile(tmp_path / "pictures", per_part=3), ColourClip(), tmp_path / "whole", settings)
-    written = embedding_module.atomic_write
+    written = embedding_module.write_part
     calls = []
 
     def full_disk(path):
         calls.append(path)
-        if len(calls) == 6:
+        if len(calls) == 5:
             raise OSError(28, "No space left on device", str(path))
         return written(path)
 
-    monkeypatch.setattr(embedding_module, "atomic_write", full_disk)
+    monkeypatch.setattr(embedding_module, "write_part", full_disk)
     clip = ColourClip()
     with pytest.raises(OSError, match="No space left"):
         embed(open_pile(tmp_path / "pictures", per_part=3), clip, tmp_path / "out", settings)
     with pytest.raises(CollectionError, match="not finished"):
         EmbeddingFolder(tmp_path / "out")
-    monkeypatch.setattr(embedding_module, "atomic_write", written)
+    monkeypatch.setattr(embedding_module, "write_part", written)
     before = clip.pictures
     again = embed(open_pile(tmp_path / "pictures", per_part=3), clip, tmp_path / "out", settings)
     assert clip.pictures - before == 7  # of 10: the first shard of three was whole

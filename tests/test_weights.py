@@ -33,6 +33,7 @@ from wordmask.encoders.weights import (
     resolve,
     write_state_dict,
 )
+from wordmask.files import NoRoomError
 
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.tensor([1.0, -1.0])}
 
@@ -417,7 +418,7 @@ def test_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(WeightsError, match="No space left on device"):
+    with pytest.raises(NoRoomError, match=r"a\.safetensors .No space left on device"):
         write_state_dict(path, {"other": torch.ones(3)}, {})
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]

@@ -129,7 +129,9 @@ def _about(folder: Path) -> dict[str, Any]:
         return {}
     try:
         about: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        if not isinstance(about, dict):
+            raise ValueError(f"it holds a {type(about).__name__}")
+    except (OSError, ValueError, RecursionError) as error:
         raise CollectionError(
             f"{path} cannot be read ({error}): delete the folder and embed the pictures anew"
         ) from error
@@ -186,7 +188,9 @@ def _dimension(shards: Sequence[Shard]) -> int:
 
 def _read_metadata(shard: Shard) -> pa.Table:
     try:
-        return pq.read_table(shard.metadata)
+        table = pq.read_table(shard.metadata)
+        table.validate(full=True)  # of text that is none, for one
+        return table
     except (pa.ArrowException, OSError) as error:
         raise CollectionError(f"{shard.metadata} cannot be read ({error}): fetch or make it again") from error
 

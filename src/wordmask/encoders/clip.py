@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from wordmask.encoders import catalogue
 from wordmask.encoders import weights as weight_files
+from wordmask.encoders.building import built_from, check_numbers
 from wordmask.encoders.clip_dense import DenseFeatures, DenseResNet, DenseViT, NotDenseError, dense_reader
 from wordmask.errors import WordmaskError
 
@@ -301,17 +302,22 @@ def load_clip_folder(
     try:
         config: dict[str, Any] = json.loads(config_path.read_text())
         model_config, preprocess = config["model_cfg"], config.get("preprocess_cfg", {})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        context = model_config["text_cfg"].get("context_length", 77)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ClipError(
             f"{config_path}: not a readable open_clip config ({error}); the folder must hold open_clip_config.json "
             "and open_clip_model.safetensors"
         ) from error
     _check_precision(precision)
+    what, state = f"CLIP of {folder}", weight_files.read_state_dict(folder / "open_clip_model.safetensors")
+    check_numbers(model_config, state, what)
+
+    def build() -> Any:
+        device = torch.get_default_device()  # where `built_from` wants it
+        return open_clip.create_model(f"local-dir:{folder}", precision=precision, load_weights=False, device=device)
+
     with _expecting_random_weights():
-        model = open_clip.create_model(f"local-dir:{folder}", precision=precision, load_weights=False)
-    state = weight_files.read_state_dict(folder / "open_clip_model.safetensors")
-    weight_files.load_into(model, state, what=f"CLIP of {folder.name}")
-    context = model_config["text_cfg"].get("context_length", 77)
+        model = built_from(build, state, what=what)
     return ClipEncoder(
         model,
         tokenizer or open_clip.SimpleTokenizer(context_length=context),

@@ -225,6 +225,6 @@ def explained(path: Path) -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", None)
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise LabelError(f"{path} {DAMAGED}") from error
-        if code == sqlite3.SQLITE_FULL:
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):  # the second of a quota, or of too large a file
             raise NoRoomError(path, OSError(errno.ENOSPC, str(error))) from error
         raise LabelError(f"{path}: {error}") from error

@@ -92,7 +92,7 @@ def label_folder(
     if not (state / "ledger.sqlite").exists():
         segmenter = _checked(job, segmenter, workers)
     with ExitStack() as stack:
-        stack.enter_context(claimed(out, VERB, error=LabelError))
+        stack.enter_context(claimed(out, VERB, sweeps=False, error=LabelError))
         stack.enter_context(explained(state / "ledger.sqlite"))
         ledger = Ledger(state / "ledger.sqlite")
         stack.callback(ledger.close)

@@ -13,6 +13,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from wordmask.runs.collecting import is_world
+from wordmask.runs.parts import Parts
 from wordmask.text_files import read_json
 from wordmask.world.captions import LEAVE_OUT
 from wordmask.world.pictures import (
@@ -85,7 +86,8 @@ def _write_array(path: Path, pictures: Pictures, *, labels: bool, workers: int, 
             np.lib.format.open_memmap(parts / name, mode="w+", dtype=np.uint8, shape=shape).flush()
     claim(parts / "world.json", settings)
     sweep(parts)
-    finished = [block for block in blocks if part_of(parts, block).exists()]
+    known = Parts()
+    finished = [block for block in blocks if known.whole(part_of(parts, block))]
     work(partial(_array_block, pictures, parts, labels), blocks, finished, workers, progress)
     join(parts, blocks, path.with_suffix(".captions.jsonl"))
     for name, target in arrays.items():

@@ -156,6 +156,7 @@ def train(recipe: Recipe, settings: TrainingSettings, progress: Progress | None 
                 "averaged": averaged.state_dict(),
                 "optimiser": optimiser.state_dict(),
             },
+            last=done == settings.steps,
         )
 
     started, seen = time.monotonic(), 0
