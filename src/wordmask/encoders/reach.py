@@ -70,15 +70,16 @@ def _trouble(host: str, port: int) -> str | None:
 
     for family, kind, protocol, _, place in places:
         threading.Thread(target=connect, args=(family, kind, protocol, place), daemon=True).start()
+    end: OSError | None = OSError("it has no address")
     for _ in places:
-        if (error := ends.get()) is None:
+        if (end := ends.get()) is None:
             return None
-    return _silent(host) if isinstance(error, TimeoutError) else f"{host}, port {port}: {_plain(error)}"
+    return _silent(host) if isinstance(end, TimeoutError) else f"{host}, port {port}: {_plain(end)}"
 
 
 def _silent(host: str) -> str:
     return f"{host} does not answer within {CONNECT_SECONDS:g} seconds"
 
 
-def _plain(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+def _plain(error: OSError | None) -> str:
+    return (getattr(error, "strerror", None) or str(error)).lower()
