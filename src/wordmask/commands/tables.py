@@ -54,8 +54,10 @@ def run(
     batch_size: int,
     as_json: bool,
 ) -> None:
-    """world: measure the world's columns of a paper's table, as --root and --pictures do too.
+    """root: the folder of the data sets. world: measure the columns of the world, as root and pictures do too.
     distilling: what was said of the runs that a table distils, as `AblationSettings` calls it."""
+    if root is not None and not root.is_dir():
+        raise TableError(f"there is no folder {root}, which --root names")
     ablations = _ablations(name, distilling, device)
     page = Page(name, "tables")
     if out is not None:

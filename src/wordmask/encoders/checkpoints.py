@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from wordmask.errors import WordmaskError
+from wordmask.files import is_special
 
 SNIFF_BYTES = 512
 SAFETENSORS_LONGEST_HEADER = 100_000_000  # the format's own limit
@@ -117,6 +118,8 @@ def _read(path: Path) -> Any:
 
 def _refuse_impostors(path: Path) -> bytes:
     """The first bytes of a file that may be what it claims to be."""
+    if is_special(path):
+        raise WeightsError(f"{path} is a pipe or a device, not a file")
     try:
         with path.open("rb") as file:
             head = file.read(SNIFF_BYTES)

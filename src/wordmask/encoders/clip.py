@@ -25,6 +25,7 @@ from wordmask.encoders import catalogue
 from wordmask.encoders import weights as weight_files
 from wordmask.encoders.clip_dense import DenseFeatures, DenseResNet, DenseViT, NotDenseError, dense_reader
 from wordmask.errors import WordmaskError
+from wordmask.text_files import read_text
 
 Precision = Literal["fp32", "bf16"]
 Tokenizer = Callable[[list[str]], Tensor]
@@ -299,7 +300,7 @@ def load_clip_folder(
     """A CLIP from a folder in `open_clip`'s own layout: open_clip_config.json beside open_clip_model.safetensors."""
     config_path = folder / "open_clip_config.json"
     try:
-        config: dict[str, Any] = json.loads(config_path.read_text())
+        config: dict[str, Any] = json.loads(read_text(config_path))
         model_config, preprocess = config["model_cfg"], config.get("preprocess_cfg", {})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ClipError(

@@ -21,6 +21,7 @@ from wordmask.encoders.catalogue import CatalogueError, Weight
 from wordmask.encoders.checkpoints import WeightsError, read_embedding_pickle, read_state_dict
 from wordmask.encoders.download import DownloadError, UnreachableError, download
 from wordmask.encoders.reach import unreachable
+from wordmask.files import is_special
 
 __all__ = [
     "DownloadError",
@@ -80,7 +81,7 @@ def _existing_file(name: str) -> Path | None:
 def _what_is_there(path: Path) -> str:
     if path.is_dir():
         return "is a folder: name the weight file in it"
-    return "is a pipe or a device, not a file" if path.exists() else "is no file on this machine"
+    return "is a pipe or a device, not a file" if is_special(path) else "is no file on this machine"
 
 
 def _fetch(entry: Weight, *, first: str, progress: bool | None) -> Path:
