@@ -6,6 +6,7 @@ usage. Heavy modules are imported inside the verbs, so that --help answers at on
 
 import io
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from wordmask.cli.train_found import train_found
 from wordmask.cli.train_selfmask import train_selfmask
 from wordmask.cli.world import world
 from wordmask.errors import WordmaskError
+from wordmask.files import NO_ROOM, NoRoomError
 
 app = typer.Typer(
     name="wordmask",
@@ -70,6 +72,8 @@ def main() -> None:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     warnings.showwarning = _show_warning
+    if not debug:
+        threading.excepthook = _show_error_of_a_thread
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files are printed as they are, UTF-8 or not
             stream.reconfigure(errors="surrogateescape")
@@ -98,11 +102,19 @@ def complain(message: str) -> None:
     print(f"wordmask: {message}", file=sys.stderr)
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno in NO_ROOM and not isinstance(error, NoRoomError):
+        error = NoRoomError(error.filename or "the results or of temporary files", error)
     if isinstance(error, WordmaskError | OSError):
         return f"error: {error}"
     what = " ".join(str(error).split())[:300] or "no message"
     return f"unexpected {type(error).__name__}: {what}; --debug shows where, for a report"
+
+
+def _show_error_of_a_thread(told: threading.ExceptHookArgs) -> None:
+    """A library's own thread, such as that of TensorBoard's writer, which hands its error on to who waits for it."""
+    if told.exc_value is not None:
+        complain(f"warning: in a thread: {_explain(told.exc_value)}")
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -346,10 +346,11 @@ def _check_architecture(architecture: str) -> None:
 
 @contextmanager
 def _expecting_random_weights() -> Iterator[None]:
-    """open_clip warns when a model starts with random weights; here that is on purpose, as they are loaded next."""
+    """open_clip warns when a model starts with random weights; here that is on purpose, as they are loaded next. What
+    it does step by step it says to whoever wants a training's log."""
 
     def keep(record: logging.LogRecord) -> bool:
-        return "nitialized randomly" not in record.getMessage()
+        return record.levelno >= logging.WARNING and "nitialized randomly" not in record.getMessage()
 
     root = logging.getLogger()
     root.addFilter(keep)
