@@ -41,6 +41,11 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{secrets.token_hex(8)}.part")
 
 
+def is_special(path: Path) -> bool:
+    """Whether a path is a pipe or a device: opening it may wait, and reading it may go on, for ever."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def is_temporary(path: Path) -> bool:
     """Whether a file is what a killed process left half-written."""
     return _TEMPORARY.fullmatch(path.name) is not None

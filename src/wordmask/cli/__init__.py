@@ -6,6 +6,7 @@ usage. Heavy modules are imported inside the verbs, so that --help answers at on
 
 import io
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from wordmask.cli.train_selfmask import train_selfmask
 from wordmask.cli.world import world
 from wordmask.console import MOST_NAMED, LeftOut, complain, printable, quiet_log
 from wordmask.errors import WordmaskError
+from wordmask.files import NO_ROOM, NoRoomError
 from wordmask.notices import LeftOutWarning, notices
 
 __all__ = ["app", "complain", "main"]
@@ -92,6 +94,8 @@ def main() -> None:
     quiet_log()
     left_out = LeftOut("--debug names them all", most=None if debug else MOST_NAMED)
     warnings.showwarning = partial(_show_warning, left_out)
+    if not debug:
+        threading.excepthook = _show_error_of_a_thread
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files are printed as they are, UTF-8 or not
             stream.reconfigure(errors="surrogateescape")
@@ -125,11 +129,19 @@ def _how_to_go_on(arguments: list[str]) -> str:
     return "stopped; the same command goes on from here" if again and again[0] in known else "stopped"
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno in NO_ROOM and not isinstance(error, NoRoomError):
+        error = NoRoomError(error.filename or "the results or of temporary files", error)
     if isinstance(error, WordmaskError | OSError):
         return f"error: {error}"
     what = " ".join(str(error).split())[:300] or "no message"
     return f"unexpected {type(error).__name__}: {what}; --debug shows where, for a report"
+
+
+def _show_error_of_a_thread(told: threading.ExceptHookArgs) -> None:
+    """A library's own thread, such as that of TensorBoard's writer, which hands its error on to who waits for it."""
+    if told.exc_value is not None:
+        complain(f"warning: in a thread: {_explain(told.exc_value)}")
 
 
 def _show_warning(left_out: LeftOut, message: Warning | str, *_: Any, **__: Any) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from wordmask import segmenters
 from wordmask.console import show
-from wordmask.export import ExportError
+from wordmask.extras import need
 from wordmask.runs.marks import NETWORK, WORDS, check_output
 from wordmask.vocabulary import parse_names
 
@@ -17,17 +17,13 @@ def run(*, out: Path, names: str | None, int8: bool, load: dict[str, Any], as_js
     if out.suffix.lower() != ".onnx":
         raise typer.BadParameter(f"--out {out} must end in .onnx")
     vocabulary = None if names is None else parse_names(names)
+    need("onnx", "onnxruntime", "onnxscript")
     smaller, words = out.with_suffix(".int8.onnx"), out.with_suffix(".names.npz")
     check_output(out, NETWORK)
     if int8:
         check_output(smaller, NETWORK)
     if vocabulary is not None:
         check_output(words, WORDS)
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
-        raise ExportError(f"{error.name} is not installed: pip install 'wordmask[export]'") from error
     from wordmask.export import compare, export, quantise, write_words
 
     segmenter = segmenters.load(**load)

@@ -12,6 +12,7 @@ from wordmask.commands.errand import Errand, SegmentError, hint_at_background
 from wordmask.commands.places import FILE_SUFFIXES, Places
 from wordmask.console import complain, show
 from wordmask.errors import WordmaskError
+from wordmask.files import is_special
 from wordmask.image_files import opened
 from wordmask.runs.marks import MASKS, source_of
 from wordmask.segmentation import NAMES_KEY, Segmentation
@@ -87,6 +88,8 @@ class _Masks(Errand):
 def names_in(path: Path) -> list[str] | None:
     """The names in masks that were saved; None where there are none to be read. A PNG's pixels are not decoded."""
     try:
+        if is_special(path):
+            return None
         if path.suffix.lower() == ".json":
             names = json.loads(path.read_bytes())["names"]
         else:

@@ -22,12 +22,10 @@ CONNECTIONS = 256
 
 
 def run(*, loads: list[tuple[str, dict[str, Any]]], host: str, port: int, page: bool, settings: dict[str, Any]) -> None:
-    try:
-        import uvicorn
+    import uvicorn
 
-        from wordmask.app.server import build_app
-    except ImportError as error:
-        raise ServeError(f"{error.name} is not installed: pip install 'wordmask[app]'") from error
+    from wordmask.app.server import build_app
+
     methods = [name for name, _ in loads]
     if len(set(methods)) < len(methods):
         raise ServeError(f"two methods of one name: {', '.join(methods)}; a student is called as its file")

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from wordmask.distillation.collection import CollectionError
 from wordmask.distillation.records import ImageRef
 from wordmask.distillation.tars import TarError, pictures_in
+from wordmask.files import is_special
 
 ABOUT = "collection.json"
 """What our own folders say of themselves; those of others have none."""
@@ -125,6 +126,8 @@ def metadata_name(number: int) -> str:
 
 def _about(folder: Path) -> dict[str, Any]:
     path = folder / ABOUT
+    if is_special(path):
+        raise CollectionError(f"{path} is a pipe or a device, not a file")
     if not path.exists():
         return {}
     try:
@@ -165,6 +168,9 @@ def _number(path: Path) -> int:
 
 
 def _rows(array: Path, table: Path) -> int:
+    for path in (array, table):
+        if is_special(path):
+            raise CollectionError(f"{path} is a pipe or a device, not a file")
     try:
         stored = np.load(array, mmap_mode="r", allow_pickle=False)
         rows = pq.read_metadata(table).num_rows

@@ -26,6 +26,7 @@ from wordmask.distillation.pseudo_masks import check_none_empty, make_masks
 from wordmask.distillation.records import DistillationError, MaskTable
 from wordmask.distillation.report import write_report
 from wordmask.distillation.stages import Report, Silent, Stage, Stages, Teller, earlier
+from wordmask.extras import need
 from wordmask.files import atomic_write, remove_leftovers
 from wordmask.registry import pick_device
 from wordmask.runs.claim import Marker, check_claim, mark, read_marker
@@ -79,6 +80,8 @@ class Pipeline(Ingredients):
 
     def run_all(self) -> NamedMask:
         """Whatever is not done yet; the student."""
+        if self.config.archive.filters.faces is not None:
+            need("cv2")  # the stages that come before the filters take hours
         if self.stages.leads:
             _claim(self.out, self.run.images)
             try:

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from wordmask.errors import WordmaskError
+from wordmask.files import is_special
 from wordmask.text_files import shown
 
 SNIFF_BYTES = 512
@@ -130,6 +131,8 @@ def _read(path: Path) -> Any:
 
 def _refuse_impostors(path: Path) -> bytes:
     """The first bytes of a file that may be what it claims to be."""
+    if is_special(path):
+        raise WeightsError(f"{path} is a pipe or a device, not a file")
     try:
         with path.open("rb") as file:
             head = file.read(SNIFF_BYTES)

@@ -26,6 +26,7 @@ from wordmask.encoders import weights as weight_files
 from wordmask.encoders.building import built_from, check_numbers
 from wordmask.encoders.clip_dense import DenseFeatures, DenseResNet, DenseViT, NotDenseError, dense_reader
 from wordmask.errors import WordmaskError
+from wordmask.text_files import read_text
 
 Precision = Literal["fp32", "bf16"]
 Tokenizer = Callable[[list[str]], Tensor]
@@ -300,7 +301,7 @@ def load_clip_folder(
     """A CLIP from a folder in `open_clip`'s own layout: open_clip_config.json beside open_clip_model.safetensors."""
     config_path = folder / "open_clip_config.json"
     try:
-        config: dict[str, Any] = json.loads(config_path.read_text())
+        config: dict[str, Any] = json.loads(read_text(config_path))
         model_config, preprocess = config["model_cfg"], config.get("preprocess_cfg", {})
         context = model_config["text_cfg"].get("context_length", 77)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -351,10 +352,11 @@ def _check_architecture(architecture: str) -> None:
 
 @contextmanager
 def _expecting_random_weights() -> Iterator[None]:
-    """open_clip warns when a model starts with random weights; here that is on purpose, as they are loaded next."""
+    """open_clip warns when a model starts with random weights; here that is on purpose, as they are loaded next. What
+    it does step by step it says to whoever wants a training's log."""
 
     def keep(record: logging.LogRecord) -> bool:
-        return "nitialized randomly" not in record.getMessage()
+        return record.levelno >= logging.WARNING and "nitialized randomly" not in record.getMessage()
 
     root = logging.getLogger()
     root.addFilter(keep)

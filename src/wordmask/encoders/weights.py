@@ -16,8 +16,9 @@ from wordmask.encoders import catalogue
 from wordmask.encoders.cache import cache_dir, cached_path, is_offline
 from wordmask.encoders.catalogue import CatalogueError, Weight
 from wordmask.encoders.checkpoints import WeightsError, read_embedding_pickle, read_state_dict
-from wordmask.encoders.download import DownloadError, download
-from wordmask.files import NoRoomError, Writer, atomic_write
+from wordmask.encoders.download import DownloadError, UnreachableError, download
+from wordmask.encoders.reach import unreachable
+from wordmask.files import NoRoomError, Writer, atomic_write, is_special
 
 __all__ = [
     "DownloadError",
@@ -35,6 +36,7 @@ __all__ = [
 HUB_FILES = tuple(file for files in catalogue.HUB_FILES.values() for file in files)
 """What a repository on the hub is searched for when no file in it is named."""
 
+BUILT_IN = "take the small models that are built in (--preset world)"
 KEYS_SHOWN = 8
 
 logger = logging.getLogger(__name__)
@@ -59,8 +61,9 @@ def resolve(source: str | Path, *, progress: bool | None = None) -> Path:
     try:
         entry = catalogue.find(address)
     except CatalogueError as error:
-        place = "is a folder: name the weight file in it" if Path(address).is_dir() else "is no file on this machine"
-        raise WeightsError(f"{address!r} {place}; nor is it an http(s) address; {error}") from error
+        raise WeightsError(
+            f"{address!r} {_what_is_there(Path(address))}; nor is it an http(s) address; {error}"
+        ) from error
     return _fetch(entry, first=entry.source, progress=progress)
 
 
@@ -72,19 +75,56 @@ def _existing_file(name: str) -> Path | None:
         raise WeightsError(f"{name!r} cannot be looked up as a file: {error}") from error
 
 
+def _what_is_there(path: Path) -> str:
+    if path.is_dir():
+        return "is a folder: name the weight file in it"
+    return "is a pipe or a device, not a file" if is_special(path) else "is no file on this machine"
+
+
 def _fetch(entry: Weight, *, first: str, progress: bool | None) -> Path:
     """Any copy that is here already, else the copy at `first`, else the next address that answers."""
     addresses = sorted(entry.addresses, key=lambda address: address != first)
     addresses.sort(key=lambda address: catalogue.local_copy(entry, address) is None)
+    closed: dict[str, str] = {}
+    if not is_offline() and catalogue.local_copy(entry, addresses[0]) is None:
+        closed = _unreachable(addresses)
+        if len(closed) == len(addresses):
+            raise UnreachableError(_no_way_to(entry.name, closed.values(), map(_cache_of, addresses)))
     failures: list[str] = []
     for address in addresses:
         try:
+            if address in closed:
+                raise UnreachableError(f"cannot fetch {address}: {closed[address]}")
             return _copy_at(entry, address, progress)
         except DownloadError as error:
             failures.append(str(error))
             if address != addresses[-1] and not is_offline():
                 logger.warning("%s; trying the next place that has %s", error, entry.name)
-    raise DownloadError("; ".join(failures))
+    raise DownloadError("; ".join(failures) + (f"; or {BUILT_IN}" if is_offline() else ""))
+
+
+def _unreachable(addresses: Sequence[str]) -> dict[str, str]:
+    """Those whose server takes no connection, with the reason."""
+    from huggingface_hub import constants
+
+    servers = {address: address if catalogue.is_url(address) else constants.ENDPOINT for address in addresses}
+    troubles = unreachable(servers.values())
+    return {address: troubles[server] for address, server in servers.items() if server in troubles}
+
+
+def _cache_of(address: str) -> str:
+    """Where a file from there is kept, with the variable that says so."""
+    from huggingface_hub import constants
+
+    return f"{cache_dir()} (WORDMASK_CACHE)" if catalogue.is_url(address) else f"{constants.HF_HUB_CACHE} (HF_HOME)"
+
+
+def _no_way_to(what: str, reasons: Iterable[str], caches: Iterable[str]) -> str:
+    why, places = "; ".join(dict.fromkeys(reasons)), " or ".join(dict.fromkeys(caches))
+    return (
+        f"{what} is not on this machine and cannot be fetched, is there a network? ({why}); give a file with --weights "
+        f"FILE, copy the cache of a machine that has it to {places}, or {BUILT_IN}"
+    )
 
 
 def _copy_at(entry: Weight, address: str, progress: bool | None) -> Path:
@@ -152,6 +192,8 @@ def _from_hub(candidates: Sequence[tuple[str, str]], *, revision: str | None = N
             f"HF_HUB_OFFLINE is set): run `hf download {' '.join(candidates[0])}` where there is a network, then copy "
             "the hub's cache folder, or give the path of the file"
         )
+    if trouble := _unreachable([candidates[0][0]]):
+        raise UnreachableError(_no_way_to(page, trouble.values(), [_cache_of(candidates[0][0])]))
     for repository, file in candidates:
         try:
             return Path(hf_hub_download(repository, file, revision=revision))

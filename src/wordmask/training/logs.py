@@ -3,10 +3,10 @@
 import json
 import logging
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from wordmask.extras import is_installed
 from wordmask.files import append, atomic_write, naming_a_full_disk
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class RunLog:
 
 
 def _open_curves(folder: Path, resume_at: int) -> Any:
-    if find_spec("tensorboard") is None:
+    if not is_installed("tensorboard"):
         logger.info("no curves for TensorBoard, which is not installed; all figures are in %s", LOG)
         return None
     from torch.utils.tensorboard import SummaryWriter

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from wordmask.files import is_special
 from wordmask.runs.collecting import is_world
 from wordmask.runs.parts import Parts
 from wordmask.text_files import read_json
@@ -122,6 +123,9 @@ def open_array(path: str | Path) -> WorldArray:
         if not file.exists():
             raise WorldError(f"{file}: no such file; write the training file (again) with write_array")
     labels = path.with_suffix(".labels.npy")
+    for file in (path, settings, captions, labels):
+        if is_special(file):
+            raise WorldError(f"{file}: is a pipe or a device, not a file")
     told = []
     with captions.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
