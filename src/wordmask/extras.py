@@ -15,6 +15,7 @@ EXTRA_OF = {
     "cv2": "labels",
     "supervision": "labels",
     "tensorboard": "curves",
+    "pillow_heif": "heic",
 }
 """The name that is imported -> the extra."""
 

@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
+
+from wordmask.extras import is_installed
 
 HEIC = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
 """Read where pillow-heif is installed."""
-HAS_HEIC = find_spec("pillow_heif") is not None
+HAS_HEIC = is_installed("pillow_heif")
 HEIC_EXTRA = "pip install 'wordmask[heic]'"
 
 _FILMS = frozenset(
