@@ -11,6 +11,22 @@ def _alone(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("WORDMASK_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
+@pytest.fixture
+def counted_notices():
+    """What is said once of many pictures is counted, as in a command."""
+    from wordmask.notices import notices
+
+    with notices.counted():
+        yield notices
+
+
+@pytest.fixture
+def first_notices(counted_notices):
+    """Nothing has been said yet, and the first of each kind is a warning, as in Python."""
+    counted_notices.counting = False
+    return counted_notices
+
+
 @pytest.fixture(scope="module")
 def one_thread():
     """Sums in another order are other sums; and small models are fastest so."""

@@ -7,7 +7,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from painted import NAMES, paint, painted_folder
-from wordmask.adaptors import AdaptorError
+from wordmask.extras import MissingExtraError
 from wordmask.segmentation import Segmentation
 
 
@@ -61,5 +61,5 @@ def test_coco_is_read_by_pycocotools(result):
 
 def test_without_supervision_the_error_says_how_to_get_it(result, monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", None)
-    with pytest.raises(AdaptorError, match=r"pip install 'wordmask\[labels\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'wordmask\[labels\]'"):
         result.to_supervision()

@@ -88,7 +88,7 @@ def test_results_are_never_taken_for_pictures(wordmask, photo, tmp_path, monkeyp
     monkeypatch.chdir(photo.parent)
     first = wordmask("segment", ".", "--names", "a,b")
     second = wordmask("segment", ".", "--names", "a,b")
-    assert first == second == (0, "masks/photo.png\n", "")
+    assert first[:2] == second[:2] == (0, "masks/photo.png\n")
 
 
 def test_folders_with_pictures_of_one_name_keep_apart(wordmask, photo, tmp_path):
@@ -211,7 +211,9 @@ def test_a_stopped_run_goes_on_with_what_is_missing(wordmask, photo, tmp_path):
     assert status == 0
     assert out == f"{tmp_path / 'out' / 'b.png'}\n"
     assert "skipped: 2 that were done\n" in err
-    assert wordmask(*arguments) == (0, "", "wordmask: skipped: 3 that were done\n")
+    status, out, err = wordmask(*arguments)
+    assert (status, out) == (0, "")
+    assert "skipped: 3 that were done\n" in err
 
 
 @pytest.mark.parametrize("format", ["png", "json"])

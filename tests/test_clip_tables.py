@@ -1,5 +1,6 @@
 """The tables of CLIP-DIY and CLIP-DINOiser: the paper's figures, and rows that are sets of options which exist."""
 
+import json
 from dataclasses import replace
 from importlib import import_module
 from types import SimpleNamespace
@@ -130,3 +131,37 @@ def test_what_is_missing_is_named_and_stops_no_table(tmp_path):
     for filled in fill(find("clip-diy-4"), Run(tmp_path, pictures=1)):
         assert filled.not_run["voc"]
         assert "voc" not in filled.ours
+
+
+@pytest.mark.parametrize("name", ["clip-diy-1", "clip-dinoiser-1", "clip-dinoiser-2", "namedmask-5", "namedmask-7"])
+def test_without_data_the_published_figures_and_what_is_missing_come_at_once(command, monkeypatch, tmp_path, name):
+    def forbidden(*arguments, **options):
+        raise AssertionError("a network is loaded where nothing is to be measured")
+
+    monkeypatch.setattr("wordmask.segmenters.load", forbidden)
+    monkeypatch.chdir(tmp_path)
+    status, out, err = command("tables", name)
+    assert (status, err) == (0, "")
+    assert "published" in out
+    reasons = [line for line in out.splitlines() if "] not run: " in line]
+    assert reasons
+    for reason in reasons:
+        assert "--world measures them" in reason or ("needs its data, " in reason and "from http" in reason)
+        assert "--world" in reason or "--root" in reason
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("asked", [["--world"], ["--pictures", "2"], ["--root", "."]])
+def test_the_world_s_columns_are_measured_when_asked_for(command, monkeypatch, tmp_path, asked):
+    monkeypatch.setattr(Run, "segmenter", lambda *arguments, **settings: None)
+    monkeypatch.setattr(Run, "evaluate", lambda *arguments: SimpleNamespace(miou=12.5))
+    monkeypatch.chdir(tmp_path)
+    told = json.loads(command("tables", "clip-diy-2", "--json", *asked)[1])
+    assert [row["ours"] for row in told["rows"]] == [{"voc": None, "coco-object": None, "world": 12.5}] * 3
+
+
+def test_figures_of_the_world_that_are_kept_are_shown(tmp_path):
+    table = replace(find("clip-diy-2"), rows=find("clip-diy-2").rows[:1])
+    Run(tmp_path).keep("CLIP-DIY", {"world": 38.8}, seconds=1.0)
+    (row,) = fill(table, Run(tmp_path, world=False))
+    assert row.ours == {"world": 38.8}

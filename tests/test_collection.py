@@ -15,6 +15,7 @@ from wordmask.distillation.embedding import EmbeddingSettings, VanishedError, cl
 from wordmask.distillation.embedding_folder import EmbeddingFolder
 from wordmask.distillation.tars import pictures_in
 from wordmask.images import read_image
+from wordmask.left_out import read_left_out
 
 
 def names_in(folder: EmbeddingFolder) -> list[str]:
@@ -51,6 +52,27 @@ def test_like_names_in_different_folders_and_letters_of_any_script_are_kept_apar
     assert sorted(names_in(folder)) == ["x/000 red.png", "y/000 red.png", "жук/000 red.png", "犬/000 red.png"]
     refs = folder.references(folder.told([2]))
     assert np.array_equal(refs[0].open(folder.root), picture(0))
+
+
+def test_films_and_the_like_are_listed_and_change_no_embeddings(tmp_path, counted_notices):
+    write_pictures(tmp_path / "pictures", 2)
+    before = open_pile(tmp_path / "pictures").survey().digest
+    (tmp_path / "pictures" / "deep").mkdir()
+    for name in ("clip.mp4", "deep/art.psd"):
+        (tmp_path / "pictures" / name).write_bytes(b"something")
+    (tmp_path / "pictures" / "bad.png").write_bytes(b"no picture")
+    pile = open_pile(tmp_path / "pictures")
+    folder = embed(pile, ColourClip(), tmp_path / "out")
+    assert [name for name, _ in read_left_out(tmp_path / "out" / "left-out.txt")] == [
+        "bad.png",
+        "clip.mp4",
+        "deep/art.psd",
+    ]
+    assert (len(folder), folder.about["bad_pictures"], set(bad_in(folder))) == (2, 1, {"bad.png"})
+    (tmp_path / "pictures" / "bad.png").unlink()
+    assert pile.survey().digest == before
+    (told,) = counted_notices.lines()
+    assert told.startswith("2 files that look like pictures or films were passed over")
 
 
 def test_broken_pictures_are_counted_and_listed_and_cost_nothing_else(tmp_path):
@@ -148,22 +170,22 @@ def test_work_that_stopped_goes_on_at_its_shard_and_ends_the_same(tmp_path, monk
     write_pictures(tmp_path / "pictures", 10)
     settings = EmbeddingSettings(batch=2, per_part=3)
     whole = embed(open_pile(tmp_path / "pictures", per_part=3), ColourClip(), tmp_path / "whole", settings)
-    written = embedding_module.atomic_write
+    written = embedding_module.write_part
     calls = []
 
     def full_disk(path):
         calls.append(path)
-        if len(calls) == 6:
+        if len(calls) == 5:
             raise OSError(28, "No space left on device", str(path))
         return written(path)
 
-    monkeypatch.setattr(embedding_module, "atomic_write", full_disk)
+    monkeypatch.setattr(embedding_module, "write_part", full_disk)
     clip = ColourClip()
     with pytest.raises(OSError, match="No space left"):
         embed(open_pile(tmp_path / "pictures", per_part=3), clip, tmp_path / "out", settings)
     with pytest.raises(CollectionError, match="not finished"):
         EmbeddingFolder(tmp_path / "out")
-    monkeypatch.setattr(embedding_module, "atomic_write", written)
+    monkeypatch.setattr(embedding_module, "write_part", written)
     before = clip.pictures
     again = embed(open_pile(tmp_path / "pictures", per_part=3), clip, tmp_path / "out", settings)
     assert clip.pictures - before == 7  # of 10: the first shard of three was whole

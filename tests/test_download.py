@@ -15,15 +15,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from wordmask.encoders import cache
+from wordmask.encoders import cache, reach
 from wordmask.encoders import download as downloads
-from wordmask.encoders.download import DownloadError, download
+from wordmask.encoders.download import DownloadError, UnreachableError, download
 
 BODY = random.Random(0).randbytes(700_001)
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -426,12 +427,84 @@ def test_unknown_host_is_named_and_asked_once(tmp_path: Path, monkeypatch: pytes
     assert len(asked) == 1
 
 
-def test_refused_connection_is_told(tmp_path: Path) -> None:
+@pytest.fixture
+def closed_port() -> int:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    with pytest.raises(DownloadError, match="refused"):
-        download(f"http://127.0.0.1:{port}/weights.pt", tmp_path / "weights.pt")
+        port: int = unused.getsockname()[1]
+    return port
+
+
+def test_refused_connection_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed_port: int) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    with pytest.raises(UnreachableError, match="refused; is there a network"):
+        download(f"http://127.0.0.1:{closed_port}/weights.pt", tmp_path / "new" / "weights.pt")
+    assert waits == []
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_server_that_takes_no_connection_is_left_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "CONNECT_SECONDS", 0.3)
+    with socket.socket() as full, ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(2):  # the place in the queue, and one more, as Linux has it
+            visitor = waiting.enter_context(socket.socket())
+            visitor.setblocking(False)
+            visitor.connect_ex(full.getsockname())
+        start = time.monotonic()
+        with pytest.raises(UnreachableError, match="does not answer within"):
+            download(f"http://127.0.0.1:{full.getsockname()[1]}/weights.pt", tmp_path / "weights.pt")
+    assert time.monotonic() - start < 1.5
+
+
+def test_a_name_that_nobody_resolves_is_left_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(reach, "CONNECT_SECONDS", 0.2)
+
+    def slow_resolver(*_: object, **__: object) -> None:
+        over.wait(20)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow_resolver)
+    start = time.monotonic()
+    with pytest.raises(UnreachableError, match=r"nowhere\.example does not answer"):
+        download("https://nowhere.example/weights.pt", tmp_path / "weights.pt")
+    assert time.monotonic() - start < 1.5
+    over.set()
+
+
+def test_a_host_is_reached_by_whichever_address_leads_there(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = socket.getaddrinfo
+
+    def two_kinds(host: str, port: int, *rest: int, **named: int) -> list[tuple[object, ...]]:
+        return [*usual("240.0.0.1", port, *rest, **named), *usual("127.0.0.1", port, *rest, **named)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", two_kinds)
+    assert reach.unreachable([server.serve()]) == {}
+
+
+def test_behind_a_proxy_the_proxy_is_tried(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed_port: int
+) -> None:
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("http_proxy", f"127.0.0.1:{closed_port}")
+    with pytest.raises(UnreachableError, match=f"port {closed_port}: connection refused"):
+        download("http://nowhere.example/weights.pt", tmp_path / "weights.pt")
+    monkeypatch.setenv("http_proxy", server.serve())  # which need not know the host either: the proxy will
+    assert reach.unreachable(["http://nowhere.example/weights.pt"]) == {}
+
+
+def test_a_server_lost_on_the_way_is_waited_for(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the first connection must succeed at once."""
+    looked = []
+    usual = downloads.unreachable
+    monkeypatch.setattr(downloads, "unreachable", lambda urls: looked.append(urls) or usual(urls))
+    assert download(server.serve(cuts=[100_000]), tmp_path / "weights.pt").read_bytes() == BODY
+    assert len(looked) == 1
 
 
 @pytest.mark.parametrize("switch", ["WORDMASK_OFFLINE", "HF_HUB_OFFLINE"])

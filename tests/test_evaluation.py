@@ -206,6 +206,21 @@ def test_a_stopped_evaluation_goes_on_and_ends_as_one_never_stopped(tmp_path):
     assert len(lines.read_text().splitlines()) == 10
 
 
+@pytest.mark.parametrize("damage", [b"\xff{", b"[3]", b'{"index": null}'])
+def test_a_damaged_line_is_told_of_and_its_picture_measured_again(tmp_path, caplog, damage):
+    whole = evaluate(Guess(), Squares(), batch_size=3, out=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Guess(stop_after=6), Squares(), batch_size=3, out=tmp_path / "stopped")
+    lines = tmp_path / "stopped" / "images-0.jsonl"
+    told = lines.read_bytes().splitlines()
+    lines.write_bytes(b"\n".join([*told[:2], damage, *told[3:]]) + b"\n")
+    rest = Guess()
+    again = evaluate(rest, Squares(), batch_size=3, out=tmp_path / "stopped", page=False)
+    assert rest.looked == 4 + 3  # with those that it is looked at together with
+    assert "images-0.jsonl, line 3 is damaged" in caplog.text
+    assert {**again.as_json(), "seconds": 0} == {**whole.as_json(), "seconds": 0}
+
+
 def test_with_and_without_a_folder_the_report_is_the_same(tmp_path):
     kept = evaluate(Guess(), Squares(), out=tmp_path / "run").as_json()
     assert {**kept, "seconds": 0} == {**evaluate(Guess(), Squares()).as_json(), "seconds": 0}

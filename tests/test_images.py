@@ -13,6 +13,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -41,12 +42,14 @@ from wordmask.images import (
     size_within,
     to_tensor,
 )
+from wordmask.notices import Notices
 
 UNHURRIED = settings(deadline=None)  # a first call may wait for libraries to warm up
 
 MODES = ["1", "L", "P", "PA", "LA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "F"]
 ORIENTATION = 0x0112
 PICTURE = np.random.default_rng(0).integers(0, 256, (6, 10, 3), dtype=np.uint8)
+HEIF = pytest.param("HEIF", marks=pytest.mark.skipif(find_spec("pillow_heif") is None, reason="no pillow-heif"))
 EXACT_FORMATS = ["PNG", "BMP", "TIFF", "PPM", "QOI", "WEBP", "JPEG2000"]
 OPTIONS = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}}
 
@@ -55,6 +58,11 @@ def encoded(image: np.ndarray | Image.Image, kind: str, **options: object) -> by
     if isinstance(image, np.ndarray):
         image = Image.fromarray(image)
     buffer = io.BytesIO()
+    if kind == "HEIF":
+        import pillow_heif
+
+        pillow_heif.from_pillow(image).save(buffer, quality=95, chroma=444, **options)
+        return buffer.getvalue()
     image.save(buffer, kind, **OPTIONS.get(kind, {}), **options)
     return buffer.getvalue()
 
@@ -102,7 +110,7 @@ def test_lossless_formats_keep_every_pixel(kind: str, tmp_path: Path) -> None:
         assert image_size(source) == (6, 10)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "AVIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "AVIF", HEIF])
 def test_lossy_formats_keep_the_picture(kind: str) -> None:
     picture = np.full((16, 24, 3), (200, 40, 90), np.uint8)
     assert np.abs(read_image(encoded(picture, kind)).astype(int) - picture).max() <= 3
@@ -166,6 +174,82 @@ def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
     assert read_image(values)[0, :, 0].tolist() == expected
 
 
+def png_of_sixteen_bits(values: np.ndarray, *, sbit: int | None = None) -> bytes:
+    height, width, channels = values.shape
+    kind = {1: 0, 3: 2, 4: 6}[channels]
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))
+    stated = b"" if sbit is None else png_chunk(b"sBIT", bytes([sbit] * channels))
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    return b"\x89PNG\r\n\x1a\n" + header + stated + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+
+
+def levels_of(values: np.ndarray, white: int) -> np.ndarray:
+    return np.broadcast_to(np.rint(values * (255 / white)), (*values.shape[:2], 3)).astype(np.uint8)
+
+
+def ramp(most: int, channels: int) -> np.ndarray:
+    values = np.linspace(0, most, 60 * channels).round().astype(np.uint16)
+    return values.reshape(channels, 6, 10).transpose(1, 2, 0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_twelve_bits_in_a_file_of_sixteen_are_as_bright_as_they_are(channels: int, counted_notices: Notices) -> None:
+    for most, white in ((4095, 4095), (4000, 4095), (300, 4095), (4096, 65535), (65535, 65535), (255, 65535)):
+        values = ramp(most, channels)
+        png, tiff = png_of_sixteen_bits(values), encoded(values[..., 0], "TIFF")
+        expected = levels_of(values, white) if channels == 1 or white < 65535 else (values >> 8).astype(np.uint8)
+        assert np.array_equal(read_image(png), expected)
+        assert np.array_equal(read_image(png), read_image(png))
+        if channels == 1:
+            assert np.array_equal(read_image(tiff), expected)
+    (told,) = counted_notices.lines()
+    assert "holds 12 bits or so in a file of 16" in told
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_a_png_says_of_its_bits_counts(bits: int, channels: int, counted_notices: Notices) -> None:
+    for most in (2**bits - 1, 700, 200):
+        values = ramp(most, channels)
+        white = 2**bits - 1
+        expected = levels_of(values, white) if channels == 1 or bits < 16 else (values >> 8).astype(np.uint8)
+        assert np.array_equal(read_image(png_of_sixteen_bits(values, sbit=bits)), expected)
+    wrong = ramp(60_000, 1)  # says 12 bits and has more
+    assert np.array_equal(read_image(png_of_sixteen_bits(wrong, sbit=12)), levels_of(wrong, 65535))
+
+
+def test_twelve_bits_with_alpha_are_composited_over_white(counted_notices: Notices) -> None:
+    values = np.zeros((1, 3, 4), np.uint16)
+    values[0, :, 0], values[0, :, 3] = 4095, (0, 4095, 4095)
+    assert read_image(png_of_sixteen_bits(values))[0].tolist() == [[255, 255, 255], [255, 0, 0], [255, 0, 0]]
+
+
+@pytest.mark.parametrize(("tag", "white"), [((281, 1023), 1023), ((281, 16383), 16383), ((281, 65535), 65535)])
+def test_what_a_tiff_says_of_its_largest_value_counts(
+    tag: tuple[int, int], white: int, counted_notices: Notices
+) -> None:
+    values = ramp(1000, 1)
+    assert np.array_equal(read_image(encoded(values[..., 0], "TIFF", tiffinfo=dict([tag]))), levels_of(values, white))
+
+
+def test_packed_twelve_bits_of_a_tiff_are_as_bright_as_they_are(counted_notices: Notices) -> None:
+    samples = "".join(f"{value:012b}" for value in (0, 1024, 2048, 4095))
+    data = int(samples, 2).to_bytes(6, "big")
+    tags = [(256, 4), (257, 1), (258, 12), (259, 1), (262, 1), (273, 200), (277, 1), (278, 1), (279, len(data))]
+    entries = b"".join(struct.pack("<HHII", tag, 4 if tag in (256, 257, 273, 278, 279) else 3, 1, v) for tag, v in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    assert read_image(head.ljust(200, b"\0") + data)[0, :, 0].tolist() == [0, 64, 128, 255]
+
+
+def test_twelve_bit_pictures_are_told_once_in_python(first_notices: Notices) -> None:
+    png = png_of_sixteen_bits(ramp(4095, 1))
+    with pytest.warns(UserWarning, match="its 16 bits a sample hold fewer"):
+        read_image(png)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_image(png)
+
+
 def test_a_float_picture_below_one_is_scaled_to_one() -> None:
     values = np.array([[0, 0.5, 1]], np.float32)
     assert read_image(encoded(values, "TIFF"))[0, :, 0].tolist() == [0, 128, 255]
@@ -177,12 +261,30 @@ def test_values_beyond_their_range_are_not_guessed_at(wrong: float) -> None:
         read_image(encoded(np.array([[0, 300, wrong]], np.float32), "TIFF"))
 
 
-@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
-def test_an_animation_gives_its_first_frame(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
+def test_an_animation_gives_its_first_frame_and_is_counted(kind: str, counted_notices: Notices) -> None:
     frames = [Image.new("RGB", (8, 4), colour) for colour in ((250, 0, 0), (0, 250, 0), (0, 0, 250))]
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
-    assert (read_image(data) == (250, 0, 0)).all()
+    assert np.abs(read_image(data).astype(int) - (250, 0, 0)).max() <= (3 if kind == "AVIF" else 0)
     assert image_size(data) == (4, 8)
+    assert list(counted_notices.lines()) == ["1 picture has several frames or pages; the first was taken"]
+
+
+def test_pictures_of_several_frames_are_told_once_in_python(tmp_path: Path, first_notices: Notices) -> None:
+    frames = [Image.new("RGB", (8, 4), colour) for colour in ((250, 0, 0), (0, 250, 0))]
+    for name in ("a.gif", "b.gif"):
+        (tmp_path / name).write_bytes(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    (tmp_path / "one.gif").write_bytes(encoded(frames[0], "GIF"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_image(tmp_path / "one.gif")
+    with pytest.warns(UserWarning, match=r"a\.gif: has several frames or pages, and the first is taken"):
+        read_image(tmp_path / "a.gif")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_image(tmp_path / "b.gif")
+        read_image(tmp_path / "b.gif")
+    assert list(first_notices.lines()) == ["2 pictures have several frames or pages; the first was taken"]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -309,7 +411,7 @@ def stored(upright: np.ndarray, orientation: int) -> np.ndarray:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "late PNG", "late APNG"])
-def test_exif_rotation_is_applied(kind: str, orientation: int) -> None:
+def test_exif_rotation_is_applied(kind: str, orientation: int, counted_notices: Notices) -> None:
     pixels = stored(PICTURE, orientation)
     if kind == "TIFF":
         data = encoded(pixels, kind, tiffinfo={ORIENTATION: orientation})
@@ -327,10 +429,11 @@ def test_exif_rotation_is_applied(kind: str, orientation: int) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_rotation_of_a_jpeg(orientation: int) -> None:
+@pytest.mark.parametrize("kind", ["JPEG", HEIF])
+def test_exif_rotation_of_a_photograph(kind: str, orientation: int) -> None:
     upright = np.kron(np.array([[0, 80, 160], [250, 120, 40]], np.uint8), np.ones((16, 16), np.uint8))
     upright = np.stack([upright] * 3, -1)
-    data = encoded(stored(upright, orientation), "JPEG", exif=exif_of(orientation))
+    data = encoded(stored(upright, orientation), kind, exif=exif_of(orientation))
     assert np.abs(read_image(data).astype(int) - upright).max() <= 4
     assert image_size(data) == (32, 48)
 
@@ -369,8 +472,9 @@ def test_a_header_that_declares_a_giant_fails_at_once() -> None:
     assert image_size(png_of_declared_size(100_000, 90_000)) == (90_000, 100_000)
 
 
-def test_the_limit_counts_the_pixels_of_files_and_of_pil_images() -> None:
-    for source in (encoded(PICTURE, "PNG"), Image.fromarray(PICTURE)):
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "AVIF", HEIF, "pil"])
+def test_the_limit_counts_the_pixels_of_files_and_of_pil_images(kind: str) -> None:
+    for source in (Image.fromarray(PICTURE) if kind == "pil" else encoded(PICTURE, kind),):
         assert read_image(source, max_pixels=60).shape == (6, 10, 3)
         with pytest.raises(ImageReadError, match="10 x 6 pixels, above the limit of 59"):
             read_image(source, max_pixels=59)
@@ -530,7 +634,7 @@ def test_other_objects_are_refused_by_their_kind(source: object) -> None:
         read_image(source)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "QOI", "AVIF", "JPEG2000", "PPM"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "QOI", "AVIF", "JPEG2000", "PPM", HEIF])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_file_cut_short_anywhere_is_an_error_and_nothing_else(kind: str) -> None:
     picture = np.random.default_rng(1).integers(0, 256, (20, 20, 3), dtype=np.uint8)
@@ -540,7 +644,7 @@ def test_a_file_cut_short_anywhere_is_an_error_and_nothing_else(kind: str) -> No
             read_image(data[:length])
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "QOI", "PPM"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "QOI", "PPM", HEIF])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @settings(max_examples=60, deadline=None)
 @given(st.data())
@@ -578,7 +682,7 @@ def test_the_error_crosses_process_borders() -> None:
 # PIL images and arrays
 
 
-def test_a_pil_image_is_neither_changed_nor_closed(tmp_path: Path) -> None:
+def test_a_pil_image_is_neither_changed_nor_closed(tmp_path: Path, counted_notices: Notices) -> None:
     file = tmp_path / "photo.gif"
     frames = [Image.new("RGB", (8, 4), colour) for colour in ((250, 0, 0), (0, 250, 0))]
     frames[0].save(file, save_all=True, append_images=frames[1:])
@@ -730,7 +834,7 @@ def test_reading_does_not_wait_for_torch() -> None:
 # Folders
 
 
-def test_pictures_are_found_in_the_order_of_sorted_paths(tmp_path: Path) -> None:
+def test_pictures_are_found_in_the_order_of_sorted_paths(tmp_path: Path, counted_notices: Notices) -> None:
     names = ["b.PNG", "a.jpg", "a/z.JPeG", "a/b/c.webp", "c d/ü.tiff", "z.gif", "a.b/x.bmp"]
     others = ["notes.txt", ".hidden.jpg", ".git/x.jpg", "a/.cache/y.png", "jpg", "movie.mp4"]
     for name in names + others:

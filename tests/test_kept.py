@@ -126,7 +126,7 @@ def test_a_picture_that_has_changed_is_looked_at_anew_whatever_its_name(runs, tw
 
 def test_a_mask_is_known_by_what_its_picture_holds(runs, tmp_path):
     known = KnownMasks([runs / "two" / "masks", tmp_path / "none"])
-    place = next(iter(known_masks._seen(runs / "two" / "masks")))
+    place = next(iter(known_masks._seen((runs / "two" / "masks").glob("*.arrow"))))
     digest = known_masks.picture_digest(place, runs / "pictures")
     found = known.of({ImageRef("another name.png"): digest, place: "0" * 64, ImageRef("gone.png"): None})
     assert list(found) == [ImageRef("another name.png")]

@@ -209,7 +209,7 @@ def test_yolo_reads_as_ultralytics_reads_it(folder, tmp_path):
     label(folder, out, "yolo", tolerance=0)
     data = yaml.safe_load((out / "data.yaml").read_text())
     assert data["names"] == {0: "red", 1: "blue"}
-    images = sorted((out / data["train"]).rglob("*.*"))
+    images = [path for side in ("train", "val") if data[side] for path in sorted((out / data[side]).rglob("*.*"))]
     assert len(images) == 7
     for image in images:
         # Where Ultralytics looks for labels: the last /images/ in the path becomes /labels/, the suffix .txt.

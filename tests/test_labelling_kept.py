@@ -100,7 +100,9 @@ def test_a_new_picture_writes_over_no_labels_of_one_that_is_away(folder, tmp_pat
     assert (tmp_path / "out" / "masks" / "ring.bmp.png").exists()
 
 
-@pytest.mark.parametrize(("format", "below"), [("yolo", "labels"), ("voc", "SegmentationClass"), ("png", "masks")])
+@pytest.mark.parametrize(
+    ("format", "below"), [("yolo", "labels/train"), ("voc", "SegmentationClass"), ("png", "masks")]
+)
 def test_label_files_that_are_gone_are_made_anew(folder, tmp_path, format, below):
     label(folder, tmp_path / "out", format, batch_size=1)
     before = files_in(tmp_path / "out")
@@ -146,9 +148,10 @@ def test_folders_of_labels_are_looked_into_once_and_not_for_every_file(folder, t
     label(folder, tmp_path / "out", "yolo")
     looked = []
     listing = run._listing
-    monkeypatch.setattr(run, "_listing", lambda path: looked.append(path.name) or listing(path))
+    monkeypatch.setattr(run, "_listing", lambda path: looked.append(path) or listing(path))
     label(folder, tmp_path / "out", "yolo")
-    assert sorted(looked) == ["below", "below", "images", "labels"]
+    assert len(looked) == len(set(looked))
+    assert {path.relative_to(tmp_path / "out").as_posix() for path in looked} >= {"images/train", "labels/train"}
 
 
 def test_labels_of_a_version_without_markers_are_gone_on_with(folder, tmp_path):

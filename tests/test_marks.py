@@ -84,7 +84,10 @@ def test_masks_of_a_version_that_said_only_names_are_known(tmp_path):
     text.add_itxt("wordmask:names", '["dog"]')
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "a.png", pnginfo=text)
     assert made(tmp_path / "a.png") == Made(MASKS)
+    save_photo(tmp_path / "a.overlay.jpg")  # which said nothing at all
     assert found_in(tmp_path) == []
+    save_photo(tmp_path / "b.overlay.jpg")
+    assert found_in(tmp_path) == ["b.overlay.jpg"]
 
 
 def test_a_pages_own_kind_alone_is_written_over(tmp_path):

@@ -398,3 +398,9 @@ def test_every_benchmark_has_its_line():
     assert set(READERS) < set(BENCHMARKS)
     with pytest.raises(BenchmarkError, match="choose one of world"):
         open_benchmark("nonsense")
+
+
+@pytest.mark.parametrize("name", [name for name in READERS if name != "folder"])
+def test_without_a_folder_the_error_says_where_to_get_the_data(name):
+    with pytest.raises(MissingDataError, match=rf"^{name} needs its data, .* from http.*--root"):
+        open_benchmark(name)

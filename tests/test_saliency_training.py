@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from PIL import Image
 
 import plain_saliency
+from wordmask.errors import WordmaskError
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.bilateral_solver import BilateralGrid
 from wordmask.saliency.found import background_mask, load_head
 from wordmask.saliency.found_training import FoundLesson, FoundTraining, solved_masks, train_head
 from wordmask.saliency.selfmask import load_network
-from wordmask.saliency.selfmask_training import SelfMaskTraining, new_network, train_network
+from wordmask.saliency.selfmask_training import SelfMaskLesson, SelfMaskTraining, new_network, train_network
 from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings
 from wordmask.saliency.votes import VoteStore
 from wordmask.training.checkpoints import CheckpointError
@@ -323,3 +324,33 @@ def test_a_lesson_with_two_parts_is_made_small_as_a_whole(folder, tmp_path):
     assert lesson.at[0] < 4 - 1
     assert lesson.at[1] > -4 + 1
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["trained"].keys() == {"at"}
+
+
+@pytest.mark.parametrize("damaged", ["checkpoint.pt", "votes/000000.json", "none"])
+def test_a_training_with_a_damaged_part_ends_as_if_nothing_had_happened(folder, tmp_path, monkeypatch, caplog, damaged):
+    train_selfmask(selfmask_settings(folder, tmp_path / "whole"))
+    settings = selfmask_settings(folder, tmp_path / "run", save_every=1)
+    with monkeypatch.context() as patch:
+        kill_at_call(patch, SelfMaskLesson, 3)
+        with pytest.raises(Killed):
+            train_selfmask(settings)
+    if damaged != "none":
+        path = tmp_path / "run" / damaged
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    train_selfmask(settings)
+    name = "selfmask.safetensors"
+    assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert (f"{damaged} is damaged" in caplog.text) == (damaged != "none")
+    assert [path.name for path in (tmp_path / "run").glob("*.pt")] == ["checkpoint.pt"]
+
+
+def test_a_mask_that_cannot_be_read_names_its_file(folder, tmp_path):
+    pictures = Pictures(folder)
+    store = VoteStore(tmp_path, pictures, voters())
+    store.complete()
+    for content in (b"[", b"[]", b"{}"):
+        (tmp_path / "000000.json").write_bytes(content)
+        with pytest.raises(WordmaskError, match=r"000000\.json: is damaged"):
+            store.mask(0, pictures.read(0))

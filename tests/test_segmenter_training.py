@@ -22,6 +22,7 @@ from wordmask.distillation.batches import Examples, Lessons, stream
 from wordmask.distillation.records import DistillationError
 from wordmask.distillation.student import PRESETS, StudentSettings, train_student, with_background
 from wordmask.distillation.training import ignore_label, new_network, poly_rate
+from wordmask.runs.parts import CHECKSUMS
 from wordmask.segmenters.deeplab import small_resnet_settings
 from wordmask.segmenters.student_file import read_student
 from wordmask.training.team import Team
@@ -308,7 +309,7 @@ def test_a_finished_run_leaves_no_checkpoint(masks, tmp_path):
     settings = replace(QUICK, save_every=1)
     learn(masks, tmp_path, settings)
     assert not list(tmp_path.glob("*.pt"))
-    assert not list(tmp_path.glob(".*"))
+    assert [path.name for path in tmp_path.glob(".*")] == [CHECKSUMS]
 
 
 def test_other_settings_do_not_pass_for_a_finished_run(masks, whole):

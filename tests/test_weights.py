@@ -5,8 +5,10 @@ import hashlib
 import logging
 import os
 import pickle
+import socket
 import subprocess
 import sys
+import time
 import warnings
 import zipfile
 from pathlib import Path
@@ -22,6 +24,7 @@ from torch import Tensor, nn
 
 from wordmask.encoders import catalogue, weights
 from wordmask.encoders.cache import cache_dir, cached_path
+from wordmask.encoders.download import UnreachableError
 from wordmask.encoders.weights import (
     DownloadError,
     WeightsError,
@@ -33,6 +36,7 @@ from wordmask.encoders.weights import (
     resolve,
     write_state_dict,
 )
+from wordmask.files import NoRoomError
 
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.tensor([1.0, -1.0])}
 
@@ -417,7 +421,7 @@ def test_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(WeightsError, match="No space left on device"):
+    with pytest.raises(NoRoomError, match=r"a\.safetensors .No space left on device"):
         write_state_dict(path, {"other": torch.ones(3)}, {})
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
@@ -490,6 +494,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, bytes | Ex
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)
+    monkeypatch.setattr(weights, "unreachable", lambda _: {})
     for switch in ("WORDMASK_OFFLINE", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(switch, raising=False)
     return files
@@ -513,6 +518,7 @@ def web(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
         return target
 
     monkeypatch.setattr(weights, "download", download)
+    monkeypatch.setattr(weights, "unreachable", lambda _: {})
     for switch in ("WORDMASK_OFFLINE", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(switch, raising=False)
     return pages
@@ -650,6 +656,76 @@ def test_unreachable_hub_is_told(hub: dict[str, bytes | Exception]) -> None:
     hub["timm/vit_small_patch8_224.dino/model.safetensors"] = ValueError("a line\nand more")
     with pytest.raises(DownloadError, match="a line$"):
         resolve("dino-vit-s-8-timm")
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Every server is a port of this machine at which nobody listens; the folder is the hub's cache."""
+    for switch in ("WORDMASK_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(switch, raising=False)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        proxy = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, proxy)
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+@pytest.mark.parametrize(
+    "source", ["clip-vit-b-16-laion2b", "selfmask-nq20", "dino-vit-s-8", "timm:vit_giant_patch14_dinov2.lvd142m"]
+)
+def test_without_a_network_the_ways_out_are_told_at_once_and_in_one_line(
+    no_network: Path, caplog: pytest.LogCaptureFixture, source: str
+) -> None:
+    start = time.monotonic()
+    with caplog.at_level(logging.INFO), pytest.raises(UnreachableError) as caught:
+        resolve(source)
+    assert time.monotonic() - start < 3
+    assert caplog.text == ""
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(way in message for way in ("--weights FILE", "copy the cache", "--preset world", "refused"))
+    assert str(no_network if source.startswith(("clip", "timm")) else cache_dir()) in message
+
+
+def test_what_is_in_the_hub_s_cache_needs_no_network(no_network: Path) -> None:
+    home = no_network / "models--laion--CLIP-ViT-B-16-laion2B-s34B-b88K"
+    file = home / "snapshots" / "abc" / "open_clip_model.safetensors"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"weights")
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text("abc")
+    for source in ("clip-vit-b-16-laion2b", "open_clip:ViT-B-16/laion2b_s34b_b88k"):
+        assert resolve(source) == file
+
+
+def test_what_was_fetched_before_needs_no_network(no_network: Path) -> None:
+    entry = catalogue.find("selfmask-nq20")
+    url = "https://example.org/a.pt"
+    for here in (catalogue.place(entry, entry.mirrors[0]), cached_path(url)):
+        here.parent.mkdir(parents=True)
+        here.write_bytes(b"weights")
+    assert resolve("selfmask-nq20").read_bytes() == resolve(url).read_bytes() == b"weights"
+
+
+def test_a_mirror_serves_when_the_source_cannot_be_reached(
+    web: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    entry = catalogue.find("selfmask-nq20")
+    web[entry.source] = web[entry.mirrors[0]] = b"weights"
+    monkeypatch.setattr(weights, "unreachable", lambda _: {entry.source: "the host is not found"})
+    assert resolve("selfmask-nq20") == catalogue.place(entry, entry.mirrors[0])
+    assert "the host is not found; trying the next place" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_a_pipe_is_no_file_of_weights(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "weights.pt")
+    for source in (tmp_path / "weights.pt", "/dev/zero"):
+        with pytest.raises(WeightsError, match="is a pipe or a device"):
+            resolve(source)
 
 
 def test_unknown_source_lists_the_three_ways() -> None:

@@ -240,3 +240,15 @@ def test_kinds_are_drawn_by_their_shares(tmp_path):
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "captions.jsonl").read_text().splitlines()]
     assert set(kinds) == {"single", "empty"}
     assert 20 <= kinds.count("single") <= 38
+
+
+@pytest.mark.parametrize("write", [_folder, _array])
+def test_a_block_of_captions_that_is_damaged_is_drawn_again(write, tmp_path, caplog):
+    write(tmp_path / "whole")
+    with pytest.raises(Killed):
+        write(tmp_path / "killed", progress=_kill_after(8))
+    (part,) = (path for path in (tmp_path / "killed").rglob("000000000.jsonl"))
+    part.write_bytes(part.read_bytes().replace(b"a", b"e", 1))
+    write(tmp_path / "killed")
+    assert _files(tmp_path / "killed") == _files(tmp_path / "whole")
+    assert "000000000.jsonl is damaged, made anew" in caplog.text

@@ -4,17 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wordmask.errors import WordmaskError
+from wordmask.extras import need
 from wordmask.vocabulary import BACKGROUND
 
 if TYPE_CHECKING:
     from supervision import Detections
 
     from wordmask.segmentation import Segmentation
-
-
-class AdaptorError(WordmaskError):
-    """The other library is not there."""
 
 
 def to_numpy(segmentation: "Segmentation") -> np.ndarray:
@@ -29,10 +25,9 @@ def to_supervision(segmentation: "Segmentation", *, min_area: int = 1) -> "Detec
 
     `class_id` is the index into the segmentation's names, `data["class_name"]` the name.
     """
-    try:
-        from supervision import Detections
-    except ImportError as error:
-        raise AdaptorError("supervision is not installed: pip install 'wordmask[labels]'") from error
+    need("supervision")
+    from supervision import Detections
+
     from wordmask.labelling.instances import find_instances
 
     instances = find_instances(segmentation, min_area=min_area)

@@ -16,7 +16,9 @@ from typing import IO, Any
 
 from PIL import Image
 
+from wordmask.console import quiet_log
 from wordmask.images import ImageReadError, image_size, read_image, shrunk
+from wordmask.notices import notices
 
 try:
     import resource
@@ -60,6 +62,8 @@ def main(memory_bytes: int) -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     questions, answers = os.fdopen(os.dup(0), "rb", buffering=0), os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what a library prints must not come between the answers
+    notices.counting = True  # a warning about a picture of a client's is nobody's to read
+    quiet_log()
     Image.init()
     threading.Thread(target=end_with_parent, daemon=True).start()
     limit_memory(memory_bytes)

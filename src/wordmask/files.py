@@ -6,8 +6,8 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +15,8 @@ STALE_SECONDS = 60.0
 """What nobody has written to for so long was left by a process that was killed."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says of a disk, a quota or a file that is full."""
-_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.part")
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.part|\..+\.safetensors\.[0-9a-f]{32}\.tmp")
+"""Names of `temporary_beside`, and those that weights had while they were written by an earlier version."""
 
 
 class NoRoomError(OSError):
@@ -23,6 +24,10 @@ class NoRoomError(OSError):
 
     def __init__(self, path: str | Path, error: OSError) -> None:
         super().__init__(error.errno, error.strerror, str(path))
+
+    def __reduce__(self) -> tuple[type["NoRoomError"], tuple[str, OSError]]:
+        """It travels between processes."""
+        return NoRoomError, (str(self.filename), OSError(self.errno, self.strerror))
 
     def __str__(self) -> str:
         return (
@@ -34,6 +39,11 @@ class NoRoomError(OSError):
 def temporary_beside(path: Path) -> Path:
     """A new name in the same folder. It says nothing of the target, whose own may be as long as names can be."""
     return path.with_name(f".{secrets.token_hex(8)}.part")
+
+
+def is_special(path: Path) -> bool:
+    """Whether a path is a pipe or a device: opening it may wait, and reading it may go on, for ever."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def is_temporary(path: Path) -> bool:
@@ -67,6 +77,10 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
         raise
 
 
+Writer = Callable[[Path], AbstractContextManager[IO[bytes]]]
+"""`atomic_write`, or what does more than that."""
+
+
 class _Raw(io.FileIO):
     """Remembers what the system said: torch's and Arrow's writers say only that writing failed."""
 
@@ -80,8 +94,35 @@ class _Raw(io.FileIO):
             raise
 
 
-def remove_leftovers(folder: Path) -> None:
-    """The hidden files that killed processes left in a folder, for the one who alone is at work there."""
-    for file in folder.glob(".*.part"):
-        if is_temporary(file) and time.time() - file.stat().st_mtime > STALE_SECONDS:
+@contextmanager
+def naming_a_full_disk(path: Path) -> Iterator[None]:
+    """For whatever writes below a path in a way of its own: a full disk is a `NoRoomError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM and not isinstance(error, NoRoomError):
+            raise NoRoomError(path, error) from error
+        raise
+
+
+def append(path: Path, content: bytes) -> None:
+    """Write at a file's end. A full disk may leave a piece of the content."""
+    with naming_a_full_disk(path), path.open("ab") as file:
+        file.write(content)
+
+
+def remove_leftovers(folder: Path, *, alone: bool = False) -> None:
+    """Remove the hidden files that killed processes left half-written, in a folder and all below it.
+
+    alone: the caller holds the folder's lock, so that nobody can be writing one; else those that are old.
+    """
+    for file in folder.rglob(".*"):
+        if is_temporary(file) and (alone or _is_old(file)):
             file.unlink(missing_ok=True)
+
+
+def _is_old(file: Path) -> bool:
+    try:
+        return time.time() - file.stat().st_mtime > STALE_SECONDS
+    except FileNotFoundError:
+        return False

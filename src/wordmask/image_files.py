@@ -11,6 +11,7 @@ import os
 import stat
 import struct
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,21 +20,27 @@ from typing import IO
 from PIL import Image
 
 from wordmask.errors import WordmaskError
+from wordmask.heic import MissingHeicError, heic_reader, is_heic
+from wordmask.lookalikes import HAS_HEIC, HEIC, passed_over, why_not_read
+from wordmask.notices import LeftOutWarning, notices
 from wordmask.picture_costs import CostlyPictureError, check_costs, check_exif
 from wordmask.runs.collecting import without_ours
 
 # Raster formats with a magic number. Left out on purpose: what runs an interpreter or an outside program (EPS, WMF)
 # and what has no magic number (TGA), for which any file will do.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM", "QOI")
+"""And HEIC, whose reader is not Pillow's."""
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".webp", ".tif", ".tiff", ".bmp"}
     | {".avif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".qoi"}
+    | (HEIC if HAS_HEIC else frozenset())
 )
 SIDEWAYS = frozenset({5, 6, 7, 8})
 """The EXIF orientations that swap height and width."""
 
 _EXIF_ORIENTATION = 0x0112  # EXIF 2.32, section 4.6.4
 _PREFIX_BYTES = 16  # what Pillow shows its plugins of a file
+_BRANDS_BYTES = 128  # where an ISO file lists its brands; those of cameras take 24 to 52
 _PNG_SIGNATURE_BYTES = 8
 
 _logger = logging.getLogger(__name__)
@@ -62,13 +69,18 @@ def image_size(source: str | os.PathLike[str] | bytes) -> tuple[int, int]:
 
 
 def find_images(
-    folder: str | os.PathLike[str], on_bad: Callable[[ImageReadError], None] | None = None
+    folder: str | os.PathLike[str],
+    on_bad: Callable[[ImageReadError], None] | None = None,
+    on_passed: Callable[[ImageReadError], None] | None = None,
 ) -> Iterator[Path]:
     """Every picture in a folder and the folders below it, told by its extension, in the order of sorted paths.
 
     Hidden files and folders are skipped, and what this package wrote: masks, overlays, sheets, folders of runs. Links
     to folders are followed, but no folder is entered twice. If `folder` itself cannot be listed, that is an error at
     once; a folder below it that cannot be is left out: it is handed to `on_bad`, or named in a warning.
+
+    Films, and pictures of kinds that are not read, are passed over: each is handed to `on_passed`, or how many there
+    were is a warning when the walk is done. A command says it at its end.
     """
     name = name_of(folder)
     entered: set[tuple[int, int]] = set()
@@ -80,7 +92,23 @@ def find_images(
         raise ImageReadError(name, "is not a folder") from error
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise _unlisted(name, error) from error
-    return _walk(Path(folder), entries, entered, on_bad or warn_left_out)
+    return _told(_walk(Path(folder), entries, entered, on_bad or warn_left_out), on_passed)
+
+
+def _told(found: Iterator[Path | ImageReadError], on_passed: Callable[[ImageReadError], None] | None) -> Iterator[Path]:
+    """The pictures of a walk, and a word about the other files at its end."""
+    counts: Counter[str] = Counter()
+    for each in found:
+        if isinstance(each, Path):
+            yield each
+            continue
+        path = Path(each.source)
+        counts[path.suffix.lower()] += 1
+        notices.pass_over(path)
+        if on_passed is not None:
+            on_passed(each)
+    if counts and on_passed is None and not notices.counting:
+        warnings.warn(passed_over(counts), UserWarning, stacklevel=2)
 
 
 def _walk(
@@ -88,7 +116,8 @@ def _walk(
     entries: list[os.DirEntry[str]],
     entered: set[tuple[int, int]],
     on_bad: Callable[[ImageReadError], None],
-) -> Iterator[Path]:
+) -> Iterator[Path | ImageReadError]:
+    """Pictures, and, as errors, files that only look like some."""
     for entry in entries:
         path = folder / entry.name
         try:
@@ -96,6 +125,7 @@ def _walk(
             kind = path if entry.is_symlink() else entry
             below = _listing(path, entered) if kind.is_dir() else None
             is_picture = below is None and path.suffix.lower() in EXTENSIONS and kind.is_file()
+            reason = None if below is not None or is_picture or not kind.is_file() else why_not_read(path)
         except OSError as error:
             on_bad(_unlisted(str(path), error))
             continue
@@ -103,6 +133,8 @@ def _walk(
             yield from _walk(path, below, entered, on_bad)
         elif is_picture:
             yield path
+        elif reason is not None:
+            yield ImageReadError(str(path), reason)
 
 
 def _listing(folder: Path, entered: set[tuple[int, int]], *, at_root: bool = False) -> list[os.DirEntry[str]]:
@@ -134,7 +166,7 @@ def raise_at_once(error: ImageReadError) -> None:
 
 def warn_left_out(error: ImageReadError) -> None:
     """What becomes of a picture that cannot be read when nobody asked to be told."""
-    warnings.warn(f"left out: {error}", UserWarning, stacklevel=3)
+    warnings.warn(f"left out: {error}", LeftOutWarning, stacklevel=3)
 
 
 def name_of(source: object) -> str:
@@ -168,7 +200,7 @@ def opened(source: object, name: str, formats: tuple[str, ...] | None = None) ->
     """
     with _open_file(source, name) as file:
         try:
-            kind, reader = _find_reader(file.read(_PREFIX_BYTES), name)
+            kind, reader = _find_reader(file.read(_BRANDS_BYTES), name)
             if formats is not None and kind not in formats:
                 raise ImageReadError(name, f"is a {kind} picture; {', '.join(formats)} are read here")
             check_costs(file, kind)
@@ -182,6 +214,15 @@ def opened(source: object, name: str, formats: tuple[str, ...] | None = None) ->
         except Exception as error:  # a plugin on damaged data raises whatever it likes
             raise unreadable(name, "its header is", error) from error
         yield image
+
+
+def has_several_frames(image: Image.Image) -> bool:
+    """Tell whether this is an animation or a file of pages, before it is decoded. The second pictures of photographs
+    (MPO, HEIC: previews, depths, gains) do not count."""
+    try:
+        return image.format not in ("MPO", "HEIF") and bool(getattr(image, "is_animated", False))
+    except Exception:  # a plugin on damaged data raises whatever it likes; what is wrong shows when it is decoded
+        return False
 
 
 def orientation(image: Image.Image, name: str) -> int:
@@ -222,10 +263,10 @@ def _open_file(source: object, name: str) -> IO[bytes]:
 
 def format_by_magic(content: bytes, name: str) -> str:
     """The format that the first bytes tell, by Pillow's name for it; an error if it is none of `FORMATS`."""
-    return _find_reader(content[:_PREFIX_BYTES], name)[0]
+    return _find_reader(content[:_BRANDS_BYTES], name)[0]
 
 
-def _find_reader(prefix: bytes, name: str) -> tuple[str, Callable[[IO[bytes], str | bytes], Image.Image]]:
+def _find_reader(start: bytes, name: str) -> tuple[str, Callable[[IO[bytes], str | bytes], Image.Image]]:
     """The format of a file by its magic number, and the Pillow plugin for it.
 
     Plugins are taken from Pillow's registry, not called through `Image.open`, because `Image.open` applies
@@ -233,8 +274,14 @@ def _find_reader(prefix: bytes, name: str) -> tuple[str, Callable[[IO[bytes], st
     and refuse those of 179 million whatever our own limit allows, and which is not ours to change. (The WebP plugin
     and the one for tiled TIFF look at it themselves; then their refusal is what the error says.)
     """
-    if not prefix:
+    if not start:
         raise ImageReadError(name, "is empty")
+    if is_heic(start):
+        try:
+            return "HEIF", heic_reader()
+        except MissingHeicError as error:
+            raise ImageReadError(name, str(error)) from error
+    prefix = start[:_PREFIX_BYTES]
     Image.init()
     for kind in FORMATS:
         reader, accepts = Image.OPEN.get(kind, (None, None))
@@ -243,7 +290,8 @@ def _find_reader(prefix: bytes, name: str) -> tuple[str, Callable[[IO[bytes], st
             raise ImageReadError(name, f"this Pillow was built without {kind} ({verdict})")
         if reader and verdict:
             return kind, reader
-    raise ImageReadError(name, f"is not a picture of a known format ({', '.join(FORMATS)})")
+    told = why_not_read(Path(name), look_inside=False)
+    raise ImageReadError(name, told or f"is not a picture of a known format ({', '.join(FORMATS)}, HEIC)")
 
 
 def _late_png_exif(file: IO[bytes]) -> bytes | None:

@@ -8,22 +8,28 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from PIL import Image
 
+from wordmask.bit_depth import SixteenBitColours, has_sixteen_bit_colours, stated_depth, white_of
 from wordmask.errors import WordmaskError
 from wordmask.image_files import (
     SIDEWAYS,
     ImageReadError,
     find_images,
+    has_several_frames,
     image_size,
     name_of,
     opened,
     orientation,
     unreadable,
 )
+from wordmask.libtiff import silent_libtiff
+from wordmask.notices import DEPTH, FRAMES, notices
 
 if TYPE_CHECKING:
     import torch
@@ -85,9 +91,11 @@ def read_image(
 
     - EXIF rotation is applied, to PIL images too. EXIF that cannot be read is logged, and the picture stays as it is.
     - Transparency is composited over white, as on a white page. Colour profiles are ignored.
-    - An animation gives its first frame; a PIL image the frame it stands on.
+    - An animation gives its first frame, a file of several pages its first page, and HEIC its main picture; a PIL image
+      gives the frame it stands on.
     - 16-bit grey is scaled so that 65535 becomes 255, and so are Pillow's modes I and F, but for an F picture
-      that stays below 1, which is scaled so that 1 becomes 255.
+      that stays below 1, which is scaled so that 1 becomes 255. Whole numbers of 10 to 14 bits in a file of 16 are
+      scaled by their own depth (see `bit_depth.white_of`).
     - Arrays are (H, W) or (H, W, 1 | 3 | 4), with 255 (uint8), 65535 (uint16), True (bool) or 1.0 (floats) as white.
       Values beyond white or below 0 are an error, never clipped.
 
@@ -107,6 +115,8 @@ def read_image(
         with _PIL_LOCKS[id(source) // 16 % len(_PIL_LOCKS)]:
             return _decoded(source, name, limit, reserve)
     with opened(source, name) as image:
+        if has_several_frames(image):
+            notices.note(FRAMES, name)
         return _decoded(image, name, limit, reserve)
 
 
@@ -146,26 +156,63 @@ def _decoded(image: Image.Image, name: str, limit: int, reserve: Callable[[int],
     if reserve is not None:
         reserve(3 * width * height)
     try:
-        image.load()
+        stated = stated_depth(image) if image.mode.startswith("I") else None
+        colours = SixteenBitColours(image) if has_sixteen_bit_colours(image) else None
+        with silent_libtiff() if image.format == "TIFF" else nullcontext():
+            image.load()
+            scale = _scale_of(image, stated, colours)
+        if image.format == "HEIF" and image.size != (width, height):
+            raise ImageReadError(name, f"is not as large as it says ({image.size}, not {(width, height)})")
         # Pillow turns a TIFF upright as it decodes it, and nothing else.
-        return _as_rgb(image, name, 1 if image.format == "TIFF" else orientation(image, name))
+        pixels = _as_rgb(image, name, 1 if image.format == "TIFF" else orientation(image, name), scale)
     except ImageReadError:
         raise
     except Exception as error:  # a decoder on damaged data raises whatever it likes
         raise unreadable(name, "is", error) from error
+    if scale is not None and 255 < scale.white < 65535:
+        notices.note(DEPTH, name)
+    return pixels
 
 
-def _as_rgb(image: Image.Image, name: str, turned: int) -> np.ndarray:
+@dataclass(frozen=True)
+class _Scale:
+    """What is white in a picture of more than 8 bits, and its least and greatest value. lower: of colours, the lower
+    bytes (H, W, C), where Pillow has loaded the upper ones."""
+
+    white: float
+    span: tuple[float, float]
+    lower: np.ndarray | None = None
+
+    def levels(self, strip: Image.Image, top: int, name: str) -> Image.Image:
+        values = np.asarray(strip)
+        if self.lower is not None:
+            values = values.astype(np.uint16) * 256 + self.lower[top : top + strip.height]
+        return Image.fromarray(_levels(values, self.white, name, self.span))
+
+
+def _scale_of(image: Image.Image, stated: int | None, colours: SixteenBitColours | None) -> _Scale | None:
+    """How a loaded picture comes to 8 bits; None where that is what it has, or all that Pillow leaves of it."""
+    if image.mode.startswith(("I", "F")):
+        span = _span(image)
+        if image.mode == "F":
+            return _Scale(1.0 if span[1] <= 1 else 65535.0, span)
+        return _Scale(white_of(int(span[1]), stated), span)
+    if colours is None:
+        return None
+    most = max(greatest for _, greatest in image.getextrema())  # type: ignore[misc]
+    white = colours.white(int(most))
+    return None if white == 65535 else _Scale(white, (0, 256 * most + 255), colours.lower_bytes())
+
+
+def _as_rgb(image: Image.Image, name: str, turned: int, scale: _Scale | None) -> np.ndarray:
     """A decoded picture as (H, W, 3), upright. It is converted a few rows at a time, so that of all the forms between
     its own and the result none is there as a whole."""
     width, height = image.size
     result = np.empty((width, height, 3) if turned in SIDEWAYS else (height, width, 3), np.uint8)
     stored = _AS_STORED[turned](result) if turned in _AS_STORED else result  # a view of it
-    span = _span(image) if image.mode.startswith(("I", "F")) else None
     for top, strip in _strips(image):
-        if span is not None:
-            white = 1.0 if image.mode == "F" and span[1] <= 1 else 65535.0
-            strip = Image.fromarray(_levels(np.asarray(strip), white, name, span))
+        if scale is not None:
+            strip = scale.levels(strip, top, name)
         stored[top : top + strip.height] = np.asarray(_flattened(strip))
     return result
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from wordmask import adaptors
 from wordmask.errors import WordmaskError
-from wordmask.files import atomic_write
+from wordmask.files import atomic_write, is_special
 from wordmask.image_files import ImageReadError, first_line, opened
 from wordmask.images import DEFAULT_MAX_PIXELS, ImageSource, read_image
 from wordmask.overlay import count_labels, draw_overlay, save_drawn
@@ -229,6 +229,8 @@ def _from_png(path: Path, max_pixels: int) -> Segmentation:
 def _from_json(path: Path, max_pixels: int) -> Segmentation:
     from pycocotools import mask as coco_mask
 
+    if is_special(path):
+        raise SegmentationError(f"{path}: is a pipe or a device, not a file")
     try:
         data = json.loads(path.read_bytes())
         names, (height, width), source = _checked_names(data["names"]), data["size"], data.get("image")

@@ -1,6 +1,10 @@
 """A REST service and a web page over the segmenters, in one process."""
 
-from wordmask.app.server import build_app
-from wordmask.app.settings import ServeSettings
+from wordmask.extras import need
+
+need("gradio", "fastapi", "uvicorn", "python_multipart")  # before the modules below, which import them
+
+from wordmask.app.server import build_app  # noqa: E402
+from wordmask.app.settings import ServeSettings  # noqa: E402
 
 __all__ = ["ServeSettings", "build_app"]

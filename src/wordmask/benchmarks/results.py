@@ -10,7 +10,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from wordmask.benchmarks.datasets import BenchmarkError
-from wordmask.files import atomic_write, remove_leftovers
+from wordmask.files import atomic_write, naming_a_full_disk, remove_leftovers
+from wordmask.runs.parts import warn
 
 PLAN, RESULT, PAGE = "evaluation.json", "result.json", "result.html"
 
@@ -59,28 +60,31 @@ class ResultFolder:
             raise BenchmarkError(f"another evaluation is at work in {self.path}") from error
 
     def mend(self) -> None:
-        """Cut off lines that a killed process did not finish, and remove files that it began."""
+        """Remove files that a killed process began, the line that it did not finish, and lines that are damaged, whose
+        pictures are measured again."""
         remove_leftovers(self.path)
         for file in self._files():
-            with file.open("r+b") as lines:
-                content = lines.read()
-                whole = content.rfind(b"\n") + 1
-                if whole < len(content):
-                    lines.truncate(whole)
+            lines = file.read_bytes().split(b"\n")
+            kept = [line for line in lines[:-1] if _row(line) is not None]
+            for number, line in enumerate(lines[:-1], start=1):
+                if _row(line) is None:
+                    warn(f"{file}, line {number} is damaged: its picture is measured again")
+            if len(kept) < len(lines) - 1 or lines[-1]:
+                with atomic_write(file) as anew:
+                    anew.write(b"".join(line + b"\n" for line in kept))
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Every picture's line, once."""
         seen: set[int] = set()
         for file in self._files():
-            with file.open(encoding="utf-8") as lines:
+            with file.open("rb") as lines:
                 for number, line in enumerate(lines, start=1):
-                    if not line.endswith("\n"):
+                    if not line.endswith(b"\n"):
                         break
-                    try:
-                        row = json.loads(line)
-                        index = int(row["index"])
-                    except (ValueError, KeyError, TypeError) as error:
-                        raise BenchmarkError(f"{file}, line {number}: no picture's scores; delete this file") from error
+                    row = _row(line)
+                    if row is None:
+                        raise BenchmarkError(f"{file}, line {number}: no picture's scores; delete this file")
+                    index = int(row["index"])
                     if index not in seen:
                         seen.add(index)
                         yield row
@@ -90,7 +94,8 @@ class ResultFolder:
 
     def append(self, share: int, lines: Iterable[str]) -> None:
         """Written and synced: what is here survives whatever comes next."""
-        with (self.path / f"images-{share}.jsonl").open("ab") as file:
+        path = self.path / f"images-{share}.jsonl"
+        with naming_a_full_disk(path), path.open("ab") as file:
             file.write("".join(f"{line}\n" for line in lines).encode())
             file.flush()
             os.fsync(file.fileno())
@@ -101,3 +106,12 @@ class ResultFolder:
 
     def _files(self) -> list[Path]:
         return sorted(self.path.glob("images-*.jsonl"))
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """A picture's scores; None where the line holds none."""
+    try:
+        row = json.loads(line)
+        return row if isinstance(row, dict) and int(row["index"]) >= 0 else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None

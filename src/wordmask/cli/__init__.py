@@ -6,12 +6,15 @@ usage. Heavy modules are imported inside the verbs, so that --help answers at on
 
 import io
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from wordmask._version import __version__
 from wordmask.cli.distill import distill
@@ -28,9 +31,28 @@ from wordmask.cli.train_dinoiser import train_dinoiser
 from wordmask.cli.train_found import train_found
 from wordmask.cli.train_selfmask import train_selfmask
 from wordmask.cli.world import world
+from wordmask.console import MOST_NAMED, LeftOut, complain, printable, quiet_log
 from wordmask.errors import WordmaskError
+from wordmask.files import NO_ROOM, NoRoomError
+from wordmask.notices import LeftOutWarning, notices
+
+__all__ = ["app", "complain", "main"]
+
+
+class _Verbs(TyperGroup):
+    """Wrong usage repeats what was typed, or what a shell made of a *: names of files among it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if hasattr(error, "format_message"):  # one of click's, of which typer may bring its own copy
+                error.message = printable(error.message)  # type: ignore[attr-defined]
+            raise
+
 
 app = typer.Typer(
+    cls=_Verbs,
     name="wordmask",
     help="Names in, masks out, no pixel labels.",
     no_args_is_help=True,
@@ -69,21 +91,34 @@ def main() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    warnings.showwarning = _show_warning
+    quiet_log()
+    left_out = LeftOut("--debug names them all", most=None if debug else MOST_NAMED)
+    warnings.showwarning = partial(_show_warning, left_out)
+    if not debug:
+        threading.excepthook = _show_error_of_a_thread
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files are printed as they are, UTF-8 or not
             stream.reconfigure(errors="surrogateescape")
-    try:
-        app(args=arguments, prog_name="wordmask")
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:
-            complain(_how_to_go_on(arguments))
-        raise
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        complain(_explain(error))
-        raise SystemExit(1) from None
+    with notices.counted():
+        try:
+            app(args=arguments, prog_name="wordmask")
+        except SystemExit as stop:
+            _tell_counts(left_out)
+            if stop.code == INTERRUPTED:
+                complain(_how_to_go_on(arguments))
+            raise
+        except Exception as error:
+            _tell_counts(left_out)
+            if debug:
+                traceback.print_exc()
+            complain(_explain(error))
+            raise SystemExit(1) from None
+
+
+def _tell_counts(left_out: LeftOut) -> None:
+    left_out.finish()
+    for line in notices.lines():
+        complain(f"note: {line}")
 
 
 def _how_to_go_on(arguments: list[str]) -> str:
@@ -94,19 +129,26 @@ def _how_to_go_on(arguments: list[str]) -> str:
     return "stopped; the same command goes on from here" if again and again[0] in known else "stopped"
 
 
-def complain(message: str) -> None:
-    print(f"wordmask: {message}", file=sys.stderr)
-
-
-def _explain(error: Exception) -> str:
+def _explain(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno in NO_ROOM and not isinstance(error, NoRoomError):
+        error = NoRoomError(error.filename or "the results or of temporary files", error)
     if isinstance(error, WordmaskError | OSError):
         return f"error: {error}"
     what = " ".join(str(error).split())[:300] or "no message"
     return f"unexpected {type(error).__name__}: {what}; --debug shows where, for a report"
 
 
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    complain(f"warning: {message}")
+def _show_error_of_a_thread(told: threading.ExceptHookArgs) -> None:
+    """A library's own thread, such as that of TensorBoard's writer, which hands its error on to who waits for it."""
+    if told.exc_value is not None:
+        complain(f"warning: in a thread: {_explain(told.exc_value)}")
+
+
+def _show_warning(left_out: LeftOut, message: Warning | str, *_: Any, **__: Any) -> None:
+    if isinstance(message, LeftOutWarning):
+        left_out(str(message).removeprefix("left out: "))
+    else:
+        complain(f"warning: {message}")
 
 
 def _version(show: bool) -> None:

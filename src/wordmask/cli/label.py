@@ -27,6 +27,14 @@ def label(
     url_prefix: Annotated[
         str, typer.Option(help="Where Label Studio finds the pictures; their path in the folder is added.")
     ] = "/data/local-files/?d=",
+    val: Annotated[
+        float | None,
+        typer.Option(help="For yolo, the share of pictures kept for validation, chosen by content; 0 for none. [0.1]"),
+    ] = None,
+    pictures: Annotated[
+        str | None,
+        typer.Option(help="For yolo and voc, how pictures come beside their labels: copy, link or hardlink. [copy]"),
+    ] = None,
     review: Annotated[int, typer.Option(min=0, help="Pictures in review.html, the most unsure first.")] = 200,
     workers: Annotated[int, typer.Option(min=1, help="Processes; each loads the segmenter.")] = 1,
     method: options.Method = "maskclip",
@@ -60,6 +68,8 @@ def label(
             "tolerance": tolerance,
             "coco_masks": coco_masks,
             "url_prefix": url_prefix,
+            "val": val,
+            "pictures": pictures,
             "review": review,
         },
         workers=workers,

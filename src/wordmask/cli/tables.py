@@ -11,6 +11,9 @@ from wordmask.cli import options
 def tables(
     name: Annotated[str | None, typer.Argument(help="Which table; without it, all are listed.")] = None,
     root: Annotated[Path | None, typer.Option(help="The folder of the data sets; the world needs none.")] = None,
+    world: Annotated[
+        bool, typer.Option("--world", help="Measure the world's columns of a paper's table, also without --root.")
+    ] = False,
     pictures: Annotated[int | None, typer.Option(min=1, help="Only so many pictures of each benchmark.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Only rows whose label holds this; may be repeated.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the table as this HTML file.")] = None,
@@ -44,6 +47,8 @@ def tables(
 ) -> None:
     """Measure a paper's table and print it beside the published figures. What is missing is named, not skipped.
 
+    Without --root a paper's table shows its published figures at once, and says what data it needs.
+
     `namedmask-world` distils what it measures: started again, it goes on where it was.
 
     Example: `wordmask tables world --pictures 40` or `wordmask tables clip-diy-1 --root data`
@@ -63,6 +68,7 @@ def tables(
         fresh=fresh,
         weights=dict(map(_method_and_file, weights or [])),
         archive=archive,
+        world=world,
         distilling=_distilling(runs=runs, names=names, collection=collection, steps=steps, settings=settings),
         device=device,
         precision=precision,

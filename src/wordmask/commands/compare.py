@@ -8,9 +8,9 @@ from typing import Any
 from wordmask import segmenters
 from wordmask.commands.errand import Errand, SegmentError, hint_at_background
 from wordmask.commands.places import Places
-from wordmask.commands.progress import progress_bar
 from wordmask.commands.segment import format_of
 from wordmask.comparison import Drawn, draw_cell, draw_sheet, shrunk
+from wordmask.console import show
 from wordmask.overlay import save_drawn
 from wordmask.palette import colours_of
 from wordmask.runs.marks import COMPARISON, Made, source_of
@@ -40,7 +40,7 @@ def run(
     errand = Errand(places, skip_done=skip_done)
     hint_at_background(vocabulary)
     methods = {title: segmenters.load(**load) for title, load in loads.items()}
-    with progress_bar("comparing", places.count()) as progress:
+    with errand.progress("comparing"):
         stream = read_ahead(errand.pictures(), batch_size, on_bad=errand.leave_out, max_pixels=max_pixels)
         for batch in stream:
             for read, drawings, pixels in _by_all(methods, batch, vocabulary):
@@ -49,15 +49,15 @@ def run(
                     places.begin()
                     _write(read, drawings, vocabulary, target)
                 except SegmentError as error:
-                    errand.leave_out(error)
+                    errand.leave_out(error, read.source)
                     continue
                 errand.done += 1
-                progress(errand.seen, places.count())
+                errand.tell_progress()
                 if json_lines:
                     row = {"image": read.source, "names": list(vocabulary.names), "methods": pixels, "out": str(target)}
-                    print(json.dumps(row), flush=True)
+                    show(json.dumps(row))
                 else:
-                    print(target)
+                    show(target)
     errand.finish()
 
 

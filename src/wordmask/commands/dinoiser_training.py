@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wordmask.cli import complain
 from wordmask.commands.progress import progress_bar
+from wordmask.console import complain, log_to_stderr, show
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.plans import plan
 from wordmask.segmenters.clip_dinoiser import WORLD
@@ -33,7 +33,7 @@ def run(images: Path | None, out: Path, preset: str, changes: Mapping[str, Any],
     if images is None and preset != WORLD:
         raise SaliencyError("--images is missing: give a folder of pictures (only --preset world draws its own)")
     team = Team(settings.device)
-    logging.basicConfig(level=logging.INFO if team.is_first else logging.WARNING, format="%(message)s")
+    log_to_stderr(logging.INFO if team.is_first else logging.WARNING)
     with claimed_run(out, VERB, DinoiserTraining.__name__, is_first=team.is_first):
         if images is None and team.is_first:
             with progress_bar("drawing", WORLD_PICTURES) as progress:
@@ -52,4 +52,4 @@ def _tell(file: Path, preset: str, reads: Mapping[str, str], as_json: bool) -> N
         'use it: wordmask segment photo.jpg --names "dog, background" --method clip-dinoiser '
         f"--preset {preset} --weights {file}{told}"
     )
-    print(json.dumps({"method": "clip-dinoiser", "preset": preset, "weights": str(file)}) if as_json else file)
+    show(json.dumps({"method": "clip-dinoiser", "preset": preset, "weights": str(file)}) if as_json else file)

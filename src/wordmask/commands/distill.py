@@ -1,47 +1,27 @@
 """`wordmask distill`: the pipeline, told on stderr as it goes; where the student and the report are, on stdout."""
 
 import json
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from wordmask.commands.progress import progress_bar
+from wordmask.commands.progress import Report, progress_bar
+from wordmask.console import say, show
 from wordmask.distillation.config import make_run, read_config, setting
 from wordmask.distillation.pipeline import CONFIG, REPORT, Pipeline
 from wordmask.distillation.student import STUDENT_FILE
-
-EVERY_SECONDS = 30
-"""How often a log that nobody watches hears of progress."""
 
 
 class Teller:
     """Sentences and progress on stderr: a bar where somebody watches, a line now and then where not."""
 
     def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        say(text)
 
-    @contextmanager
-    def progress(self, description: str) -> Iterator[Callable[[int, int], None]]:
-        if sys.stderr.isatty():
-            with progress_bar(description, None) as report:
-                yield report
-            return
-        start = said = time.monotonic()
-
-        def line(done: int, total: int) -> None:
-            nonlocal said
-            now = time.monotonic()
-            if now - said >= EVERY_SECONDS and 0 < done < total:
-                said = now
-                left = (now - start) * (total - done) / done
-                self.say(f"{description}: {100 * done // total}%, about {left / 60:.0f} minutes left")
-
-        yield line
+    def progress(self, description: str) -> AbstractContextManager[Report]:
+        return progress_bar(description, None, counts=False, announce=False)  # `say` has told what begins
 
 
 def run(
@@ -70,6 +50,6 @@ def run(
     Pipeline(chosen, Teller(), prune=prune).run_all()
     student, report = chosen.out / "student" / STUDENT_FILE, chosen.out / "report" / REPORT
     if as_json:
-        print(json.dumps({"student": str(student), "report": str(report), "names": list(chosen.names.names)}))
+        show(json.dumps({"student": str(student), "report": str(report), "names": list(chosen.names.names)}))
     else:
-        print(f"student: {student}\nreport:  {report}")
+        show(f"student: {student}\nreport:  {report}")

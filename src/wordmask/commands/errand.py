@@ -1,11 +1,16 @@
 """What commands that go through pictures share: which are still to be done, and what became of each."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from wordmask.cli import complain
 from wordmask.commands.places import PlaceError, Places
+from wordmask.commands.progress import progress_bar
+from wordmask.console import LeftOut, complain
+from wordmask.counting import CountAhead
 from wordmask.errors import WordmaskError
+from wordmask.image_files import ImageReadError
+from wordmask.left_out import keep_left_out
 from wordmask.vocabulary import Vocabulary
 
 
@@ -14,21 +19,34 @@ class SegmentError(WordmaskError):
 
 
 class Errand:
-    """Pictures in turn, without those that are done. One that fails is named at once and counted at the end."""
+    """Pictures in turn, without those that are done. One that fails is named at once, and counted at the end; all that
+    were left out or passed over are listed in `left-out.txt` beside the results."""
 
-    def __init__(self, places: Places, *, skip_done: bool):
+    def __init__(
+        self,
+        places: Places,
+        *,
+        skip_done: bool,
+        error: type[WordmaskError] = SegmentError,
+        done: str = "segmented",
+    ):
         missing = [image for image in places.images if not image.exists()]
         if len(missing) == len(places.images):
-            raise SegmentError(f"there is no {' and no '.join(map(str, missing))}")
+            raise error(f"there is no {' and no '.join(map(str, missing))}")
         self.places, self.skip_done = places, skip_done
         self.done = self.skipped = self.failed = 0
+        self._error, self._what = error, done
+        self._listed: list[tuple[str, str]] = []
+        self._named = LeftOut("name a folder as --out to have them listed")
+        if places.left_out is not None:
+            self._named.where = f"{places.left_out} lists them"
 
     def pictures(self) -> Iterator[Path]:
-        for picture in self.places.pictures(self.leave_out):
+        for picture in self.places.pictures(self.leave_out, self._pass_over):
             try:
                 done = self.is_done(self.places.target(picture))
             except PlaceError as error:
-                self.leave_out(error)
+                self.leave_out(error, str(picture))
                 continue
             if done:
                 self.skipped += 1
@@ -39,22 +57,46 @@ class Errand:
         """Whether the result is there, and pictures that are done are to be left out."""
         return self.skip_done and target.exists()
 
-    def leave_out(self, error: WordmaskError) -> None:
+    def leave_out(self, error: WordmaskError, source: str = "") -> None:
         self.failed += 1
-        complain(f"left out: {error}")
+        self._named(error)
+        if isinstance(error, ImageReadError):
+            self._listed.append((error.source, error.reason))
+        else:
+            self._listed.append((source, str(error)))
 
-    @property
-    def seen(self) -> int:
-        return self.done + self.skipped + self.failed
+    def _pass_over(self, error: ImageReadError) -> None:
+        self._listed.append((error.source, error.reason))
+
+    @contextmanager
+    def progress(self, description: str) -> Iterator["Errand"]:
+        """While it lasts, `tell_progress` is shown; the pictures are counted ahead of the work."""
+        total = self.places.count()
+        with progress_bar(description, total) as self._report, CountAhead(self._all()) as self._ahead:
+            yield self
+
+    def tell_progress(self) -> None:
+        self._report(self.done + self.skipped + self.failed, self._ahead.total)
+
+    def _all(self) -> Iterator[Path]:
+        return self.places.pictures(lambda _: None)
 
     def finish(self) -> None:
         """The error to end with, where there is one."""
+        where = self.places.left_out
+        if self._listed:
+            self.places.begin()
+        if where is not None and not keep_left_out(where, self._listed):
+            complain(f"note: {where} is not a list of wordmask's, so it stays, and what was left out is not listed")
+            self._named.where, where = "they are not listed", None
+        self._named.finish()
         if self.failed:
-            raise SegmentError(
-                f"{self.failed} of {self.done + self.failed} could not be segmented; they are named above"
+            listed = f"listed in {where}" if where is not None else "named above"
+            raise self._error(
+                f"{self.failed} of {self.done + self.failed} could not be {self._what}; they are {listed}"
             )
         if not self.done and not self.skipped:
-            raise SegmentError(f"no pictures found in {', '.join(map(str, self.places.images))}")
+            raise self._error(f"no pictures found in {', '.join(map(str, self.places.images))}")
 
 
 def hint_at_background(vocabulary: Vocabulary) -> None:

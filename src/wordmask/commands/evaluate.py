@@ -7,8 +7,8 @@ from typing import Any
 from wordmask import benchmarks, saliency, segmenters
 from wordmask.benchmarks import evaluation
 from wordmask.benchmarks.datasets import BenchmarkError
-from wordmask.cli import complain
 from wordmask.commands.progress import progress_bar
+from wordmask.console import complain, show
 
 
 def run(
@@ -57,7 +57,7 @@ def run(
                 asked=asked,
                 on_progress=progress,
             )
-    print(json.dumps(report.as_json(), ensure_ascii=False) if as_json else report.table())
+    show(json.dumps(report.as_json(), ensure_ascii=False) if as_json else report.table())
     if out is not None:
         complain(f"written: {out}")
 
@@ -74,6 +74,6 @@ def check_data(opening: dict[str, Any], *, as_json: bool) -> None:
         "names": list(benchmark.vocabulary.names),
     }
     if as_json:
-        print(json.dumps(found, ensure_ascii=False))
+        show(json.dumps(found, ensure_ascii=False))
     else:
-        print(f"{benchmark.name}, {benchmark.split}: {len(benchmark)} pictures, {len(benchmark.vocabulary)} names")
+        show(f"{benchmark.name}, {benchmark.split}: {len(benchmark)} pictures, {len(benchmark.vocabulary)} names")

@@ -7,7 +7,8 @@ from typing import Any
 import typer
 
 from wordmask import segmenters
-from wordmask.export import ExportError
+from wordmask.console import show
+from wordmask.extras import need
 from wordmask.runs.marks import NETWORK, WORDS, check_output
 from wordmask.vocabulary import parse_names
 
@@ -16,17 +17,13 @@ def run(*, out: Path, names: str | None, int8: bool, load: dict[str, Any], as_js
     if out.suffix.lower() != ".onnx":
         raise typer.BadParameter(f"--out {out} must end in .onnx")
     vocabulary = None if names is None else parse_names(names)
+    need("onnx", "onnxruntime", "onnxscript")
     smaller, words = out.with_suffix(".int8.onnx"), out.with_suffix(".names.npz")
     check_output(out, NETWORK)
     if int8:
         check_output(smaller, NETWORK)
     if vocabulary is not None:
         check_output(words, WORDS)
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
-        raise ExportError(f"{error.name} is not installed: pip install 'wordmask[export]'") from error
     from wordmask.export import compare, export, quantise, write_words
 
     segmenter = segmenters.load(**load)
@@ -40,14 +37,14 @@ def run(*, out: Path, names: str | None, int8: bool, load: dict[str, Any], as_js
         write_words(segmenter, vocabulary, words)
         rows.append({"file": str(words), "bytes": words.stat().st_size})
     if as_json:
-        print(json.dumps({"method": segmenter.method, "preset": segmenter.preset, "files": rows}))
+        show(json.dumps({"method": segmenter.method, "preset": segmenter.preset, "files": rows}))
         return
     for row in rows:
         line = f"{row['file']}: {row['bytes'] / 1e6:.1f} MB"
         if "difference" in row:
             line += f"; against PyTorch: outputs differ by {row['difference']:.2g}, "
             line += f"the same name on {100 * row['same']:.2f}%"
-        print(line)
+        show(line)
 
 
 def _row(path: Path, difference: float, same: float) -> dict[str, Any]:

@@ -10,10 +10,12 @@ import typer
 from pydantic import ValidationError
 
 from wordmask import segmenters
-from wordmask.cli import complain
 from wordmask.commands.progress import progress_bar
+from wordmask.console import LeftOut, complain, show
 from wordmask.encoders.precision import pick_precision
 from wordmask.labelling import Job, LabelSettings, label_folder
+from wordmask.labelling.claim import ONLY_FOR
+from wordmask.left_out import LEFT_OUT
 from wordmask.registry import pick_device
 from wordmask.vocabulary import Vocabulary
 
@@ -31,6 +33,10 @@ def run(
     as_json: bool,
     prune: bool = False,
 ) -> None:
+    settings = {name: value for name, value in settings.items() if value is not None}
+    for name, formats in ONLY_FOR.items():
+        if name in settings and settings["format"] not in formats:
+            raise typer.BadParameter(f"--{name} is for --format {' and '.join(formats)}, not {settings['format']}")
     try:
         chosen = LabelSettings(**settings)
     except ValidationError as error:
@@ -52,26 +58,24 @@ def run(
         max_pixels=max_pixels,
         threads=max(1, (os.cpu_count() or 1) // workers) if workers > 1 else None,
     )
+    left_out = LeftOut(f"{out / LEFT_OUT} lists them")
     with progress_bar(f"labelling in {load['precision']}", None) as progress:
-        done = 0
-
-        def on_progress(more: int) -> None:
-            nonlocal done
-            done += more
-            progress(done, None)
-
         labels = label_folder(
             job,
             segmenter=segmenter if workers == 1 else None,
             workers=workers,
             batch_size=batch_size,
-            on_bad=lambda error: complain(f"left out: {error}"),
-            on_progress=on_progress,
+            on_bad=left_out,
+            on_progress=progress,
             on_note=lambda note: complain(f"note: {note}"),
             prune=prune,
         )
+    left_out.finish()
     if as_json:
-        print(json.dumps({"out": str(out), "format": chosen.format, **asdict(labels)}))
-    else:
-        left_out = f", {labels.left_out} left out (left-out.txt)" if labels.left_out else ""
-        print(f"{out}: {labels.pictures} pictures, {labels.instances} masks{left_out}; look at {out / 'review.html'}")
+        show(json.dumps({"out": str(out), "format": chosen.format, **asdict(labels)}))
+        return
+    told = f"{out}: {labels.pictures} pictures, {labels.instances} masks"
+    missing = [f"{labels.left_out} left out"] if labels.left_out else []
+    missing += [f"{sum(labels.passed_over.values())} passed over"] if labels.passed_over else []
+    told += f", {' and '.join(missing)} ({LEFT_OUT})" if missing else ""
+    show(f"{told}; look at {out / 'review.html'}")

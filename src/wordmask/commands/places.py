@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from wordmask.cli import complain
+from wordmask.console import complain
 from wordmask.errors import WordmaskError
 from wordmask.image_files import ImageReadError, find_images, image_size, names_of_pictures
+from wordmask.left_out import LEFT_OUT
 from wordmask.runs.claim import Marker, first_file, mark, note_results, read_marker
 from wordmask.runs.collecting import JPEG, OVERLAY_ENDING
 from wordmask.runs.marks import OVERLAY, check_output, is_same, made, source_of
@@ -60,19 +61,28 @@ class Places:
         self._check_folders(folders)
         self._single = self._targets_of([given for given in images if not given.is_dir()])
 
-    def pictures(self, on_bad: Callable[[ImageReadError], None] | None = None) -> Iterator[Path]:
+    def pictures(
+        self,
+        on_bad: Callable[[ImageReadError], None] | None = None,
+        on_passed: Callable[[ImageReadError], None] | None = None,
+    ) -> Iterator[Path]:
         """Every picture in turn. What lies below `out` is a result, not a picture."""
         for given in self.images:
             if not given.is_dir():
                 yield given
                 continue
-            for picture in find_images(given, on_bad):
+            for picture in find_images(given, on_bad, on_passed):
                 if not picture.parent.resolve().is_relative_to(self._real_out):
                     yield picture
 
     def count(self) -> int | None:
         """How many pictures there are, where that needs no search through folders."""
         return None if self._below else len(self._single)
+
+    @property
+    def left_out(self) -> Path | None:
+        """The file that lists what was left out; there is none beside results in a single file."""
+        return None if self.as_file else self.out / LEFT_OUT
 
     def target(self, picture: Path) -> Path:
         """Where the result of a picture is, or is to be."""

@@ -1,23 +1,124 @@
-"""A progress bar with the time left: on stderr, and only where somebody watches."""
+"""How far a long command is: a bar with the time left where somebody watches, and elsewhere a line now and then."""
 
+import sys
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from wordmask.console import printable, say
+
+EVERY_SECONDS = 30.0
+"""How often a log that nobody watches hears of progress."""
+WINDOW_SECONDS = 20.0
+"""The speed is that of the last so many seconds: what a resumed run finds done does not count."""
+Report = Callable[..., None]
+"""(done, total=None); a total of None is one that is not known yet."""
 
 
 @contextmanager
-def progress_bar(description: str, total: int | None) -> Iterator[Callable[[int, int | None], None]]:
-    """Yields `report(done, total)`. Silent where stderr is no terminal or there is one thing to do."""
-    console = Console(stderr=True)
+def progress_bar(
+    description: str, total: int | None, *, counts: bool = True, announce: bool = True
+) -> Iterator[Report]:
+    """Yield `report(done, total)`. Silent where there is one thing to do.
+
+    counts: whether the numbers mean something to people; else only their share is told. announce: whether to say at
+    once what begins, where nobody watches a bar.
+    """
+    if total == 1:
+        yield lambda done, total=None: None
+    elif sys.stderr.isatty():
+        with _bar(printable(description), total) as report:
+            yield report
+    else:
+        lines = Lines(description, total, counts=counts)
+        if announce:
+            lines.begin()
+        yield lines.report
+        lines.end()
+
+
+class Lines:
+    """Progress as lines: at the start, at most every 30 seconds, and at the end."""
+
+    def __init__(
+        self,
+        description: str,
+        total: int | None = None,
+        *,
+        counts: bool = True,
+        tell: Callable[[str], None] = say,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._description, self._total, self._counts = description, total, counts
+        self._tell, self._clock = tell, clock
+        self._start = self._told = clock()
+        self._done: int | None = None
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def begin(self) -> None:
+        known = self._total is not None and self._counts
+        self._tell(f"{self._description}: {self._total} to do" if known else f"{self._description} ...")
+
+    def report(self, done: int, total: int | None = None) -> None:
+        now = self._clock()
+        self._done, self._total = done, total if total is not None else self._total
+        while len(self._samples) > 1 and self._samples[1][0] <= now - WINDOW_SECONDS:
+            self._samples.popleft()
+        if not self._samples or now - self._samples[-1][0] >= 1:
+            self._samples.append((now, done))
+        if now - self._told >= EVERY_SECONDS and done != self._total:
+            self._told = now
+            self._tell(f"{self._description}: {', '.join(self._parts(now, done))}")
+
+    def end(self) -> None:
+        if self._done is not None:
+            number = f"{self._done} " if self._counts else ""
+            self._tell(f"{self._description}: {number}done in {duration(self._clock() - self._start)}")
+
+    def _parts(self, now: float, done: int) -> Iterator[str]:
+        if self._total:
+            share = f"{100 * done // self._total}%"
+            yield f"{done} of {self._total} ({share})" if self._counts else share
+        else:
+            yield f"{done} done"
+        since, before = self._samples[0]
+        speed = (done - before) / (now - since) if now > since else 0.0
+        if speed > 0:
+            if self._counts:
+                yield rate(speed)
+            if self._total:
+                yield f"about {duration((self._total - done) / speed)} left"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: 45 s, 12 min, 3 h 20 min."""
+    if seconds < 100:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def rate(each_second: float) -> str:
+    """Return a speed in the unit in which it is a number worth reading."""
+    for per, seconds in (("second", 1), ("minute", 60)):
+        if each_second * seconds >= 1:
+            return f"{each_second * seconds:.1f} a {per}"
+    return f"{each_second * 3600:.1f} an hour"
+
+
+@contextmanager
+def _bar(description: str, total: int | None) -> Iterator[Report]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=console,
-        disable=total == 1 or not console.is_terminal,
+        console=Console(stderr=True),
+        redirect_stdout=sys.stdout.isatty(),  # results that go to a file or a pipe are none of the bar's
     )
     with bar:
         task = bar.add_task(description, total=total)

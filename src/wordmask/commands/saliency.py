@@ -2,16 +2,15 @@
 
 import errno
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from wordmask import saliency
-from wordmask.cli import complain
-from wordmask.commands.places import PlaceError, Places
-from wordmask.commands.progress import progress_bar
+from wordmask.commands.errand import Errand
+from wordmask.commands.places import Places
+from wordmask.console import show
 from wordmask.errors import WordmaskError
 from wordmask.runs.marks import SALIENCY, source_of
 from wordmask.saliency.base import SaliencyError, SaliencyMap
@@ -31,48 +30,25 @@ def run(
     if out.suffix.lower() == ".json" and not out.is_dir():
         raise SaliencyError(f"--out {out}: maps are written as .png, or into a folder")
     places = Places(images, out, "png", verb="saliency", kind=SALIENCY, overlays=overlay)
-    missing = [image for image in images if not image.exists()]
-    if len(missing) == len(images):
-        raise SaliencyError(f"there is no {' and no '.join(map(str, missing))}")
+    errand = Errand(places, skip_done=skip_done, error=SaliencyError, done="done")
     method = saliency.load(**load)
-    failures: list[WordmaskError] = []
-
-    def on_bad(error: WordmaskError) -> None:
-        failures.append(error)
-        complain(f"left out: {error}")
-
-    done = skipped = 0
-
-    def wanted() -> Iterator[Path]:
-        nonlocal skipped
-        for picture in places.pictures(on_bad):
-            try:
-                target = places.target(picture)
-            except PlaceError as error:
-                on_bad(error)
-                continue
-            if skip_done and target.exists():
-                skipped += 1
-            else:
-                yield picture
-
-    with progress_bar(f"looking in {method.precision}", places.count()) as progress:
-        for seen in method.look_many(wanted(), batch_size=batch_size, on_bad=on_bad, max_pixels=max_pixels):
+    with errand.progress(f"looking in {method.precision}"):
+        stream = method.look_many(
+            errand.pictures(), batch_size=batch_size, on_bad=errand.leave_out, max_pixels=max_pixels
+        )
+        for seen in stream:
             target = places.target(Path(seen.source))
             drawn = places.overlay_of(target) if overlay else None
             try:
                 places.begin()
                 _write(seen, target, drawn)
             except WordmaskError as error:
-                on_bad(error)
+                errand.leave_out(error, seen.source)
                 continue
-            done += 1
-            progress(skipped + done + len(failures), places.count())
-            print(_line(seen, target, drawn) if json_lines else target, flush=json_lines)
-    if failures:
-        raise SaliencyError(f"{len(failures)} of {done + len(failures)} could not be done; they are named above")
-    if not done and not skipped:
-        raise SaliencyError(f"no pictures found in {', '.join(map(str, images))}")
+            errand.done += 1
+            errand.tell_progress()
+            show(_line(seen, target, drawn) if json_lines else target)
+    errand.finish()
 
 
 def _line(seen: SaliencyMap, target: Path, overlay: Path | None) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wordmask.cli import complain
 from wordmask.commands.progress import progress_bar
+from wordmask.console import complain, log_to_stderr, show
 from wordmask.saliency import found_training, selfmask_training
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.found import WORLD
@@ -40,7 +40,7 @@ def selfmask(images: Path | None, out: Path, preset: str, changes: Mapping[str, 
 
 def _pictures(images: Path | None, out: Path, preset: str) -> Path:
     """What to learn from; for the world, pictures are drawn where none are given."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    log_to_stderr(logging.INFO)
     if images is not None:
         return images
     if preset != WORLD:
@@ -56,4 +56,4 @@ def _tell(method: str, file: Path, preset: str, reads: Mapping[str, str], as_jso
     """The file on stdout; how to use it on stderr."""
     told = "".join(f" --set {name}={value}" for name, value in reads.items())
     complain(f"use it: wordmask saliency photo.jpg --method {method} --preset {preset} --weights {file}{told}")
-    print(json.dumps({"method": method, "preset": preset, "weights": str(file)}) if as_json else file)
+    show(json.dumps({"method": method, "preset": preset, "weights": str(file)}) if as_json else file)

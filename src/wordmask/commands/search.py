@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from wordmask.commands.distill import Teller
+from wordmask.commands.progress import progress_bar
+from wordmask.console import say, show
 from wordmask.distillation.archive import queries_of
 from wordmask.distillation.collection import open_pile
 from wordmask.distillation.config import PRESETS, ConfigError
@@ -63,7 +63,7 @@ def run(
             _show(page, phrase, found, folder.root)
     if sheet is not None:
         page.save(sheet)
-        print(f"page: {sheet}", file=sys.stderr)
+        say(f"page: {sheet}")
 
 
 def _embeddings(
@@ -75,17 +75,17 @@ def _embeddings(
             return EmbeddingFolder(folder, root=root)
     pile = open_pile(collection, root=root)
     mark = hashlib.sha256(f"{collection.resolve()} {root} {clip}".encode()).hexdigest()[:16]
-    teller, kept = Teller(), cache_dir() / "collections" / mark
+    kept = cache_dir() / "collections" / mark
     try:
-        with teller.progress("embeddings") as report:
+        with progress_bar("embeddings", None, counts=False) as report:
             made = embed(pile, encoder, kept, progress=report, prune=prune)
     except VanishedError as error:
         if not read_json(kept / ABOUT).get("finished"):
             raise
-        teller.say(f"searched as it was embedded before: {error}")
+        say(f"searched as it was embedded before: {error}")
         return EmbeddingFolder(kept)
     if bad := made.about["bad_pictures"]:
-        teller.say(f"{bad} pictures cannot be read; {made.folder / 'bad_images.jsonl'} lists them")
+        say(f"{bad} pictures cannot be read; {made.folder / 'bad_images.jsonl'} lists them")
     return made
 
 
@@ -97,9 +97,9 @@ def _place(ref: ImageRef | None, row: dict[str, Any], root: Path) -> str:
 
 def _print(phrase: str, similarity: float, place: str, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"phrase": phrase, "similarity": round(similarity, 6), "image": place}))
+        show(json.dumps({"phrase": phrase, "similarity": round(similarity, 6), "image": place}))
     else:
-        print(f"{similarity:.4f}  {place}")
+        show(f"{similarity:.4f}  {place}")
 
 
 def _show(page: RunPage, phrase: str, found: list[tuple[float, ImageRef | None, dict[str, Any]]], root: Path) -> None:

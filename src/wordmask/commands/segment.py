@@ -8,11 +8,11 @@ from typing import Any
 import typer
 
 from wordmask import segmenters
-from wordmask.cli import complain
 from wordmask.commands.errand import Errand, SegmentError, hint_at_background
 from wordmask.commands.places import FILE_SUFFIXES, Places
-from wordmask.commands.progress import progress_bar
+from wordmask.console import complain, show
 from wordmask.errors import WordmaskError
+from wordmask.files import is_special
 from wordmask.image_files import opened
 from wordmask.runs.marks import MASKS, source_of
 from wordmask.segmentation import NAMES_KEY, Segmentation
@@ -39,7 +39,7 @@ def run(
     errand = _Masks(places, vocabulary, skip_done=skip_done)
     hint_at_background(vocabulary)
     segmenter = segmenters.load(**load)
-    with progress_bar(f"segmenting in {segmenter.precision}", places.count()) as progress:
+    with errand.progress(f"segmenting in {segmenter.precision}"):
         stream = segmenter.segment_many(
             errand.pictures(), vocabulary, batch_size=batch_size, on_bad=errand.leave_out, max_pixels=max_pixels
         )
@@ -49,15 +49,15 @@ def run(
                 places.begin()
                 _write(result, target, places.overlay_of(target) if overlay else None)
             except WordmaskError as error:
-                errand.leave_out(error)
+                errand.leave_out(error, str(result.source))
                 continue
             errand.done += 1
-            progress(errand.seen, places.count())
+            errand.tell_progress()
             if json_lines:
                 row = {"image": result.source, "names": result.names, "pixels": result.pixels, "out": str(target)}
-                print(json.dumps(row), flush=True)
+                show(json.dumps(row))
             else:
-                print(target)
+                show(target)
     if skip_done:
         complain(errand.told_of_skipped())
     errand.finish()
@@ -88,6 +88,8 @@ class _Masks(Errand):
 def names_in(path: Path) -> list[str] | None:
     """The names in masks that were saved; None where there are none to be read. A PNG's pixels are not decoded."""
     try:
+        if is_special(path):
+            return None
         if path.suffix.lower() == ".json":
             names = json.loads(path.read_bytes())["names"]
         else:

@@ -23,11 +23,9 @@ LARGE_PIECES, HEAPS = 8 * 2**20, 2
 
 
 def run(*, loads: list[tuple[str, dict[str, Any]]], host: str, port: int, page: bool, settings: dict[str, Any]) -> None:
-    try:
-        from wordmask.app.running import Server
-        from wordmask.app.server import build_app
-    except ImportError as error:
-        raise ServeError(f"{error.name} is not installed: pip install 'wordmask[app]'") from error
+    from wordmask.app.running import Server
+    from wordmask.app.server import build_app
+
     methods = [name for name, _ in loads]
     if len(set(methods)) < len(methods):
         raise ServeError(f"two methods of one name: {', '.join(methods)}; a student is called as its file")

@@ -11,8 +11,8 @@ import typer
 from wordmask.benchmarks import tables
 from wordmask.benchmarks.tables.base import FilledRow, Table, TableError, fill
 from wordmask.benchmarks.tables.run import Run
-from wordmask.cli import complain
 from wordmask.commands.progress import progress_bar
+from wordmask.console import complain
 from wordmask.html_page import Page, cell
 
 if TYPE_CHECKING:
@@ -47,13 +47,17 @@ def run(
     fresh: bool,
     weights: dict[str, str],
     archive: Path | None,
+    world: bool,
     distilling: Mapping[str, Any],
     device: str,
     precision: str,
     batch_size: int,
     as_json: bool,
 ) -> None:
-    """distilling: what was said of the runs that a table distils, as `AblationSettings` calls it."""
+    """root: the folder of the data sets. world: measure the columns of the world, as root and pictures do too.
+    distilling: what was said of the runs that a table distils, as `AblationSettings` calls it."""
+    if root is not None and not root.is_dir():
+        raise TableError(f"there is no folder {root}, which --root names")
     ablations = _ablations(name, distilling, device)
     page = Page(name, "tables")
     if out is not None:
@@ -67,6 +71,7 @@ def run(
             weights=weights,
             archive=archive,
             ablations=ablations,
+            world=world or root is not None or pictures is not None,
             device=device,
             precision=precision,
             batch_size=batch_size,

@@ -7,6 +7,7 @@ from typing import cast
 import typer
 
 from wordmask.commands.progress import progress_bar
+from wordmask.console import show
 from wordmask.files import atomic_write
 from wordmask.runs.claim import note_results
 from wordmask.runs.marks import WORLD_SHEET, check_output, jpeg_comment, png_text
@@ -36,7 +37,7 @@ def make_pictures(
             )
         else:
             write_folder(out, count, seed=seed, size=height_width, kinds=chosen, workers=workers, progress=progress)
-    print(out)
+    show(out)
 
 
 def show_pictures(out: Path, count: int, *, seed: int, kind: str | None, size: int, labels: bool) -> None:
@@ -53,7 +54,7 @@ def show_pictures(out: Path, count: int, *, seed: int, kind: str | None, size: i
             page.save(file, "PNG", pnginfo=png_text(WORLD_SHEET))
         else:
             page.save(file, "JPEG", comment=jpeg_comment(WORLD_SHEET))
-    print(out)
+    show(out)
 
 
 def _size(text: str) -> tuple[int, int]:

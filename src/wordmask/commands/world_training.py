@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from wordmask.commands.progress import progress_bar
+from wordmask.console import log_to_stderr, show
 from wordmask.runs.claim import claimed
 from wordmask.runs.collecting import is_world
 from wordmask.world.models import CLIP, CLIP_RESNET, DINO, RESNET
@@ -34,14 +35,16 @@ def _clip(out: Path, machine: Machine | None, device: str, seed: int) -> None:
     teaching = TypeAdapter(ClipTeacherSettings).validate_python(
         {**common, "out": out / "teacher", **PLANS["clip-teacher"][machine]}
     )
-    teacher, command = train_clip_teacher(teaching), _command("train-clip", machine, seed)
+    with progress_bar("training the teacher", teaching.steps) as progress:
+        teacher, command = train_clip_teacher(teaching, progress), _command("train-clip", machine, seed)
     ship_clip_teacher(teacher, teaching, out / "weights" / CLIP_RESNET, command=command)
     settings = TypeAdapter(ClipSettings).validate_python(
         {**common, "out": out / "clip", "teacher": out / "teacher", **PLANS["clip"][machine]}
     )
-    student = train_clip(settings)
+    with progress_bar("training", settings.steps) as progress:
+        student = train_clip(settings, progress)
     ship_clip(student, settings, out / "weights" / CLIP, command=command)
-    print(out / "weights")
+    show(out / "weights")
 
 
 def dino(out: Path, *, network: str, machine: Machine | None, device: str, seed: int) -> None:
@@ -53,16 +56,18 @@ def dino(out: Path, *, network: str, machine: Machine | None, device: str, seed:
 def _dino(out: Path, network: str, machine: Machine | None, device: str, seed: int) -> None:
     machine, common = _begin(out, machine, device, seed)
     settings = TypeAdapter(DinoSettings).validate_python({**common, "out": out / RESNET, **PLANS["resnet"][machine]})
-    model, name = train_dino(settings), RESNET
+    with progress_bar("training the ResNet", settings.steps) as progress:
+        model, name = train_dino(settings, progress), RESNET
     if network == "vit":
         settings = TypeAdapter(DinoSettings).validate_python(
             {**common, "out": out / DINO, "guide": out / RESNET, **PLANS["dino"][machine]}
         )
-        model, name = train_dino(settings), DINO
+        with progress_bar("training the transformer", settings.steps) as progress:
+            model, name = train_dino(settings, progress), DINO
     ship_dino(
         model, settings, out / "weights" / name, command=_command(f"train-dino --network {network}", machine, seed)
     )
-    print(out / "weights" / name)
+    show(out / "weights" / name)
 
 
 def _was_ours(out: Path) -> bool:
@@ -71,7 +76,7 @@ def _was_ours(out: Path) -> bool:
 
 def _begin(out: Path, machine: Machine | None, device: str, seed: int) -> tuple[Machine, dict[str, Any]]:
     """The plan to follow, and what all of its trainings share; the pictures are drawn here, once."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    log_to_stderr(logging.INFO)
     machine = machine or ("accelerator" if choose_device(device).type == "cuda" else "cpu")
     pictures = out / "pictures.npy"
     count = PICTURES[machine]

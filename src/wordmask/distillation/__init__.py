@@ -14,7 +14,7 @@ deleted and made again:
 
 Masks, salient and refined, are read alike (`records.py`):
 
-    masks = MaskTable(folder)              # memory-mapped: costs no memory, pickles to worker processes by its path
+    masks = MaskTable(folder)              # read a shard at a time; pickles to worker processes by its path
     masks.names                            # without "background"; name i has the label i + 1, and 0 is background
     masks.rows(name)                       # indices of its usable masks, best first
     record = masks[index]                  # MaskRecord: name, rank, image, rle, score, similarity, usable

@@ -7,7 +7,7 @@ collection too: see `embedding_folder.py`.)
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 from wordmask.distillation.records import DistillationError, ImageRef
 from wordmask.distillation.tars import TarError, pictures_in
+from wordmask.files import is_special
 from wordmask.image_files import EXTENSIONS, ImageReadError, find_images
 
 PER_PART = 10_000
@@ -62,6 +63,9 @@ class Pile(ABC):
     kind: str
     unit: str
     root: Path
+    passed_over: Sequence[tuple[str, str]] = ()
+    """Files that look like pictures or films and are not read, each with the reason: those of the last walk. They are
+    no part of its digest."""
 
     @abstractmethod
     def parts(self) -> Iterator[Part]:
@@ -98,7 +102,13 @@ class FolderPile(Pile):
         return self._names([])
 
     def _names(self, unlisted: list[ImageReadError]) -> Iterator[str]:
-        for path in find_images(self.root, unlisted.append):
+        passed: list[tuple[str, str]] = []
+        self.passed_over = passed
+
+        def pass_over(error: ImageReadError) -> None:
+            passed.append((str(Path(error.source).relative_to(self.root)), error.reason))
+
+        for path in find_images(self.root, unlisted.append, pass_over):
             yield str(path.relative_to(self.root))
 
 
@@ -162,7 +172,7 @@ def open_pile(source: str | Path, *, root: str | Path | None = None, per_part: i
 
     root: what the paths of a list are relative to, where that is not the list's own folder.
     """
-    source = Path(source).expanduser().resolve()
+    given, source = source, Path(source).expanduser().resolve()
     if source.is_dir():
         tars = sorted(path.name for path in source.glob("*.tar") if path.is_file())
         if not tars:
@@ -179,7 +189,8 @@ def open_pile(source: str | Path, *, root: str | Path | None = None, per_part: i
         if source.suffix not in (".txt", ".lst"):
             raise CollectionError(f"{source} is neither a folder, nor a tar, nor a list of pictures (.txt)")
         return ListPile(source, Path(root).expanduser().resolve() if root else None, per_part)
-    raise CollectionError(f"there is no {source}: give a folder of pictures, webdataset tars, or a list file")
+    trouble = f"{given} is a pipe or a device" if is_special(source) else f"there is no {source}"
+    raise CollectionError(f"{trouble}: give a folder of pictures, webdataset tars, or a list file")
 
 
 def _parts_of_files(root: Path, names: Iterator[str], per_part: int, unlisted: list[ImageReadError]) -> Iterator[Part]:

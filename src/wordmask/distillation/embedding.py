@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,7 +27,9 @@ from wordmask.encoders.weights import fingerprint
 from wordmask.files import atomic_write
 from wordmask.image_files import ImageReadError
 from wordmask.images import resize, size_with_shorter_side
+from wordmask.left_out import LEFT_OUT, write_left_out
 from wordmask.prefetch import ahead
+from wordmask.runs.parts import Parts, Say, warn, write_part
 from wordmask.text_files import read_json
 
 if TYPE_CHECKING:
@@ -67,10 +70,14 @@ def embed(
     survey: Survey | None = None,
     progress: Progress | None = None,
     prune: bool = False,
+    say: Say = warn,
 ) -> EmbeddingFolder:
-    """Write `out` in clip-retrieval's layout, with `bad_images.jsonl` for what could not be read.
+    """Write `out` in clip-retrieval's layout, with `bad_images.jsonl` for what could not be read, and `left-out.txt`
+    for that and for what was passed over.
 
-    prune: drop the embeddings of pictures that are no longer there, at which it stops otherwise.
+    prune: drop the embeddings of pictures that are no longer there, at which it stops otherwise. say: is told of shards
+    that are damaged, and made anew. Shards of a folder that was finished once may have any size, and are not read again
+    for that.
     """
     settings = settings or EmbeddingSettings()
     survey = survey or pile.survey()
@@ -78,11 +85,12 @@ def embed(
         check_all_there(pile, out, survey)
     mark = clip_fingerprint(encoder)
     about = {"kind": pile.kind, "root": str(pile.root), "clip": encoder.name, "clip_fingerprint": mark}
+    parts = None if _is_finished(out) else Parts(say)
     _write_json(out / ABOUT, {**about, "finished": False})
     done = number = 0
     for number, part in enumerate(pile.parts()):
         wanted = hashlib.sha256(f"{part.fingerprint} {mark} {PREPROCESSING} {settings.stored}".encode()).hexdigest()
-        if _written(out, number) != wanted:
+        if _written(out, number, parts) != wanted:
             _embed_part(part, pile.root, encoder, out, number, wanted, settings, _within(progress, done, part, survey))
         done += part.weight
         if progress:
@@ -90,6 +98,7 @@ def embed(
     for stale in _beyond(out, number):
         stale.unlink()
     bad = _join_bad(out)
+    write_left_out(out / LEFT_OUT, chain(_bad_ones(out), pile.passed_over))
     pictures = sum(pq.read_metadata(path).num_rows for path in (out / "metadata").glob("metadata_*.parquet"))
     if not pictures:
         raise CollectionError(f"none of the {bad} pictures of {pile.root} can be read: {out / BAD_IMAGES} says why")
@@ -166,13 +175,13 @@ def _embed_part(
         images = torch.stack([image for _, image in seen]).float().div_(255)  # (B, 3, H, W)
         vectors.append(encoder.encode_image(images).cpu().numpy().astype(settings.stored))
     matrix = np.concatenate(vectors) if vectors else np.zeros((0, encoder.embedding_size), settings.stored)
-    with atomic_write(out / embedding_name(number)) as file:
+    with write_part(out / embedding_name(number)) as file:
         np.lib.format.write_array(file, matrix, allow_pickle=False)
-    with atomic_write(_bad_file(out, number)) as file:
+    with write_part(_bad_file(out, number)) as file:
         for each in sorted(bad, key=lambda each: each.image):
             file.write(json.dumps({"image": each.image, "reason": each.reason}, ensure_ascii=False).encode() + b"\n")
     table = pa.Table.from_pylist(rows, schema=_schema(rows, wanted))
-    with atomic_write(out / metadata_name(number)) as file:  # last: it says that the shard is whole
+    with write_part(out / metadata_name(number)) as file:  # last: it says that the shard is whole
         pq.write_table(table, file)
 
 
@@ -232,10 +241,18 @@ def _schema(rows: Sequence[dict[str, Any]], wanted: str) -> pa.Schema:
     return pa.schema(fields, metadata={FINGERPRINT_KEY: wanted.encode()})
 
 
-def _written(out: Path, number: int) -> str | None:
+def _is_finished(out: Path) -> bool:
+    try:
+        return bool(json.loads((out / ABOUT).read_bytes())["finished"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _written(out: Path, number: int, parts: Parts | None) -> str | None:
     """The fingerprint of a shard that is whole."""
     path = out / metadata_name(number)
-    if not path.exists() or not (out / embedding_name(number)).exists() or not _bad_file(out, number).exists():
+    files = (path, out / embedding_name(number), _bad_file(out, number))
+    if not all(file.exists() for file in files) or not (parts is None or parts.whole(*files)):
         return None
     try:
         told = pq.read_schema(path).metadata or {}
@@ -256,6 +273,13 @@ def _join_bad(out: Path) -> int:
             count += content.count(b"\n")
             file.write(content)
     return count
+
+
+def _bad_ones(out: Path) -> Iterator[tuple[str, str]]:
+    with (out / BAD_IMAGES).open(encoding="utf-8") as lines:
+        for line in lines:
+            told = json.loads(line)
+            yield told["image"], told["reason"]
 
 
 def _beyond(out: Path, last: int) -> list[Path]:

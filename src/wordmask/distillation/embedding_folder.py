@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from wordmask.distillation.collection import CollectionError
 from wordmask.distillation.records import ImageRef
 from wordmask.distillation.tars import TarError, pictures_in
+from wordmask.files import is_special
 
 ABOUT = "collection.json"
 """What our own folders say of themselves; those of others have none."""
@@ -125,11 +126,15 @@ def metadata_name(number: int) -> str:
 
 def _about(folder: Path) -> dict[str, Any]:
     path = folder / ABOUT
+    if is_special(path):
+        raise CollectionError(f"{path} is a pipe or a device, not a file")
     if not path.exists():
         return {}
     try:
         about: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        if not isinstance(about, dict):
+            raise ValueError(f"it holds a {type(about).__name__}")
+    except (OSError, ValueError, RecursionError) as error:
         raise CollectionError(
             f"{path} cannot be read ({error}): delete the folder and embed the pictures anew"
         ) from error
@@ -163,6 +168,9 @@ def _number(path: Path) -> int:
 
 
 def _rows(array: Path, table: Path) -> int:
+    for path in (array, table):
+        if is_special(path):
+            raise CollectionError(f"{path} is a pipe or a device, not a file")
     try:
         stored = np.load(array, mmap_mode="r", allow_pickle=False)
         rows = pq.read_metadata(table).num_rows
@@ -186,7 +194,9 @@ def _dimension(shards: Sequence[Shard]) -> int:
 
 def _read_metadata(shard: Shard) -> pa.Table:
     try:
-        return pq.read_table(shard.metadata)
+        table = pq.read_table(shard.metadata)
+        table.validate(full=True)  # of text that is none, for one
+        return table
     except (pa.ArrowException, OSError) as error:
         raise CollectionError(f"{shard.metadata} cannot be read ({error}): fetch or make it again") from error
 

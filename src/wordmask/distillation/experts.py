@@ -23,6 +23,7 @@ from wordmask.encoders.weights import read_metadata
 from wordmask.image_files import ImageReadError
 from wordmask.refinement.names import NameRefinement
 from wordmask.registry import pick_device
+from wordmask.runs.parts import Parts, Say, warn, write_part
 from wordmask.segmenters.deeplab import DeepLabV3Plus
 from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
 from wordmask.segmenters.student_file import read_student, write_student
@@ -95,30 +96,38 @@ def train_expert(
     seed: int = 0,
     device: str = "auto",
     progress: Progress | None = None,
+    say: Say = warn,
 ) -> Path:
     """Run, or go on with, the training of the expert for these names, on their archives alone; its file."""
     examples = Examples(masks, dict.fromkeys(names, 1))
     path = out / EXPERT_FILE
-    if is_done(path, settings.identity(seed, examples)):
+    if is_done(path, settings.identity(seed, examples), say):
         return path
     vocabulary = expert_vocabulary(names)
 
     def finish(network: DeepLabV3Plus, run: str) -> None:
-        write_student(path, network, vocabulary, {RUN: run, "steps": str(settings.steps)})
+        write_student(path, network, vocabulary, {RUN: run, "steps": str(settings.steps)}, write=write_part)
 
-    train(2, examples, settings, out, seed=seed, device=device, finish=finish, progress=progress)
+    train(2, examples, settings, out, seed=seed, device=device, finish=finish, progress=progress, say=say)
     return path
 
 
 def take_expert(
-    folders: Sequence[Path], masks: MaskTable, names: Sequence[str], settings: ExpertSettings, out: Path, *, seed: int
+    folders: Sequence[Path],
+    masks: MaskTable,
+    names: Sequence[str],
+    settings: ExpertSettings,
+    out: Path,
+    *,
+    seed: int,
+    say: Say = warn,
 ) -> bool:
     """Move the expert that `train_expert` would end with, if one of these folders is its, to `out`."""
     if (out / EXPERT_FILE).exists():
         return False
     identity = settings.identity(seed, Examples(masks, dict.fromkeys(names, 1)))
     own = next((folder for folder in folders if _identity_of(folder / EXPERT_FILE) == identity), None)
-    if own is None:
+    if own is None or not Parts(say).whole(own / EXPERT_FILE):
         return False
     shutil.rmtree(out, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -147,6 +156,7 @@ def refine(
     *,
     device: str = "auto",
     progress: Progress | None = None,
+    say: Say = warn,
 ) -> list[Path]:
     """Redraw every mask of these names, those that were set aside as well, at the picture's own size: shards
     `STEM_NNNNN.arrow`, each whole or not there, and left alone where it is there already."""
@@ -154,10 +164,11 @@ def refine(
     blocks = [rows[start : start + MASKS_PER_SHARD] for start in range(0, len(rows), MASKS_PER_SHARD)]
     shards = [stem.with_name(f"{stem.name}_{number:05d}.arrow") for number in range(len(blocks))]
     segmenter = None
+    parts = Parts(say)
     done = 0
     for block, shard in zip(blocks, shards, strict=True):
         redrawn: list[MaskRecord] = []
-        if not shard.exists():
+        if not parts.whole(shard):
             segmenter = segmenter or _segmenter(expert, settings, device)
             for part in _read_ahead(masks, block, settings.pictures):
                 redrawn.extend(_redraw(part, segmenter))

@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass as settings
 
 from wordmask.distillation.embedding_folder import EmbeddingFolder
 from wordmask.distillation.records import DistillationError, ImageRef
+from wordmask.extras import need
 from wordmask.image_files import ImageReadError, image_size
 
 LAION_DUPLICATE = 0.94
@@ -154,10 +155,9 @@ def _by_faces(detector: str) -> Callable[[Candidate, Sequence[np.ndarray]], bool
 
 def face_detector(detector: str) -> Callable[[np.ndarray], int]:
     """A picture (H, W, 3) uint8 -> how many faces are in it."""
-    try:
-        import cv2
-    except ImportError as error:
-        raise FilterError("archive.filters.faces needs OpenCV: pip install 'wordmask[labels]'") from error
+    need("cv2")
+    import cv2
+
     if detector == "opencv":
         return _haar(cv2)
     path = Path(detector).expanduser()

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from wordmask.distillation.records import ImageRef, MaskRecord, MaskTable
-from wordmask.files import atomic_write
 from wordmask.image_files import ImageReadError
+from wordmask.runs.parts import Parts, Say, warn, write_part
+from wordmask.text_files import read_json
 
 SEEN = ".seen"
 """The suffix of the file beside a shard: a JSON list of a place and a hash for every picture."""
@@ -28,20 +29,23 @@ def picture_digest(ref: ImageRef, root: Path) -> str | None:
 
 def write_seen(path: Path, digests: Mapping[ImageRef, str | None]) -> None:
     told = [[ref.path, ref.member, ref.offset, ref.length, digest] for ref, digest in digests.items()]
-    with atomic_write(path) as file:
+    with write_part(path) as file:
         file.write(json.dumps(told, ensure_ascii=False).encode())
 
 
 class KnownMasks:
-    """Those of some folders, in order of preference; a folder that is not finished serves as far as it goes."""
+    """Those of some folders, in order of preference; a folder that is not finished or is damaged serves as far as it
+    goes."""
 
-    def __init__(self, folders: Iterable[Path] = ()):
+    def __init__(self, folders: Iterable[Path] = (), *, say: Say = warn):
         self.taken = 0
         self._known: dict[str, tuple[MaskTable, int]] = {}
+        parts = Parts(say)
         for folder in folders:
-            if not any(folder.glob("*.arrow")):
+            shards = [path for path in sorted(folder.glob("*.arrow")) if parts.whole(path, path.with_suffix(SEEN))]
+            if not shards:
                 continue
-            table, digests = MaskTable(folder), _seen(folder)
+            table, digests = MaskTable(folder, shards=shards), _seen(shards)
             for row, ref in enumerate(table.images()):
                 digest = digests.get(ref)
                 if digest is not None:
@@ -61,8 +65,8 @@ class KnownMasks:
         return found
 
 
-def _seen(folder: Path) -> dict[ImageRef, str | None]:
+def _seen(shards: Iterable[Path]) -> dict[ImageRef, str | None]:
     told: list[Sequence[object]] = []
-    for path in sorted(folder.glob(f"*{SEEN}")):
-        told.extend(json.loads(path.read_bytes()))
+    for path in shards:
+        told.extend(read_json(path.with_suffix(SEEN)))
     return {ImageRef(*place): digest for *place, digest in told}  # type: ignore[arg-type, misc]

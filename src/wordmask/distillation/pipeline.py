@@ -26,7 +26,8 @@ from wordmask.distillation.pseudo_masks import check_none_empty, make_masks
 from wordmask.distillation.records import DistillationError, MaskTable
 from wordmask.distillation.report import write_report
 from wordmask.distillation.stages import Report, Silent, Stage, Stages, Teller, earlier
-from wordmask.files import atomic_write
+from wordmask.extras import need
+from wordmask.files import atomic_write, remove_leftovers
 from wordmask.registry import pick_device
 from wordmask.runs.claim import Marker, check_claim, mark, read_marker
 from wordmask.segmenters.namedmask import NamedMask
@@ -79,10 +80,13 @@ class Pipeline(Ingredients):
 
     def run_all(self) -> NamedMask:
         """Whatever is not done yet; the student."""
+        if self.config.archive.filters.faces is not None:
+            need("cv2")  # the stages that come before the filters take hours
         if self.stages.leads:
             _claim(self.out, self.run.images)
             try:
                 with FileLock(self.out / ".lock", timeout=0):
+                    remove_leftovers(self.out, alone=True)
                     self._write_config()
                     path = self._run_stages()
             except Timeout as error:
@@ -162,7 +166,8 @@ class Pipeline(Ingredients):
             check_all_there(pile, folder, survey)  # before anything that follows from them is taken for stale
 
         def look(report: Report) -> None:
-            done = embed(pile, self.clip, folder, self.config.embedding, survey=survey, progress=report, prune=True)
+            settings = self.config.embedding
+            done = embed(pile, self.clip, folder, settings, survey=survey, progress=report, prune=True, say=self.say)
             if bad := done.about["bad_pictures"]:
                 self.say(f"embeddings: {bad} pictures cannot be read; {folder / 'bad_images.jsonl'} lists them")
 
@@ -178,8 +183,11 @@ class Pipeline(Ingredients):
             return _but(others, THE_ARCHIVE) == _but(inputs, THE_ARCHIVE)
 
         def make(report: Report) -> None:
-            known = KnownMasks(where for where, others in self._other_masks() if made_alike(others))
-            make_masks(self.archive, self.saliency, folder, self.config.masks, known=known, progress=report)
+            folders = [where for where, others in self._other_masks() if made_alike(others)]
+            known = KnownMasks(folders, say=self.say)
+            make_masks(
+                self.archive, self.saliency, folder, self.config.masks, known=known, progress=report, say=self.say
+            )
             if known.taken:
                 self.say(f"masks: those of {known.taken} pictures were there already")
 
@@ -199,7 +207,14 @@ class Pipeline(Ingredients):
                 whole = Part(report, number, len(self.groups))
                 place = folder / f"{number:03d}"
                 experts.train_expert(
-                    table, group, chosen, place, seed=self.config.seed, device=self.config.device, progress=whole
+                    table,
+                    group,
+                    chosen,
+                    place,
+                    seed=self.config.seed,
+                    device=self.config.device,
+                    progress=whole,
+                    say=self.say,
                 )
 
         def take() -> None:
@@ -213,7 +228,13 @@ class Pipeline(Ingredients):
                 table = self._table("masks")
                 taken = [
                     experts.take_expert(
-                        others, table, group, self._experts, folder / f"{number:03d}", seed=self.config.seed
+                        others,
+                        table,
+                        group,
+                        self._experts,
+                        folder / f"{number:03d}",
+                        seed=self.config.seed,
+                        say=self.say,
                     )
                     for number, group in enumerate(self.groups)
                 ]
@@ -240,7 +261,8 @@ class Pipeline(Ingredients):
                 whole = Part(report, number, len(self.groups))
                 expert = self.out / "experts" / f"{number:03d}" / experts.EXPERT_FILE
                 stem = folder / f"refined_{number:03d}"
-                experts.refine(expert, table, group, self._experts, stem, device=self.config.device, progress=whole)
+                device = self.config.device
+                experts.refine(expert, table, group, self._experts, stem, device=device, progress=whole, say=self.say)
 
         inputs = self._inputs("experts.most_pixels", "experts.edges") | {"the experts": trained}
         inputs[THE_MASKS] = masks  # experts have learnt nothing from those set aside, which are redrawn too
@@ -259,6 +281,7 @@ class Pipeline(Ingredients):
                 device=self.config.device,
                 progress=report,
                 validation=self._validation(),
+                say=self.say,
             )
 
         inputs = (

@@ -24,6 +24,7 @@ from wordmask.files import atomic_write
 from wordmask.image_files import ImageReadError
 from wordmask.images import resize, size_with_shorter_side
 from wordmask.prefetch import ahead
+from wordmask.runs.parts import Parts, Say, warn, write_part
 from wordmask.saliency.base import Saliency, size_for_patches
 from wordmask.saliency.bilateral_solver import BilateralGrid
 from wordmask.saliency.refinement import THRESHOLD, found_mask, intersection_over_union
@@ -67,19 +68,23 @@ def make_masks(
     *,
     known: KnownMasks | None = None,
     progress: Progress | None = None,
+    say: Say = warn,
 ) -> MaskTable:
     """Write `out/masks_NNNNN.arrow`, a record for every picture of every archive, and `bad_images.jsonl`.
 
-    known: masks that were made in the same way, which stand in the same shards as if they were made now.
+    known: masks that were made in the same way, which stand in the same shards as if they were made now. say: is told
+    of shards that are damaged, and made anew.
     """
     settings, known = settings or MaskSettings(), known or KnownMasks()
     owners = _owners(archive)
     pictures = list(owners)
     shards = range(0, len(pictures), PICTURES_PER_SHARD)
+    parts = Parts(say)
     for number, start in enumerate(shards):
         shard = out / f"masks_{number:05d}.arrow"
         block = pictures[start : start + PICTURES_PER_SHARD]
-        if not shard.exists():
+        beside = [path for path in (shard.with_suffix(".bad"), shard.with_suffix(SEEN)) if path.exists()]
+        if not parts.whole(shard, *beside):
             hashes = ahead(partial(picture_digest, root=archive.root), block, threads=READERS)
             digests = dict(zip(block, hashes, strict=True))
             masks = {ref: _Mask(one.rle, one.score, one.trouble) for ref, one in known.of(digests).items()}
@@ -90,7 +95,7 @@ def make_masks(
                 if progress:
                     progress(start + len(masks), len(pictures))
             records = [_record(entry, masks[ref]) for ref in block if ref in masks for entry in owners[ref]]
-            with atomic_write(shard.with_suffix(".bad")) as file:
+            with write_part(shard.with_suffix(".bad")) as file:
                 for each in bad:
                     line = json.dumps({"image": each.source, "reason": each.reason}, ensure_ascii=False)
                     file.write(line.encode() + b"\n")

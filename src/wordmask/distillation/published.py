@@ -13,7 +13,7 @@ from wordmask.distillation.curation import Counts, Entry
 from wordmask.distillation.embedding_folder import ABOUT, EmbeddingFolder, embedding_name, metadata_name
 from wordmask.distillation.records import DistillationError, ImageRef
 from wordmask.encoders.weights import read_embedding_pickle
-from wordmask.files import atomic_write
+from wordmask.files import atomic_write, is_special
 from wordmask.image_files import ImageReadError, image_size
 from wordmask.vocabulary import Vocabulary, clean_name
 
@@ -87,6 +87,8 @@ def import_embeddings(pickle: Path, root: Path, out: Path, *, clip: str | None =
 
 def _read_lists(path: Path) -> dict[str, list[str]]:
     try:
+        if is_special(path):
+            raise DistillationError(f"{path}: is a pipe or a device, not a file")
         if path.stat().st_size > MOST_BYTES:
             raise DistillationError(f"{path}: larger than {MOST_BYTES // 2**20} MiB, so no archive")
         data = json.loads(path.read_bytes())

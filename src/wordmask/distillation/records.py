@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from wordmask.errors import WordmaskError
-from wordmask.files import atomic_write
 from wordmask.image_files import ImageReadError
 from wordmask.images import read_image
+from wordmask.runs.parts import write_part
 
 
 class DistillationError(WordmaskError):
@@ -107,7 +107,9 @@ MASK_SCHEMA = pa.schema(
         ("trouble", pa.string()),
     ]
 )
-ROWS_HASHED_AT_ONCE = 4096
+ROWS_TOLD_AT_ONCE = 4096
+SHARDS_KEPT = 16
+"""Of those read last; each is some hundred kilobytes."""
 NAMES_KEY, ROOT_KEY = b"wordmask:names", b"wordmask:root"
 
 
@@ -133,28 +135,33 @@ def write_masks(path: Path, records: Sequence[MaskRecord], *, root: Path, names:
     ]
     told = {NAMES_KEY: "\n".join(names).encode(), ROOT_KEY: os.fsencode(root)}
     table = pa.Table.from_pylist(rows, schema=MASK_SCHEMA.with_metadata(told))
-    with atomic_write(path) as file, pa.ipc.new_file(file, table.schema) as writer:
+    with write_part(path) as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
 
 
 class MaskTable(Sequence[MaskRecord]):
-    """All shards of a folder, memory-mapped: opening a million masks costs a few numbers a mask.
+    """All shards of a folder, or some: opening a million masks costs a few numbers a mask.
 
-    Records are in the order of names, and of ranks within a name, however the shards were cut.
+    Records are in the order of names, and of ranks within a name, however the shards were cut. A shard is read whole
+    when one of its records is asked for, and the last few stay. None is memory-mapped: a file that is cut while it is
+    mapped ends the process.
     """
 
-    def __init__(self, folder: str | Path, *, root: str | Path | None = None):
+    def __init__(
+        self, folder: str | Path, *, root: str | Path | None = None, shards: Sequence[Path] | None = None
+    ) -> None:
         self.folder = Path(folder)
-        shards = sorted(self.folder.glob("*.arrow"))
-        if not shards:
+        self._paths = sorted(self.folder.glob("*.arrow")) if shards is None else list(shards)
+        if not self._paths:
             raise DistillationError(f"{self.folder} holds no masks (*.arrow): run the stage that makes them")
-        self._shards = [_mapped(shard) for shard in shards]
-        told = self._shards[0].schema.metadata
+        told = _read(self._paths[0], ("name",)).schema.metadata
         self.names: tuple[str, ...] = tuple(told[NAMES_KEY].decode().split("\n"))
         self.root = Path(root) if root is not None else Path(os.fsdecode(told[ROOT_KEY]))
+        self._shard = lru_cache(SHARDS_KEPT)(self._read_shard)
+        self._places, self._labels, self._usable = self._read_index()
 
     def __reduce__(self) -> Any:
-        return _open_table, (self.folder, self.root)
+        return _open_table, (self.folder, self.root, self._paths)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -163,7 +170,7 @@ class MaskTable(Sequence[MaskRecord]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         shard, row = self._places[index].tolist()
-        return _record(self._shards[shard].slice(row, 1).to_pylist()[0])
+        return _record(self._shard(shard).slice(row, 1).to_pylist()[0])
 
     def __iter__(self) -> Iterator[MaskRecord]:
         return (self[index] for index in range(len(self)))
@@ -171,15 +178,13 @@ class MaskTable(Sequence[MaskRecord]):
     def images(self) -> list[ImageRef]:
         """Of all records, in their order."""
         keys = ["path", "member", "offset", "length"]
-        told = self._taken(np.arange(len(self)), keys)
-        return [ImageRef(*place) for place in zip(*(told[key].to_pylist() for key in keys), strict=True)]
+        return [ImageRef(*(row[key] for key in keys)) for row in self._told(np.arange(len(self)), keys)]
 
     def fingerprint(self, rows: np.ndarray) -> str:
         """Of what these records say, in this order; however the shards are cut, and whatever else is in them."""
         digest = hashlib.blake2b(digest_size=16)
-        for start in range(0, len(rows), ROWS_HASHED_AT_ONCE):
-            for row in self._taken(rows[start : start + ROWS_HASHED_AT_ONCE]).to_pylist():
-                digest.update(repr(list(row.items())).encode())
+        for row in self._told(rows, MASK_SCHEMA.names):
+            digest.update(repr(list(row.items())).encode())
         return digest.hexdigest()
 
     def rows(self, name: str, *, usable: bool = True) -> np.ndarray:
@@ -193,36 +198,34 @@ class MaskTable(Sequence[MaskRecord]):
         """(H, W, 3) uint8"""
         return image.open(self.root, max_pixels)
 
-    @cached_property
-    def _starts(self) -> np.ndarray:
-        """The first row of every shard, were they one table."""
-        return np.cumsum([0, *map(len, self._shards[:-1])])
+    def _told(self, rows: np.ndarray, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """What records say in these columns, in the order of `rows`; some at a time, each shard of theirs read once."""
+        for start in range(0, len(rows), ROWS_TOLD_AT_ONCE):
+            shards, places = self._places[rows[start : start + ROWS_TOLD_AT_ONCE]].T
+            found: list[dict[str, Any]] = [{}] * len(shards)
+            for number in np.unique(shards).tolist():
+                own = np.flatnonzero(shards == number)
+                table = self._shard(number).select(columns).take(pa.array(places[own]))
+                for place, row in zip(own.tolist(), table.to_pylist(), strict=True):
+                    found[place] = row
+            yield from found
 
-    def _taken(self, rows: np.ndarray, columns: Sequence[str] = MASK_SCHEMA.names) -> pa.Table:
-        """Records as a table, in the order of `rows`."""
-        shard, row = self._places[rows].T
-        whole = pa.concat_tables([each.select(columns) for each in self._shards])
-        return whole.take(pa.array(self._starts[shard] + row))
+    def _read_shard(self, number: int) -> pa.Table:
+        return _read(self._paths[number])
 
-    @property
-    def _places(self) -> np.ndarray:
-        return self._index[0]  # (N, 2): shard and row in it
-
-    @property
-    def _labels(self) -> np.ndarray:
-        return self._index[1]
-
-    @property
-    def _usable(self) -> np.ndarray:
-        return self._index[2]
-
-    @cached_property
-    def _index(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _read_index(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For every record in order: shard and row in it (N, 2), its name's label, whether it is usable."""
         label_of = {name: label for label, name in enumerate(self.names)}
         places, labels, ranks, usable = [], [], [], []
-        for number, shard in enumerate(self._shards):
+        for number, path in enumerate(self._paths):
+            shard = _read(path, ("name", "rank", "usable"))
+            own = [label_of.get(name) for name in shard["name"].to_pylist()]
+            if None in own:
+                raise DistillationError(
+                    f"{path} holds masks of other names than those beside it: delete it and run again"
+                )
             places.append(np.stack([np.full(len(shard), number), np.arange(len(shard))], axis=1))
-            labels.append(np.array([label_of[name] for name in shard["name"].to_pylist()], dtype=np.int32))
+            labels.append(np.array(own, dtype=np.int32))
             ranks.append(shard["rank"].to_numpy())
             usable.append(shard["usable"].to_numpy())
         label, rank = np.concatenate(labels), np.concatenate(ranks)
@@ -230,15 +233,26 @@ class MaskTable(Sequence[MaskRecord]):
         return np.concatenate(places)[order], label[order], np.concatenate(usable)[order]
 
 
-def _open_table(folder: Path, root: Path) -> MaskTable:
-    return MaskTable(folder, root=root)
+def _open_table(folder: Path, root: Path, shards: Sequence[Path]) -> MaskTable:
+    return MaskTable(folder, root=root, shards=shards)
 
 
-def _mapped(path: Path) -> pa.Table:
+def _read(path: Path, columns: Sequence[str] = MASK_SCHEMA.names) -> pa.Table:
+    """Columns of a shard, in memory; whatever is in the file, no reader trips over it afterwards."""
+    places = [MASK_SCHEMA.get_field_index(column) for column in columns]
+    # Threads would take longer to start than to read.
+    options = pa.ipc.IpcReadOptions(included_fields=places, use_threads=False)
     try:
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except (pa.ArrowInvalid, OSError) as error:
+        with pa.OSFile(str(path)) as file, pa.ipc.open_file(file, options=options) as reader:
+            expected, told = pa.schema([MASK_SCHEMA.field(place) for place in places]), reader.schema.metadata or {}
+            if not reader.schema.equals(expected) or not {NAMES_KEY, ROOT_KEY} <= told.keys():
+                raise pa.ArrowInvalid("it has other columns")
+            told[NAMES_KEY].decode()
+            table = reader.read_all()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a name that is no UTF-8
         raise DistillationError(f"{path} is no file of masks ({error}): delete it and run again") from error
+    return table
 
 
 def _record(row: dict[str, Any]) -> MaskRecord:

@@ -1,10 +1,10 @@
 """A run on one page: what was found for every name, its masks before and after the expert, what the student says."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -23,6 +23,7 @@ from wordmask.palette import Colour, colours_of
 from wordmask.registry import pick_device
 from wordmask.saliency.refinement import intersection_over_union
 from wordmask.segmenters.namedmask import NamedMask
+from wordmask.training.logs import read_log
 
 Progress = Callable[[int, int], None]
 
@@ -147,7 +148,7 @@ def _percent(share: float | None) -> float | None:
 
 
 def _curves(page: RunPage, out: Path, run: Run) -> None:
-    told = _log(out / "student")
+    told = read_log(out / "student")
     page.heading("Learning")
     page.drawing(
         chart([_curve("student", told, "loss")], x_label="steps", y_label="loss"),
@@ -158,18 +159,13 @@ def _curves(page: RunPage, out: Path, run: Run) -> None:
         page.drawing(chart(curves, x_label="steps", y_label="percent"), "On the validation pictures, as it learns.")
     if run.config.experts is not None:
         folders = sorted((out / "experts").glob("*/log.jsonl"))
-        curves = [_curve(path.parent.name, _log(path.parent), "loss") for path in folders]
+        curves = [_curve(path.parent.name, read_log(path.parent), "loss") for path in folders]
         page.drawing(chart(curves, x_label="steps", y_label="loss"), f"The losses of {len(curves)} experts.")
 
 
-def _log(folder: Path) -> list[dict[str, object]]:
-    path = folder / "log.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
-
-
-def _curve(label: str, lines: Sequence[Mapping[str, object]], key: str) -> Curve:
-    points = [(float(line["step"]), float(line[key])) for line in lines if "step" in line and key in line]  # type: ignore[arg-type]
+def _curve(label: str, lines: Sequence[Mapping[str, Any]], key: str) -> Curve:
+    told = [(line["step"], line.get(key)) for line in lines]
+    points = [(float(step), float(value)) for step, value in told if isinstance(value, int | float)]
     return Curve(label, [x for x, _ in points], [y for _, y in points])
 
 

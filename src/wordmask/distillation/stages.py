@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
+
+from pydantic import TypeAdapter
 
 from wordmask.distillation.config import changes
 from wordmask.distillation.identities import file_digest
 from wordmask.distillation.records import DistillationError
 from wordmask.files import NO_ROOM, atomic_write
+from wordmask.runs.parts import vouch_for, warn
 
 RECORDS = "stages"
 """The folder of a run that holds its stages' records."""
@@ -71,12 +74,16 @@ class Stage:
     prepare: Callable[[], None] = lambda: None
 
 
+Output = tuple[int, int, str]
+"""A file's size, time of change and hash."""
+
+
 @dataclass
 class Record:
     inputs: dict[str, str]
     done: bool = False
     digest: str = ""
-    outputs: dict[str, list[Any]] = field(default_factory=dict)  # name -> size, time of change, hash
+    outputs: dict[str, Output] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -158,7 +165,10 @@ class Stages:
         outputs = _contents(stage, record.outputs)
         if (digest := _digest(outputs)) == record.digest:
             return record, ""
-        changed = next((n for n in outputs if outputs[n][2] != record.outputs.get(n, [0, 0, ""])[2]), "a file")
+        others = [n for n in outputs if outputs[n][2] != record.outputs.get(n, (0, 0, ""))[2]]
+        for name in others:
+            vouch_for(stage.folder / name)
+        changed = next(iter(others), "a file")
         record.outputs, record.digest = outputs, digest
         self._write(stage, record)
         return record, f"and {changed} has been changed since, which is kept; delete it to have it made anew"
@@ -189,28 +199,35 @@ class Stages:
 def earlier(run: Path, stage: str) -> list[tuple[Path, dict[str, str]]]:
     """Folders of a stage that were set aside, the latest first, and what each was made from."""
     folders = sorted((run / EARLIER).glob(f"{stage}.*"), key=lambda folder: -int(folder.suffix[1:]))
-    told = [folder / MADE_FROM for folder in folders]  # which a kill while it was deleted may have left without
-    return [
-        (folder, json.loads(path.read_text()) if path.exists() else {})
-        for folder, path in zip(folders, told, strict=True)
-    ]
+    return [(folder, _made_from(folder / MADE_FROM)) for folder in folders]
 
 
-def _contents(stage: Stage, known: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+def _made_from(path: Path) -> dict[str, str]:
+    """Nothing where a kill while the folder was deleted has left it without."""
+    if not path.exists():
+        return {}
+    try:
+        return TypeAdapter(dict[str, str]).validate_python(json.loads(path.read_bytes()))
+    except (ValueError, RecursionError):
+        warn(f"{path} is damaged: what lies beside it is not used")
+        return {}
+
+
+def _contents(stage: Stage, known: Mapping[str, Output]) -> dict[str, Output]:
     """Every output's size, time of change and hash; `known` saves hashing what has not changed."""
     found = {}
     for path in sorted(path for pattern in stage.outputs for path in stage.folder.glob(pattern)):
         name = str(path.relative_to(stage.folder))
         status = path.stat()
         size, changed = status.st_size, status.st_mtime_ns
-        if name in known and known[name][:2] == [size, changed]:
+        if name in known and known[name][:2] == (size, changed):
             found[name] = known[name]
         else:
-            found[name] = [size, changed, file_digest(path) if stage.by_content else f"{size} {changed}"]
+            found[name] = (size, changed, file_digest(path) if stage.by_content else f"{size} {changed}")
     return found
 
 
-def _digest(outputs: Mapping[str, list[Any]]) -> str:
+def _digest(outputs: Mapping[str, Output]) -> str:
     return hashlib.sha256(json.dumps([[name, outputs[name][2]] for name in sorted(outputs)]).encode()).hexdigest()
 
 
@@ -221,11 +238,12 @@ def record_path(run: Path, stage: str) -> Path:
 def read_record(run: Path, stage: str) -> Record | None:
     path = record_path(run, stage)
     try:
-        return Record(**json.loads(path.read_text()))
+        return TypeAdapter(Record).validate_python(json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:
-        raise DistillationError(f"{path} cannot be read ({error}): delete it to have its stage made anew") from error
+    except (ValueError, RecursionError) as error:  # what it holds is no JSON, or no record
+        why = str(error).splitlines()[0]
+        raise DistillationError(f"{path} cannot be read ({why}): delete it to have its stage made anew") from error
 
 
 def write_record(run: Path, stage: str, record: Record) -> None:

@@ -12,10 +12,11 @@ from wordmask.distillation.batches import Examples
 from wordmask.distillation.records import DistillationError, MaskTable
 from wordmask.distillation.training import Check, Progress, SegmenterTraining, train
 from wordmask.encoders.weights import read_metadata
+from wordmask.runs.parts import Parts, Say, warn, write_part
 from wordmask.segmenters.base import Names
 from wordmask.segmenters.deeplab import DeepLabV3Plus, small_resnet_settings
 from wordmask.segmenters.student_file import write_student
-from wordmask.training.checkpoints import CHECKPOINT
+from wordmask.training.checkpoints import forget_checkpoints
 from wordmask.vocabulary import BACKGROUND, Vocabulary
 
 if TYPE_CHECKING:
@@ -70,17 +71,18 @@ def train_student(
     device: str = "auto",
     progress: Progress | None = None,
     validation: "Benchmark | None" = None,
+    say: Say = warn,
 ) -> Path:
     """Run, or go on with, the training of a student; its file. Figures on `validation` go to the log as it learns, and
     nothing is chosen by them: true labels only tell how good it is."""
     vocabulary = with_background(names)
     examples = Examples(masks, {name: label for label, name in enumerate(vocabulary.names) if label > 0})
     path = out / STUDENT_FILE
-    if is_done(path, settings.identity(seed, examples)):
+    if is_done(path, settings.identity(seed, examples), say):
         return path
 
     def finish(network: DeepLabV3Plus, run: str) -> None:
-        write_student(path, network, vocabulary, {RUN: run, "steps": str(settings.steps)})
+        write_student(path, network, vocabulary, {RUN: run, "steps": str(settings.steps)}, write=write_part)
 
     train(
         len(vocabulary),
@@ -92,20 +94,22 @@ def train_student(
         finish=finish,
         progress=progress,
         check=None if validation is None else check_on(validation, vocabulary),
+        say=say,
     )
     return path
 
 
-def is_done(path: Path, run: str) -> bool:
+def is_done(path: Path, run: str, say: Say = warn) -> bool:
     """Whether this very run ended here already. Its checkpoint is of no more use, if a kill has left one."""
-    if not path.exists():
+    if not Parts(say).whole(path):
+        path.unlink(missing_ok=True)
         return False
     told = read_metadata(path).get(RUN)
     if told != run:
         raise DistillationError(
             f"{path} was trained with other settings or masks ({told}); choose another folder, or delete it"
         )
-    (path.parent / CHECKPOINT).unlink(missing_ok=True)
+    forget_checkpoints(path.parent)
     return True
 
 

@@ -21,9 +21,10 @@ from wordmask.distillation.augmentations import Augmentation
 from wordmask.distillation.batches import Batch, Examples, Lessons, stream
 from wordmask.distillation.identities import start_identity
 from wordmask.distillation.records import DistillationError
+from wordmask.runs.parts import Say, warn
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus, fill_backbone
 from wordmask.training.allocation import keep_freed_memory
-from wordmask.training.checkpoints import CHECKPOINT, load_checkpoint, save_checkpoint
+from wordmask.training.checkpoints import forget_checkpoints, load_checkpoint, save_checkpoint
 from wordmask.training.logs import RunLog
 from wordmask.training.team import Team
 
@@ -113,6 +114,7 @@ def train(
     finish: Callable[[DeepLabV3Plus, str], None],
     progress: Progress | None = None,
     check: Check | None = None,
+    say: Say = warn,
 ) -> None:
     """Run, or go on with, a training whose checkpoint and log are in `out`. Labels of the examples are below
     `classes`; 0 is background. `finish` writes the result, and is told which run it is of; where several processes
@@ -129,7 +131,7 @@ def train(
     network = _bare(team.with_shared_statistics(network))
     optimiser = torch.optim.Adam(_groups(network, settings), weight_decay=settings.weight_decay, fused=True)
     done = 0
-    if state := load_checkpoint(out, run=run):
+    if state := load_checkpoint(out, run=run, say=say):
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
         done = state["step"]
@@ -181,7 +183,7 @@ def train(
                 progress(done, settings.steps)
     if team.is_first:
         finish(network.eval(), run)
-        (out / CHECKPOINT).unlink(missing_ok=True)  # what is done needs none, and it is three times as large
+        forget_checkpoints(out)
     team.wait()
 
 

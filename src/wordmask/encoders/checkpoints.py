@@ -20,6 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from wordmask.errors import WordmaskError
+from wordmask.files import is_special
+from wordmask.text_files import shown
 
 SNIFF_BYTES = 512
 SAFETENSORS_LONGEST_HEADER = 100_000_000  # the format's own limit
@@ -58,7 +60,7 @@ def read_state_dict(path: str | Path, *, unwrap: Sequence[str] = (), strip: Sequ
             content = content[key]
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors")
-    wrapped = [str(key) for key, value in content.items() if isinstance(value, Mapping)]
+    wrapped = [key for key, value in content.items() if isinstance(value, Mapping)]
     if wrapped:
         raise WeightsError(
             f"{path} holds dictionaries among its values ({_some(wrapped)}): name the one to read (unwrap=...)"
@@ -68,14 +70,15 @@ def read_state_dict(path: str | Path, *, unwrap: Sequence[str] = (), strip: Sequ
         if not isinstance(value, Tensor):
             continue
         if not isinstance(key, str):
-            raise WeightsError(f"{path} is no state dict: it has a tensor under {key!r}, which is not a name")
+            raise WeightsError(f"{path} is no state dict: it has a tensor under {shown(key)}, which is not a name")
         for prefix in strip:
             key = key.removeprefix(prefix)
         if key in state:
             raise WeightsError(f"{path} has two tensors that are both {key!r} without the prefixes {_some(strip)}")
         state[key] = value.detach()
     if not state:
-        raise WeightsError(f"{path} holds no tensors, only {_some([str(key) for key in content]) or 'nothing'}")
+        raise WeightsError(f"{path} holds no tensors, only {_some(list(content)) or 'nothing'}")
+    _check_sizes(path, state)
     return state
 
 
@@ -83,20 +86,31 @@ def read_embedding_pickle(path: str | Path) -> dict[str, Tensor]:
     """A plainly pickled dictionary, file name -> tensor, such as the published ImageNet embeddings."""
     path = Path(path)
     _refuse_impostors(path)
-    try:
+
+    def read() -> Any:
         with path.open("rb") as file:
-            content = _PlainTensors(file, path).load()
-    except WeightsError:
-        raise
-    except Exception as error:  # a damaged pickle can fail in any way
-        raise WeightsError(f"{path} is damaged or cut short ({_first_line(error)}): fetch it again") from error
+            return _PlainTensors(file, path.stat().st_size, path).load()
+
+    content = _whole(path, read)
     if not isinstance(content, dict) or not content:
         raise WeightsError(f"{path} holds no dictionary of embeddings but a {type(content).__name__}")
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise WeightsError(f"{path} has a {type(value).__name__} under {key!r} where a tensor was expected")
+            raise WeightsError(f"{path} has a {type(value).__name__} under {shown(key)} where a tensor was expected")
         value.requires_grad_(False)
+    _check_sizes(path, content)
     return content
+
+
+def _check_sizes(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """A tensor is no larger than its file: one value can be told to be repeated, or memory to be set aside, without
+    end."""
+    room = path.stat().st_size
+    for name, value in tensors.items():
+        if value.layout != torch.strided or value.device.type != "cpu":
+            raise WeightsError(f"{path} is refused: {shown(name)} is no plain tensor ({value.layout}, {value.device})")
+        if value.numel() * value.element_size() > room:
+            raise WeightsError(f"{path} is damaged: {shown(name)} is larger than the file")
 
 
 def _read(path: Path) -> Any:
@@ -104,7 +118,7 @@ def _read(path: Path) -> Any:
     if path.suffix == ".safetensors" or _is_safetensors(head):
         return _whole(path, lambda: load_file(path))
     if head.startswith(b"PK"):
-        return _read_zip(path)
+        return _whole(path, lambda: _read_zip(path))
     if head.startswith(LEGACY_TORCH_MAGIC):
         return _whole(path, lambda: _torch_load(path, mmap=False))
     if head.startswith(b"\x80"):
@@ -117,6 +131,8 @@ def _read(path: Path) -> Any:
 
 def _refuse_impostors(path: Path) -> bytes:
     """The first bytes of a file that may be what it claims to be."""
+    if is_special(path):
+        raise WeightsError(f"{path} is a pipe or a device, not a file")
     try:
         with path.open("rb") as file:
             head = file.read(SNIFF_BYTES)
@@ -138,17 +154,28 @@ def _is_safetensors(head: bytes) -> bool:
 
 
 def _read_zip(path: Path) -> Any:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            pickled = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")]
-            if len(pickled) != 1:
-                raise WeightsError(f"{path} is a zip archive, but not one that torch.save wrote")
-            root = pickled[0].removesuffix("data.pkl")
-            if f"{root}constants.pkl" in archive.namelist():
-                return _whole(path, lambda: dict(_tensors_of(_ScriptTensors(archive, root, path).load())))
-    except zipfile.BadZipFile as error:
-        raise _damaged(path, error) from error
-    return _whole(path, lambda: _torch_load(path, mmap=True))
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        pickled = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")]
+        if len(pickled) != 1:
+            raise WeightsError(f"{path} is a zip archive, but not one that torch.save wrote")
+        root = pickled[0].removesuffix("data.pkl")
+        is_script = f"{root}constants.pkl" in entries
+        read = [
+            entry for name, entry in entries.items() if not is_script or name.startswith((pickled[0], f"{root}data/"))
+        ]
+        _check_stored(path, read)
+        if is_script:
+            return dict(_tensors_of(_ScriptTensors(archive, root, path).load()))
+    return _torch_load(path, mmap=True)
+
+
+def _check_stored(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
+    """What torch reads again it has stored as it is, so that nothing can swell; nor do entries share their bytes."""
+    if any(entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size for entry in entries):
+        raise WeightsError(f"{path} is refused: parts of it are compressed, which torch.save never does")
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise WeightsError(f"{path} is damaged: its parts are larger than the file")
 
 
 def _torch_load(path: Path, *, mmap: bool) -> Any:
@@ -162,6 +189,8 @@ def _whole(path: Path, read: Callable[[], Any]) -> Any:
         return read()
     except WeightsError:
         raise
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # the readers fail in many ways on a damaged file
         if isinstance(error, pickle.UnpicklingError) and (wanted := re.search(r"GLOBAL ([\w.]+)", str(error))):
             raise _refused(path, wanted[1]) from error
@@ -179,12 +208,30 @@ def _refused(path: Path, wanted: str) -> WeightsError:
     )
 
 
-class _Tensors(pickle.Unpickler):
+class _Bounded:
+    """A file that is asked for no more than it holds: Python sets aside what a pickle announces before it reads."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file, self._left = file, size
+
+    def read(self, count: int) -> bytes:
+        if count > self._left:
+            raise EOFError("it announces more than there is")
+        self._left -= count
+        return self._file.read(count)
+
+    def readline(self) -> bytes:
+        line = self._file.readline(self._left)
+        self._left -= len(line)
+        return line
+
+
+class _Tensors(pickle._Unpickler):  # the one in Python: the other's memo grows to what it is told
     """Builds tensors and dictionaries, and nothing else. What it hands to the pickle is made afresh for every file,
     so that a pickle which alters what it is handed alters nothing beyond itself."""
 
-    def __init__(self, file: IO[bytes], path: Path) -> None:
-        super().__init__(file)
+    def __init__(self, file: IO[bytes], size: int, path: Path) -> None:
+        super().__init__(_Bounded(file, size))
         self._path = path
 
     def find_class(self, module: str, name: str) -> Any:
@@ -199,18 +246,27 @@ class _PlainTensors(_Tensors):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("torch.storage", "_load_from_bytes"):
             # torch's own function of this name would run anything that the bytes ask for.
-            return lambda data: torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            return _legacy_storage
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return lambda *arguments: torch._utils._rebuild_tensor_v2(*arguments)
         return super().find_class(module, name)
+
+
+def _legacy_storage(data: bytes) -> Any:
+    """Archives within pickles are nobody's, and could swell."""
+    if not data.startswith(LEGACY_TORCH_MAGIC):
+        raise ValueError("a storage is no file of torch's older format")
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
 class _ScriptTensors(_Tensors):
     """The modules of a TorchScript archive as bare holders of their tensors; their code is never read."""
 
     def __init__(self, archive: zipfile.ZipFile, root: str, path: Path) -> None:
-        super().__init__(io.BytesIO(archive.read(f"{root}data.pkl")), path)
+        pickled = archive.read(f"{root}data.pkl")
+        super().__init__(io.BytesIO(pickled), len(pickled), path)
         self._archive, self._root = archive, root
+        self._storages: dict[str, Tensor] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("__torch__"):
@@ -223,8 +279,10 @@ class _ScriptTensors(_Tensors):
 
     def persistent_load(self, pid: Any) -> Tensor:
         _storage, dtype, key, _device, _length = pid
-        data = bytearray(self._archive.read(f"{self._root}data/{key}"))
-        return torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+        if key not in self._storages:  # it may be asked for any number of times
+            data = bytearray(self._archive.read(f"{self._root}data/{key}"))
+            self._storages[key] = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+        return self._storages[key]
 
 
 class _Holder:
@@ -239,8 +297,9 @@ def _tensors_of(module: object, prefix: str = "") -> Iterator[tuple[str, Tensor]
             yield from _tensors_of(value, f"{prefix}{name}.")
 
 
-def _some(names: Sequence[str], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _some(names: Sequence[object], most: int = 8) -> str:
+    told = ", ".join(name if isinstance(name, str) else shown(name) for name in names[:most])
+    return told + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _first_line(error: BaseException) -> str:

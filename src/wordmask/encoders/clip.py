@@ -23,8 +23,10 @@ from torch import Tensor, nn
 
 from wordmask.encoders import catalogue
 from wordmask.encoders import weights as weight_files
+from wordmask.encoders.building import built_from, check_numbers
 from wordmask.encoders.clip_dense import DenseFeatures, DenseResNet, DenseViT, NotDenseError, dense_reader
 from wordmask.errors import WordmaskError
+from wordmask.text_files import read_text
 
 Precision = Literal["fp32", "bf16"]
 Tokenizer = Callable[[list[str]], Tensor]
@@ -299,19 +301,24 @@ def load_clip_folder(
     """A CLIP from a folder in `open_clip`'s own layout: open_clip_config.json beside open_clip_model.safetensors."""
     config_path = folder / "open_clip_config.json"
     try:
-        config: dict[str, Any] = json.loads(config_path.read_text())
+        config: dict[str, Any] = json.loads(read_text(config_path))
         model_config, preprocess = config["model_cfg"], config.get("preprocess_cfg", {})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        context = model_config["text_cfg"].get("context_length", 77)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ClipError(
             f"{config_path}: not a readable open_clip config ({error}); the folder must hold open_clip_config.json "
             "and open_clip_model.safetensors"
         ) from error
     _check_precision(precision)
+    what, state = f"CLIP of {folder}", weight_files.read_state_dict(folder / "open_clip_model.safetensors")
+    check_numbers(model_config, state, what)
+
+    def build() -> Any:
+        device = torch.get_default_device()  # where `built_from` wants it
+        return open_clip.create_model(f"local-dir:{folder}", precision=precision, load_weights=False, device=device)
+
     with _expecting_random_weights():
-        model = open_clip.create_model(f"local-dir:{folder}", precision=precision, load_weights=False)
-    state = weight_files.read_state_dict(folder / "open_clip_model.safetensors")
-    weight_files.load_into(model, state, what=f"CLIP of {folder.name}")
-    context = model_config["text_cfg"].get("context_length", 77)
+        model = built_from(build, state, what=what)
     return ClipEncoder(
         model,
         tokenizer or open_clip.SimpleTokenizer(context_length=context),
@@ -345,10 +352,11 @@ def _check_architecture(architecture: str) -> None:
 
 @contextmanager
 def _expecting_random_weights() -> Iterator[None]:
-    """open_clip warns when a model starts with random weights; here that is on purpose, as they are loaded next."""
+    """open_clip warns when a model starts with random weights; here that is on purpose, as they are loaded next. What
+    it does step by step it says to whoever wants a training's log."""
 
     def keep(record: logging.LogRecord) -> bool:
-        return "nitialized randomly" not in record.getMessage()
+        return record.levelno >= logging.WARNING and "nitialized randomly" not in record.getMessage()
 
     root = logging.getLogger()
     root.addFilter(keep)

@@ -33,6 +33,7 @@ from filelock import FileLock, Timeout
 
 from wordmask._version import __version__
 from wordmask.encoders.cache import is_offline
+from wordmask.encoders.reach import unreachable
 from wordmask.errors import WordmaskError
 
 CHUNK_BYTES = 1 << 20
@@ -49,6 +50,10 @@ logger = logging.getLogger(__name__)
 
 class DownloadError(WordmaskError):
     """A file could not be fetched; the message says which, why, and how to get it otherwise."""
+
+
+class UnreachableError(DownloadError):
+    """There is no network, or none that leads to the server: another try would not help."""
 
 
 class _Cut(Exception):
@@ -74,6 +79,8 @@ def download(
     _check_address(job)
     if is_offline():
         job.fail("downloads are switched off (WORDMASK_OFFLINE or HF_HUB_OFFLINE is set)")
+    if trouble := unreachable([url]).get(url):
+        job.fail(f"{trouble}; is there a network?", kind=UnreachableError)
     part = _Part(job.target)
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
@@ -102,10 +109,10 @@ class _Job:
     bytes: int | None
     sha256: str | None
 
-    def fail(self, what: str, cause: BaseException | None = None) -> NoReturn:
-        raise DownloadError(
-            f"cannot fetch {self.url}: {what}; or get the file by hand and put it at {self.target}"
-        ) from cause
+    def fail(
+        self, what: str, cause: BaseException | None = None, kind: type[DownloadError] = DownloadError
+    ) -> NoReturn:
+        raise kind(f"cannot fetch {self.url}: {what}; or get the file by hand and put it at {self.target}") from cause
 
     def checked_existing(self) -> Path:
         """The file that is already here, which someone may have put there by hand."""

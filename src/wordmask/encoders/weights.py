@@ -4,22 +4,21 @@ import fnmatch
 import hashlib
 import json
 import logging
-import os
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import Any, NoReturn
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from wordmask.encoders import catalogue
 from wordmask.encoders.cache import cache_dir, cached_path, is_offline
 from wordmask.encoders.catalogue import CatalogueError, Weight
 from wordmask.encoders.checkpoints import WeightsError, read_embedding_pickle, read_state_dict
-from wordmask.encoders.download import DownloadError, download
+from wordmask.encoders.download import DownloadError, UnreachableError, download
+from wordmask.encoders.reach import unreachable
+from wordmask.files import NoRoomError, Writer, atomic_write, is_special
 
 __all__ = [
     "DownloadError",
@@ -37,6 +36,7 @@ __all__ = [
 HUB_FILES = tuple(file for files in catalogue.HUB_FILES.values() for file in files)
 """What a repository on the hub is searched for when no file in it is named."""
 
+BUILT_IN = "take the small models that are built in (--preset world)"
 KEYS_SHOWN = 8
 
 logger = logging.getLogger(__name__)
@@ -61,8 +61,9 @@ def resolve(source: str | Path, *, progress: bool | None = None) -> Path:
     try:
         entry = catalogue.find(address)
     except CatalogueError as error:
-        place = "is a folder: name the weight file in it" if Path(address).is_dir() else "is no file on this machine"
-        raise WeightsError(f"{address!r} {place}; nor is it an http(s) address; {error}") from error
+        raise WeightsError(
+            f"{address!r} {_what_is_there(Path(address))}; nor is it an http(s) address; {error}"
+        ) from error
     return _fetch(entry, first=entry.source, progress=progress)
 
 
@@ -74,19 +75,56 @@ def _existing_file(name: str) -> Path | None:
         raise WeightsError(f"{name!r} cannot be looked up as a file: {error}") from error
 
 
+def _what_is_there(path: Path) -> str:
+    if path.is_dir():
+        return "is a folder: name the weight file in it"
+    return "is a pipe or a device, not a file" if is_special(path) else "is no file on this machine"
+
+
 def _fetch(entry: Weight, *, first: str, progress: bool | None) -> Path:
     """Any copy that is here already, else the copy at `first`, else the next address that answers."""
     addresses = sorted(entry.addresses, key=lambda address: address != first)
     addresses.sort(key=lambda address: catalogue.local_copy(entry, address) is None)
+    closed: dict[str, str] = {}
+    if not is_offline() and catalogue.local_copy(entry, addresses[0]) is None:
+        closed = _unreachable(addresses)
+        if len(closed) == len(addresses):
+            raise UnreachableError(_no_way_to(entry.name, closed.values(), map(_cache_of, addresses)))
     failures: list[str] = []
     for address in addresses:
         try:
+            if address in closed:
+                raise UnreachableError(f"cannot fetch {address}: {closed[address]}")
             return _copy_at(entry, address, progress)
         except DownloadError as error:
             failures.append(str(error))
             if address != addresses[-1] and not is_offline():
                 logger.warning("%s; trying the next place that has %s", error, entry.name)
-    raise DownloadError("; ".join(failures))
+    raise DownloadError("; ".join(failures) + (f"; or {BUILT_IN}" if is_offline() else ""))
+
+
+def _unreachable(addresses: Sequence[str]) -> dict[str, str]:
+    """Those whose server takes no connection, with the reason."""
+    from huggingface_hub import constants
+
+    servers = {address: address if catalogue.is_url(address) else constants.ENDPOINT for address in addresses}
+    troubles = unreachable(servers.values())
+    return {address: troubles[server] for address, server in servers.items() if server in troubles}
+
+
+def _cache_of(address: str) -> str:
+    """Where a file from there is kept, with the variable that says so."""
+    from huggingface_hub import constants
+
+    return f"{cache_dir()} (WORDMASK_CACHE)" if catalogue.is_url(address) else f"{constants.HF_HUB_CACHE} (HF_HOME)"
+
+
+def _no_way_to(what: str, reasons: Iterable[str], caches: Iterable[str]) -> str:
+    why, places = "; ".join(dict.fromkeys(reasons)), " or ".join(dict.fromkeys(caches))
+    return (
+        f"{what} is not on this machine and cannot be fetched, is there a network? ({why}); give a file with --weights "
+        f"FILE, copy the cache of a machine that has it to {places}, or {BUILT_IN}"
+    )
 
 
 def _copy_at(entry: Weight, address: str, progress: bool | None) -> Path:
@@ -154,6 +192,8 @@ def _from_hub(candidates: Sequence[tuple[str, str]], *, revision: str | None = N
             f"HF_HUB_OFFLINE is set): run `hf download {' '.join(candidates[0])}` where there is a network, then copy "
             "the hub's cache folder, or give the path of the file"
         )
+    if trouble := _unreachable([candidates[0][0]]):
+        raise UnreachableError(_no_way_to(page, trouble.values(), [_cache_of(candidates[0][0])]))
     for repository, file in candidates:
         try:
             return Path(hf_hub_download(repository, file, revision=revision))
@@ -189,14 +229,39 @@ def load_into(
     are cast to it, but never between floating-point and other kinds. A module on the meta device takes the tensors
     themselves, on their own device.
     """
+    renamed = check_fit(module, state, what=what, rename=rename, allow_missing=allow_missing, allow_extra=allow_extra)
+    own = _own_tensors(module)
+    empty = any(value.is_meta for value in own.values())
+    ready = {
+        name: renamed[name].to(dtype=own[name].dtype, device=None if own[name].is_meta else own[name].device)
+        for name in own
+        if name in renamed
+    }
+    missing = [name for name, value in own.items() if value.is_meta and name not in ready]
+    if missing:
+        raise WeightsError(f"{what}: the weights are not of this network: {_problem('missing', missing)}")
+    module.load_state_dict(ready, strict=False, assign=empty)
+
+
+def check_fit(
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    *,
+    what: str,
+    rename: Callable[[str], str] | None = None,
+    allow_missing: Iterable[str] = (),
+    allow_extra: Iterable[str] = (),
+) -> dict[str, Tensor]:
+    """Return `state` under the module's names, or list all that does not fit. Arguments as for `load_into`; the module
+    may be on the meta device."""
     renamed: dict[str, Tensor] = {}
     for key, value in state.items():
         name = rename(key) if rename else key
         if name in renamed:
             raise WeightsError(f"{what}: two tensors of the file are both {name!r} once renamed")
         renamed[name] = value
-    own = {name: value for name, value in module.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
-    missing = [name for name in own.keys() - renamed.keys() if own[name].is_meta or not _matches(name, allow_missing)]
+    own = _own_tensors(module)
+    missing = [name for name in own.keys() - renamed.keys() if not _matches(name, allow_missing)]
     extra = [name for name in renamed.keys() - own.keys() if not _matches(name, allow_extra)]
     fitting = [name for name in own if name in renamed]
     shapes = [
@@ -210,15 +275,18 @@ def load_into(
         if _kind(own[name]) != _kind(renamed[name])
     ]
     problems = {"missing": missing, "unexpected": extra, "of another shape": shapes, "of another kind": kinds}
-    found = [f"{len(names)} {problem} ({_some(sorted(names))})" for problem, names in problems.items() if names]
+    found = [_problem(problem, names) for problem, names in problems.items() if names]
     if found:
         raise WeightsError(f"{what}: the weights are not of this network: {'; '.join(found)}")
-    empty = any(value.is_meta for value in own.values())
-    ready = {
-        name: renamed[name].to(dtype=own[name].dtype, device=None if own[name].is_meta else own[name].device)
-        for name in fitting
-    }
-    module.load_state_dict(ready, strict=False, assign=empty)
+    return renamed
+
+
+def _own_tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in module.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
+
+
+def _problem(problem: str, names: Sequence[str]) -> str:
+    return f"{len(names)} {problem} ({_some(sorted(names))})"
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
@@ -235,42 +303,60 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:KEYS_SHOWN]) + (", ..." if len(names) > KEYS_SHOWN else "")
 
 
-def write_state_dict(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, whole or not at all; equal contents give equal bytes."""
+def write_state_dict(
+    path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, str], *, write: Writer = atomic_write
+) -> None:
+    """Write a safetensors file, whole or not at all; equal contents give equal bytes.
+
+    The library's own writer leaves the order of the metadata to chance, and says of a full disk no more than that it
+    could not write. Tensors are put in its order, one after the other, so that no second copy of them is in memory.
+    """
     path = Path(path)
-    tensors: dict[str, Tensor] = {}
-    storages: set[int] = set()
-    for name, value in state.items():
-        tensor = value.detach().to("cpu").contiguous()
-        storage = tensor.untyped_storage().data_ptr()
-        tensors[name] = tensor.clone() if storage in storages else tensor  # safetensors refuses shared memory
-        storages.add(storage)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    tensors = {name: value.detach().to("cpu").contiguous() for name, value in state.items()}
+    unknown = sorted({str(tensor.dtype) for tensor in tensors.values() if tensor.dtype not in _KINDS})
+    if unknown:
+        raise WeightsError(f"cannot write {path}: safetensors holds no {', '.join(unknown)}")
+    names = sorted(tensors, key=lambda name: (-_ORDER.index(tensors[name].dtype), name))
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    end = 0
+    for name in names:
+        tensor, start = tensors[name], end
+        end += tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": _KINDS[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    told = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    told = told.ljust(-(-len(told) // HEADER_ALIGNMENT) * HEADER_ALIGNMENT)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-        usual = temporary.stat().st_mode
-        save_file(tensors, temporary, dict(metadata))
-        temporary.chmod(usual)  # safetensors leaves files that nobody else may read
-        with temporary.open("r+b") as file:
-            _sort_metadata(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
+        with write(path) as file:
+            file.write(len(told).to_bytes(8, "little") + told)
+            for name in names:
+                file.write(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    except NoRoomError:
+        raise
+    except OSError as error:
         raise WeightsError(f"cannot write {path}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
-def _sort_metadata(file: IO[bytes]) -> None:
-    """safetensors keeps metadata in a hash table, so one content would give many files; sorted, it gives one."""
-    length = int.from_bytes(file.read(8), "little")
-    header = json.loads(file.read(length))
-    if "__metadata__" in header:
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        file.seek(8)
-        file.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length))
+HEADER_ALIGNMENT = 8
+_KINDS = {
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.int16: "I16",
+    torch.uint16: "U16",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int32: "I32",
+    torch.uint32: "U32",
+    torch.float32: "F32",
+    torch.complex64: "C64",
+    torch.float64: "F64",
+    torch.int64: "I64",
+    torch.uint64: "U64",
+}
+"""The format's names of torch's types, in its order of tensors: the last come first, so that all are aligned."""
+_ORDER = tuple(_KINDS)
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -278,7 +364,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
+    except Exception as error:  # beside its own error it raises whatever Python's file and text readers do
         raise WeightsError(f"{path} is no readable safetensors file: {error}") from error
 
 

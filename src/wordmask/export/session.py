@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from wordmask.export.errors import ExportError
+from wordmask.extras import need
 
 FORMAT = "wordmask-onnx/1"
 METADATA = "wordmask"
@@ -14,10 +15,9 @@ METADATA = "wordmask"
 
 def open_session(path: str | Path, threads: int | None = None) -> Any:
     """On the processor. `threads` None leaves it to the runtime."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ExportError("onnxruntime is not installed: pip install 'wordmask[export]'") from error
+    need("onnxruntime")
+    import onnxruntime
+
     if not Path(path).is_file():
         raise ExportError(f"there is no ONNX file {path}; `wordmask export --out {path}` writes one")
     options = onnxruntime.SessionOptions()

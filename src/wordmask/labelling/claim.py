@@ -16,6 +16,10 @@ from wordmask.text_files import read_json
 
 FREE = ("review", "max_pixels")
 """What may change from start to start: more of the pictures that were left out as too large may be read."""
+ONLY_FOR = {"val": ("yolo",), "pictures": ("yolo", "voc")}
+"""Settings that the files of other formats do not hang on."""
+BEFORE = {"val": 0.0, "pictures": "link"}
+"""What was done before there were such settings."""
 NO_FILES = ("method", "preset", "device", "precision")
 
 
@@ -47,7 +51,9 @@ def _settings(job: Job, batch_size: int) -> dict[str, Any]:
 
 def _compare(found: dict[str, Any], settings: dict[str, Any], out: Path) -> None:
     for key, value in settings.items():
-        if key in FREE or found.get(key) == value:
+        if key in FREE or settings["format"] not in ONLY_FOR.get(key, (settings["format"],)):
+            continue
+        if found.get(key, BEFORE.get(key)) == value:
             continue
         if key == "files":
             there = found.get(key) or {}
@@ -57,7 +63,7 @@ def _compare(found: dict[str, Any], settings: dict[str, Any], out: Path) -> None
                 "the file has been written anew since; use another --out, or delete it"
             )
         raise LabelError(
-            f"{out} holds labels made with {key} {found.get(key)!r}, not {value!r}: "
+            f"{out} holds labels made with {key} {found.get(key, BEFORE.get(key))!r}, not {value!r}: "
             "use the same settings, another --out, or delete it"
         )
 

@@ -1,5 +1,8 @@
 """The formats, each in a file of its own, behind one interface."""
 
+import errno
+import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -18,6 +21,12 @@ from wordmask.segmentation import Segmentation
 from wordmask.vocabulary import BACKGROUND
 
 JPEG_QUALITY = 95
+OPENED = ("JPEG", "MPO", "PNG", "BMP", "TIFF", "WEBP")
+"""Kinds of pictures that those who train on labels can open, Ultralytics among them."""
+LOSSY = ("JPEG", "MPO", "HEIF", "AVIF")
+COPIED_AT_ONCE = 2**20
+OF_A_NAME = (errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
+"""What the system says of one file's name: too long with a suffix, or a folder is called so."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +67,16 @@ class LabelFormat:
         """What `write_picture` writes for the picture whose results have this name."""
         return []
 
-    def made_of(self, name: str, picture: Path) -> list[Path]:
-        """What `write_picture` leaves there of a picture whose results have this name."""
-        return self.files_of(name)
+    def made_of(self, name: str, picture: Path) -> list[list[Path]]:
+        """What `write_picture` leaves there of a picture whose results have this name: all files of one of these."""
+        return [self.files_of(name)]
 
-    def finish(self, rows: Callable[[], Iterator[Row]], folder: Path) -> None:
-        """Write what covers the whole folder. `rows` may be called several times; each walks them in order."""
+    def finish(self, rows: Callable[[], Iterator[Row]], folder: Path) -> str | None:
+        """Write what covers the whole folder. `rows` may be called several times; each walks them in order.
+
+        Gives what is to be said of it, if anything.
+        """
+        return None
 
 
 def load_format(out: Path, names: Sequence[str], settings: LabelSettings) -> LabelFormat:
@@ -81,30 +94,54 @@ _HOMES = {
 }
 
 
-def put_beside(place: Path, picture: Labelled) -> None:
-    """A picture for formats that want pictures and labels side by side: a link, so that nothing is copied.
+def put_beside(place: Path, picture: Labelled, how: str) -> None:
+    """A picture for formats that want pictures and labels side by side: a copy, a relative link or a hard link.
 
-    One that its EXIF turns is copied upright, as its labels are: many readers pass over EXIF.
+    What most readers would see otherwise is written anew, as its labels see it: a picture that its EXIF turns, one of
+    16 bits, and one of a kind that few tools open.
     """
     source = picture.source
     with opened(source, str(source)) as image:
         kind, is_upright = image.format, orientation(image, str(source)) == 1
-    if is_upright:
-        _link(place, source.resolve())
+        is_plain = kind in OPENED and not image.mode.startswith(("I", "F"))
+    if is_upright and is_plain:
+        _PLACERS[how](source.resolve(), place)
         return
     upright = read_image(source, max_pixels=picture.segmentation.labels.size)
     with atomic_write(place) as file:
-        Image.fromarray(upright).save(file, "JPEG" if kind in ("JPEG", "MPO") else "PNG", quality=JPEG_QUALITY)
+        Image.fromarray(upright).save(file, "JPEG" if kind in LOSSY else "PNG", quality=JPEG_QUALITY)
 
 
-def _link(place: Path, target: Path) -> None:
+def _copy(source: Path, place: Path) -> None:
+    with source.open("rb") as content, atomic_write(place) as file:
+        shutil.copyfileobj(content, file, COPIED_AT_ONCE)
+
+
+def _link(source: Path, place: Path) -> None:
+    """By a path from the one to the other, so that both may be moved together."""
+    target = os.path.relpath(source, place.parent.resolve())
+    _put(place, lambda temporary: temporary.symlink_to(target), "linked")
+
+
+def _hardlink(source: Path, place: Path) -> None:
+    _put(place, lambda temporary: temporary.hardlink_to(source), "hard-linked")
+
+
+def _put(place: Path, make: Callable[[Path], None], done: str) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
-    if place.is_symlink() and place.readlink() == target:
-        return
     temporary = temporary_beside(place)
-    temporary.symlink_to(target)
+    try:
+        make(temporary)
+    except OSError as error:
+        if error.errno in OF_A_NAME:
+            raise
+        raise OSError(f"{place}: pictures cannot be {done} there ({error.strerror}); choose --pictures copy") from error
     try:
         temporary.replace(place)
     except OSError:
         temporary.unlink()
         raise
+    temporary.unlink(missing_ok=True)  # two hard links to one file: renaming one over the other does nothing
+
+
+_PLACERS = {"copy": _copy, "link": _link, "hardlink": _hardlink}

@@ -90,6 +90,7 @@ class Ledger:
             "unsure REAL, error INTEGER, row TEXT)"
         )
         self._db.execute("CREATE TABLE IF NOT EXISTS gone (name BLOB PRIMARY KEY)")
+        self._db.execute("CREATE TABLE IF NOT EXISTS passed (picture BLOB PRIMARY KEY, reason TEXT)")
         self._db.execute("CREATE INDEX IF NOT EXISTS by_place ON rows (place)")
         self._db.execute("CREATE INDEX IF NOT EXISTS by_unsure ON rows (unsure)")
 
@@ -165,6 +166,20 @@ class Ledger:
         row = next(found, None)
         return row if row is not None and row.name == entry.name else None
 
+    def forget_passed(self) -> None:
+        """A walk begins: no file has been passed over."""
+        with self._db:
+            self._db.execute("DELETE FROM passed")
+
+    def pass_over(self, picture: str, reason: str) -> None:
+        """Keep that a file looks like a picture or a film and is not read. It is committed with the next batch."""
+        self._db.execute("INSERT OR REPLACE INTO passed VALUES (?, ?)", (os.fsencode(picture), reason))
+
+    def passed_over(self) -> Iterator[tuple[str, str]]:
+        """Such files of this walk, and why each is not read."""
+        for picture, reason in self._db.execute("SELECT picture, reason FROM passed ORDER BY picture"):
+            yield os.fsdecode(picture), reason
+
     def forget_vanished(self, *, only_errors: bool) -> None:
         """Drop what `compare` did not find; the names of the results are `gone`. Of pictures that could not be read
         there is nothing to keep."""
@@ -210,6 +225,6 @@ def explained(path: Path) -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", None)
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise LabelError(f"{path} {DAMAGED}") from error
-        if code == sqlite3.SQLITE_FULL:
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):  # the second of a quota, or of too large a file
             raise NoRoomError(path, OSError(errno.ENOSPC, str(error))) from error
         raise LabelError(f"{path}: {error}") from error

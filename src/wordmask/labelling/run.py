@@ -11,18 +11,19 @@ import multiprocessing
 import os
 import time
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice
-from pathlib import Path
+from itertools import chain, islice
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from wordmask import segmenters
+from wordmask.counting import CountAhead
 from wordmask.files import atomic_write, is_temporary
 from wordmask.image_files import ImageReadError, find_images, warn_left_out
 from wordmask.labelling.claim import claim
@@ -32,6 +33,8 @@ from wordmask.labelling.places import ResultNames
 from wordmask.labelling.review import write_review
 from wordmask.labelling.settings import LabelError
 from wordmask.labelling.worker import Job, Worker, label_in_process, start_process
+from wordmask.left_out import LEFT_OUT, write_left_out
+from wordmask.notices import Taken, notices
 from wordmask.processes import holding_interrupts
 from wordmask.registry import check_method
 from wordmask.runs.claim import STATE, check_claim, claimed
@@ -55,6 +58,8 @@ class Labels:
     """Pictures that this run labelled; the others were done before."""
     vanished: int = 0
     """Of the pictures, those that are no longer in the folder, and whose labels are kept."""
+    passed_over: dict[str, int] = field(default_factory=dict)
+    """Files that look like pictures or films and are not read: their endings, and how many there were."""
 
 
 def warn(note: str) -> None:
@@ -69,7 +74,7 @@ def label_folder(
     workers: int = 1,
     batch_size: int = 8,
     on_bad: Callable[[ImageReadError], None] = warn_left_out,
-    on_progress: Callable[[int], None] = lambda done: None,
+    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
     on_note: Callable[[str], None] = warn,
     prune: bool = False,
 ) -> Labels:
@@ -87,7 +92,7 @@ def label_folder(
     if not (state / "ledger.sqlite").exists():
         segmenter = _checked(job, segmenter, workers)
     with ExitStack() as stack:
-        stack.enter_context(claimed(out, VERB, error=LabelError))
+        stack.enter_context(claimed(out, VERB, sweeps=False, error=LabelError))
         stack.enter_context(explained(state / "ledger.sqlite"))
         ledger = Ledger(state / "ledger.sqlite")
         stack.callback(ledger.close)
@@ -102,14 +107,18 @@ def label_folder(
             for file in files.files_of(name):
                 file.unlink(missing_ok=True)
         ledger.clear_gone()
-        pictures, instances, left_out = _finish(job, files, ledger)
+        pictures, instances, left_out, note = _finish(job, files, ledger)
+        endings = Counter(PurePosixPath(picture).suffix.lower() for picture, _ in ledger.passed_over())
     if not pictures:
         raise LabelError(
             f"none of {left_out} pictures in {job.folder} could be read; {out / 'left-out.txt'} says why"
             if left_out
             else f"no pictures found in {job.folder}"
         )
-    return Labels(pictures, instances, left_out, round(time.perf_counter() - start, 2), new, vanished)
+    if note:
+        on_note(note)
+    seconds = round(time.perf_counter() - start, 2)
+    return Labels(pictures, instances, left_out, seconds, new, vanished, dict(sorted(endings.items())))
 
 
 def _check_places(job: Job) -> None:
@@ -181,22 +190,30 @@ class _Walk:
         workers: int,
         batch_size: int,
         on_bad: Callable[[ImageReadError], None],
-        on_progress: Callable[[int], None],
+        on_progress: Callable[[int, int | None], None],
     ) -> int:
         """Label what is not done yet. Gives how many pictures that were."""
-        new = 0
-        missing = self._missing(batch_size, on_bad, on_progress)
-        for first, batch, rows in _labelled(self.job, segmenter, workers, missing):
-            self.ledger.add(batch, rows, first)
-            new += len(batch)
-            for row in rows:
-                if row.error is not None:
-                    on_bad(ImageReadError(str(self.job.folder / row.picture), row.error))
-            on_progress(len(batch))
+        new = done = 0
+        self.ledger.forget_passed()
+        with CountAhead(_pictures(self.job, lambda _: None, lambda _: None)) as counted:
+
+            def advance(more: int) -> None:
+                nonlocal done
+                done += more
+                on_progress(done, counted.total)
+
+            missing = self._missing(batch_size, on_bad, advance)
+            for first, batch, rows in _labelled(self.job, segmenter, workers, missing):
+                self.ledger.add(batch, rows, first)
+                new += len(batch)
+                for row in rows:
+                    if row.error is not None:
+                        on_bad(ImageReadError(str(self.job.folder / row.picture), row.error))
+                advance(len(batch))
         return new
 
     def _missing(
-        self, batch_size: int, on_bad: Callable[[ImageReadError], None], on_progress: Callable[[int], None]
+        self, batch_size: int, on_bad: Callable[[ImageReadError], None], advance: Callable[[int], None]
     ) -> Iterator[tuple[int, list[Entry]]]:
         place = 0
         entries = self._entries(on_bad)
@@ -206,14 +223,14 @@ class _Walk:
                 lost = sum(not self._has_files(entry) for entry in batch)
                 self.lost += lost
             if done and not lost:
-                on_progress(len(batch))
+                advance(len(batch))
             else:
                 yield place, batch
             place += len(batch)
 
     def _entries(self, on_bad: Callable[[ImageReadError], None]) -> Iterator[Entry]:
         folder, names = self.job.folder, ResultNames(self.taken)
-        for picture in _pictures(self.job, on_bad):
+        for picture in _pictures(self.job, on_bad, self._pass_over):
             try:
                 status = picture.stat()
             except OSError as error:  # it went while we walked
@@ -222,9 +239,12 @@ class _Walk:
             below = picture.relative_to(folder)
             yield Entry(below.as_posix(), names.of(folder, below), f"{status.st_size} {status.st_mtime_ns}")
 
+    def _pass_over(self, error: ImageReadError) -> None:
+        self.ledger.pass_over(Path(error.source).relative_to(self.job.folder).as_posix(), error.reason)
+
     def _has_files(self, entry: Entry) -> bool:
-        made = self.files.made_of(entry.name, Path(entry.picture))
-        return all(path.name in self._listing(path.parent) for path in made)
+        ways = self.files.made_of(entry.name, Path(entry.picture))
+        return any(all(path.name in self._listing(path.parent) for path in made) for made in ways)
 
 
 def _listing(folder: Path) -> frozenset[str]:
@@ -236,10 +256,22 @@ def _listing(folder: Path) -> frozenset[str]:
         return frozenset()
 
 
-def _pictures(job: Job, on_bad: Callable[[ImageReadError], None]) -> Iterator[Path]:
+def _pictures(
+    job: Job,
+    on_bad: Callable[[ImageReadError], None],
+    on_passed: Callable[[ImageReadError], None] = lambda _: None,
+) -> Iterator[Path]:
     out = job.out.resolve()
-    for picture in find_images(job.folder, on_bad):
-        if not picture.parent.resolve().is_relative_to(out):  # else it is a result, not a picture
+
+    def is_result(path: Path) -> bool:
+        return path.parent.resolve().is_relative_to(out)
+
+    def pass_over(error: ImageReadError) -> None:
+        if not is_result(Path(error.source)):
+            on_passed(error)
+
+    for picture in find_images(job.folder, on_bad, pass_over):
+        if not is_result(picture):
             yield picture
 
 
@@ -255,7 +287,7 @@ def _labelled(
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=start_process, initargs=(job,)) as pool:
-        waiting: deque[tuple[int, list[Entry], Future[list[Row]]]] = deque()
+        waiting: deque[tuple[int, list[Entry], Future[tuple[list[Row], Taken]]]] = deque()
         try:
             for place, batch in batches:
                 with holding_interrupts():  # the first starts the processes, which it is not for to end them
@@ -275,15 +307,17 @@ def _labelled(
 
 
 def _taken(
-    waiting: deque[tuple[int, list[Entry], Future[list[Row]]]],
+    waiting: deque[tuple[int, list[Entry], Future[tuple[list[Row], Taken]]]],
 ) -> tuple[int, list[Entry], list[Row]]:
     place, batch, future = waiting.popleft()
-    return place, batch, future.result()
+    rows, told = future.result()
+    notices.merge(told)
+    return place, batch, rows
 
 
-def _finish(job: Job, files: LabelFormat, ledger: Ledger) -> tuple[int, int, int]:
-    files.finish(ledger.rows, job.folder)
-    pictures = instances = left_out = 0
+def _finish(job: Job, files: LabelFormat, ledger: Ledger) -> tuple[int, int, int, str | None]:
+    note = files.finish(ledger.rows, job.folder)
+    pictures = instances = 0
     with atomic_write(job.out / "masks.csv") as file:
         table = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="", write_through=True)
         writer = csv.writer(table)
@@ -293,9 +327,8 @@ def _finish(job: Job, files: LabelFormat, ledger: Ledger) -> tuple[int, int, int
             instances += len(row.parts)
             writer.writerows([row.picture, part.name, part.score, part.area, *part.box] for part in row.parts)
         table.detach()
-    with atomic_write(job.out / "left-out.txt") as file:
-        for row in ledger.failures():
-            left_out += 1
-            file.write(f"{row.picture}\t{row.error}\n".encode(errors="surrogateescape"))
+    left_out = sum(1 for _ in ledger.failures())
+    failures = ((row.picture, str(row.error)) for row in ledger.failures())
+    write_left_out(job.out / LEFT_OUT, chain(failures, ledger.passed_over()))
     write_review(job.out / "review.html", job.folder, ledger.most_unsure(job.settings.review), pictures)
-    return pictures, instances, left_out
+    return pictures, instances, left_out, note

@@ -12,6 +12,8 @@ MIN_AREA = 32
 """Pixels. Smaller specks are seldom what anybody means by an object, and COCO itself calls 32 x 32 small."""
 TOLERANCE = 1.0
 """Pixels: about the width of the stairs that a slanting edge makes."""
+VAL = 0.1
+"""The share of pictures that a model trained on them is validated on, where nobody says otherwise."""
 
 
 class LabelError(WordmaskError):
@@ -25,6 +27,8 @@ class LabelSettings:
     tolerance: how far, in pixels, a polygon may leave the mask's edge; for YOLO, and for COCO with polygons.
     coco_masks: "rle" is exact; polygons are read by more tools.
     url_prefix: what Label Studio finds the pictures under; their path in the folder is added.
+    val: for YOLO, the share of pictures that are kept for validation, chosen by their content; 0 for none.
+    pictures: for YOLO and VOC, how the pictures come to lie beside their labels.
     review: how many pictures review.html shows, the most unsure first.
     """
 
@@ -33,4 +37,6 @@ class LabelSettings:
     tolerance: Annotated[float, Field(ge=0, le=100)] = TOLERANCE
     coco_masks: Literal["rle", "polygons"] = "rle"
     url_prefix: str = "/data/local-files/?d="
+    val: Annotated[float, Field(ge=0, lt=1)] = VAL
+    pictures: Literal["copy", "link", "hardlink"] = "copy"
     review: NonNegativeInt = 200

@@ -21,10 +21,10 @@ MOST = 254
 
 
 class Voc(LabelFormat):
-    """`JPEGImages/NAME.jpg` (links), `SegmentationClass/NAME.png`, `SegmentationObject/NAME.png` and
+    """`JPEGImages/NAME.jpg`, `SegmentationClass/NAME.png`, `SegmentationObject/NAME.png` and
     `ImageSets/Segmentation/train.txt`; `labels.txt` says which number is which name.
 
-    The links are called .jpg whatever they lead to, as VOC's readers expect; they tell a picture by its content.
+    Pictures are called .jpg whatever they are, as VOC's readers expect; they tell a picture by its content.
     Of a picture with more than 254 objects the largest are kept, and the others are void.
     """
 
@@ -37,6 +37,10 @@ class Voc(LabelFormat):
 
     def write_picture(self, picture: Labelled) -> list[Any]:
         segmentation, name = picture.segmentation, picture.entry.name
+        if name.splitlines() != [name] or name != name.strip():
+            raise LabelError(
+                "its name holds a line break, or ends in a space, and VOC lists pictures line by line: rename it"
+            )
         number = {own: i for i, own in enumerate(self.classes, start=1)}
         is_background = np.array([own.casefold() == BACKGROUND for own in segmentation.names])
         classes = np.where(is_background[segmentation.labels], 0, VOID).astype(np.uint8)  # (H, W)
@@ -46,7 +50,7 @@ class Voc(LabelFormat):
         for index, instance in enumerate(kept, start=1):
             instance.paste_into(classes, number[segmentation.names[instance.label]])
             instance.paste_into(objects, index)
-        put_beside(self.out / "JPEGImages" / f"{name}.jpg", picture)
+        put_beside(self.out / "JPEGImages" / f"{name}.jpg", picture, self.settings.pictures)
         for kind, labels in (("SegmentationClass", classes), ("SegmentationObject", objects)):
             image = Image.fromarray(labels)
             image.putpalette(voc_palette())

@@ -1,7 +1,6 @@
 """What one process does: segment a batch of pictures and write their files."""
 
 import contextlib
-import errno
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,19 +10,18 @@ from typing import Any
 import numpy as np
 
 from wordmask import segmenters
+from wordmask.console import quiet_log
 from wordmask.errors import WordmaskError
 from wordmask.image_files import ImageReadError
-from wordmask.labelling.formats import LabelFormat, Labelled, load_format
+from wordmask.labelling.formats import OF_A_NAME, LabelFormat, Labelled, load_format
 from wordmask.labelling.instances import find_instances
 from wordmask.labelling.ledger import Entry, Row, part_of
 from wordmask.labelling.settings import LabelError, LabelSettings
+from wordmask.notices import Taken, notices
 from wordmask.processes import end_with_parent
 from wordmask.segmentation import Segmentation
 from wordmask.segmenters.base import Segmenter
 from wordmask.vocabulary import Vocabulary
-
-OF_A_NAME = (errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
-"""What the system says of one file's name: too long with a suffix, or a folder is called so."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +106,8 @@ def start_process(job: Job) -> None:
     global _worker, _failure
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is sent to every process, and only the first is to act on it
     end_with_parent()
+    notices.counting = True  # the first process says it
+    quiet_log()
     import torch
 
     if job.threads is not None:
@@ -118,10 +118,11 @@ def start_process(job: Job) -> None:
         _failure = error
 
 
-def label_in_process(entries: Sequence[Entry]) -> list[Row]:
+def label_in_process(entries: Sequence[Entry]) -> tuple[list[Row], Taken]:
+    """The rows, and what is to be said once of such pictures."""
     if isinstance(_failure, WordmaskError | OSError):
         raise LabelError(str(_failure))  # whatever their own class asks for, this one travels between processes
     if _failure is not None:
         raise _failure
     assert _worker is not None  # the pool's initializer has run
-    return _worker.label(entries)
+    return _worker.label(entries), notices.taken()

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from wordmask._version import __version__
 from wordmask.errors import WordmaskError
-from wordmask.files import atomic_write
+from wordmask.files import atomic_write, remove_leftovers
 from wordmask.text_files import TextFileError, read_json
 
 STATE, MARKER, LOCK = ".wordmask", "run.json", "lock"
@@ -52,12 +52,14 @@ def claimed(
     pictures: tuple[str, ...] = (),
     was_ours: Callable[[Path], bool] = never,
     nested: bool = False,
+    sweeps: bool = True,
     error: type[WordmaskError] = ClaimError,
 ) -> Iterator[None]:
     """Hold `out` for a command: one that is new or empty becomes its own, its own is gone on with, others are refused.
 
     was_ours: whether a folder without a marker was made by this command before there were markers. nested: whoever
     holds the folder already may claim it once more, further in. A claim under which nothing came to be leaves nothing.
+    sweeps: whether what killed processes left half-written in it, and in all folders below, is removed first.
     error: what a refusal is.
     """
     place = out.resolve()
@@ -77,6 +79,8 @@ def claimed(
         check_claim(out, verb, was_ours=was_ours, error=error)  # again: another may have come first
         if read_marker(out, shared=False) is None:
             mark(out, Marker(verb, pictures))
+        if sweeps:
+            remove_leftovers(out, alone=True)
         token = _held.set(_held.get() | {place})
         try:
             yield

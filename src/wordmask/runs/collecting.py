@@ -53,6 +53,11 @@ def is_world(settings: Path) -> bool:
 def _is_ours(folder: Path, name: str, *, expected: bool) -> bool:
     stem, suffix = os.path.splitext(name)  # noqa: PTH122, a path for each of a million names takes too long
     suffix = suffix.lower()
-    if suffix == ".png" or (suffix in JPEG and (expected or stem.endswith(OVERLAY_ENDING))):
-        return made(folder / name) is not None
+    drawn_over = suffix in JPEG and stem.endswith(OVERLAY_ENDING)
+    if suffix == ".png" or drawn_over or (suffix in JPEG and expected):
+        if made(folder / name) is not None:
+            return True
+        # Overlays said nothing of themselves before: they lay beside masks that did.
+        beside = stem.removesuffix(OVERLAY_ENDING)
+        return drawn_over and any(made(folder / f"{beside}{kind}") is not None for kind in (".png", ".json"))
     return False

@@ -16,9 +16,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from wordmask.encoders.building import built_from
 from wordmask.encoders.clip import Precision
 from wordmask.encoders.dino import DinoEncoder, DinoFeatures, load_dino
-from wordmask.encoders.weights import load_into, read_state_dict, resolve
+from wordmask.encoders.weights import read_state_dict, resolve
 from wordmask.saliency.base import Saliency, SaliencyError, SaliencySettings, network_maps
 from wordmask.saliency.refinement import THRESHOLD
 
@@ -177,9 +178,7 @@ def load_head(weights: str | Path) -> nn.Conv2d:
     state = read_state_dict(path, unwrap=("decoder",), strip=("decoder.",))
     if "weight" not in state or state["weight"].ndim != 4:
         raise SaliencyError(f"{path} is no head of FOUND: it has {', '.join(sorted(state))}, not weight and bias")
-    head = new_head(state["weight"].shape[1])
-    load_into(head, state, what=f"FOUND's head {path}")
-    return head
+    return built_from(lambda: new_head(state["weight"].shape[1]), state, what=f"FOUND's head {path}")
 
 
 def world_head() -> Path:

@@ -4,6 +4,7 @@ The network is in `selfmask_network`; here are its weights, its maps, and the ma
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from wordmask.saliency.bilateral_solver import BilateralGrid
 from wordmask.saliency.found import WORLD, load_encoder, shipped
 from wordmask.saliency.refinement import THRESHOLD
 from wordmask.saliency.selfmask_network import FINER, SelfMaskNetwork, network_of, to_published
+from wordmask.text_files import shown
 
 WORLD_DINO = "world/dino"
 """The encoder of a file that brings none of its own."""
@@ -112,7 +114,11 @@ def load_network(weights: str | Path) -> SelfMaskNetwork:
         if fingerprint(dino.model) != told.get("encoder_fingerprint"):
             raise SaliencyError(f"{path} was trained on another DINO of the world than this installation carries")
         state = {**state, **{f"{ENCODER}{name}": value for name, value in dino.model.state_dict().items()}}
-    heads = int(told["heads"]) if "heads" in told else None
+    heads = None
+    if "heads" in told:
+        if not re.fullmatch(r"[1-9]\d{0,5}", told["heads"]):
+            raise SaliencyError(f"{path} is damaged: its number of attention heads is {shown(told['heads'])}")
+        heads = int(told["heads"])
     return network_of(state, heads=heads, what=f"SelfMask {path}")
 
 

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from wordmask.encoders.building import built_from
 from wordmask.encoders.clip import ImageStatistics
 from wordmask.encoders.grid import Grid, PositionRule, resize_positions, to_maps
-from wordmask.encoders.weights import load_into
 from wordmask.images import pad_to_multiple
 from wordmask.saliency.base import SaliencyError
 
@@ -53,6 +53,10 @@ class SelfMaskShape:
             expanded = state["decoder.layers.0.expand.weight"].shape[0]
         except KeyError as error:
             raise SaliencyError(f"these are no weights of SelfMask: they have no {error.args[0]}") from error
+        except (ValueError, IndexError) as error:
+            raise SaliencyError(f"these are no weights of SelfMask: their shapes are others ({error})") from error
+        if not width or not positions or not patch:
+            raise SaliencyError("these are no weights of SelfMask: some of its tensors are empty")
         return cls(
             image_size=isqrt(positions - 1) * patch,
             patch=patch,
@@ -67,7 +71,7 @@ class SelfMaskShape:
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    return 1 + max((int(found[1]) for key in state if (found := re.match(pattern, key))), default=-1)
+    return len({found[1] for key in state if (found := re.match(pattern, key))})
 
 
 class Mlp(nn.Module):
@@ -211,6 +215,4 @@ def _renamed(name: str, first: Mapping[str, str], parts: Mapping[str, str]) -> s
 def network_of(state: Mapping[str, Tensor], *, heads: int | None = None, what: str) -> SelfMaskNetwork:
     """The network that published weights, or our own, belong to, with them inside."""
     shape = SelfMaskShape.of_state({from_published(name): value for name, value in state.items()}, heads)
-    network = SelfMaskNetwork(shape)
-    load_into(network, state, what=what, rename=from_published)
-    return network
+    return built_from(lambda: SelfMaskNetwork(shape), state, what=what, rename=from_published)

@@ -18,6 +18,7 @@ from wordmask.encoders.weights import fingerprint
 from wordmask.files import atomic_write
 from wordmask.processes import end_with_parent
 from wordmask.runs.claim import claimed
+from wordmask.runs.parts import Parts, Say, warn, write_part
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings
 from wordmask.text_files import read_json
@@ -26,7 +27,6 @@ from wordmask.training.pictures import Pictures
 
 BLOCK = 32
 """Voted masks a file: all that a kill can cost each process."""
-
 MOST_BYTES = 2**28
 """Of a file of voted masks: 32 of pictures of many megapixels."""
 ANEW = "delete it and run again"
@@ -53,17 +53,17 @@ class VoteStore:
                     f"{folder} holds masks of other pictures, networks or settings: choose another folder"
                 )
 
-    def complete(self, *, workers: int = 1, progress: Progress | None = None) -> None:
-        """Vote for every picture that has no mask yet, in this process or in several."""
+    def complete(self, *, workers: int = 1, progress: Progress | None = None, say: Say = warn) -> None:
+        """Vote for every picture that has no mask yet, in this process or in several. say: is told of damaged files."""
         with self._claimed():
-            self._complete(workers, progress)
+            self._complete(workers, progress, Parts(say))
 
     def _claimed(self) -> AbstractContextManager[None]:
         return claimed(self.folder, VOTES, was_ours=is_votes, error=SaliencyError)
 
-    def _complete(self, workers: int, progress: Progress | None) -> None:
+    def _complete(self, workers: int, progress: Progress | None, parts: Parts) -> None:
         blocks = range(-(-len(self.pictures) // BLOCK))
-        missing = [number for number in blocks if not self._path(number).exists()]
+        missing = [number for number in blocks if not parts.whole(self._path(number))]
         done = sum(self._size(number) for number in blocks) - sum(self._size(number) for number in missing)
         if progress:
             progress(done, len(self.pictures))
@@ -94,7 +94,7 @@ class VoteStore:
             [soft] = self.voters.maps([image])
             coded = rle.encode(np.asfortranarray(soft > 0.5, dtype=np.uint8))
             entries.append({"size": list(image.shape[:2]), "counts": coded["counts"].decode()})
-        with atomic_write(self._path(number)) as file:
+        with write_part(self._path(number)) as file:
             file.write(json.dumps(entries).encode())
 
     def _written(self, numbers: Iterable[int], workers: int) -> Iterator[int]:

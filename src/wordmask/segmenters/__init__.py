@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wordmask.extras import need
 from wordmask.registry import Method, MethodError, check_method, load_method
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def _load_onnx(
         raise MethodError(f"{onnx} computes in fp32, not in {precision!r}: leave precision at auto")
     if device not in ("auto", "cpu"):
         raise MethodError(f"{onnx} runs on the processor, not on {device!r}: leave device at auto")
+    need("onnxruntime")
     from wordmask.export import load_onnx
 
     if method != "namedmask":

@@ -17,10 +17,11 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from wordmask import saliency
+from wordmask.encoders.building import built_from
 from wordmask.encoders.clip import ClipEncoder, Precision
 from wordmask.encoders.clip_dense import DenseFeatures, key_affinity
 from wordmask.encoders.dino import DinoEncoder
-from wordmask.encoders.weights import load_into, read_state_dict, resolve
+from wordmask.encoders.weights import read_state_dict, resolve
 from wordmask.prompts import templates
 from wordmask.saliency.found import load_encoder, shipped
 from wordmask.segmenters.base import SegmenterError
@@ -77,8 +78,8 @@ def load_heads(source: str | Path) -> DinoiserHeads:
     guide = state.get("obj_proj.weight")
     if guide is None or guide.ndim != 4:
         raise SegmenterError(f"{source} holds no heads of CLIP-DINOiser: there is no obj_proj.weight (256, C, 3, 3)")
-    heads = DinoiserHeads(guide.shape[1], guide.shape[0])
-    load_into(heads, state, what="the heads of CLIP-DINOiser")
+    what = "the heads of CLIP-DINOiser"
+    heads = built_from(lambda: DinoiserHeads(guide.shape[1], guide.shape[0]), state, what=what)
     return heads.eval().requires_grad_(False)
 
 

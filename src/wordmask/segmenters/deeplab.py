@@ -22,6 +22,8 @@ from wordmask.encoders.clip import ImageStatistics
 from wordmask.encoders.weights import load_into, read_state_dict, resolve
 from wordmask.errors import WordmaskError
 
+LARGEST_RATE = 1024
+"""Cells: as many as a picture of eight thousand pixels has. What lies beyond it is padding."""
 LOW_LEVEL_STRIDE = 4
 """Of the features that give the edges back: layer1 of a ResNet."""
 
@@ -51,7 +53,7 @@ class DeepLabSettings:
     backbone: str = "resnet50"
     backbone_options: dict[str, Any] = field(default_factory=dict)
     output_stride: Literal[8, 16, 32] | None = 8
-    rates: tuple[PositiveInt, ...] = (12, 24, 36)
+    rates: tuple[Annotated[int, Field(ge=1, le=LARGEST_RATE)], ...] = (12, 24, 36)
     width: PositiveInt = 256
     low_width: PositiveInt = 48
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1

@@ -20,8 +20,9 @@ from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from wordmask.encoders.building import built_from
 from wordmask.encoders.clip import Precision
-from wordmask.encoders.weights import load_into, read_state_dict, resolve
+from wordmask.encoders.weights import read_state_dict, resolve
 from wordmask.images import size_with_longer_side, size_with_shorter_side, to_tensor
 from wordmask.refinement.names import NameRefinement, refine_names
 from wordmask.saliency.found import shipped
@@ -264,7 +265,7 @@ def _log_of_sum(logits: Tensor, size: tuple[int, int]) -> Tensor:
 def read_published(path: Path, source: str, settings: NamedMaskSettings) -> Student:
     """A checkpoint in the layout of the paper's: a bare state dict, whose names stand nowhere in it."""
     state = read_state_dict(path, strip=("module.",))
-    if LAST_LAYER not in state:
+    if LAST_LAYER not in state or not state[LAST_LAYER].ndim:
         raise SegmenterError(f"{path} is no NamedMask checkpoint: it has no {LAST_LAYER}")
     classes = len(state[LAST_LAYER])
     names = _published_names(source, settings)
@@ -281,8 +282,7 @@ def read_published(path: Path, source: str, settings: NamedMaskSettings) -> Stud
     vocabulary = Vocabulary.of(
         {name: [other for other in ALSO_CALLED.get(name, ()) if other not in taken] or None for name in names}
     )
-    network = DeepLabV3Plus(classes, DeepLabSettings())
-    load_into(network, state, what=source)
+    network = built_from(lambda: DeepLabV3Plus(classes, DeepLabSettings()), state, what=source)
     return Student(network.eval(), vocabulary, {})
 
 

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from safetensors import safe_open
 from torch import Tensor
 
-from wordmask.encoders.weights import WeightsError, load_into, read_metadata, read_state_dict, write_state_dict
+from wordmask.encoders.building import built_from, check_numbers
+from wordmask.encoders.weights import WeightsError, read_metadata, read_state_dict, write_state_dict
+from wordmask.files import Writer, atomic_write
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
 from wordmask.vocabulary import Vocabulary, VocabularyError
 
@@ -28,12 +30,17 @@ class Student:
 
 
 def write_student(
-    path: str | Path, network: DeepLabV3Plus, vocabulary: Vocabulary, told: Mapping[str, str] | None = None
+    path: str | Path,
+    network: DeepLabV3Plus,
+    vocabulary: Vocabulary,
+    told: Mapping[str, str] | None = None,
+    *,
+    write: Writer = atomic_write,
 ) -> None:
     """Whole or not at all; equal students give equal bytes."""
     if len(vocabulary) != network.classes:
         raise WeightsError(f"{path}: {len(vocabulary)} names for a network of {network.classes} classes")
-    _write(path, network.state_dict(), network.settings, vocabulary, told)
+    _write(path, network.state_dict(), network.settings, vocabulary, told, write)
 
 
 def halve_student(source: str | Path, path: str | Path, told: Mapping[str, str]) -> None:
@@ -52,6 +59,7 @@ def _write(
     settings: DeepLabSettings,
     vocabulary: Vocabulary,
     told: Mapping[str, str] | None,
+    write: Writer = atomic_write,
 ) -> None:
     metadata = {
         **(told or {}),
@@ -59,7 +67,7 @@ def _write(
         "names": json.dumps(dict(zip(vocabulary.names, vocabulary.phrases, strict=True)), ensure_ascii=False),
         "network": _SETTINGS.dump_json(settings).decode(),
     }
-    write_state_dict(path, state, metadata)
+    write_state_dict(path, state, metadata, write=write)
 
 
 def is_student_file(path: str | Path) -> bool:
@@ -83,9 +91,11 @@ def read_student(path: str | Path) -> Student:
         names = json.loads(told["names"])
         vocabulary = Vocabulary.of({name: {"instead": phrases} for name, phrases in names.items()})
         settings = _SETTINGS.validate_json(told["network"])
-    except (KeyError, ValueError, AttributeError, ValidationError, VocabularyError) as error:
-        raise WeightsError(f"{path} is damaged: its names or its network cannot be read ({error})") from error
-    network = DeepLabV3Plus(len(vocabulary), settings)
-    load_into(network, read_state_dict(path), what=f"student {path}")
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError, VocabularyError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise WeightsError(f"{path} is damaged: its names or its network cannot be read ({why})") from error
+    what, state = f"student {path}", read_state_dict(path)
+    check_numbers(settings.backbone_options, state, what)
+    network = built_from(lambda: DeepLabV3Plus(len(vocabulary), settings), state, what=what)
     beside = {key: value for key, value in told.items() if key not in ("format", "names", "network")}
     return Student(network.eval(), vocabulary, beside)

@@ -3,11 +3,11 @@
 import json
 import logging
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from wordmask.files import atomic_write
+from wordmask.extras import is_installed
+from wordmask.files import append, atomic_write, naming_a_full_disk
 
 logger = logging.getLogger(__name__)
 
@@ -21,33 +21,31 @@ class RunLog:
 
     def __init__(self, folder: Path, *, resume_at: int):
         self.path = folder / LOG
-        kept = []
-        if self.path.exists() and resume_at:
-            lines = self.path.read_text().splitlines()
-            kept = [line for line in lines if _step(line) is not None and _step(line) <= resume_at]  # type: ignore[operator]
+        kept = [line for line in read_log(folder) if line["step"] <= resume_at] if resume_at else []
         with atomic_write(self.path) as file:
-            file.write("".join(line + "\n" for line in kept).encode())
-        self._curves = _open_curves(folder / CURVES, resume_at)
+            file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
+        with naming_a_full_disk(folder / CURVES):
+            self._curves = _open_curves(folder / CURVES, resume_at)
 
     def write(self, step: int, **figures: float | str) -> None:
         rounded = {name: round(value, 5) if isinstance(value, float) else value for name, value in figures.items()}
-        with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, "time": round(time.time(), 1), **rounded}) + "\n")
+        line = json.dumps({"step": step, "time": round(time.time(), 1), **rounded})
+        append(self.path, f"{line}\n".encode())
         if self._curves is not None:
             group = figures.get("pictures", "training")
-            for name, value in figures.items():
-                if not isinstance(value, str):
-                    self._curves.add_scalar(f"{group}/{name}", value, step)
-            self._curves.flush()
+            with naming_a_full_disk(self.path.parent / CURVES):
+                for name, value in figures.items():
+                    if not isinstance(value, str):
+                        self._curves.add_scalar(f"{group}/{name}", value, step)
+                self._curves.flush()
 
     def tells(self, step: int, pictures: str) -> bool:
         """Whether figures on such pictures have been told of a step already."""
-        lines = [json.loads(line) for line in self.path.read_text().splitlines() if _step(line) == step]
-        return any(line.get("pictures") == pictures for line in lines)
+        return any(line["step"] == step and line.get("pictures") == pictures for line in read_log(self.path.parent))
 
 
 def _open_curves(folder: Path, resume_at: int) -> Any:
-    if find_spec("tensorboard") is None:
+    if not is_installed("tensorboard"):
         logger.info("no curves for TensorBoard, which is not installed; all figures are in %s", LOG)
         return None
     from torch.utils.tensorboard import SummaryWriter
@@ -55,20 +53,32 @@ def _open_curves(folder: Path, resume_at: int) -> Any:
     return SummaryWriter(str(folder), purge_step=resume_at + 1)
 
 
-def _step(line: str) -> int | None:
-    """A line cut off by a kill has none."""
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log. A damaged one costs no more than itself, and is told of; the last one may have been cut
+    off by a kill, which is nothing to tell of."""
+    path = folder / LOG
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    read = []
+    for number, line in enumerate(lines, start=1):
+        if (told := _line(line)) is not None:
+            read.append(told)
+        elif line and number < len(lines):
+            logger.warning("%s, line %d is damaged, and left out", path, number)
+    return read
+
+
+def _line(line: bytes) -> dict[str, Any] | None:
     try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError):
+        told = json.loads(line)
+        return {**told, "step": int(told["step"])}
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 def last_figures(folder: Path) -> dict[str, float]:
     """The figures on held-out pictures of a finished run; empty before."""
-    path = folder / LOG
-    lines = (
-        [json.loads(line) for line in path.read_text().splitlines() if _step(line) is not None] if path.exists() else []
-    )
-    told = [line for line in lines if line.get("pictures") == "held-out"]
+    told = [line for line in read_log(folder) if line.get("pictures") == "held-out"]
     skipped = ("step", "time", "pictures")
     return {name: value for name, value in told[-1].items() if name not in skipped} if told else {}

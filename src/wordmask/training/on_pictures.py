@@ -209,7 +209,7 @@ def train(
             if team.is_first and ((step + 1) % settings.save_every == 0 or last):
                 weights = {name: value.detach().cpu() for name, value in trained.items()}
                 state = {"run": identity, "step": step + 1, "trained": weights, "optimiser": optimiser.state_dict()}
-                save_checkpoint(settings.out, state)
+                save_checkpoint(settings.out, state, last=last)
             if progress:
                 progress(step + 1, steps)
     lesson.eval()

@@ -17,6 +17,7 @@ from typing import Any
 
 from wordmask.files import atomic_write
 from wordmask.processes import end_with_parent
+from wordmask.runs.parts import write_part
 from wordmask.text_files import read_json
 from wordmask.world.captions import LEAVE_OUT
 from wordmask.world.dice import Dice
@@ -181,5 +182,5 @@ def caption_line(scene: Scene, **more: Any) -> dict[str, Any]:
 
 
 def save_lines(path: Path, lines: Sequence[dict[str, Any]]) -> None:
-    with atomic_write(path) as file:
+    with write_part(path) as file:
         file.write("".join(json.dumps(line) + "\n" for line in lines).encode())

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from wordmask.files import is_special
 from wordmask.runs.collecting import is_world
+from wordmask.runs.parts import Parts
 from wordmask.text_files import read_json
 from wordmask.world.captions import LEAVE_OUT
 from wordmask.world.pictures import (
@@ -85,7 +87,8 @@ def _write_array(path: Path, pictures: Pictures, *, labels: bool, workers: int, 
             np.lib.format.open_memmap(parts / name, mode="w+", dtype=np.uint8, shape=shape).flush()
     claim(parts / "world.json", settings)
     sweep(parts)
-    finished = [block for block in blocks if part_of(parts, block).exists()]
+    known = Parts()
+    finished = [block for block in blocks if known.whole(part_of(parts, block))]
     work(partial(_array_block, pictures, parts, labels), blocks, finished, workers, progress)
     join(parts, blocks, path.with_suffix(".captions.jsonl"))
     for name, target in arrays.items():
@@ -120,6 +123,9 @@ def open_array(path: str | Path) -> WorldArray:
         if not file.exists():
             raise WorldError(f"{file}: no such file; write the training file (again) with write_array")
     labels = path.with_suffix(".labels.npy")
+    for file in (path, settings, captions, labels):
+        if is_special(file):
+            raise WorldError(f"{file}: is a pipe or a device, not a file")
     told = []
     with captions.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):

@@ -17,6 +17,7 @@ from wordmask.files import atomic_write
 from wordmask.palette import colours_of
 from wordmask.runs.claim import claimed
 from wordmask.runs.collecting import PICTURES_OF_WORLD, is_world
+from wordmask.runs.parts import Parts
 from wordmask.world.captions import LEAVE_OUT
 from wordmask.world.names import NAMES
 from wordmask.world.pictures import (
@@ -70,7 +71,8 @@ def write_folder(
             for folder in ("images", "labels"):
                 (out / folder).mkdir(exist_ok=True)
             blocks = blocks_of(count, BLOCK)
-            finished = [block for block in blocks if part_of(parts, block).exists()]
+            known = Parts()
+            finished = [block for block in blocks if known.whole(part_of(parts, block))]
             work(partial(_folder_block, pictures, out, image_format), blocks, finished, workers, progress)
             with atomic_write(out / "names.txt") as file:
                 file.write("".join(f"{name}\n" for name in NAMES).encode())

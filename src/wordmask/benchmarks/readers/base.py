@@ -10,6 +10,7 @@ from PIL import Image
 from wordmask.benchmarks.datasets import IGNORE, BenchmarkError, MissingDataError, Sample, spread
 from wordmask.image_files import ImageReadError, opened
 from wordmask.images import read_image
+from wordmask.text_files import read_text
 from wordmask.vocabulary import Vocabulary
 
 _EXIF_ORIENTATION, _UPRIGHT = 0x0112, 1
@@ -180,7 +181,7 @@ def without_first(values: np.ndarray, path: Path) -> np.ndarray:
 
 def listed(path: Path) -> list[str]:
     """The names of pictures in a list such as ImageSets/Segmentation/val.txt: the first word of every line."""
-    return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
 
 
 def checked_part(text: str, path: Path) -> str:

@@ -15,6 +15,7 @@ from wordmask.benchmarks.readers.base import Item, Layout, Pictures, as_indices,
 from wordmask.encoders.cache import cache_dir
 from wordmask.files import atomic_write
 from wordmask.image_files import image_size
+from wordmask.text_files import read_small
 
 OBJECT = Layout(
     "COCO-Object",
@@ -32,6 +33,8 @@ STUFF = Layout(
     "https://github.com/nightrome/cocostuff (stuffthingmaps_trainval2017.zip)",
 )
 SPLITS = ("val", "train")
+MOST_ANNOTATIONS = 2 * 2**30
+"""Bytes; the largest published file, of train, has 0.45 GB."""
 
 STUFF_IDS = 182
 UNUSED_IDS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)
@@ -92,7 +95,7 @@ def make_masks(annotations: Path, items: list[Item]) -> None:
     if not wanted:
         return
     try:
-        read = json.loads(annotations.read_bytes())
+        read = json.loads(read_small(annotations, most_bytes=MOST_ANNOTATIONS))
         keys = {int(image["id"]): Path(image["file_name"]).stem for image in read["images"]}
         of_picture: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for annotation in read["annotations"]:

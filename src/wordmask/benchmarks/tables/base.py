@@ -37,6 +37,10 @@ class NotRunError(WordmaskError):
     """A cell needs something that is not here; the message says what, and how to get it."""
 
 
+BESIDE = ("world", "world-stuff")
+"""Columns that stand beside a paper's own, whose benchmark needs no data."""
+NOT_ASKED = "the world's columns take minutes: --world measures them, as do --root and --pictures"
+
 MISSING = (
     NotRunError,
     MissingDataError,
@@ -133,7 +137,9 @@ def _filled(row: Row, table: Table, run: Run) -> FilledRow:
     reasons: dict[str, str] = {} if row.not_run is None else dict.fromkeys(table.columns, row.not_run)
     for column in table.columns if row.measure is not None else ():
         kept = run.kept(row.label, column)
-        if kept is None:
+        if kept is None and column in BESIDE and not run.world:
+            reasons[column] = NOT_ASKED
+        elif kept is None:
             assert row.measure is not None
             start = perf_counter()
             try:

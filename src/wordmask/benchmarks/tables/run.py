@@ -63,6 +63,7 @@ class Run:
     weights: a method's name -> a file or URL in place of its presets' weights, such as a student of one's own.
     archive: a folder of pictures, or a run of `wordmask distill`, for methods that learn names from such. ablations:
     runs of the distillation, for tables that measure those.
+    world: whether the world's columns beside a paper's are measured.
     folder: keeps the figures, so that a table that was stopped goes on; `fresh` forgets those of an earlier run.
     """
 
@@ -78,12 +79,14 @@ class Run:
         weights: Mapping[str, str] | None = None,
         archive: Path | None = None,
         ablations: "Ablations | None" = None,
+        world: bool = True,
         fresh: bool = False,
         progress: Progress | None = None,
     ):
         self.folder, self.root, self.pictures = folder, root, pictures
         self.device, self.precision, self.batch_size = device, precision, batch_size
         self.weights, self.archive, self.ablations = dict(weights or {}), archive, ablations
+        self.world = world
         self.progress: Progress = progress or (lambda description, total: nullcontext())
         self._loaded: tuple[str, Any] | None = None
         self._unloadable: dict[str, str] = {}  # why, so that a server is not asked again for every cell

@@ -19,6 +19,7 @@ from wordmask.encoders.clip import ClipEncoder
 from wordmask.encoders.clip_dense import DenseViT
 from wordmask.encoders.grid import Grid
 from wordmask.encoders.weights import load_into, read_state_dict
+from wordmask.world.pictures import Progress
 from wordmask.world.training import losses
 from wordmask.world.training.attention import apply_block, attend
 from wordmask.world.training.batches import Batch, Stage
@@ -59,7 +60,7 @@ class ClipSettings(TrainingSettings):
     )
 
 
-def train_clip(settings: ClipSettings) -> "ClipStudent":
+def train_clip(settings: ClipSettings, progress: Progress | None = None) -> "ClipStudent":
     """Needs a teacher's run, finished or at least saved once."""
     tokenizer = load_tokenizer(settings.teacher / MERGES_FILE)
     teacher = ClipTeacher(settings.architecture, settings.teacher_channels, settings.teacher_depths, tokenizer)
@@ -72,7 +73,7 @@ def train_clip(settings: ClipSettings) -> "ClipStudent":
         state = read_state_dict(settings.tower)
         tower = {name.removeprefix("visual."): value for name, value in state.items() if name.startswith("visual.")}
         load_into(student.clip.visual, tower, what=f"the image tower of {settings.tower}")
-    return train(student, settings)  # type: ignore[return-value]
+    return train(student, settings, progress)  # type: ignore[return-value]
 
 
 class Reading(NamedTuple):

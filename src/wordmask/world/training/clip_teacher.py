@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from wordmask.encoders.clip import ImageStatistics
 from wordmask.prompts import Templates, templates
 from wordmask.world import NAMES, STUFF
+from wordmask.world.pictures import Progress
 from wordmask.world.training import losses
 from wordmask.world.training.batches import Batch, Stage
 from wordmask.world.training.data import TrainingPictures
@@ -92,7 +93,7 @@ class ClipTeacherSettings(TrainingSettings):
     )
 
 
-def train_clip_teacher(settings: ClipTeacherSettings) -> "ClipTeacher":
+def train_clip_teacher(settings: ClipTeacherSettings, progress: Progress | None = None) -> "ClipTeacher":
     merges = settings.out / MERGES_FILE
     if settings.start is not None:
         settings.out.mkdir(parents=True, exist_ok=True)
@@ -103,7 +104,7 @@ def train_clip_teacher(settings: ClipTeacherSettings) -> "ClipTeacher":
         write_merges(merges, learn_merges(words + template_words()))
     torch.manual_seed(settings.seed)
     teacher = ClipTeacher(settings.architecture, settings.channels, settings.depths, load_tokenizer(merges))
-    return train(teacher, settings)  # type: ignore[return-value]
+    return train(teacher, settings, progress)  # type: ignore[return-value]
 
 
 class Words(nn.Module):

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from wordmask.encoders.dino import DinoEncoder
 from wordmask.encoders.weights import load_into
 from wordmask.training.checkpoints import CHECKPOINT, read_checkpoint
+from wordmask.world.pictures import Progress
 from wordmask.world.training import losses
 from wordmask.world.training.batches import Batch, Stage, blurred, crop, crop_places, greyed, hue_turned, jitter
 from wordmask.world.training.cutouts import HARDLY, Belonging, cut_out, mean_of_cutouts, paste_both
@@ -89,9 +90,9 @@ class DinoSettings(TrainingSettings):
     stages: tuple[Stage, ...] = (Stage(pictures=100_000, size=64, batch=128),)
 
 
-def train_dino(settings: DinoSettings) -> "SelfDistillation":
+def train_dino(settings: DinoSettings, progress: Progress | None = None) -> "SelfDistillation":
     torch.manual_seed(settings.seed)
-    return train(SelfDistillation(settings), settings)  # type: ignore[return-value]
+    return train(SelfDistillation(settings), settings, progress)  # type: ignore[return-value]
 
 
 def build_backbone(settings: DinoSettings) -> tuple[Any, int]:

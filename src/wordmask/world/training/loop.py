@@ -26,6 +26,7 @@ from wordmask.training.checkpoints import (
 from wordmask.training.errors import TrainingError
 from wordmask.training.logs import RunLog
 from wordmask.training.optimisers import Optimisers
+from wordmask.world.pictures import Progress
 from wordmask.world.training.batches import Batch, Batches, Stage
 from wordmask.world.training.data import HELD_OUT_SEED, VALIDATION_SEED, TrainingPictures
 
@@ -119,8 +120,8 @@ def learning_rate_at(step: int, settings: TrainingSettings) -> float:
     return highest * 0.5 * (1 + math.cos(math.pi * (progress - settings.warm_up) / (1 - settings.warm_up)))
 
 
-def train(recipe: Recipe, settings: TrainingSettings) -> Recipe:
-    """Run, or go on with, a training; returns the averaged model."""
+def train(recipe: Recipe, settings: TrainingSettings, progress: Progress | None = None) -> Recipe:
+    """Run, or go on with, a training; returns the averaged model. `progress` is told (steps done, of how many)."""
     device = choose_device(settings.device)
     if device.type == "cpu":
         keep_freed_memory()
@@ -155,17 +156,20 @@ def train(recipe: Recipe, settings: TrainingSettings) -> Recipe:
                 "averaged": averaged.state_dict(),
                 "optimiser": optimiser.state_dict(),
             },
+            last=done == settings.steps,
         )
 
     started, seen = time.monotonic(), 0
+    if progress:
+        progress(done, settings.steps)
     for number, stage, step in _remaining(settings.stages, done):
-        progress = number / settings.steps
+        share = number / settings.steps
         optimiser.set_learning_rate(learning_rate_at(number, settings))
         torch.manual_seed(settings.seed * 1_000_003 + number)
         batch = batches.at(stage, step, number, captioned=recipe.captioned, least_size=recipe.least_size)
         recipe.train()
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            parts = recipe.losses(batch, progress)
+            parts = recipe.losses(batch, share)
         loss = torch.stack(list(parts.values())).sum()
         optimiser.zero_grad()
         loss.backward()
@@ -176,8 +180,10 @@ def train(recipe: Recipe, settings: TrainingSettings) -> Recipe:
                 "precision fp32, or start anew with a lower learning rate"
             )
         optimiser.step()
-        recipe.after_step(progress)
+        recipe.after_step(share)
         done = number + 1
+        if progress:
+            progress(done, settings.steps)
         _average(averaged, recipe, min(settings.average, (1 + done) / (AVERAGE_WARM_UP + done)))
         seen += stage.batch
         last = done == settings.steps

@@ -1,0 +1,35 @@
+"""Packages that only some tasks need, each with the extra of this package that brings it."""
+
+from importlib.util import find_spec
+
+from wordmask.errors import WordmaskError
+
+EXTRA_OF = {
+    "gradio": "app",
+    "fastapi": "app",
+    "uvicorn": "app",
+    "python_multipart": "app",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "onnxscript": "export",
+    "cv2": "labels",
+    "supervision": "labels",
+    "tensorboard": "curves",
+    "pillow_heif": "heic",
+}
+"""The name that is imported -> the extra."""
+
+
+class MissingExtraError(WordmaskError):
+    """A package is not installed: names it, and the extra that brings it."""
+
+
+def need(*packages: str) -> None:
+    """Refuse where one of these is not installed. Called before any other work; it looks for them and imports none."""
+    for package in packages:
+        if not is_installed(package):
+            raise MissingExtraError(f"{package} is not installed: pip install 'wordmask[{EXTRA_OF[package]}]'")
+
+
+def is_installed(package: str) -> bool:
+    return find_spec(package) is not None
