@@ -162,6 +162,7 @@ def test_what_gradio_fails_at_is_told_in_words_and_junk_leaves_one_line(client, 
 def test_a_failure_that_is_half_sent_is_not_sent_again(client, monkeypatch):
     async def failing(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
         raise RuntimeError("broken")
 
     monkeypatch.setattr(gradio_of(client.app), "app", failing)
