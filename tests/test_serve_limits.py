@@ -350,3 +350,22 @@ def test_who_leaves_is_not_worked_for():
         assert rest_of(first).startswith(b"HTTP/1.1 200")
         first.close()
     assert len(held.looked) == 1
+
+
+def test_a_clients_large_pictures_do_not_take_all_its_places(monkeypatch):
+    monkeypatch.setattr("wordmask.app.rest.MOST_WAITING", 2)
+    held = Held()
+    body = body_of(png(1000, 1000))
+    limits = {"max_pixels": 1_000_000, "picture_bytes": 9_000_000, "address_share": 1, "in_flight": 4}  # one and a bit
+    with live(held, **limits) as service:
+        lines = [service.line(head_of(body, "Connection: close") + body)]
+        assert held.entered.wait(10)
+        lines += [service.line(head_of(body, "Connection: close") + body) for _ in range(2)]
+        until(lambda: service.service.pictures.waiting_of("127.0.0.1") == 2)
+        assert b"too many of one client" in service.ask(head_of(body, "Connection: close") + body)
+        lines.append(service.line(head_of(body_of(png()), "Connection: close") + body_of(png())))
+        until(lambda: service.service.batcher.length == 1)
+        held.open.set()
+        assert all(rest_of(line).startswith(b"HTTP/1.1 200") for line in lines)
+        for line in lines:
+            line.close()

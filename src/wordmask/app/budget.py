@@ -14,9 +14,10 @@ from typing import Self
 
 from wordmask.app.settings import RequestError
 
-PATIENCE = 2.0
-"""Seconds after which others no longer overtake one who waits for much, unless they need less than a `SMALL`th."""
 SMALL = 16
+"""Who needs less than this part of all does not wait behind one who needs much."""
+PATIENCE = 2.0
+"""Seconds after which others no longer overtake one who waits for much, but for those who need little."""
 IS_SHORT = 1.0
 """Seconds that somebody must have waited for room, for those who need it less to give theirs."""
 
@@ -42,6 +43,10 @@ class Budget:
     def held_by(self, client: str) -> int:
         with self._lock:
             return self._held[client]
+
+    def waiting_of(self, client: str) -> int:
+        with self._lock:
+            return len(self._waiting.get(client, ()))
 
     def who_is_in_the_way(self) -> str | None:
         """The client that holds most, where somebody has waited for room; None where nobody has."""

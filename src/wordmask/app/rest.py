@@ -39,6 +39,8 @@ LARGE = 30_000_000
 """Pixels times names, a tenth of a second's work. What is more goes one after the other, beside the rest."""
 LARGE_PICTURE = 4_000_000
 """Pixels. What has more leaves one decoder to others."""
+MOST_WAITING = 8
+"""Pictures of one client for which there is no room yet; so they do not take all of its places from smaller ones."""
 LAST_BATCH = 1.0
 """Seconds for the network to finish pictures that nobody waits for any longer."""
 THREADS = 2
@@ -159,6 +161,9 @@ class Service:
                 try:
                     return read(take_room=take_room, wait=wait)
                 except _NoRoomError as error:  # waits here and not in a decoder, which others need
+                    if error.claim.budget.waiting_of(visit.client) >= MOST_WAITING:
+                        busy = "pictures of this size wait already: too many of one client"
+                        raise RequestError(503, "busy", busy, retry_after=self.batcher.retry_after()) from error
                     wait(error.claim.wait_for(error.more))
 
     def stop(self) -> None:

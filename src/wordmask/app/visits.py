@@ -12,7 +12,6 @@ from starlette.types import Message, Receive
 from wordmask.app.budget import Claim
 from wordmask.app.settings import RequestError
 
-GONE = RequestError(400, "gone", "the client left before the answer was there")
 CURRENT: ContextVar["Visit"] = ContextVar("wordmask_visit")
 """Of the task, and of the threads that work for it: the page's functions are not handed the request."""
 
@@ -47,7 +46,7 @@ class Visit:
         while (await receive())["type"] != "http.disconnect":
             pass
         self.gone.set()
-        self.end(GONE)
+        self.end(RequestError(400, "gone", "the client left before the answer was there"))
 
     async def until_gone(self) -> Message:
         await self.gone.wait()
