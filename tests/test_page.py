@@ -46,11 +46,21 @@ def test_a_picture_is_looked_at_once_and_asked_often(work, folder, tmp_path):
     (tmp_path / "panel.png").write_bytes(base64.b64decode(png))
     assert (Segmentation.load(tmp_path / "panel.png").labels == paint(folder / "ring.png")[0]).all()
     for names in (["red", "background"], ["blue", "red"], NAMES):
-        again = work.new_question(token, names, "painted", "none")
+        again = work.new_question(token, names, "painted", "none", fill=True)
         assert [name["name"] for name in again["panels"][0]["names"]] == names
         assert sum(name["share"] for name in again["panels"][0]["names"]) == pytest.approx(1)
         assert "picture" not in again
     assert len(work.service.segmenters["painted"].looked) == 1
+
+
+def test_the_page_makes_room_too_and_says_so(work, folder):
+    token, answer = work.new_picture(str(folder / "ring.png"), "", ["red, blue"], "painted", "none")
+    assert [name["name"] for name in answer["panels"][0]["names"]] == ["red", "blue", "background"]
+    assert "background is not among the names and was added" in answer["message"]
+    token, answer = work.new_picture(str(folder / "below" / "noise.png"), token, NAMES, "painted", "none")
+    sure = work.new_question(token, NAMES, "painted", "none", min_score=0.9)
+    assert answer["panels"][0]["names"][0]["share"] > 0.5
+    assert sure["panels"][0]["names"][2]["share"] == 1
 
 
 def test_two_methods_stand_side_by_side(work, folder):

@@ -39,7 +39,7 @@ def number_of(client, name):
 
 def choose(client, picture):
     """What the page sends when somebody has chosen a picture."""
-    data = [picture, None, NAMES, "painted", "none"]
+    data = [picture, None, NAMES, "painted", "none", False, 0]
     body = {"data": data, "fn_index": number_of(client, "new_picture"), "session_hash": "abc"}
     return client.post("/gradio_api/run/predict", json=body)
 
@@ -65,7 +65,7 @@ def test_no_other_file_of_the_server_is_read(client, uploads, secret, more):
 
 
 def test_no_other_input_brings_files_either(client, uploads, secret):
-    body = {"data": [None, [{"path": str(secret), **META}], "painted", "none"], "session_hash": "abc"}
+    body = {"data": [None, [{"path": str(secret), **META}], "painted", "none", False, 0], "session_hash": "abc"}
     answer = client.post("/gradio_api/run/predict", json=body | {"fn_index": number_of(client, "new_question")})
     assert answer.status_code != 200
     assert copies(uploads, secret.read_bytes()) == []

@@ -35,6 +35,8 @@ class Job:
     image: np.ndarray  # (H, W, 3) uint8, until it is answered
     vocabulary: Vocabulary | None
     deadline: float  # of time.monotonic
+    min_score: float = 0.0
+    drop_absent: float = 0.0
     answer: "Future[Answer]" = field(default_factory=Future)
     answer_bytes: int = 0
     is_released: bool = False
@@ -150,7 +152,7 @@ class Batcher:
                 _fail(job, RequestError(503, "late", "was not answered in time", retry_after=self.retry_after()))
                 continue
             try:
-                self._succeed(job, own if job.vocabulary is None else _asked(own, job.vocabulary))
+                self._succeed(job, own if job.vocabulary is None else _asked(own, job, job.vocabulary))
             except Exception as error:
                 _fail(job, error)
 
@@ -177,9 +179,10 @@ class Batcher:
         return segmenter.look_many([job.image for job in batch], ["<request>"] * len(batch))
 
 
-def _asked(seen: Seen, vocabulary: Vocabulary) -> Segmentation:
+def _asked(seen: Seen, job: Job, vocabulary: Vocabulary) -> Segmentation:
     """Without the picture: whoever sent it has it, and it need not be kept until the answer is written."""
-    return replace(seen.segment(vocabulary), image=None)
+    result = seen.segment(vocabulary, fill=True, min_score=job.min_score, drop_absent=job.drop_absent)
+    return replace(result, image=None)
 
 
 def _fail(job: Job, error: Exception) -> None:

@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from PIL import Image
 
 from wordmask.app.batching import Job
-from wordmask.app.reading import decode
+from wordmask.app.reading import decode, typed_names
 from wordmask.app.rest import Service, vocabulary_of
 from wordmask.app.sessions import Looked, Sessions
 from wordmask.app.settings import RequestError
@@ -23,7 +23,7 @@ from wordmask.app.uploads import Uploads, among_uploads
 from wordmask.errors import WordmaskError
 from wordmask.segmentation import Segmentation
 from wordmask.segmenters.base import Seen, Segmenter
-from wordmask.vocabulary import Vocabulary
+from wordmask.vocabulary import ROOM, Vocabulary
 from wordmask.world import NAMES, draw_scene
 
 PAGE_SIDE = 1024
@@ -36,8 +36,8 @@ ONE_METHOD = "none"
 FORGOTTEN = "This picture has been forgotten; choose it again."
 STATIC = Path(__file__).parent / "static"
 ABOUT = (
-    "Type names, see where they are. Every pixel gets the name that fits it best; add *background* to leave room for "
-    "everything else."
+    "Type names, see where they are. What none of them names is *background*, unless every pixel is to get one of the "
+    "names (*Fill*)."
 )
 SHOW = "(answer) => { window.wordmask.show(answer); }"
 
@@ -52,7 +52,14 @@ class PageWork:
         service.metrics.gauges["wordmask_page_cache_bytes"] = lambda: self.sessions.nbytes
 
     def new_picture(
-        self, file: str | None, token: str, names: list[str], method: str, second: str
+        self,
+        file: str | None,
+        token: str,
+        names: list[str],
+        method: str,
+        second: str,
+        fill: bool = False,
+        min_score: float = 0.0,
     ) -> tuple[str, dict[str, Any]]:
         """A picture was chosen or taken away: (token, what to show)."""
         self.sessions.drop(token)
@@ -62,7 +69,7 @@ class PageWork:
             settings, deadline = self.service.settings, time.monotonic() + self.service.settings.answer_seconds
             image = decode(Path(file).read_bytes(), settings, self.service.pool, deadline, side=PAGE_SIDE)
             token = self.sessions.add(Looked(image, Path(file).name))
-            return token, self._show(token, names, method, second) | {"picture": _jpeg(image)}
+            return token, self._show(token, names, method, second, fill, min_score) | {"picture": _jpeg(image)}
         except FileNotFoundError:
             return "", {"message": FORGOTTEN}
         except WordmaskError as error:
@@ -71,14 +78,20 @@ class PageWork:
             if self.uploads is not None:
                 self.uploads.remove(file)
 
-    def new_question(self, token: str, names: list[str], method: str, second: str) -> dict[str, Any]:
+    def new_question(
+        self, token: str, names: list[str], method: str, second: str, fill: bool = False, min_score: float = 0.0
+    ) -> dict[str, Any]:
         """Other names, or another method, for the picture that is there."""
         try:
-            return self._show(token, names, method, second) if token else {"message": "Choose a picture first."}
+            if not token:
+                return {"message": "Choose a picture first."}
+            return self._show(token, names, method, second, fill, min_score)
         except WordmaskError as error:
             return {"message": str(error)}
 
-    def _show(self, token: str, names: list[str], method: str, second: str) -> dict[str, Any]:
+    def _show(
+        self, token: str, names: list[str], method: str, second: str, fill: bool, min_score: float
+    ) -> dict[str, Any]:
         looked = self.sessions.get(token)
         if looked is None:
             return {"message": FORGOTTEN}
@@ -86,18 +99,24 @@ class PageWork:
             return {"message": "Type a name and press Enter."}
         if len(names) > self.service.settings.max_names:
             return {"message": f"{len(names)} names; {self.service.settings.max_names} are allowed."}
-        vocabulary = Vocabulary.of(names)
+        vocabulary = typed_names(", ".join(names), self.service.settings)  # an entry may hold several
+        if not fill:
+            vocabulary = vocabulary.with_room()
         methods = list(dict.fromkeys(m for m in (method, second) if m in self.service.segmenters))
         start = time.perf_counter()
         deadline = time.monotonic() + self.service.settings.answer_seconds
         for own in methods:
-            self.service.read_names(own, vocabulary, deadline)
+            words = self.service.segmenters[own].background_words
+            self.service.read_names(own, vocabulary.worded(words), deadline)
         with looked.lock:
-            looked.shown = [self._seen(looked, own).segment(vocabulary) for own in methods]
+            looked.shown = [
+                self._seen(looked, own).segment(vocabulary, fill=True, min_score=min_score) for own in methods
+            ]
             panels = [_panel(own, result) for own, result in zip(methods, looked.shown, strict=True)]
         self.sessions.update(token)
         milliseconds = round(1000 * (time.perf_counter() - start))
-        return {"token": token, "message": f"{milliseconds} ms", "panels": panels}
+        note = f" · {ROOM}" if vocabulary.has_made_room else ""
+        return {"token": token, "message": f"{milliseconds} ms{note}", "panels": panels}
 
     def _seen(self, looked: Looked, method: str) -> Seen:
         if method not in looked.seen:
@@ -180,6 +199,13 @@ def build_blocks(work: PageWork) -> gr.Blocks:
                     second = gr.Dropdown(
                         [ONE_METHOD, *methods], value=ONE_METHOD, label="Beside it", min_width=120, elem_id="wm-second"
                     )
+                with gr.Row():
+                    fill = gr.Checkbox(
+                        False, label="Fill", info="Every pixel gets one of the names", min_width=120, elem_id="wm-fill"
+                    )
+                    least = gr.Slider(
+                        0, 1, 0, label="Least score", info="Below it is background", min_width=120, elem_id="wm-least"
+                    )
             with gr.Column(scale=5, min_width=300):
                 gr.HTML('<div id="wm-viewer" role="region" aria-label="Result"></div>', padding=False)
         gr.Examples(
@@ -189,7 +215,7 @@ def build_blocks(work: PageWork) -> gr.Blocks:
             preload=False,
             elem_id="wm-examples",
         )
-        question = [token, names, method, second]
+        question = [token, names, method, second, fill, least]
         picture.change(
             work.new_picture,
             [picture, *question],
@@ -200,7 +226,7 @@ def build_blocks(work: PageWork) -> gr.Blocks:
             api_visibility="private",
         ).then(None, [answer], None, js=SHOW)
         gr.on(
-            [names.change, method.change, second.change],
+            [names.change, method.change, second.change, fill.change, least.release],
             work.new_question,
             question,
             [answer],

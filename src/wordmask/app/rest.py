@@ -26,7 +26,7 @@ from wordmask.errors import WordmaskError
 from wordmask.segmentation import Segmentation
 from wordmask.segmenters.base import Segmenter
 from wordmask.text_embeddings import TextEmbedder
-from wordmask.vocabulary import Vocabulary
+from wordmask.vocabulary import ROOM, Vocabulary
 
 SEGMENT = "/v1/segment"
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
@@ -88,13 +88,17 @@ class Service:
             vocabulary = ask.vocabulary or vocabulary_of(self.segmenters[method])
             if vocabulary is None:
                 raise RequestError(400, "names", "names: field required; only students have names of their own")
+            if not ask.fill and ask.vocabulary is not None:
+                vocabulary = vocabulary.with_room()
+            note = f"{ROOM}; fill=true gives every pixel one of the names" if vocabulary.has_made_room else None
+            vocabulary = vocabulary.worded(self.segmenters[method].background_words)
             # Before the picture is decoded: new names may take long, and a file holds less than its pixels do.
             await anyio.to_thread.run_sync(
                 self.read_names, method, vocabulary, deadline, limiter=self._limiters.readers
             )
             image = await self._in_thread(decode, ask.picture, self.settings, self.pool, deadline)
-            write = _as_png if ask.format == "png" else partial(_as_json, method)
-            job = Job(method, image, vocabulary, deadline)
+            write = _as_png if ask.format == "png" else partial(_as_json, method, note)
+            job = Job(method, image, vocabulary, deadline, ask.min_score, ask.drop_absent)
             del image  # the job lets go of it when it is answered
             try:
                 return await self._in_thread(write, await self._answer(job))
@@ -224,13 +228,14 @@ def _as_png(result: Segmentation) -> Response:
     return Response(result.to_png(), media_type="image/png")
 
 
-def _as_json(method: str, result: Segmentation) -> Response:
+def _as_json(method: str, note: str | None, result: Segmentation) -> Response:
     masks = []
     for name, area in result.pixels.items():
         if area:
             score = None if result.scores is None else round(float(result.scores[result.mask(name)].mean()), 4)
             masks.append({"name": name, "area": area, "score": score, "rle": result.rle(name)})
-    return JSONResponse({"method": method, "size": list(result.size), "names": result.names, "masks": masks})
+    told: dict[str, Any] = {"method": method, "size": list(result.size), "names": result.names, "masks": masks}
+    return JSONResponse(told if note is None else {**told, "note": note})
 
 
 def error_answer(error: Exception) -> JSONResponse:
@@ -276,6 +281,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
                         "size": {"type": "array", "items": {"type": "integer"}},
                         "names": {"type": "array", "items": {"type": "string"}},
                         "masks": {"type": "array", "items": {"type": "object"}},
+                        "note": {"type": "string"},
                     },
                 }
             },
