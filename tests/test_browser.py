@@ -310,7 +310,7 @@ def test_an_example_with_another_method_shows_its_own_picture_and_what_it_does_n
     page.wait_for_selector("#wm-viewer .note")
     example(page, 1)
     shown(page, ["boat"])
-    note = page.locator("#wm-viewer .note").inner_text()
+    note = page.locator("#wm-viewer .note").last.inner_text()
     assert note == f"namedmask does not know {', '.join(name for name in second if name != 'boat')}: left out."
 
     clear_names(page)
