@@ -94,7 +94,7 @@ def heat(image: np.ndarray, weights: np.ndarray) -> Image.Image:
 
 
 def named(segmenter: wordmask.segmenters.base.Segmenter, image: np.ndarray) -> Image.Image:
-    result = segmenter.segment(image, list(NAMES))
+    result = segmenter.segment(image, list(NAMES), fill=True)
     return draw_overlay(image, result.labels, result.names, colours_of(list(NAMES)), legend=False)
 
 

@@ -82,7 +82,7 @@ def measure(way: str, arguments: argparse.Namespace) -> dict[str, Any]:
         def segment(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             if way == "loop":
                 return plain_loop(encoder, image, text, arguments.windows)
-            result = segmenter.segment(image, names)
+            result = segmenter.segment(image, names, fill=True)
             assert result.scores is not None
             return result.labels, result.scores
 

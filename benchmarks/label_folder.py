@@ -53,7 +53,7 @@ def main() -> None:
 
 def command(folder: Path, out: Path, workers: int) -> list[str]:
     code = "from wordmask.cli import main; main()"
-    options = ["--preset", "world", "--precision", "fp32", "--format", "yolo"]
+    options = ["--method", "maskclip", "--preset", "world", "--precision", "fp32", "--format", "yolo"]
     options += ["--batch-size", str(BATCH), "--workers", str(workers)]
     return [sys.executable, "-c", code, "label", str(folder), "--names", ",".join(NAMES), "-o", str(out), *options]
 

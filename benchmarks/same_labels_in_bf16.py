@@ -27,7 +27,7 @@ def main() -> None:
     for method in arguments.methods:
         loaded = [wordmask.load(method, preset="world", precision=precision) for precision in ("fp32", "bf16")]
         for question, names in questions.items():
-            answers = [[found.labels for found in each.segment_many(images, names)] for each in loaded]
+            answers = [[found.labels for found in each.segment_many(images, names, fill=True)] for each in loaded]
             same = np.mean([np.mean(whole == half) for whole, half in zip(*answers, strict=True)])
             print(f"{method:16}{question:24}{100 * same:.2f}", flush=True)
 

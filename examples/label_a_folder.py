@@ -25,9 +25,9 @@ def main() -> None:
         Job(
             folder=pictures,
             out=out / "coco",
-            vocabulary=Vocabulary.of([*THINGS, "grass", "sky", "water"]),
+            vocabulary=Vocabulary.of([*THINGS]),
             settings=LabelSettings(format="coco", min_area=64),
-            load={"method": "maskclip", "preset": "world"},
+            load={"method": "clip-dinoiser", "preset": "world"},
         )
     )
     print(f"{labels.pictures} pictures, {labels.instances} masks in {labels.seconds} s")

@@ -18,7 +18,7 @@ def main() -> None:
     print(f"looked in {1000 * (time.perf_counter() - start):.0f} ms")
     for names in (["boat", "water", "sky", "hedge"], ["boat", "sea"], ["boat", "water", "sky", "hedge", "bridge"]):
         start = time.perf_counter()
-        result = seen.segment(names)
+        result = seen.segment(names)  # what none of them names is background
         shares = {name: f"{count / result.labels.size:.0%}" for name, count in result.pixels.items()}
         print(f"{shares} in {1000 * (time.perf_counter() - start):.0f} ms")
 

@@ -8,7 +8,6 @@ from PIL import Image
 from wordmask.images import read_image
 from wordmask.segmentation import Segmentation
 from wordmask.segmenters.base import Seen, Segmenter
-from wordmask.vocabulary import Vocabulary
 
 NAMES = ["red", "blue", "background"]
 COLOURS = {"red": (255, 0, 0), "blue": (0, 0, 255), "background": (0, 0, 0)}
@@ -22,8 +21,7 @@ def paint(picture):
 
 
 class SeenPaint(Seen):
-    def segment(self, names):
-        vocabulary = Vocabulary.of(names)
+    def answer(self, vocabulary):
         labels, scores = paint(self.image)
         places = [vocabulary.names.index(n) if n in vocabulary.names else len(vocabulary) - 1 for n in NAMES]
         return Segmentation(np.array(places, np.uint8)[labels], list(vocabulary.names), scores, self.image, self.source)

@@ -161,11 +161,11 @@ def type_names(page, names):
 
 
 def shown(page, names):
-    """Waits until these are the names of the legend."""
+    """Waits until these are the names of the legend, and background, for which room is made."""
     page.wait_for_function(
         "names => JSON.stringify([...document.querySelectorAll('#wm-viewer .legend button')].map(b => b.dataset.name))"
         " === JSON.stringify(names)",
-        arg=list(names),
+        arg=[*names, *([] if "background" in names else ["background"])],
     )
 
 
@@ -254,7 +254,7 @@ def test_other_names_come_at_once(page, photo):
     for names in (NAMES[:3], NAMES):
         add_name(page, names)
         told = page.locator("#wm-viewer .status").inner_text()
-        taken.append(int(re.fullmatch(r"(\d+) ms", told)[1]))
+        taken.append(int(re.match(r"(\d+) ms", told)[1]))
     print(f"other names for a picture already seen: {taken} ms")
     assert min(taken) < PROMISE
 
@@ -310,7 +310,7 @@ def test_an_example_with_another_method_shows_its_own_picture_and_what_it_does_n
     page.wait_for_selector("#wm-viewer .note")
     example(page, 1)
     shown(page, ["boat"])
-    note = page.locator("#wm-viewer .note").inner_text()
+    note = page.locator("#wm-viewer .note").last.inner_text()
     assert note == f"namedmask does not know {', '.join(name for name in second if name != 'boat')}: left out."
 
     clear_names(page)

@@ -45,7 +45,7 @@ def test_one_picture_gives_masks_and_an_overlay(wordmask, photo, tmp_path):
 
 def test_json_is_one_object_a_picture(wordmask, photo, tmp_path):
     status, out, _ = wordmask(
-        "segment", photo, "--names", "dog,grass", "-o", tmp_path / "out.json", "--json", "--no-overlay"
+        "segment", photo, "--names", "dog,grass", "--fill", "-o", tmp_path / "out.json", "--json", "--no-overlay"
     )
     assert status == 0
     row = json.loads(out)
@@ -64,7 +64,9 @@ def test_folders_keep_their_shape_and_namesakes_keep_apart(wordmask, photo, tmp_
     picture.save(folder / "a.png")
     picture.save(folder / "Été" / "b.jpg")
     (folder / "notes.txt").write_text("not a picture")
-    status, out, _ = wordmask("segment", folder, "--names", "dog,grass", "-o", tmp_path / "out", "--no-overlay")
+    status, out, _ = wordmask(
+        "segment", folder, "--names", "dog,grass", "--fill", "-o", tmp_path / "out", "--no-overlay"
+    )
     assert status == 0
     written = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("[!.]*.png"))
     assert written == ["a.jpg.png", "a.png.png", "Été/b.png"]
@@ -77,7 +79,7 @@ def test_no_picture_is_ever_written_over(wordmask, photo, tmp_path, monkeypatch)
     before = drawing.read_bytes()
     monkeypatch.chdir(tmp_path)
     for arguments in (["drawing.png", "-o", "."], ["drawing.png", "-o", "drawing.png"], [".", "-o", "."]):
-        status, _, err = wordmask("segment", *arguments, "--names", "a,b")
+        status, _, err = wordmask("segment", *arguments, "--names", "a,b", "--fill")
         assert status == 1
         assert "choose another" in err
     assert drawing.read_bytes() == before
@@ -86,8 +88,8 @@ def test_no_picture_is_ever_written_over(wordmask, photo, tmp_path, monkeypatch)
 
 def test_results_are_never_taken_for_pictures(wordmask, photo, tmp_path, monkeypatch):
     monkeypatch.chdir(photo.parent)
-    first = wordmask("segment", ".", "--names", "a,b")
-    second = wordmask("segment", ".", "--names", "a,b")
+    first = wordmask("segment", ".", "--names", "a,b", "--fill")
+    second = wordmask("segment", ".", "--names", "a,b", "--fill")
     assert first[:2] == second[:2] == (0, "masks/photo.png\n")
 
 
@@ -95,7 +97,9 @@ def test_folders_with_pictures_of_one_name_keep_apart(wordmask, photo, tmp_path)
     for folder in ("A", "B"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "x.jpg").write_bytes(photo.read_bytes())
-    status, out, _ = wordmask("segment", tmp_path / "A", tmp_path / "B", "--names", "a,b", "-o", tmp_path / "out")
+    status, out, _ = wordmask(
+        "segment", tmp_path / "A", tmp_path / "B", "--names", "a,b", "--fill", "-o", tmp_path / "out"
+    )
     assert status == 0
     assert out.split() == [str(tmp_path / "out" / folder / "x.png") for folder in ("A", "B")]
 
@@ -108,7 +112,7 @@ def test_every_picture_of_a_folder_has_a_result_of_its_own(wordmask, photo, tmp_
     folder.mkdir()
     for name in names:
         (folder / name).write_bytes(photo.read_bytes())
-    status, out, _ = wordmask("segment", folder, "--names", "a,b", "-o", tmp_path / "out", "--no-overlay")
+    status, out, _ = wordmask("segment", folder, "--names", "a,b", "--fill", "-o", tmp_path / "out", "--no-overlay")
     assert status == 0
     assert len(set(out.split())) == len(names) == len(list((tmp_path / "out").glob("[!.]*")))
 
@@ -118,7 +122,7 @@ def test_ctrl_c_says_so(photo, tmp_path):
         "import sys, signal, os, wordmask.segmenters\n"
         "def load(**options): os.kill(os.getpid(), signal.SIGINT)\n"
         "wordmask.segmenters.load = load\n"
-        f"sys.argv = ['wordmask', 'segment', {str(photo)!r}, '--names', 'a,b', '-o', {str(tmp_path)!r}]\n"
+        f"sys.argv = ['wordmask', 'segment', {str(photo)!r}, '--names', 'a,b', '--fill', '-o', {str(tmp_path)!r}]\n"
         "from wordmask.cli import main; main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -132,7 +136,7 @@ def test_a_name_that_is_no_utf_8_is_no_obstacle(wordmask, photo, tmp_path):
         file.write(photo.read_bytes())
     for form in ("png", "json"):
         status, out, err = wordmask(
-            "segment", odd, "--names", "a,b", "-o", tmp_path / "out", "--format", form, "--json"
+            "segment", odd, "--names", "a,b", "--fill", "-o", tmp_path / "out", "--format", form, "--json"
         )
         assert (status, err) == (0, "")
         assert json.loads(out)["image"] == odd
@@ -141,7 +145,7 @@ def test_a_name_that_is_no_utf_8_is_no_obstacle(wordmask, photo, tmp_path):
 def test_one_bad_picture_does_not_stop_the_rest(wordmask, photo, tmp_path):
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(photo.read_bytes()[:200])
-    status, out, err = wordmask("segment", bad, photo, "--names", "dog,grass", "-o", tmp_path / "out")
+    status, out, err = wordmask("segment", bad, photo, "--names", "dog,grass", "--fill", "-o", tmp_path / "out")
     assert status == 1
     assert out == f"{tmp_path / 'out' / 'photo.png'}\n"
     assert f"left out: {bad}: " in err
@@ -153,19 +157,19 @@ def test_one_bad_picture_does_not_stop_the_rest(wordmask, photo, tmp_path):
     ("arguments", "status", "message"),
     [
         (["segment", "{photo}"], 2, "--names"),
-        (["segment", "{photo}", "--names", "dog", "--names-file", "x"], 2, "either --names"),
-        (["segment", "{photo}", "--names", "dog,dog"], 1, "'dog' is there twice"),
-        (["segment", "{photo}", "--names", "dog,cat", "--format", "bmp"], 2, "--format is png or json"),
-        (["segment", "{photo}", "{photo}", "--names", "a,b", "-o", "{tmp}/x.png"], 1, "is one file"),
-        (["segment", "{tmp}/none.jpg", "--names", "dog,cat"], 1, "there is no"),
-        (["segment", "{tmp}", "--names", "dog,cat", "--set", "window"], 2, "KEY=VALUE"),
+        (["segment", "{photo}", "--names", "dog", "--fill", "--names-file", "x"], 2, "either --names"),
+        (["segment", "{photo}", "--names", "dog,dog", "--fill"], 1, "'dog' is there twice"),
+        (["segment", "{photo}", "--names", "dog,cat", "--fill", "--format", "bmp"], 2, "--format is png or json"),
+        (["segment", "{photo}", "{photo}", "--names", "a,b", "--fill", "-o", "{tmp}/x.png"], 1, "is one file"),
+        (["segment", "{tmp}/none.jpg", "--names", "dog,cat", "--fill"], 1, "there is no"),
+        (["segment", "{tmp}", "--names", "dog,cat", "--fill", "--set", "window"], 2, "KEY=VALUE"),
         (["segment"], 2, "Missing argument"),
-        (["segment", "", "--names", "a,b"], 2, "empty picture argument"),
-        (["segment", "{photo}", "--names", "a,b", "--set", "preset=x"], 2, "an option of its own"),
-        (["segment", "{photo}", "--names", "a,b", "-o", "{tmp}/x.png", "--format", "json"], 2, "disagree"),
-        (["segment", "{photo}", "--names", "a,b", "-o", "{photo}"], 1, "is a file that is there already"),
-        (["segment", "{tmp}", "--names", "a,b", "-o", "{tmp}"], 1, "the folder of the pictures themselves"),
-        (["segment", "{tmp}", "--names", "a,b", "-o", "{tmp}/.."], 1, "holds the folder of the pictures"),
+        (["segment", "", "--names", "a,b", "--fill"], 2, "empty picture argument"),
+        (["segment", "{photo}", "--names", "a,b", "--fill", "--set", "preset=x"], 2, "an option of its own"),
+        (["segment", "{photo}", "--names", "a,b", "--fill", "-o", "{tmp}/x.png", "--format", "json"], 2, "disagree"),
+        (["segment", "{photo}", "--names", "a,b", "--fill", "-o", "{photo}"], 1, "is a file that is there already"),
+        (["segment", "{tmp}", "--names", "a,b", "--fill", "-o", "{tmp}"], 1, "the folder of the pictures themselves"),
+        (["segment", "{tmp}", "--names", "a,b", "--fill", "-o", "{tmp}/.."], 1, "holds the folder of the pictures"),
         (["fly"], 2, "fly"),
         (["models", "--kind", "fish"], 1, "the kinds are"),
         (["models", "--fetch", "clip-dinoizer"], 1, "did you mean"),
@@ -183,7 +187,7 @@ def test_mistakes_are_explained_in_a_line(wordmask, photo, tmp_path, monkeypatch
 def test_a_file_of_names_is_not_taken_for_a_name(wordmask, photo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "names.txt").write_text("dog\ncat\n")
-    status, _, err = wordmask("segment", photo, "--names", "names.txt")
+    status, _, err = wordmask("segment", photo, "--names", "names.txt", "--fill")
     assert status == 2
     assert "--names names.txt is a file" in err
     assert "Traceback" not in err
@@ -193,7 +197,7 @@ def test_two_pictures_of_one_name_are_not_written_over_each_other(wordmask, phot
     other = tmp_path / "other" / "photo.jpg"
     other.parent.mkdir()
     other.write_bytes(photo.read_bytes())
-    status, _, err = wordmask("segment", photo, other, "--names", "a,b", "-o", tmp_path / "out")
+    status, _, err = wordmask("segment", photo, other, "--names", "a,b", "--fill", "-o", tmp_path / "out")
     assert status == 1
     assert "would both be written to" in err
     assert not (tmp_path / "out").exists()
@@ -204,7 +208,7 @@ def test_a_stopped_run_goes_on_with_what_is_missing(wordmask, photo, tmp_path):
     folder.mkdir()
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         (folder / name).write_bytes(photo.read_bytes())
-    arguments = ("segment", folder, "--names", "x,y", "-o", tmp_path / "out", "--skip-done")
+    arguments = ("segment", folder, "--names", "x,y", "--fill", "-o", tmp_path / "out", "--skip-done")
     wordmask(*arguments)
     (tmp_path / "out" / "b.png").unlink()
     status, out, err = wordmask(*arguments)
@@ -222,12 +226,14 @@ def test_masks_of_other_names_are_not_done(wordmask, photo, tmp_path, format):
     folder.mkdir()
     for name in ("a.jpg", "b.jpg"):
         (folder / name).write_bytes(photo.read_bytes())
-    first = ("segment", folder, "--names", "x,y", "-o", out, "--format", format)
+    first = ("segment", folder, "--names", "x,y", "--fill", "-o", out, "--format", format)
     wordmask(*first)
     (out / f"b.{format}").write_bytes(b"damaged")
     assert "skipped: 1 that were done; 1 had masks of other names" in wordmask(*first, "--skip-done")[2]
     assert Segmentation.load(out / f"b.{format}").names == ["x", "y"]
-    status, _, err = wordmask("segment", folder, "--names", "x,z", "-o", out, "--format", format, "--skip-done")
+    status, _, err = wordmask(
+        "segment", folder, "--names", "x,z", "--fill", "-o", out, "--format", format, "--skip-done"
+    )
     assert status == 0
     assert "skipped: 0 that were done; 2 had masks of other names" in err
     assert Segmentation.load(out / f"a.{format}").names == ["x", "z"]
@@ -238,7 +244,7 @@ def test_an_unforeseen_error_is_one_line_too(wordmask, photo, tmp_path, monkeypa
         raise RuntimeError("the moon\nis down")
 
     monkeypatch.setattr(segmenters, "load", broken)
-    status, _, err = wordmask("segment", photo, "--names", "a,b", "-o", tmp_path)
+    status, _, err = wordmask("segment", photo, "--names", "a,b", "--fill", "-o", tmp_path)
     assert status == 1
     assert err == "wordmask: unexpected RuntimeError: the moon is down; --debug shows where, for a report\n"
 
@@ -251,14 +257,10 @@ def test_a_reader_who_had_enough_is_no_error():
     assert done.stderr == ""
 
 
-def test_a_single_name_is_given_a_hint(wordmask, photo, tmp_path):
-    status, _, err = wordmask("segment", photo, "--names", "dog", "-o", tmp_path)
-    assert status == 0
-    assert "add background" in err
-
-
 def test_debug_lets_the_traceback_through(wordmask, photo, tmp_path):
-    status, _, err = wordmask("segment", photo, "--names", "a,b", "-o", tmp_path, "--max-pixels", 5, "--debug")
+    status, _, err = wordmask(
+        "segment", photo, "--names", "a,b", "--fill", "-o", tmp_path, "--max-pixels", 5, "--debug"
+    )
     assert status == 1
     assert "Traceback" in err
 
@@ -275,7 +277,8 @@ def test_models_lists_what_is_published_and_what_is_here(wordmask):
 
 
 def test_without_weights_and_without_a_network_the_error_says_what_to_do(monkeypatch, capsys, photo, tmp_path):
-    monkeypatch.setattr(sys, "argv", ["wordmask", "segment", str(photo), "--names", "a,b", "-o", str(tmp_path)])
+    arguments = ["segment", str(photo), "--names", "a,b", "--fill", "--method", "maskclip", "-o", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["wordmask", *arguments])
     with pytest.raises(SystemExit) as stop:
         cli.main()
     err = capsys.readouterr().err

@@ -187,7 +187,7 @@ def test_found_looks_at_the_whole_picture_however_many_windows(clip, heads):
         return left_half(images)
 
     chosen = settings(background="found-alone", window=32, stride=16)
-    result = ClipDinoiser(clip, heads, chosen, objectness=noted).segment(picture(40, 64), NAMES)
+    result = ClipDinoiser(clip, heads, chosen, objectness=noted).segment(picture(40, 64), NAMES, fill=True)
     assert sizes == [(40, 64, 3)]
     assert (result.labels[:, 40:] == 1).all()
     assert (result.labels[:, :24] != 1).any()
@@ -200,7 +200,7 @@ def test_every_row_of_table_2_is_an_option(clip, heads, dino):
             needed = heads if "trained" in (affinity, background) else None
             chosen = settings(affinity=affinity, background=background)
             segmenter = ClipDinoiser(clip, needed, chosen, dino=dino, objectness=left_half)
-            assert np.isfinite(segmenter.segment(image, NAMES).scores).all()
+            assert np.isfinite(segmenter.segment(image, NAMES, fill=True).scores).all()
 
 
 def test_a_sure_patch_or_an_object_is_never_made_background():
@@ -228,9 +228,9 @@ def test_a_pooling_made_row_by_row_is_the_same(monkeypatch):
 def test_results_do_not_depend_on_the_batch(clip, heads):
     segmenter = ClipDinoiser(clip, heads, settings(window=32, stride=16))
     images = [picture(40, 64, seed) for seed in range(3)]
-    together = list(segmenter.segment_many(images, NAMES, batch_size=3))
+    together = list(segmenter.segment_many(images, NAMES, batch_size=3, fill=True))
     for image, result in zip(images, together, strict=True):
-        assert np.abs(segmenter.segment(image, NAMES).scores - result.scores).max() < 10 * TOLERANCE
+        assert np.abs(segmenter.segment(image, NAMES, fill=True).scores - result.scores).max() < 10 * TOLERANCE
 
 
 def test_the_published_checkpoint_s_layout_loads(tmp_path):
@@ -279,5 +279,5 @@ def test_the_world_s_preset_takes_heads_of_one_s_own(tmp_path):
     heads = DinoiserHeads(WORLD_WIDTH, 8)
     write_state_dict(tmp_path / "clip-dinoiser.safetensors", heads.state_dict(), {})
     segmenter = wordmask.load("clip-dinoiser", preset="world", weights=tmp_path / "clip-dinoiser.safetensors")
-    result = segmenter.segment(picture(100, 140), ["dog", "background"])
+    result = segmenter.segment(picture(100, 140), ["dog", "background"], fill=True)
     assert result.labels.shape == (100, 140)

@@ -60,7 +60,7 @@ def by_the_book(clip, image, size, names, windows, *, weights=None, objectness=N
 @pytest.mark.parametrize(("objectness", "positive"), [(None, False), (ramp, False), (ramp, True)])
 def test_scores_equal_the_equations(clip, size, objectness, positive):
     image = picture(*size)
-    result = ClipDiy(clip, settings(positive=positive), objectness=objectness).segment(image, NAMES)
+    result = ClipDiy(clip, settings(positive=positive), objectness=objectness).segment(image, NAMES, fill=True)
     guide = None if objectness is None else ramp([image])[0].astype(float)
     expected = by_the_book(clip, image, size, NAMES, (32, 16), objectness=guide, positive=positive)
     assert np.abs(result.scores - expected.max(axis=-1)).max() < TOLERANCE
@@ -72,14 +72,14 @@ def test_scores_equal_the_equations(clip, size, objectness, positive):
 
 def test_a_picture_of_another_size_comes_back_at_its_own(clip):
     image = picture(80, 120)
-    result = ClipDiy(clip, settings()).segment(image, NAMES)
+    result = ClipDiy(clip, settings()).segment(image, NAMES, fill=True)
     inner = by_the_book(clip, image, (40, 60), NAMES, (32, 16))
     assert np.abs(result.scores - bilinear(inner, (80, 120)).max(axis=-1)).max() < TOLERANCE
 
 
 def test_the_published_code_s_square_is_an_option(clip):
     image = picture(40, 80)
-    result = ClipDiy(clip, settings(square=48)).segment(image, NAMES)
+    result = ClipDiy(clip, settings(square=48)).segment(image, NAMES, fill=True)
     inner = by_the_book(clip, image, (48, 48), NAMES, (32, 16))
     assert np.abs(result.scores - bilinear(inner, (40, 80)).max(axis=-1)).max() < TOLERANCE
 
@@ -87,7 +87,7 @@ def test_the_published_code_s_square_is_an_option(clip):
 def test_scales_may_be_any_sizes_with_any_weights(clip):
     image = picture(40, 60)
     chosen = settings(windows=(40, 24, 12), scale_weights=(1, 2, 5))
-    result = ClipDiy(clip, chosen).segment(image, NAMES)
+    result = ClipDiy(clip, chosen).segment(image, NAMES, fill=True)
     expected = by_the_book(clip, image, (40, 60), NAMES, (40, 24, 12), weights=[1 / 8, 2 / 8, 5 / 8])
     assert np.abs(result.scores - expected.max(axis=-1)).max() < TOLERANCE
     with pytest.raises(SegmenterError, match="2 windows .* but 3 scale_weights"):
@@ -103,10 +103,10 @@ def test_results_do_not_depend_on_batches_or_chunks(clip, monkeypatch):
     images = [picture(40, 60), picture(64, 40, 1), picture(40, 40, 2)]
     names = [f"thing {i}" for i in range(17)]
     segmenter = ClipDiy(clip, settings(), objectness=ramp)
-    alone = [segmenter.segment(image, names) for image in images]
+    alone = [segmenter.segment(image, names, fill=True) for image in images]
     monkeypatch.setattr("wordmask.segmenters.clip_diy.WINDOWS_PER_PASS", 5)
     monkeypatch.setattr("wordmask.segmenters.clip_diy.MAP_BYTES", 4 * 40 * 60 * 3)
-    together = list(segmenter.segment_many(images, names, batch_size=3))
+    together = list(segmenter.segment_many(images, names, batch_size=3, fill=True))
     for one, other in zip(alone, together, strict=True):
         assert np.abs(one.scores - other.scores).max() < TOLERANCE
         assert (one.labels == other.labels).mean() > 0.999
@@ -115,12 +115,12 @@ def test_results_do_not_depend_on_batches_or_chunks(clip, monkeypatch):
 def test_new_names_cost_no_network(clip, monkeypatch):
     seen = ClipDiy(clip, settings()).look(picture(40, 60))
     monkeypatch.setattr(clip, "encode_image", None)
-    assert seen.segment(["dog", "cat"]).names == ["dog", "cat"]
+    assert seen.segment(["dog", "cat"], fill=True).names == ["dog", "cat"]
 
 
 @pytest.mark.parametrize("size", [(16, 16), (1, 1), (20, 400)])
 def test_odd_sizes_have_answers(clip, size):
-    result = ClipDiy(clip, settings(longest_side=100), objectness=ramp).segment(picture(*size), NAMES)
+    result = ClipDiy(clip, settings(longest_side=100), objectness=ramp).segment(picture(*size), NAMES, fill=True)
     assert result.labels.shape == size
     assert np.isfinite(result.scores).all()
 
@@ -136,7 +136,7 @@ def test_of_equal_names_the_earlier_wins_whatever_the_chunks(clip, monkeypatch, 
     for index in range(9):
         segmenter.embed._seen[f"again {index}"] = segmenter.embed._seen[f"thing {index}"].clone()
     monkeypatch.setattr("wordmask.segmenters.clip_diy.MAP_BYTES", 4 * 40 * 40 * together)
-    result = segmenter.segment(picture(*size), twice)
+    result = segmenter.segment(picture(*size), twice, fill=True)
     assert result.labels.max() < 9
     assert len(np.unique(result.labels)) > 1
 
@@ -154,7 +154,7 @@ def test_the_better_name_wins_however_little_objectness_there_is(clip, monkeypat
     objectness[:, 30:] = 1
     monkeypatch.setattr("wordmask.segmenters.clip_diy.MAP_BYTES", 4 * 40 * 40 * together)
     seen = SeenAtScales(segmenter, picture(*size), "", (40, 40), [torch.tensor([[[1.0, 0.0]]])], objectness)
-    result = seen.segment(["dog", "cat", "cow", "the same cow"])
+    result = seen.segment(["dog", "cat", "cow", "the same cow"], fill=True)
     assert (result.labels == 2).all()
     assert np.abs(result.scores[:, : size[1] // 2] - 0.25).max() < TOLERANCE
 
@@ -165,7 +165,7 @@ def test_every_row_of_the_papers_ablations_is_an_option(clip):
     for windows in [(32,), (32, 16, 8), (16, 8)]:
         for objectness in (None, ramp, instances.maps):
             result = ClipDiy(clip, settings(windows=windows, shorter_side=32), objectness=objectness).segment(
-                picture(32, 40), NAMES
+                picture(32, 40), NAMES, fill=True
             )
             assert np.isfinite(result.scores).all()
 

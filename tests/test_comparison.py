@@ -112,7 +112,15 @@ def folder(tmp_path):
 
 
 def test_a_folder_becomes_a_folder_of_sheets(wordmask, folder, tmp_path):
-    arguments = (folder, "--names", "dog,grass", "--compare", "--method", "maskclip, maskclip:key_smoothing=true")
+    arguments = (
+        folder,
+        "--names",
+        "dog,grass",
+        "--fill",
+        "--compare",
+        "--method",
+        "maskclip, maskclip:key_smoothing=true",
+    )
     status, out, err = wordmask(*arguments, "-o", tmp_path / "out", "--set", "window=32", "--json")
     assert status == 0, err
     rows = [json.loads(line) for line in out.splitlines()]
@@ -131,11 +139,11 @@ def test_a_folder_becomes_a_folder_of_sheets(wordmask, folder, tmp_path):
 
 
 def test_pixels_are_those_of_the_method_alone(wordmask, folder, tmp_path):
-    status, out, _ = wordmask(folder / "a.jpg", "--names", "dog,grass", "--json", "-o", tmp_path / "alone")
+    status, out, _ = wordmask(folder / "a.jpg", "--names", "dog,grass", "--fill", "--json", "-o", tmp_path / "alone")
     assert status == 0
     alone = json.loads(out)["pixels"]
     _, out, _ = wordmask(
-        folder, "--names", "dog,grass", "--json", "--compare", "--method", "maskclip", "-o", tmp_path / "out"
+        folder, "--names", "dog,grass", "--fill", "--json", "--compare", "--method", "maskclip", "-o", tmp_path / "out"
     )
     assert json.loads(out.splitlines()[0])["methods"]["maskclip"] == alone
 
@@ -143,13 +151,13 @@ def test_pixels_are_those_of_the_method_alone(wordmask, folder, tmp_path):
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 def test_one_picture_may_go_to_one_file(wordmask, folder, tmp_path, suffix):
     out = tmp_path / f"sheet.{suffix}"
-    status, printed, _ = wordmask(folder / "a.jpg", "--names", "dog,grass", "--compare", "-o", out)
+    status, printed, _ = wordmask(folder / "a.jpg", "--names", "dog,grass", "--fill", "--compare", "-o", out)
     assert (status, printed) == (0, f"{out}\n")
     assert Image.open(out).format == {"jpg": "JPEG", "png": "PNG"}[suffix]
 
 
 def test_a_stopped_comparison_goes_on_and_a_bad_picture_is_named(wordmask, folder, tmp_path):
-    arguments = (folder, "--names", "dog,grass", "--compare", "-o", tmp_path / "out", "--skip-done")
+    arguments = (folder, "--names", "dog,grass", "--fill", "--compare", "-o", tmp_path / "out", "--skip-done")
     (folder / "bad.jpg").write_bytes((folder / "a.jpg").read_bytes()[:100])
     status, out, err = wordmask(*arguments)
     assert status == 1
@@ -165,7 +173,7 @@ def test_a_stopped_comparison_goes_on_and_a_bad_picture_is_named(wordmask, folde
 def test_settings_of_one_method_may_hold_commas_and_colons(wordmask, folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     methods = "clip-diy:windows=[32, 16]:overlap=0, maskclip:heads=https://example.org/heads.pt:window=32"
-    wordmask(folder / "a.jpg", "--names", "dog,grass", "--compare", "--method", methods)
+    wordmask(folder / "a.jpg", "--names", "dog,grass", "--fill", "--compare", "--method", methods)
     diy, mask = wordmask.asked
     assert (diy["method"], diy["windows"], diy["overlap"]) == ("clip-diy", [32, 16], 0)
     assert (mask["method"], mask["heads"], mask["window"]) == ("maskclip", "https://example.org/heads.pt", 32)
@@ -187,7 +195,7 @@ def test_settings_of_one_method_may_hold_commas_and_colons(wordmask, folder, mon
 )
 def test_mistakes_are_explained_in_a_line(wordmask, folder, tmp_path, monkeypatch, arguments, status, message):
     monkeypatch.chdir(tmp_path)
-    got, _, err = wordmask(folder / "a.jpg", "--names", "dog,grass", *arguments)
+    got, _, err = wordmask(folder / "a.jpg", "--names", "dog,grass", "--fill", *arguments)
     assert got == status
     assert message in err
     assert "Traceback" not in err

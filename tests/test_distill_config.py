@@ -162,3 +162,43 @@ def test_what_is_published_is_no_path(tmp_path, monkeypatch):
 def test_changes_are_told_in_words():
     assert changes({"a": "1", "b": "x" * 60}, {"a": "2", "b": "y" * 60}) == ["a changed from 1 to 2", "b changed"]
     assert changes({"a": "1"}, {"a": "1"}) == []
+
+
+BOMB = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (BOMB, "its aliases stand for more than"),
+        ("seed: " + "9" * 100_000, "a number of 100000 digits"),
+        ("seed: 0x" + "f" * 100_000, "a number of 100002 digits"),
+        ("a: &a {b: *a}", "holds itself"),
+        ("- dog\n", "expected settings"),
+    ],
+)
+def test_a_config_that_stands_for_much_is_refused_at_once(tmp_path, content, message):
+    file = tmp_path / "run.yaml"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_config(file)
+    assert str(file) in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {"x" * 100_000: 1},
+        {16**100_000: 1},
+        {"seed": 16**100_000},
+        {"seed": [["x" * 1000] * 1000] * 1000},
+        {"preset": ["world"] * 100_000},
+        {"masks": {"side": "9" * 100_000}},
+    ],
+    ids=range(6),
+)
+def test_what_is_shown_of_a_value_is_short(layer):
+    with pytest.raises(ConfigError) as caught:
+        make_run({**TOLD, **layer})
+    assert len(str(caught.value)) < 600

@@ -20,9 +20,8 @@ from wordmask.benchmarks.metrics import ConfusionMatrix
 from wordmask.benchmarks.results import ResultFolder
 from wordmask.benchmarks.scores import ImageScore, Totals
 from wordmask.benchmarks.sweep import sweep_thresholds
-from wordmask.segmentation import Segmentation
+from wordmask.segmentation import Segmentation, reject_unsure
 from wordmask.segmenters.base import Seen, Segmenter
-from wordmask.segmenters.open_vocabulary import reject_unsure
 from wordmask.vocabulary import Vocabulary
 
 NAMES = ("background", "dog", "cat")
@@ -60,8 +59,7 @@ class Squares:
 
 
 class SeenByChance(Seen):
-    def segment(self, names):
-        vocabulary = Vocabulary.of(names)
+    def answer(self, vocabulary):
         chance = np.random.default_rng(int(self.image[0, 0, 0]))
         coarse = chance.integers(0, len(vocabulary), (6, 6), dtype=np.uint8)
         labels = coarse.repeat(4, 0).repeat(5, 1)
@@ -85,7 +83,7 @@ class Guess(Segmenter):
 
 
 def answers(benchmark):
-    return [(sample, SeenByChance(sample.image, sample.key).segment(NAMES).labels) for sample in benchmark]
+    return [(sample, SeenByChance(sample.image, sample.key).segment(NAMES, fill=True).labels) for sample in benchmark]
 
 
 def plain_miou(pairs, only_true=False):
@@ -305,8 +303,8 @@ def test_the_sweep_equals_an_evaluation_at_every_threshold():
     for threshold in thresholds:
         pairs = []
         for sample in Squares():
-            answer = SeenByChance(sample.image, sample.key).segment(NAMES[1:])
-            labels, _ = reject_unsure(answer.labels, answer.scores, 0, threshold)
+            answer = SeenByChance(sample.image, sample.key).segment(NAMES[1:], fill=True)
+            labels, _ = reject_unsure(answer.labels + 1, answer.scores, 0, threshold)
             pairs += pixels(sample, labels)
         assert found[threshold] == round(plain_miou(pairs), 2)
 

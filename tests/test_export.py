@@ -67,8 +67,8 @@ def pictures():
 def test_a_segmenter_that_runs_the_file_answers_as_the_original_does(files, method, request):
     original = request.getfixturevalue({"clip-dinoiser": "dinoiser", "namedmask": "student"}.get(method, method))
     onnx = load_onnx(files[method], original)
-    wanted = original.segment_many(pictures(), NAMES, batch_size=3)
-    for got, result in zip(onnx.segment_many(pictures(), NAMES, batch_size=3), wanted, strict=True):
+    wanted = original.segment_many(pictures(), NAMES, batch_size=3, fill=True)
+    for got, result in zip(onnx.segment_many(pictures(), NAMES, batch_size=3, fill=True), wanted, strict=True):
         assert got.names == result.names
         assert (got.labels == result.labels).mean() > 0.999
         assert (np.abs(got.scores - result.scores) < 1e-3).mean() > 0.999
@@ -77,7 +77,7 @@ def test_a_segmenter_that_runs_the_file_answers_as_the_original_does(files, meth
 def test_a_students_file_is_all_that_is_needed(files, student):
     onnx = load_onnx(files["namedmask"])
     assert onnx.vocabulary == student.vocabulary
-    assert (onnx.segment(pictures()[0], ["dog"]).labels == 0).all()
+    assert (onnx.segment(pictures()[0], ["dog"], fill=True).labels == 0).all()
 
 
 def test_words_are_an_input_of_any_number(files, maskclip, tmp_path):
@@ -180,8 +180,8 @@ def test_settings_of_a_student_that_its_file_leaves_open_are_honoured(files, stu
     original = NamedMask(
         Student(student.network, student.vocabulary, {}), NamedMaskSettings(refine="pamr", shorter_side=24)
     )
-    wanted = original.segment(pictures()[0], NAMES).labels
-    assert (onnx.segment(pictures()[0], NAMES).labels == wanted).mean() > 0.99
+    wanted = original.segment(pictures()[0], NAMES, fill=True).labels
+    assert (onnx.segment(pictures()[0], NAMES, fill=True).labels == wanted).mean() > 0.99
 
 
 def test_another_text_tower_or_another_graph_is_refused(files, dinoiser):

@@ -103,7 +103,7 @@ def starts(length, window, stride):
 def test_scores_equal_the_method_by_the_book(clip, size, residual, smoothing):
     segmenter = MaskClip(clip, settings(residual=residual, key_smoothing=smoothing))
     image = picture(*size)
-    result = segmenter.segment(image, NAMES)
+    result = segmenter.segment(image, NAMES, fill=True)
     expected = by_the_book(clip, image, NAMES, residual=residual, smoothing=smoothing)
     assert result.labels.shape == size
     assert np.abs(result.scores - expected.max(axis=-1)).max() < TOLERANCE
@@ -115,7 +115,7 @@ def test_scores_equal_the_method_by_the_book(clip, size, residual, smoothing):
 
 def test_a_resized_picture_comes_back_at_its_own_size(clip):
     image = picture(50, 70)
-    result = MaskClip(clip, settings(shorter_side=32)).segment(image, NAMES)
+    result = MaskClip(clip, settings(shorter_side=32)).segment(image, NAMES, fill=True)
     small = np.moveaxis(to_tensor(image, (32, 45)).numpy(), 0, -1)
     inner = by_the_book(clip, np.rint(small * 255).astype(np.uint8), NAMES)
     expected = bilinear(inner, (50, 70))
@@ -134,18 +134,20 @@ def test_looking_once_answers_many_questions_without_the_network(clip, monkeypat
     image = picture(48, 64)
     seen = segmenter.look(image)
     monkeypatch.setattr(segmenter.clip, "dense", None)
-    first = seen.segment(["dog", "cat"])
-    again = seen.segment(["cat", "sofa", "dog"])
+    first = seen.segment(["dog", "cat"], fill=True)
+    again = seen.segment(["cat", "sofa", "dog"], fill=True)
     monkeypatch.undo()
-    assert np.array_equal(first.labels, segmenter.segment(image, ["dog", "cat"]).labels)
-    assert np.array_equal(again.labels, segmenter.segment(image, ["cat", "sofa", "dog"]).labels)
+    assert np.array_equal(first.labels, segmenter.segment(image, ["dog", "cat"], fill=True).labels)
+    assert np.array_equal(again.labels, segmenter.segment(image, ["cat", "sofa", "dog"], fill=True).labels)
 
 
 def test_background_is_a_prompt_unless_a_threshold_is_set(clip):
     image = picture(48, 64)
-    named = MaskClip(clip, settings()).segment(image, ["dog", "background", "grass"])
+    named = MaskClip(clip, settings()).segment(image, ["dog", "background", "grass"], fill=True)
     assert np.array_equal(named.labels, by_the_book(clip, image, ["dog", "background", "grass"]).argmax(axis=-1))
-    thresholded = MaskClip(clip, settings(background_threshold=0.6)).segment(image, ["dog", "background", "grass"])
+    thresholded = MaskClip(clip, settings(background_threshold=0.6)).segment(
+        image, ["dog", "background", "grass"], fill=True
+    )
     scores = by_the_book(clip, image, ["dog", "grass"])
     expected = np.where(scores.max(axis=-1) < 0.6, 1, np.where(scores.argmax(axis=-1) == 1, 2, 0))
     clear = np.abs(scores.max(axis=-1) - 0.6) > 1e-4
@@ -155,16 +157,16 @@ def test_background_is_a_prompt_unless_a_threshold_is_set(clip):
 
 
 def test_only_background_is_background_everywhere(clip):
-    result = MaskClip(clip, settings(background_threshold=0.25)).segment(picture(20, 20), ["background"])
+    result = MaskClip(clip, settings(background_threshold=0.25)).segment(picture(20, 20), ["background"], fill=True)
     assert (result.labels == 0).all()
 
 
 def test_results_do_not_depend_on_the_company_a_picture_keeps(clip):
     segmenter = MaskClip(clip, settings())
     images = [picture(48, 64), picture(32, 32, 1), picture(37, 90, 2), picture(48, 64, 3), picture(20, 26, 4)]
-    alone = [segmenter.segment(image, NAMES) for image in images]
+    alone = [segmenter.segment(image, NAMES, fill=True) for image in images]
     for batch_size in (1, 2, 5):
-        together = list(segmenter.segment_many(images, NAMES, batch_size=batch_size))
+        together = list(segmenter.segment_many(images, NAMES, batch_size=batch_size, fill=True))
         for one, other in zip(alone, together, strict=True):
             assert np.abs(one.scores - other.scores).max() < TOLERANCE
             assert (one.labels != other.labels).mean() < 1e-3
@@ -172,14 +174,14 @@ def test_results_do_not_depend_on_the_company_a_picture_keeps(clip):
 
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (1, 300), (400, 40)])
 def test_odd_sizes_have_answers(clip, size):
-    result = MaskClip(clip, settings()).segment(picture(*size), NAMES)
+    result = MaskClip(clip, settings()).segment(picture(*size), NAMES, fill=True)
     assert result.labels.shape == size
     assert np.isfinite(result.scores).all()
 
 
 def test_a_thousand_names_are_no_matter(clip):
     names = [f"thing {i}" for i in range(1000)]
-    result = MaskClip(clip, settings(templates="plain")).segment(picture(48, 64), names)
+    result = MaskClip(clip, settings(templates="plain")).segment(picture(48, 64), names, fill=True)
     assert result.labels.dtype == np.uint16
     assert len(result.names) == 1000
 
@@ -187,7 +189,7 @@ def test_a_thousand_names_are_no_matter(clip):
 def test_a_name_of_several_phrases_scores_as_the_best_of_them(clip):
     vocabulary = Vocabulary.of({"animal": {"instead": ["dog", "cat"]}, "grass": None})
     image = picture(32, 32)
-    result = MaskClip(clip, settings()).segment(image, vocabulary)
+    result = MaskClip(clip, settings()).segment(image, vocabulary, fill=True)
     features = clip.dense(to_tensor(image)[None]).values[0].permute(1, 2, 0).double().numpy()
     features /= np.linalg.norm(features, axis=-1, keepdims=True)
     dog, cat, grass = np.moveaxis(features @ text_vectors(clip, ["dog", "cat", "grass"]).T, -1, 0)

@@ -57,7 +57,7 @@ def expected_logits(segmenter, image, size=None):
 
 def test_every_pixel_bears_its_best_name(segmenter):
     image = picture(1)
-    result = segmenter.segment(image, list(NAMES))
+    result = segmenter.segment(image, list(NAMES), fill=True)
     logits = expected_logits(segmenter, image)
     assert len(np.unique(result.labels)) == len(NAMES)
     assert np.array_equal(result.labels, logits.argmax(dim=0).numpy())
@@ -65,15 +65,15 @@ def test_every_pixel_bears_its_best_name(segmenter):
 
 def test_names_may_be_asked_for_in_any_order(segmenter):
     image = picture(1)
-    first = segmenter.segment(image, list(NAMES))
-    second = segmenter.segment(image, list(NAMES)[::-1])
+    first = segmenter.segment(image, list(NAMES), fill=True)
+    second = segmenter.segment(image, list(NAMES)[::-1], fill=True)
     assert all(np.array_equal(first.mask(name), second.mask(name)) for name in NAMES)
 
 
 def test_what_was_not_asked_for_is_background(segmenter):
     image = picture(1)
-    whole = segmenter.segment(image, list(NAMES))
-    part = segmenter.segment(image, ["cat", "background"])
+    whole = segmenter.segment(image, list(NAMES), fill=True)
+    part = segmenter.segment(image, ["cat", "background"], fill=True)
     assert np.array_equal(part.mask("cat"), whole.mask("cat"))
     assert np.array_equal(part.mask("background"), ~whole.mask("cat"))
 
@@ -81,7 +81,7 @@ def test_what_was_not_asked_for_is_background(segmenter):
 def test_without_background_every_pixel_bears_one_of_the_names_asked_for(segmenter):
     image = picture(1)
     logits = expected_logits(segmenter, image)
-    result = segmenter.segment(image, ["sofa", "dog"])
+    result = segmenter.segment(image, ["sofa", "dog"], fill=True)
     assert np.array_equal(result.labels, logits[[3, 1]].argmax(dim=0).numpy())
 
 
@@ -90,42 +90,43 @@ def test_scores_are_probabilities_among_the_names_asked_for(segmenter, monkeypat
     logits = expected_logits(segmenter, image)
     for names, classes in ((list(NAMES), [0, 1, 2, 3]), (["dog", "cat"], [1, 2])):
         expected = logits[classes].softmax(dim=0).amax(dim=0).numpy()
-        assert np.abs(segmenter.segment(image, names).scores - expected).max() < 1e-5
+        assert np.abs(segmenter.segment(image, names, fill=True).scores - expected).max() < 1e-5
         with monkeypatch.context() as patch:
             patch.setattr(namedmask, "SWEEP_BYTES", 1)
-            assert np.abs(segmenter.segment(image, names).scores - expected).max() < 1e-5
+            assert np.abs(segmenter.segment(image, names, fill=True).scores - expected).max() < 1e-5
 
 
 def test_a_synonym_of_the_student_s_is_as_good_as_the_name(segmenter):
     image = picture(3)
     assert np.array_equal(
-        segmenter.segment(image, ["Puppy", "background"]).labels, segmenter.segment(image, ["dog", "background"]).labels
+        segmenter.segment(image, ["Puppy", "background"], fill=True).labels,
+        segmenter.segment(image, ["dog", "background"], fill=True).labels,
     )
 
 
 def test_a_synonym_of_the_asker_s_will_do(segmenter):
     image = picture(3)
-    asked = segmenter.segment(image, {"hound": ["dog"], "background": None})
+    asked = segmenter.segment(image, {"hound": ["dog"], "background": None}, fill=True)
     assert asked.names == ["hound", "background"]
-    assert np.array_equal(asked.labels, segmenter.segment(image, ["dog", "background"]).labels)
+    assert np.array_equal(asked.labels, segmenter.segment(image, ["dog", "background"], fill=True).labels)
 
 
 def test_a_name_that_the_student_does_not_know_is_an_error_that_lists_those_it_knows(segmenter):
     with pytest.raises(SegmenterError, match="not distilled for 'zebra': it knows background, dog, cat, sofa"):
-        segmenter.segment(picture(1), ["zebra", "background"])
+        segmenter.segment(picture(1), ["zebra", "background"], fill=True)
 
 
 def test_two_words_for_one_class_cannot_be_told_apart(segmenter):
     with pytest.raises(SegmenterError, match="'dog' and 'puppy' are one and the same"):
-        segmenter.segment(picture(1), ["dog", "puppy"])
+        segmenter.segment(picture(1), ["dog", "puppy"], fill=True)
 
 
 def test_pictures_of_several_sizes_give_what_each_gives_alone(segmenter):
     images = [picture(1), picture(2, (40, 64)), picture(3)]
-    together = list(segmenter.segment_many(images, list(NAMES), batch_size=3))
+    together = list(segmenter.segment_many(images, list(NAMES), batch_size=3, fill=True))
     for image, result in zip(images, together, strict=True):
         assert result.size == image.shape[:2]
-        assert np.array_equal(result.labels, segmenter.segment(image, list(NAMES)).labels)
+        assert np.array_equal(result.labels, segmenter.segment(image, list(NAMES), fill=True).labels)
 
 
 def test_the_network_looks_once_for_any_number_of_questions(segmenter, monkeypatch):
@@ -133,8 +134,8 @@ def test_the_network_looks_once_for_any_number_of_questions(segmenter, monkeypat
     original = segmenter.network.features
     monkeypatch.setattr(segmenter.network, "features", lambda images: calls.append(1) or original(images))
     seen = segmenter.look(picture(1))
-    seen.segment(["dog"])
-    seen.segment(["cat", "background"])
+    seen.segment(["dog"], fill=True)
+    seen.segment(["cat", "background"], fill=True)
     assert len(calls) == 1
 
 
@@ -143,14 +144,16 @@ def test_with_more_names_than_channels_the_answer_is_the_same():
     many = NamedMask(tiny_student(names))
     assert many.keeps_features
     image = picture(4)
-    assert np.array_equal(many.segment(image, list(names)).labels, expected_logits(many, image).argmax(dim=0).numpy())
+    assert np.array_equal(
+        many.segment(image, list(names), fill=True).labels, expected_logits(many, image).argmax(dim=0).numpy()
+    )
 
 
 def test_longer_side_is_the_side_that_the_network_sees_and_not_the_answer_s():
     student = tiny_student()
     image = picture(5, (50, 80))
     segmenter = NamedMask(student, NamedMaskSettings(longer_side=128))
-    result = segmenter.segment(image, list(NAMES))
+    result = segmenter.segment(image, list(NAMES), fill=True)
     assert result.size == (50, 80)
     assert np.array_equal(result.labels, expected_logits(segmenter, image, (80, 128)).argmax(dim=0).numpy())
 
@@ -175,7 +178,8 @@ def test_a_student_s_file_loads_through_the_front_door(tmp_path):
     loaded = wordmask.load("namedmask", weights=tmp_path / "student.safetensors", device="cpu", precision="fp32")
     image = picture(1)
     assert np.array_equal(
-        loaded.segment(image, list(NAMES)).labels, NamedMask(student).segment(image, list(NAMES)).labels
+        loaded.segment(image, list(NAMES), fill=True).labels,
+        NamedMask(student).segment(image, list(NAMES), fill=True).labels,
     )
 
 
@@ -207,7 +211,7 @@ def test_a_published_file_segments_as_the_formula_says(published_file):
     image = picture(1, (65, 80))
     pixels = segmenter.network.statistics.normalise(to_tensor(image))[None]
     expected = plain_deeplab.forward(plain_deeplab.random_checkpoint(2), pixels)[0]
-    result = segmenter.segment(image, ["background", "dog"])
+    result = segmenter.segment(image, ["background", "dog"], fill=True)
     sure = (expected[0] - expected[1]).abs() > 1e-3
     assert sure.float().mean() > 0.95
     assert (torch.from_numpy(result.labels.astype(int)) == expected.argmax(dim=0))[sure].all()

@@ -44,20 +44,20 @@ def picture(height, width):
 
 @pytest.mark.parametrize("name", ["dog", "background"])
 def test_a_single_name_is_everywhere_and_certain(method, name):
-    result = method.segment(picture(40, 60), [name])
+    result = method.segment(picture(40, 60), [name], fill=True)
     assert (result.labels == 0).all()
     assert result.scores == pytest.approx(np.ones((40, 60)), abs=1e-5)
 
 
 def test_a_name_given_twice_is_one_clear_error(method):
     with pytest.raises(WordmaskError, match="dog"):
-        method.segment(picture(40, 60), ["dog", "grass", "dog"])
+        method.segment(picture(40, 60), ["dog", "grass", "dog"], fill=True)
 
 
 def test_a_thousand_names_are_answered_in_pieces(method, monkeypatch):
     monkeypatch.setattr("wordmask.segmenters.clip_diy.MAP_BYTES", 4 * 48 * 72 * 150)
     names = [f"thing {index}" for index in range(999)]
-    result = method.segment(picture(40, 60), [*names, "background"])
+    result = method.segment(picture(40, 60), [*names, "background"], fill=True)
     assert result.labels.max() < 1000
     assert result.scores.min() > 0
     assert result.scores.max() <= 1
@@ -65,7 +65,7 @@ def test_a_thousand_names_are_answered_in_pieces(method, monkeypatch):
 
 @pytest.mark.parametrize("size", [(16, 16), (1, 1), (2, 90), (400, 8000)])
 def test_tiny_and_very_long_pictures_come_back_at_their_size(method, size):
-    result = method.segment(picture(*size), ["dog", "background"])
+    result = method.segment(picture(*size), ["dog", "background"], fill=True)
     assert result.labels.shape == size
     assert np.isfinite(result.scores).all()
 
@@ -75,10 +75,10 @@ import resource, sys
 sys.path.insert(0, "tests")
 from test_open_vocabulary_edges import picture, segmenter
 method = segmenter(sys.argv[1])
-method.segment(picture(60, 90), ["dog", "grass", "background"])
+method.segment(picture(60, 90), ["dog", "grass", "background"], fill=True)
 image = picture(4000, 6000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-result = method.segment(image, ["dog", "grass", "background"])
+result = method.segment(image, ["dog", "grass", "background"], fill=True)
 assert result.labels.shape == (4000, 6000)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """

@@ -71,11 +71,24 @@ def test_a_picture_is_looked_at_once_and_asked_often(client, work, ring, folder,
     (tmp_path / "panel.png").write_bytes(base64.b64decode(png))
     assert (Segmentation.load(tmp_path / "panel.png").labels == paint(folder / "ring.png")[0]).all()
     for names in (["red", "background"], ["blue", "red"], NAMES):
-        again = ask(client, ring, names, is_new=False)
+        again = ask(client, ring, names, is_new=False, fill=True)
         assert [name["name"] for name in again["panels"][0]["names"]] == names
         assert sum(name["share"] for name in again["panels"][0]["names"]) == pytest.approx(1)
         assert "picture" not in again
     assert len(work.service.segmenters["painted"].looked) == 1
+
+
+def test_the_page_makes_room_too_and_says_so(client, work, ring):
+    answer = ask(client, ring, ["red, blue"])
+    assert [name["name"] for name in answer["panels"][0]["names"]] == ["red", "blue", "background"]
+    assert "background is not among the names and was added" in answer["note"]
+    assert "note" not in ask(client, ring, ["red, blue"], fill=True)
+
+
+def test_below_the_least_score_is_background(client, work, folder):
+    noise = upload(client, (folder / "below" / "noise.png").read_bytes(), "noise.png")
+    assert ask(client, noise)["panels"][0]["names"][0]["share"] > 0.5
+    assert ask(client, noise, least=0.9)["panels"][0]["names"][2]["share"] == 1
 
 
 def test_two_methods_stand_side_by_side(client, work, ring):
@@ -154,7 +167,8 @@ def test_names_that_a_student_does_not_know_are_left_out_with_a_word(folder):
         assert student["note"] == "student does not know sky: left out."
         assert [name["name"] for name in other["names"]] == names
         assert other["note"] is None
-        assert [name["name"] for name in ask(client, ring, ["sky"], method="student")["panels"][0]["names"]] == ["sky"]
+        alone = ask(client, ring, ["sky"], method="student", fill=True)["panels"][0]
+        assert [name["name"] for name in alone["names"]] == ["sky"]
 
 
 def test_memory_of_seen_pictures_is_bounded():

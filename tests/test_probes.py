@@ -53,9 +53,9 @@ def test_baselines_name_the_whole_picture_alike():
     from test_clip import small_clip
 
     picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    assert (AllBackground().segment(picture, ["dog", "background"]).labels == 1).all()
+    assert (AllBackground().segment(picture, ["dog", "background"], fill=True).labels == 1).all()
     clip = small_clip()
-    result = BestName(clip, templates("plain")).segment(picture, ["dog", "cat", "bird"])
+    result = BestName(clip, templates("plain")).segment(picture, ["dog", "cat", "bird"], fill=True)
     assert result.labels.shape == (20, 30)
     from wordmask.images import to_tensor
 

@@ -349,7 +349,7 @@ def scores_by_the_book(method, clip, image, names, with_clip=True):
 def test_scores_are_the_product_of_both_factors(clip, folder, with_clip):
     method = segmenter(clip, folder, clip_at_inference=with_clip)
     image = picture(32, 24)
-    result = method.segment(image, NAMES)
+    result = method.segment(image, NAMES, fill=True)
     expected = scores_by_the_book(method, clip, image, NAMES, with_clip)
     assert np.abs(result.scores - expected.max(axis=-1)).max() < 1e-5
     ordered = np.sort(expected, axis=-1)
@@ -362,7 +362,7 @@ def test_scores_are_the_product_of_both_factors(clip, folder, with_clip):
 def test_background_is_where_the_best_score_falls_short(clip, folder, of, threshold):
     method = segmenter(clip, folder, background_threshold=threshold, threshold_of=of)
     image = picture(32, 32)
-    result = method.segment(image, ["dog", "background", "grass"])
+    result = method.segment(image, ["dog", "background", "grass"], fill=True)
     scores = scores_by_the_book(method, clip, image, ["dog", "grass"])
     best = scores.max(axis=-1)
     line = threshold * best.max() if of == "picture" else threshold
@@ -374,7 +374,7 @@ def test_background_is_where_the_best_score_falls_short(clip, folder, of, thresh
 
 
 def test_only_background_is_background_everywhere(clip, folder):
-    assert (segmenter(clip, folder).segment(picture(20, 20), ["background"]).labels == 0).all()
+    assert (segmenter(clip, folder).segment(picture(20, 20), ["background"], fill=True).labels == 0).all()
 
 
 def test_new_names_cost_no_look_at_the_picture(clip, folder):
@@ -382,12 +382,14 @@ def test_new_names_cost_no_look_at_the_picture(clip, folder):
     seen = method.look(picture(48, 64))
     method.prototypes.of(Vocabulary.of(["cat", "sofa"]))
     method.read = None
-    assert seen.segment(["cat", "sofa"]).names == ["cat", "sofa"]
+    assert seen.segment(["cat", "sofa"], fill=True).names == ["cat", "sofa"]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (10, 200)])
 def test_odd_sizes_have_answers(clip, folder, size):
-    result = segmenter(clip, folder, shorter_side=32, longest_side=64, refine="pamr").segment(picture(*size), NAMES)
+    result = segmenter(clip, folder, shorter_side=32, longest_side=64, refine="pamr").segment(
+        picture(*size), NAMES, fill=True
+    )
     assert result.labels.shape == size
     assert np.isfinite(result.scores).all()
 
@@ -417,6 +419,6 @@ def test_the_world_s_clip_finds_and_names_by_itself(tmp_path):
         Image.fromarray(picture(64, 64, seed)).save(tmp_path / f"{seed}.png")
     chosen = {"encoder": "clip", "features": "keys", "archive": tmp_path, "pictures": 2, "context": ()}
     method = load("reco", preset="world", device="cpu", **chosen)
-    result = method.segment(picture(40, 60), ["dog", "grass", "background"])
+    result = method.segment(picture(40, 60), ["dog", "grass", "background"], fill=True)
     assert result.labels.shape == (40, 60)
     assert np.isfinite(result.scores).all()

@@ -174,8 +174,8 @@ def test_merged_maps_are_what_is_compared(size):
 @pytest.mark.parametrize("how", ["pamr", "solver"])
 def test_a_segmenter_refines_the_scores_that_it_would_compare(clip, how):
     image = picture(48, 64)
-    plain = MaskClip(clip, settings()).segment(image, NAMES)
-    refined = MaskClip(clip, settings(refine=how)).segment(image, NAMES)
+    plain = MaskClip(clip, settings()).segment(image, NAMES, fill=True)
+    refined = MaskClip(clip, settings(refine=how)).segment(image, NAMES, fill=True)
     assert not np.array_equal(plain.labels, refined.labels)
     seen = MaskClip(clip, settings()).look(image)
     maps = seen._score(seen._segmenter.embed(Vocabulary.of(NAMES)))
@@ -189,8 +189,8 @@ def test_a_segmenter_refines_the_scores_that_it_would_compare(clip, how):
 def test_background_is_where_no_refined_score_reaches_the_threshold(clip):
     image = picture(48, 64)
     names = ["dog", "background", "grass"]
-    scores = MaskClip(clip, settings(refine="pamr")).segment(image, ["dog", "grass"])
-    refined = MaskClip(clip, settings(refine="pamr", background_threshold=0.6)).segment(image, names)
+    scores = MaskClip(clip, settings(refine="pamr")).segment(image, ["dog", "grass"], fill=True)
+    refined = MaskClip(clip, settings(refine="pamr", background_threshold=0.6)).segment(image, names, fill=True)
     expected = np.where(scores.scores < 0.6, 1, np.where(scores.labels == 1, 2, 0))
     assert 0 < (expected == 1).mean() < 1
     assert np.array_equal(refined.labels, expected)
@@ -199,7 +199,7 @@ def test_background_is_where_no_refined_score_reaches_the_threshold(clip):
 @pytest.mark.parametrize("how", ["pamr", "solver"])
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (1, 200), (300, 20)])
 def test_odd_sizes_are_refined(clip, how, size):
-    result = MaskClip(clip, settings(refine=how)).segment(picture(*size), NAMES)
+    result = MaskClip(clip, settings(refine=how)).segment(picture(*size), NAMES, fill=True)
     assert result.labels.shape == size
     assert np.isfinite(result.scores).all()
 
@@ -213,7 +213,9 @@ def test_a_refinement_that_there_is_not_is_named():
 def test_clip_diy_refines_its_probabilities(clip, objectness):
     names = test_clip_diy.NAMES
     image = picture(40, 60)
-    refined = ClipDiy(clip, test_clip_diy.settings(refine="pamr"), objectness=objectness).segment(image, names)
+    refined = ClipDiy(clip, test_clip_diy.settings(refine="pamr"), objectness=objectness).segment(
+        image, names, fill=True
+    )
     guide = None if objectness is None else objectness([image])[0].astype(float)
     maps = test_clip_diy.by_the_book(clip, image, (40, 60), names, (32, 16), objectness=guide)
     present = np.unique(maps.argmax(axis=-1))
@@ -235,7 +237,7 @@ def test_a_student_refines_its_classes_probabilities(names):
     logits = logits if "background" in names else logits[[1, 2]]
     present = np.unique(logits.argmax(dim=0))
     refined = pamr(as_tensor(image).float() / 255, logits.softmax(dim=0)[present]).numpy()
-    result = segmenter.segment(image, names)
+    result = segmenter.segment(image, names, fill=True)
     assert np.array_equal(result.labels, meaning[present[refined.argmax(axis=0)]])
     assert np.abs(result.scores - refined.max(axis=0)).max() < 1e-5
-    assert not np.array_equal(result.labels, NamedMask(student).segment(image, names).labels)
+    assert not np.array_equal(result.labels, NamedMask(student).segment(image, names, fill=True).labels)

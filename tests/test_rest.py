@@ -96,6 +96,35 @@ def test_json_with_base64_and_one_field_of_names_say_the_same(client, photo):
     assert client.post("/v1/segment", **form(photo, ["red, blue, background"])).json() == wanted
 
 
+def test_room_is_made_and_noted_unless_the_names_are_to_fill(client, photo):
+    told = client.post("/v1/segment", **form(photo, ["red", "blue"])).json()
+    assert told["names"] == ["red", "blue", "background"]
+    assert "background is not among the names and was added" in told["note"]
+    filled = client.post("/v1/segment", **form(photo, ["red", "blue"], fill="true")).json()
+    assert filled["names"] == ["red", "blue"]
+    assert "note" not in filled
+    assert "note" not in client.post("/v1/segment", **form(photo)).json()
+
+
+def test_names_are_typed_as_on_the_command_line(client, photo):
+    told = client.post("/v1/segment", **form(photo, ["red: [crimson, scarlet], blue"])).json()
+    assert told["names"] == ["red", "blue", "background"]
+    assert "semicolon" in reason(client.post("/v1/segment", **form(photo, ["red; blue"])), 400)
+    assert "semicolon" in reason(client.post("/v1/segment", **form(photo, ["red", "blue; green"])), 400)
+    synonyms = ", ".join(f"word {i}" for i in range(300))
+    assert "300 names and synonyms" in reason(client.post("/v1/segment", **form(photo, [f"red: [{synonyms}]"])), 413)
+
+
+def test_a_least_score_and_a_least_share_are_taken(client, photo):
+    everything = client.post("/v1/segment", **form(photo)).json()
+    large = client.post("/v1/segment", **form(photo, drop_absent="0.2")).json()
+    assert [mask["name"] for mask in large["masks"]] == ["red", "background"]
+    assert len(everything["masks"]) == 3
+    sure = client.post("/v1/segment", **form(photo, min_score="0.999")).json()
+    assert sum(mask["area"] for mask in sure["masks"]) == sure["size"][0] * sure["size"][1]
+    assert "min_score" in reason(client.post("/v1/segment", **form(photo, min_score="7")), 400)
+
+
 def test_masks_come_as_png_with_the_names_inside(client, photo, tmp_path):
     response = client.post("/v1/segment", **form(photo, format="png", method="painted"))
     assert response.headers["content-type"] == "image/png"
@@ -283,7 +312,9 @@ def test_the_interface_is_described_for_programs_and_for_people(client):
     sent = described["paths"]["/v1/segment"]["post"]["requestBody"]["content"]
     assert set(sent) == {"multipart/form-data", "application/json"}
     assert set(sent["application/json"]["schema"]["required"]) == {"image"}
-    assert {"image", "names", "method", "format"} == set(sent["multipart/form-data"]["schema"]["properties"])
+    assert {"image", "names", "method", "format", "fill", "min_score", "drop_absent"} == set(
+        sent["multipart/form-data"]["schema"]["properties"]
+    )
 
 
 class Gate(Painted):
@@ -389,18 +420,20 @@ def slow_reader(tmp_path, monkeypatch):
 def test_many_new_names_end_in_time_and_a_second_try_goes_on(photo, slow_reader):
     many = [f"name {i}" for i in range(20)]  # a second of reading
     with client_of(slow_reader, answer_seconds=0.7) as client:
-        assert "no answer within 0.7 seconds" in reason(client.post("/v1/segment", **form(photo, many)), 503)
+        assert "no answer within 0.7 seconds" in reason(
+            client.post("/v1/segment", **form(photo, many, fill="true")), 503
+        )
         assert len(slow_reader.embed.encoder.read) < 20
-        until(lambda: client.post("/v1/segment", **form(photo, many)).status_code == 200)
+        until(lambda: client.post("/v1/segment", **form(photo, many, fill="true")).status_code == 200)
     assert len(slow_reader.embed.encoder.read) == 20
 
 
 def test_few_names_do_not_wait_for_many_of_another_client(photo, slow_reader):
     many = [f"name {i}" for i in range(60)]  # three seconds of reading
     with client_of(slow_reader) as client:
-        first, results = in_threads([lambda: client.post("/v1/segment", **form(photo, many))])
+        first, results = in_threads([lambda: client.post("/v1/segment", **form(photo, many, fill="true"))])
         until(lambda: len(slow_reader.embed.encoder.read) >= 2)
-        assert client.post("/v1/segment", **form(photo, ["name 0", "new"])).status_code == 200
+        assert client.post("/v1/segment", **form(photo, ["name 0", "new"], fill="true")).status_code == 200
         assert len(slow_reader.embed.encoder.read) < 60
         first[0].join()
         assert results[0].status_code == 200
@@ -434,8 +467,8 @@ def test_batched_answers_are_those_of_single_pictures(tmp_path):
     batcher = Batcher({"m": segmenter}, ServeSettings(batch_wait=0.2))
     futures = [batcher.submit(Job("m", p, time.monotonic() + 30)) for p in pictures]
     for picture, future in zip(pictures, futures, strict=True):
-        alone = segmenter.segment(picture, ["a", "b"])
-        assert (future.result(30).segment(["a", "b"]).labels == alone.labels).mean() > 0.999
+        alone = segmenter.segment(picture, ["a", "b"], fill=True)
+        assert (future.result(30).segment(["a", "b"], fill=True).labels == alone.labels).mean() > 0.999
     batcher.close()
 
 

@@ -55,7 +55,7 @@ def resized(image, width=SIDE, height=SIDE):
 
 def test_the_salient_part_bears_clip_s_name_for_the_picture_and_all_else_is_background(clip):
     image = picture(40, 60)
-    result = segmenter(clip).segment(image, NAMES)
+    result = segmenter(clip).segment(image, NAMES, fill=True)
     view = resized(image, 48, 32)[:, 8:40]  # the shorter side resized, the middle cut out
     chance = chances(clip, view, ["dog", "grass", "traffic light"])
     best = [0, 2, 3][int(chance.argmax())]
@@ -67,7 +67,7 @@ def test_the_salient_part_bears_clip_s_name_for_the_picture_and_all_else_is_back
 @pytest.mark.parametrize("named_by", ["crop", "masked"])
 def test_a_name_may_be_given_to_the_mask_s_own_box(clip, named_by):
     image = picture(80, 160)
-    result = segmenter(clip, named_by=named_by, margin=0.25).segment(image, NAMES)
+    result = segmenter(clip, named_by=named_by, margin=0.25).segment(image, NAMES, fill=True)
     mask = blob([image])[0] > 0.5
     seen = image.copy()
     if named_by == "masked":
@@ -80,32 +80,32 @@ def test_a_name_may_be_given_to_the_mask_s_own_box(clip, named_by):
 
 def test_the_box_s_room_ends_at_the_picture_s_border(clip):
     image = picture(40, 60)
-    result = segmenter(clip, named_by="crop", margin=5).segment(image, NAMES)
+    result = segmenter(clip, named_by="crop", margin=5).segment(image, NAMES, fill=True)
     chance = chances(clip, resized(image), ["dog", "grass", "traffic light"])
     assert [0, 2, 3][int(chance.argmax())] in result.labels
 
 
 def test_without_background_the_whole_picture_bears_its_best_name(clip):
     image = picture(40, 60)
-    result = segmenter(clip).segment(image, ["dog", "grass", "traffic light"])
+    result = segmenter(clip).segment(image, ["dog", "grass", "traffic light"], fill=True)
     chance = chances(clip, resized(image, 48, 32)[:, 8:40], ["dog", "grass", "traffic light"])
     assert (result.labels == chance.argmax()).all()
 
 
 def test_only_background_is_background_everywhere(clip):
-    result = segmenter(clip).segment(picture(40, 60), ["background"])
+    result = segmenter(clip).segment(picture(40, 60), ["background"], fill=True)
     assert (result.labels == 0).all()
 
 
 @pytest.mark.parametrize("named_by", ["image", "crop", "masked"])
 def test_where_nothing_is_salient_all_is_background(clip, named_by):
-    result = segmenter(clip, nothing, named_by=named_by).segment(picture(40, 60), NAMES)
+    result = segmenter(clip, nothing, named_by=named_by).segment(picture(40, 60), NAMES, fill=True)
     assert (result.labels == 1).all()
 
 
 def test_the_paper_s_mask_is_the_bilateral_solver_s(clip):
     image = picture(40, 60)
-    result = segmenter(clip, refine="solver").segment(image, NAMES)
+    result = segmenter(clip, refine="solver").segment(image, NAMES, fill=True)
     solved = BilateralGrid(image).solve((blob([image])[0] > 0.5).astype(float)) > 0.5
     assert np.array_equal(result.labels != 1, solved)
     assert SaliencyClipSettings().refine == "solver"
@@ -113,7 +113,7 @@ def test_the_paper_s_mask_is_the_bilateral_solver_s(clip):
 
 def test_pamr_refines_the_mask_too(clip):
     image = picture(40, 60)
-    result = segmenter(clip, refine="pamr").segment(image, NAMES)
+    result = segmenter(clip, refine="pamr").segment(image, NAMES, fill=True)
     soft = torch.from_numpy(blob([image])[0])
     refined = pamr(torch.from_numpy(image).permute(2, 0, 1) / 255, torch.stack([1 - soft, soft]))
     assert np.array_equal(result.labels != 1, (refined[1] > refined[0]).numpy())
@@ -123,15 +123,15 @@ def test_pamr_refines_the_mask_too(clip):
 def test_new_names_cost_no_network(clip, monkeypatch):
     seen = segmenter(clip).look(picture(40, 60))
     monkeypatch.setattr(clip, "encode_image", None)
-    assert seen.segment(["cat", "sofa", "background"]).names == ["cat", "sofa", "background"]
+    assert seen.segment(["cat", "sofa", "background"], fill=True).names == ["cat", "sofa", "background"]
 
 
 def test_results_do_not_depend_on_the_company_a_picture_keeps(clip, monkeypatch):
     monkeypatch.setattr("wordmask.segmenters.saliency_clip.PICTURES_PER_PASS", 2)
     images = [picture(40, 60), picture(33, 20, 1), picture(1, 1, 2), picture(16, 300, 3), picture(40, 60, 4)]
     method = segmenter(clip)
-    alone = [method.segment(image, NAMES) for image in images]
-    together = list(method.segment_many(images, NAMES, batch_size=5))
+    alone = [method.segment(image, NAMES, fill=True) for image in images]
+    together = list(method.segment_many(images, NAMES, batch_size=5, fill=True))
     for one, other in zip(alone, together, strict=True):
         assert np.array_equal(one.labels, other.labels)
         assert np.abs(one.scores - other.scores).max() < 1e-5

@@ -273,7 +273,7 @@ class Laborious(Painted):
         seen = super().look_many(images, sources)
         for own in seen:
             if own.image.shape[1] > 1000:
-                own.segment = lambda names, segment=own.segment: self.open.wait(10) and segment(names)
+                own.answer = lambda names, answer=own.answer: self.open.wait(10) and answer(names)
         return seen
 
 

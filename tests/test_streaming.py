@@ -274,8 +274,8 @@ def test_every_mixture_of_sizes_and_kinds_comes_whole_and_in_order(tmp_path, mon
 
 
 class SeenPlainly(Seen):
-    def segment(self, names):
-        return Segmentation(np.zeros(self.image.shape[:2], np.uint8), list(names.names), source=self.source)
+    def answer(self, vocabulary):
+        return Segmentation(np.zeros(self.image.shape[:2], np.uint8), list(vocabulary.names), source=self.source)
 
 
 class Plain(Segmenter):

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wordmask.vocabulary import MAX_NAME_LENGTH, Vocabulary, VocabularyError, parse_names, read_names
+from wordmask.name_lists import parse_names, read_names
+from wordmask.vocabulary import MAX_NAME_LENGTH, Vocabulary, VocabularyError
 
 
 def test_names_keep_their_order_and_their_letters():

@@ -1,8 +1,8 @@
 """Names in, masks out, no pixel labels.
 
 >>> import wordmask
->>> segmenter = wordmask.load("maskclip")
->>> segmenter.segment("photo.jpg", ["dog", "grass", "background"]).save("out.png")
+>>> segmenter = wordmask.load()
+>>> segmenter.segment("photo.jpg", ["dog", "cat"]).save("out.png")
 """
 
 from importlib import import_module

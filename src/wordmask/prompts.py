@@ -16,6 +16,14 @@ RECO_TEMPLATES = (
 """What ReCo and NamedMask add to OpenAI's 80 templates."""
 
 
+GROUNDS = (
+    *("sky", "wall", "tree", "wood", "grass", "road", "sea", "river", "mountain", "sands", "desk", "bed", "building"),
+    *("cloud", "lamp", "door", "window", "wardrobe", "ceiling", "shelf", "curtain", "stair", "floor", "hill", "rail"),
+    "fence",
+)
+"""What SCLIP (Wang et al., ECCV 2024) reads for VOC's background beside the bare word, which CLIP finds nowhere."""
+
+
 class PromptError(WordmaskError):
     """No template set is called so."""
 

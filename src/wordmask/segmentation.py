@@ -1,9 +1,11 @@
 """The one result type that everything here speaks."""
 
+import base64
+import html
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -19,10 +21,12 @@ from wordmask.images import DEFAULT_MAX_PIXELS, ImageSource, read_image
 from wordmask.overlay import count_labels, draw_overlay, save_drawn
 from wordmask.palette import Colour, colours_of
 from wordmask.runs import marks
-from wordmask.vocabulary import BACKGROUND, clean_name
+from wordmask.text_files import shown
+from wordmask.vocabulary import BACKGROUND, NAMES_SHOWN, clean_name
 
 if TYPE_CHECKING:
     from supervision import Detections
+    from torch import Tensor
 
 NAMES_KEY = "wordmask:names"
 """The PNG text chunk that holds the names, as JSON."""
@@ -31,6 +35,8 @@ PNG_MAX_NAMES = 2**16
 """A PNG's pixel holds 16 bits at most."""
 PNG_MODES = ("P", "I;16", "I")
 """Palette and 16 bits of grey, which earlier versions of Pillow read as I."""
+MOST_INLINE = 768
+"""Pixels of a side that a notebook is given."""
 MAX_LABEL_PIXELS = 2**30
 """What `load` reads unless told otherwise: 1 GB in memory, of a file that may be a thousandth of that."""
 
@@ -66,6 +72,27 @@ class Segmentation:
                 f"image {image.dtype} {image.shape} does not fit: uint8 {(*self.labels.shape, 3)} expected"
             )
 
+    def __repr__(self) -> str:
+        """Return one line: what it is of, and the names that are there, the largest first."""
+        there = sorted((name for name, area in self.pixels.items() if area), key=self.pixels.__getitem__, reverse=True)
+        shares = [f"{shown(name)} {100 * self.pixels[name] / self.labels.size:.0f}%" for name in there[:NAMES_SHOWN]]
+        more = f" and {len(there) - NAMES_SHOWN} more" if len(there) > NAMES_SHOWN else ""
+        source = "" if self.source is None else f"{shown(self.source)}, "
+        size = f"{self.size[1]} x {self.size[0]}"
+        return f"Segmentation({source}{size}: {', '.join(shares) or 'no pixels'}{more})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the overlay with its legend, no larger than a screen."""
+        said = f"<p>{html.escape(repr(self))}</p>"
+        if self.image is None or not self.labels.size:
+            return said
+        drawing = self.overlay()
+        drawing.thumbnail((MOST_INLINE, MOST_INLINE))
+        buffer = io.BytesIO()
+        drawing.save(buffer, "JPEG", quality=90)
+        data = base64.b64encode(buffer.getvalue()).decode("ascii")
+        return f'{said}<img src="data:image/jpeg;base64,{data}" alt="overlay"/>'
+
     @property
     def size(self) -> tuple[int, int]:
         """(H, W)"""
@@ -80,6 +107,29 @@ class Segmentation:
         """How many pixels bear each name."""
         counts = count_labels(self.labels, len(self.names))
         return dict(zip(self.names, counts.tolist(), strict=True))
+
+    def present(self, *, min_share: float = 0.0, min_score: float = 0.0) -> list[str]:
+        """Return the names that are there, in their order.
+
+        min_share: of the picture's pixels, that a name has at least. min_score: the mean over its pixels, likewise.
+        """
+        there = []
+        for label, (name, area) in enumerate(self.pixels.items()):
+            if not area or area < min_share * self.labels.size:
+                continue
+            if min_score and self.scores is not None and self.scores[self.labels == label].mean() < min_score:
+                continue
+            there.append(name)
+        return there
+
+    def rejecting(self, min_score: float) -> "Segmentation":
+        """Return the same with `background` wherever the score is below `min_score`."""
+        background = next((i for i, name in enumerate(self.names) if name.casefold() == BACKGROUND), None)
+        if background is None or self.scores is None:
+            missing = "background among the names" if background is None else "scores"
+            raise SegmentationError(f"this segmentation has no {missing}: nothing can be rejected")
+        labels, scores = reject_unsure(self.labels, self.scores, background, min_score)
+        return replace(self, labels=labels, scores=scores)
 
     def mask(self, name: str) -> np.ndarray:
         """(H, W) bool: where `name` is."""
@@ -152,6 +202,12 @@ class Segmentation:
     def to_numpy(self) -> np.ndarray:
         """(names, H, W) bool: one mask a name, in the order of `names`."""
         return adaptors.to_numpy(self)
+
+    def to_torch(self) -> "Tensor":
+        """(names, H, W) bool, a tensor: as `to_numpy`."""
+        import torch
+
+        return torch.from_numpy(self.to_numpy())
 
     def to_supervision(self, *, min_area: int = 1) -> "Detections":
         """Roboflow supervision's detections: one a connected part of `min_area` pixels or more, `background` aside."""
@@ -293,6 +349,18 @@ def _label_outside(labels: np.ndarray, count: int) -> int | None:
     least = 0 if labels.dtype.kind == "u" else int(labels.min())
     most = int(labels.max())
     return least if least < 0 else most if most >= count else None
+
+
+def reject_unsure(
+    labels: np.ndarray, scores: np.ndarray, background: int, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels and scores (H, W) in which `background` has what another name scores below `threshold`.
+
+    Background is as sure there as the best name is unsure.
+    """
+    unsure = (scores < threshold) & (labels != background)
+    found = np.where(unsure, np.asarray(background, labels.dtype), labels)
+    return found, np.where(unsure, 1 - scores, scores).astype(np.float32)
 
 
 def label_type(count: int) -> type[np.unsignedinteger[Any]]:

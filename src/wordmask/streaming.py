@@ -38,7 +38,8 @@ def many_pictures(
     kind = type(images).__name__
     if is_one_picture(images):
         raise error(
-            f"{taker} takes many pictures, not one {kind}; for one use {of_one}; for a folder give find_images(folder)"
+            f"{taker} takes many pictures, not one {kind}; for one use {of_one}; for a folder give "
+            "wordmask.image_files.find_images(folder)"
         )
     try:
         stream = iter(images)

@@ -14,6 +14,8 @@ from wordmask.errors import WordmaskError
 MOST_BYTES = 4 * 2**20
 MOST_NODES = 200_000
 """Of a YAML document once its aliases are spread out: 324 bytes of nested aliases can stand for billions."""
+MOST_DIGITS = 1000
+"""Of a whole number, in whatever base. Python computes with longer ones, but refuses to write them."""
 MOST_CHARACTERS_SHOWN = 60
 
 
@@ -108,6 +110,8 @@ def _nodes_of(node: yaml.Node, known: dict[int, int | None]) -> int:
         children = node.value
     elif isinstance(node, yaml.MappingNode):
         children = [part for pair in node.value for part in pair]
+    elif node.tag == "tag:yaml.org,2002:int" and len(node.value) > MOST_DIGITS:
+        raise TextFileError(f"not valid YAML: a number of {len(node.value)} digits")
     total = 1 + sum(_nodes_of(child, known) for child in children)
     known[key] = total
     return total

@@ -4,22 +4,25 @@ A name may be said in several phrases; what looks like any of them belongs to th
 everything not named.
 """
 
+import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
-
 from wordmask.errors import WordmaskError
+from wordmask.text_files import shown
 
 BACKGROUND = "background"
+ROOM = "background is not among the names and was added, for what none of them names"
+"""What is told once wherever room was made."""
 MAX_NAME_LENGTH = 200
 """Characters. CLIP reads 77 tokens, some 300 letters; a longer "name" is a file pasted by mistake."""
 MAX_NAMES = 20_000
 """As many as the largest label set in use (ImageNet-21k); more is a word list, not a vocabulary."""
-MAX_FILE_BYTES = 16 * 1024 * 1024
+SEPARATORS = {",": "comma", ";": "semicolon", "\n": "line break"}
+"""What parts the names of a list. Within a name they are a list that was not taken apart."""
+NAMES_SHOWN = 6
 
 
 class VocabularyError(WordmaskError):
@@ -38,12 +41,13 @@ class Vocabulary:
         """From a list of names, or a mapping from names to synonyms.
 
         A synonym (or a list of them) is read beside the name: {"person": ["man", "woman"]}. A wording that is to be
-        read in place of the name goes under "instead": {"crane": {"instead": "crane bird"}}.
+        read in place of the name goes under "instead": {"crane": {"instead": "crane bird"}}. That one alone may hold a
+        comma, a semicolon or a line break: in a name or a synonym they are a list that was not taken apart.
         """
         if isinstance(names, Vocabulary):
             return names
         if isinstance(names, str):
-            raise VocabularyError(f"names must be a list, not one string: write [{names[:40]!r}]")
+            raise VocabularyError(f"names must be a list, not one string: write {_as_list(names)}")
         if isinstance(names, Mapping):
             entries = [_entry(name, value) for name, value in names.items()]
         else:
@@ -60,9 +64,47 @@ class Vocabulary:
         """The label of "background", if it was named."""
         return next((i for i, name in enumerate(self.names) if name.casefold() == BACKGROUND), None)
 
+    @property
+    def has_made_room(self) -> bool:
+        """Whether "background" was added by `with_room`, and no method has worded it yet."""
+        return self.background is not None and not self.phrases[self.background]
+
+    def with_room(self) -> "Vocabulary":
+        """Return these names and then "background", where it is not among them.
+
+        Nobody asked for that one in words, so it has none until a method brings its own (`worded`).
+        """
+        if self.background is not None:
+            return self
+        return replace(self, names=(*self.names, BACKGROUND), phrases=(*self.phrases, ()))
+
+    def worded(self, words: Iterable[str]) -> "Vocabulary":
+        """Return the same names, with these words for a background that has none.
+
+        Words that stand for a name are left out: who asks for "grass" does not mean background.
+        """
+        background = self.background
+        if background is None or self.phrases[background]:
+            return self
+        taken = {text.casefold() for text in (*self.all_phrases, *self.names)} - {BACKGROUND}
+        own = tuple(word for word in words if word.casefold() not in taken) or (BACKGROUND,)
+        phrases = [own if label == background else phrases for label, phrases in enumerate(self.phrases)]
+        return replace(self, phrases=tuple(phrases))
+
     def without_background(self) -> "Vocabulary":
-        keep = [i for i in range(len(self)) if i != self.background]
-        return Vocabulary(tuple(self.names[i] for i in keep), tuple(self.phrases[i] for i in keep))
+        return self.only([i for i in range(len(self)) if i != self.background])
+
+    def only(self, labels: Sequence[int]) -> "Vocabulary":
+        """Return some of these names, in the order of `labels`."""
+        return replace(
+            self,
+            names=tuple(self.names[label] for label in labels),
+            phrases=tuple(self.phrases[label] for label in labels),
+        )
+
+    def __repr__(self) -> str:
+        names = ", ".join(shown(name) for name in self.names[:NAMES_SHOWN])
+        return f"Vocabulary({names}{_and_more(len(self), NAMES_SHOWN)})"
 
     @property
     def all_phrases(self) -> tuple[str, ...]:
@@ -70,102 +112,54 @@ class Vocabulary:
         return tuple(phrase for phrases in self.phrases for phrase in phrases)
 
 
-def parse_names(text: str) -> Vocabulary:
-    """Names as typed on a command line: "dog, traffic light, background"."""
-    parts = text.split(",")
-    if len(parts) > 1 and not parts[-1].strip():
-        parts.pop()
-    return Vocabulary.of(parts)
+def _and_more(count: int, most: int) -> str:
+    return "" if count <= most else f" and {count - most} more"
 
 
-def read_names(path: str | Path) -> Vocabulary:
-    """A file of names: one a line (# starts a comment), or YAML (.yaml, .yml) for synonyms.
-
-    YAML may be a list of names or a mapping as `Vocabulary.of` takes it; an item of the list may be such a mapping.
-    """
-    path = Path(path)
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise VocabularyError(f"{path}: larger than {MAX_FILE_BYTES // 2**20} MiB, so not a list of names")
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise VocabularyError(f"{path}: cannot be read as a list of names ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise VocabularyError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    try:
-        return Vocabulary.of(_from_yaml(text) if path.suffix in (".yaml", ".yml") else _from_lines(text))
-    except VocabularyError as error:
-        raise VocabularyError(f"{path}: {error}") from error
-
-
-def _from_lines(text: str) -> list[str]:
-    names = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        name = line.split("#", 1)[0].strip()
-        if "," in name:
-            raise VocabularyError(
-                f"line {number} holds a comma ({name[:40]!r}): write one name a line, or use YAML for synonyms"
-            )
-        if name:
-            names.append(name)
-    return names
-
-
-def _from_yaml(text: str) -> dict[str, Any]:
-    try:
-        data = yaml.load(text, Loader=_StringLoader)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise VocabularyError(f"not valid YAML: {' '.join(str(error).split())[:200]}") from error
-    items = data if isinstance(data, list) else [data]
-    pairs: list[tuple[str, Any]] = []
-    for item in items:
-        if isinstance(item, str):
-            pairs.append((item, None))
-        elif isinstance(item, dict):
-            pairs.extend(item.items())
-        else:
-            raise VocabularyError(f"expected names or `name: synonyms`, found {item!r}")
-    twice = _first_repeated(name for name, _ in pairs if isinstance(name, str))
-    if twice is not None:
-        raise VocabularyError(f"the name {twice!r} is there twice; give each name once")
-    return dict(pairs)
-
-
-class _StringLoader(yaml.SafeLoader):
-    """Plain words stay words: a name may be "no", "on" or "7"; only an empty value is nothing."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own interface)
-        key: [pair for pair in resolvers if pair[0].endswith((":null", ":merge"))]
-        for key, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if twice := _first_repeated(keys):
-            raise VocabularyError(f"the name {twice!r} is there twice; give each name once")
-        return super().construct_mapping(node, deep=deep)
+def _as_list(text: str) -> str:
+    """Return how the names in a text are written as a list; only the first few of many."""
+    parts = [part.strip() for part in re.split(f"[{''.join(SEPARATORS)}]", text[: 4 * MAX_NAME_LENGTH])]
+    parts = [part for part in parts if part] or ["dog"]
+    more = ", ..." if len(parts) > NAMES_SHOWN else ""
+    return f"[{', '.join(shown(part) for part in parts[:NAMES_SHOWN])}{more}]"
 
 
 def _entry(name: object, value: object) -> tuple[str, tuple[str, ...]]:
+    if isinstance(value, Mapping):
+        name = _clean(name, "name")
+        if set(value) != {"instead"}:
+            raise VocabularyError(
+                f"{shown(name)}: expected a list of synonyms or `instead: wording`, found {shown(dict(value))}"
+            )
+        return name, _clean_all(value["instead"], name)
+    _check_whole(name)
     name = _clean(name, "name")
     if value is None:
         return name, (name,)
-    if isinstance(value, Mapping):
-        if set(value) != {"instead"}:
-            raise VocabularyError(
-                f"{name!r}: expected a list of synonyms or `instead: wording`, found {_shorten(dict(value))}"
-            )
-        return name, _clean_all(value["instead"], name)
-    synonyms = _clean_all(value, name)
+    synonyms = _clean_all(value, name, check=_check_whole)
     return name, (name, *(s for s in synonyms if s.casefold() != name.casefold()))
 
 
-def _clean_all(value: object, name: str) -> tuple[str, ...]:
+def _check_whole(text: object) -> None:
+    """That a name or a synonym is one, and not several in one text."""
+    if not isinstance(text, str):
+        return  # which is told later, and better
+    found = next((word for sign, word in SEPARATORS.items() if sign in text.strip()), None)
+    if found is not None:
+        raise VocabularyError(
+            f"{shown(text)} holds a {found}: write several names as {_as_list(text)}, synonyms of one as "
+            '{"dog": ["puppy", "hound"]}, and a wording that needs the sign as {"dog": {"instead": "a dog, running"}}'
+        )
+
+
+def _clean_all(value: object, name: str, check: Callable[[object], None] = lambda text: None) -> tuple[str, ...]:
     if isinstance(value, str):
         value = [value]
     if not isinstance(value, Sequence) or not value:
-        raise VocabularyError(f"{name!r}: synonyms must be a phrase or a list of phrases, not {_shorten(value)}")
-    return tuple(_clean(phrase, f"synonym of {name!r}") for phrase in value)
+        raise VocabularyError(f"{shown(name)}: synonyms must be a phrase or a list of phrases, not {shown(value)}")
+    for phrase in value:
+        check(phrase)
+    return tuple(_clean(phrase, f"synonym of {shown(name)}") for phrase in value)
 
 
 def clean_name(text: str) -> str:
@@ -175,18 +169,18 @@ def clean_name(text: str) -> str:
 
 def _clean(text: object, what: str) -> str:
     if not isinstance(text, str):
-        raise VocabularyError(f"a {what} must be text, not {_shorten(text)}")
+        raise VocabularyError(f"a {what} must be text, not {shown(text)}")
     clean = clean_name(text)
     if not clean:
         raise VocabularyError(f"an empty {what}: every name needs at least one letter")
     if len(clean) > MAX_NAME_LENGTH:
         raise VocabularyError(
-            f"a {what} of {len(clean)} characters ({clean[:30]!r}...); at most {MAX_NAME_LENGTH} are read"
+            f"a {what} of {len(clean)} characters ({shown(clean)}); at most {MAX_NAME_LENGTH} are read"
         )
     if any(unicodedata.category(c) == "Cc" for c in clean):
-        raise VocabularyError(f"the {what} {_shorten(clean)} holds a control character; type it anew")
+        raise VocabularyError(f"the {what} {shown(clean)} holds a control character; type it anew")
     if any(unicodedata.category(c) == "Cs" for c in clean):
-        raise VocabularyError(f"the {what} {_shorten(clean)} holds half a character (a lone surrogate); type it anew")
+        raise VocabularyError(f"the {what} {shown(clean)} holds half a character (a lone surrogate); type it anew")
     return clean
 
 
@@ -195,14 +189,14 @@ def _check_distinct(vocabulary: Vocabulary) -> None:
         raise VocabularyError('no names: give at least one, such as ["dog", "background"]')
     if len(vocabulary) > MAX_NAMES:
         raise VocabularyError(f"{len(vocabulary)} names; at most {MAX_NAMES} can be told apart in one run")
-    twice = _first_repeated(vocabulary.names)
+    twice = first_repeated(vocabulary.names)
     if twice is not None:
-        raise VocabularyError(f"the name {twice!r} is there twice; give each name once")
-    twice = _first_repeated(vocabulary.all_phrases)
+        raise VocabularyError(f"the name {shown(twice)} is there twice; give each name once")
+    twice = first_repeated(vocabulary.all_phrases)
     if twice is not None:
         owners = [n for n, p in zip(vocabulary.names, vocabulary.phrases, strict=True) if _holds(p, twice)]
         raise VocabularyError(
-            f"the phrase {twice!r} stands for {' and '.join(repr(o) for o in owners)}; one phrase, one name"
+            f"the phrase {shown(twice)} stands for {' and '.join(shown(o) for o in owners)}; one phrase, one name"
         )
 
 
@@ -210,7 +204,7 @@ def _holds(phrases: Iterable[str], phrase: str) -> bool:
     return phrase.casefold() in (p.casefold() for p in phrases)
 
 
-def _first_repeated(texts: Iterable[str]) -> str | None:
+def first_repeated(texts: Iterable[str]) -> str | None:
     """CLIP reads lower case only, so "Dog" and "dog" are one."""
     seen: set[str] = set()
     for text in texts:
@@ -219,8 +213,3 @@ def _first_repeated(texts: Iterable[str]) -> str | None:
             return text
         seen.add(folded)
     return None
-
-
-def _shorten(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -43,11 +43,13 @@ MASK = _object(
 ANSWER = _object(
     method=TEXT | {"description": "Who answered."},
     size=_list(WHOLE, "Height and width of the picture, and of every mask."),
-    names=_list(TEXT, "What was asked for."),
+    names=_list(TEXT, "What was asked for; and background, which is added where it was not named."),
     masks=_list(MASK, "One for each name that is there; they do not overlap."),
-) | {
+)
+ANSWER["properties"]["note"] = TEXT | {"description": "Says that background was added to the names."}
+ANSWER |= {
     "example": {
-        "method": "maskclip",
+        "method": "clip-dinoiser",
         "size": [480, 640],
         "names": ["dog", "grass", "background"],
         "masks": [

@@ -29,11 +29,11 @@ FIRST_NAMES = ["person", "dog", "tree", "grass", "sky"]
 ONE_METHOD = "none"
 STATIC = Path(__file__).parent / "static"
 ABOUT = (
-    "Type names, see where they are. Every pixel gets the name that fits it best; add *background* to leave room for "
-    "everything else."
+    "Type names, see where they are. What none of them names is *background*, unless every pixel is to get one of the "
+    "names (*Fill*)."
 )
-QUESTION = """(picture, names, method, beside) => {
-  window.wordmask.ask(picture, names, method, beside === "none" ? null : beside);
+QUESTION = """(picture, names, method, beside, fill, least) => {
+  window.wordmask.ask(picture, { names: names ?? [], method, beside: beside === "none" ? null : beside, fill, least });
 }"""
 EXAMPLE = "(number) => window.wordmask.example(number)"
 SHOWN_KINDS = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png", b"RIFF": "image/webp"}
@@ -188,6 +188,13 @@ def build_blocks(work: PageWork) -> gr.Blocks:
                     beside = gr.Dropdown(
                         [ONE_METHOD, *methods], value=ONE_METHOD, label="Beside it", min_width=120, elem_id="wm-second"
                     )
+                with gr.Row():
+                    fill = gr.Checkbox(
+                        False, label="Fill", info="Every pixel gets one of the names", min_width=120, elem_id="wm-fill"
+                    )
+                    least = gr.Slider(
+                        0, 1, 0, label="Least score", info="Below it is background", min_width=120, elem_id="wm-least"
+                    )
             with gr.Column(scale=5, min_width=300):
                 gr.HTML('<div id="wm-viewer" role="region" aria-label="Result"></div>', padding=False)
         examples = gr.Dataset(
@@ -198,8 +205,8 @@ def build_blocks(work: PageWork) -> gr.Blocks:
             elem_id="wm-examples",
         )
         examples.click(None, [examples], [picture, names], js=EXAMPLE)
-        changes = [picture.change, names.change, method.change, beside.change]
-        gr.on(changes, None, [picture, names, method, beside], None, js=QUESTION)
+        changes = [picture.change, names.change, method.change, beside.change, fill.change, least.release]
+        gr.on(changes, None, [picture, names, method, beside, fill, least], None, js=QUESTION)
     return blocks
 
 

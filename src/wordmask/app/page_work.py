@@ -13,6 +13,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from wordmask.app.batching import Job
+from wordmask.app.reading import typed_names
 from wordmask.app.rest import Service, vocabulary_of
 from wordmask.app.sessions import Looked, Sessions
 from wordmask.app.settings import RequestError
@@ -20,7 +21,7 @@ from wordmask.app.uploads import Uploads
 from wordmask.errors import WordmaskError
 from wordmask.segmentation import Segmentation
 from wordmask.segmenters.base import Seen
-from wordmask.vocabulary import Vocabulary
+from wordmask.vocabulary import ROOM, Vocabulary
 from wordmask.world import draw_scene
 
 PAGE_SIDE = 1024
@@ -39,7 +40,8 @@ def forgotten() -> RequestError:
 
 
 class Question(BaseModel):
-    """What is chosen on the page. `is_new`: the page has not got the picture yet as the service sees it."""
+    """What is chosen on the page. `is_new`: the page has not got the picture yet as the service sees it. `least`: the
+    score below which a pixel is background."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -47,6 +49,8 @@ class Question(BaseModel):
     names: list[str]
     method: str
     beside: str | None = None
+    fill: bool = False
+    least: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.0
     is_new: bool = True
 
 
@@ -103,44 +107,44 @@ class PageWork:
         return Looked(image, upload.name)
 
     async def _segmented(self, looked: Looked, question: Question) -> dict[str, Any]:
-        if len(question.names) > self.service.settings.max_names:
-            raise RequestError(
-                413, "names", f"{len(question.names)} names; {self.service.settings.max_names} are allowed."
-            )
+        names = typed_names(", ".join(question.names), self.service.settings)  # an entry may hold several
         start = time.perf_counter()
         deadline = time.monotonic() + self.service.settings.answer_seconds
         methods = list(dict.fromkeys(own for own in (question.method, question.beside) if own is not None))
-        asked = {own: self._known_to(own, question.names) for own in methods}
+        asked = {own: self._known_to(own, names, fill=question.fill) for own in methods}
         for own in methods:
             await self._read_names(own, asked[own][0], deadline)
         async with looked.lock:
             shown: list[Segmentation] = []
             for own in methods:
                 seen = await self._seen(looked, own, deadline)
-                shown.append(await self.service._in_thread(seen.segment, asked[own][0]))
+                ask = partial(seen.segment, asked[own][0], fill=True, min_score=question.least)
+                shown.append(await self.service._in_thread(ask))
             looked.shown = shown
         panels = [
             await self.service._in_thread(_panel, own, result, asked[own][1])
             for own, result in zip(methods, shown, strict=True)
         ]
         self.sessions.update(question.picture)
-        return {"panels": panels, "milliseconds": round(1000 * (time.perf_counter() - start))}
+        answer = {"panels": panels, "milliseconds": round(1000 * (time.perf_counter() - start))}
+        has_made_room = not question.fill and names.background is None
+        return answer | {"note": f"{ROOM}."} if has_made_room else answer
 
-    def _known_to(self, method: str, names: Sequence[str]) -> tuple[Vocabulary, str | None]:
+    def _known_to(self, method: str, names: Vocabulary, *, fill: bool) -> tuple[Vocabulary, str | None]:
         """What to ask a method for, and a note of what it is not asked for: names that a student does not know, as
         long as it knows one."""
         if method not in self.service.segmenters:
             raise RequestError(404, "method", f"no method {method[:60]!r} here")
-        vocabulary = Vocabulary.of(names)
-        own = vocabulary_of(self.service.segmenters[method])
-        if own is None:
-            return vocabulary, None
-        known = {phrase.casefold() for phrases in (own.names, *own.phrases) for phrase in phrases}
-        left_out = [name for name in vocabulary.names if name.casefold() not in known]
-        if not left_out or len(left_out) == len(vocabulary):  # then the student says what it does know
-            return vocabulary, None
-        kept = [name for name in vocabulary.names if name not in left_out]
-        return Vocabulary.of(kept), f"{method} does not know {_listed(left_out)}: left out."
+        segmenter, note = self.service.segmenters[method], None
+        if (own := vocabulary_of(segmenter)) is not None:
+            known = {phrase.casefold() for phrases in (own.names, *own.phrases) for phrase in phrases}
+            kept = [label for label, name in enumerate(names.names) if name.casefold() in known]
+            if 0 < len(kept) < len(names):  # else the student says what it does know
+                left_out = [name for label, name in enumerate(names.names) if label not in kept]
+                names, note = names.only(kept), f"{method} does not know {_listed(left_out)}: left out."
+        if not fill:
+            names = names.with_room()
+        return names.worded(segmenter.background_words), note
 
     async def _read_names(self, method: str, vocabulary: Vocabulary, deadline: float) -> None:
         await self.service._waiting_in_thread(self.service.read_names, method, vocabulary, deadline)

@@ -22,7 +22,8 @@ from wordmask.app.settings import RequestError, ServeSettings
 from wordmask.decoding import DecodersBusyError, DecodingLateError, DecodingPool
 from wordmask.image_files import ImageReadError, first_line, format_by_magic, image_size
 from wordmask.images import read_image, shrunk
-from wordmask.vocabulary import MAX_NAME_LENGTH, Vocabulary, VocabularyError, parse_names
+from wordmask.name_lists import parse_names
+from wordmask.vocabulary import MAX_NAME_LENGTH, Vocabulary, VocabularyError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 """What cameras and browsers make. Fewer decoders are fewer to be attacked."""
@@ -37,10 +38,17 @@ class Asked(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     names: list[str] | None = Field(
-        None, min_length=1, description="In a form a field each, or all in one with commas. A student brings its own."
+        None,
+        min_length=1,
+        description="In a form a field each, or all in one as on the command line. A student brings its own.",
     )
     method: str | None = Field(None, max_length=100, description="One of GET /v1/models; else the first of them.")
     format: Literal["rle", "png"] = Field("rle", description="What the masks are answered as; rle where not said.")
+    fill: bool = Field(False, strict=False, description="Every pixel gets one of the names: no background is added.")
+    min_score: float = Field(0.0, ge=0, le=1, strict=False, description="What scores less becomes background.")
+    drop_absent: float = Field(
+        0.0, ge=0, le=1, strict=False, description="Names on less than this share of the picture are taken for absent."
+    )
 
 
 class AskedAsJson(Asked):
@@ -53,6 +61,9 @@ class Ask:
     vocabulary: Vocabulary | None
     method: str | None
     format: Literal["rle", "png"]
+    fill: bool
+    min_score: float
+    drop_absent: float
 
 
 def kind_of(request: Request) -> str:
@@ -75,8 +86,8 @@ def parse(headers: Headers, kind: str, body: bytes, settings: ServeSettings) -> 
         raise _invalid(error) from error
     except ValueError as error:
         raise RequestError(400, "image", f"image is not base64: {first_line(error)}") from error
-    vocabulary = None if asked.names is None else _vocabulary(asked.names, settings)
-    return Ask(picture, vocabulary, asked.method, asked.format)
+    vocabulary = None if asked.names is None else _vocabulary(asked.names, settings, typed=kind == FORM)
+    return Ask(picture, vocabulary, asked.method, asked.format, asked.fill, asked.min_score, asked.drop_absent)
 
 
 def decode(
@@ -151,16 +162,8 @@ def _from_form(headers: Headers, body: bytes, settings: ServeSettings) -> tuple[
     if picture is None:
         raise RequestError(400, "form", "there is no picture: send it as a file in the field image")
     if names:
-        given["names"] = _split(names)
+        given["names"] = names
     return picture, given
-
-
-def _split(names: list[str]) -> list[str]:
-    """A name a field, or one field with commas."""
-    try:
-        return list(parse_names(names[0]).names) if len(names) == 1 else names
-    except VocabularyError as error:
-        raise RequestError(400, "names", str(error)) from error
 
 
 def _longest_names(settings: ServeSettings) -> int:
@@ -168,13 +171,29 @@ def _longest_names(settings: ServeSettings) -> int:
     return 4 * settings.max_names * (MAX_NAME_LENGTH + 2)
 
 
-def _vocabulary(names: list[str], settings: ServeSettings) -> Vocabulary:
-    if len(names) > settings.max_names:
-        raise RequestError(413, "names", f"{len(names)} names; {settings.max_names} are allowed")
+def _vocabulary(names: list[str], settings: ServeSettings, *, typed: bool) -> Vocabulary:
+    """typed: a single text may hold several names, as on the command line."""
+    if typed and len(names) == 1:
+        return typed_names(names[0], settings)
+    _check_count(len(names), settings)
     try:
         return Vocabulary.of(names)
     except VocabularyError as error:
         raise RequestError(400, "names", str(error)) from error
+
+
+def typed_names(text: str, settings: ServeSettings) -> Vocabulary:
+    """Names as on the command line. Synonyms cost as much as names, and are counted before they are parsed."""
+    _check_count(text.strip(", ").count(",") + 1, settings)
+    try:
+        return parse_names(text)
+    except VocabularyError as error:
+        raise RequestError(400, "names", str(error)) from error
+
+
+def _check_count(count: int, settings: ServeSettings) -> None:
+    if count > settings.max_names:
+        raise RequestError(413, "names", f"{count} names and synonyms; {settings.max_names} are allowed")
 
 
 def _from_json(body: bytes, settings: ServeSettings) -> Any:

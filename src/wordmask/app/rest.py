@@ -31,7 +31,7 @@ from wordmask.segmentation import Segmentation
 from wordmask.segmenters import METHODS
 from wordmask.segmenters.base import Seen, Segmenter
 from wordmask.text_embeddings import TextEmbedder
-from wordmask.vocabulary import Vocabulary
+from wordmask.vocabulary import ROOM, Vocabulary
 
 SEGMENT = "/v1/segment"
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
@@ -127,10 +127,15 @@ class Service:
         vocabulary = ask.vocabulary or vocabulary_of(self.segmenters[method])
         if vocabulary is None:
             raise RequestError(400, "names", "names: field required; only students have names of their own")
+        if not ask.fill and ask.vocabulary is not None:
+            vocabulary = vocabulary.with_room()
+        note = f"{ROOM}; fill=true gives every pixel one of the names" if vocabulary.has_made_room else None
+        vocabulary = vocabulary.worded(self.segmenters[method].background_words)
         # Before the picture is decoded: new names may take long, and a file holds less than its pixels do.
         await self._waiting_in_thread(self.read_names, method, vocabulary, deadline)
         image = await self._waiting_in_thread(self.picture, ask.picture, deadline)
-        write = _as_png if ask.format == "png" else partial(_as_json, method)
+        write = _as_png if ask.format == "png" else partial(_as_json, method, note)
+        answer = partial(_answered, vocabulary, ask.min_score, ask.drop_absent, write)
         del ask
         visit = self.current
         visit.body.close()
@@ -138,7 +143,7 @@ class Service:
         job = Job(method, image, deadline, visit.client)
         del image
         seen = await visit.waited(self.batcher.submit(job), deadline, self.late())
-        return await self._in_thread(_answered, seen, vocabulary, write, lane=lane)
+        return await self._in_thread(answer, seen, lane=lane)
 
     def picture(self, content: bytes, deadline: float, *, side: int | None = None) -> np.ndarray:
         """Decode a picture, (H, W, 3) uint8, when there is room for it and for its answer; `side` is the most that its
@@ -323,22 +328,30 @@ def _described(name: str, segmenter: Segmenter) -> dict[str, Any]:
     }
 
 
-def _answered(seen: Seen, vocabulary: Vocabulary, write: Callable[[Segmentation], Response]) -> Response:
+def _answered(
+    vocabulary: Vocabulary,
+    min_score: float,
+    drop_absent: float,
+    write: Callable[[Segmentation], Response],
+    seen: Seen,
+) -> Response:
     """Without the picture: whoever sent it has it."""
-    return write(replace(seen.segment(vocabulary), image=None))
+    result = seen.segment(vocabulary, fill=True, min_score=min_score, drop_absent=drop_absent)
+    return write(replace(result, image=None))
 
 
 def _as_png(result: Segmentation) -> Response:
     return Response(result.to_png(), media_type="image/png")
 
 
-def _as_json(method: str, result: Segmentation) -> Response:
+def _as_json(method: str, note: str | None, result: Segmentation) -> Response:
     masks = []
     for name, area in result.pixels.items():
         if area:
             score = None if result.scores is None else round(float(result.scores[result.mask(name)].mean()), 4)
             masks.append({"name": name, "area": area, "score": score, "rle": result.rle(name)})
-    return JSONResponse({"method": method, "size": list(result.size), "names": result.names, "masks": masks})
+    told: dict[str, Any] = {"method": method, "size": list(result.size), "names": result.names, "masks": masks}
+    return JSONResponse(told if note is None else {**told, "note": note})
 
 
 def error_answer(error: Exception) -> JSONResponse:

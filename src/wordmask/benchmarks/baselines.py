@@ -9,7 +9,7 @@ from wordmask.encoders.clip import ClipEncoder
 from wordmask.images import to_tensor
 from wordmask.prompts import Templates
 from wordmask.segmentation import Segmentation, label_type
-from wordmask.segmenters.base import Names, Seen, Segmenter
+from wordmask.segmenters.base import Seen, Segmenter
 from wordmask.text_embeddings import TextEmbedder
 from wordmask.vocabulary import Vocabulary
 
@@ -23,8 +23,7 @@ class SeenAsOne(Seen):
         super().__init__(image, source)
         self._choose, self._feature = choose, feature
 
-    def segment(self, names: Names) -> Segmentation:
-        vocabulary = Vocabulary.of(names)
+    def answer(self, vocabulary: Vocabulary) -> Segmentation:
         label = self._choose.label(self._feature, vocabulary)
         labels = np.full(self.image.shape[:2], label, dtype=label_type(len(vocabulary)))
         return Segmentation(labels, list(vocabulary.names), None, self.image, self.source)

@@ -138,7 +138,7 @@ def score_batches(
     for indices, samples in read_batches(benchmark, chosen):
         start = time.perf_counter()
         seen = segmenter.look_many([sample.image for sample in samples], [sample.key for sample in samples])
-        answers = [view.segment(benchmark.vocabulary).labels for view in seen]
+        answers = [view.segment(benchmark.vocabulary, fill=True).labels for view in seen]
         seconds = (time.perf_counter() - start) / len(samples)
         yield [
             ImageScore.of(index, sample, answer, names=names, ignore=ignore, boundary=boundary, seconds=seconds)

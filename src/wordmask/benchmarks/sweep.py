@@ -36,7 +36,7 @@ def sweep_thresholds(
     for _, samples in read_batches(benchmark, batches_of(len(benchmark), batch_size)):
         seen = segmenter.look_many([sample.image for sample in samples], [sample.key for sample in samples])
         for sample, view in zip(samples, seen, strict=True):
-            answer = view.segment(names)
+            answer = view.segment(names, fill=True)
             if answer.scores is None:
                 raise BenchmarkError(
                     f"{segmenter.method} gives no scores, so there is nothing to compare thresholds with"

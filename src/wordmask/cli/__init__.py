@@ -35,6 +35,7 @@ from wordmask.console import MOST_NAMED, LeftOut, complain, printable, quiet_log
 from wordmask.errors import WordmaskError
 from wordmask.files import NO_ROOM, NoRoomError
 from wordmask.notices import LeftOutWarning, notices
+from wordmask.segmenters import listing
 
 __all__ = ["app", "complain", "main"]
 
@@ -76,8 +77,10 @@ VERBS: dict[str, Callable[..., None]] = {
     "serve": serve,
     "export": export,
 }
+OF_METHODS = ("segment", "label", "evaluate", "serve")
+"""Verbs whose --help lists the methods."""
 for name, verb in VERBS.items():
-    app.command(name)(verb)
+    app.command(name, epilog=listing() if name in OF_METHODS else None)(verb)
 app.add_typer(world)
 
 INTERRUPTED = 130

@@ -5,14 +5,22 @@ from typing import Annotated
 
 import typer
 
+from wordmask.cli import options
+
 
 def distill(
     names: Annotated[
-        Path | None, typer.Option("--names", help="A file of names: one a line, or YAML with synonyms.")
+        Path | None,
+        typer.Option(
+            "--names", help="A file of names: one a line; YAML or JSON, also with synonyms; YOLO's data.yaml."
+        ),
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(help="Unlabelled pictures: a folder, a list file, webdataset tars, or an embedding folder."),
+        typer.Option(
+            help="Unlabelled pictures: a folder, a list file, webdataset tars, or an embedding folder.",
+            callback=options.local,
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder of the run.")] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file with any of this, and every other setting.")] = None,

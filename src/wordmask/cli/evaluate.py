@@ -7,6 +7,7 @@ import typer
 
 from wordmask.benchmarks import BENCHMARKS
 from wordmask.cli import options
+from wordmask.segmenters import DEFAULT_METHOD
 
 
 def evaluate(
@@ -22,7 +23,7 @@ def evaluate(
     ] = (False),
     method: Annotated[
         str, typer.Option(help="The segmenter, by its paper; or a saliency method: found, selfmask, ...")
-    ] = "maskclip",
+    ] = DEFAULT_METHOD,
     preset: options.Preset = "paper",
     weights: options.Weights = None,
     settings: options.Settings = None,
@@ -40,7 +41,7 @@ def evaluate(
 ) -> None:
     """Measure a segmenter on a benchmark: mIoU, pixel accuracy, every name's IoU.
 
-    Example: `wordmask evaluate --benchmark world --split single --method maskclip --preset world`
+    Example: `wordmask evaluate --benchmark world --split single --preset world`
     or `wordmask evaluate --benchmark voc --root data --method clip-dinoiser --out runs/voc`
     """
     from wordmask.commands.evaluate import check_data, run

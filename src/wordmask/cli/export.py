@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from wordmask.cli import options
+from wordmask.segmenters import DEFAULT_METHOD
 
 
 def export(
@@ -14,7 +15,7 @@ def export(
         str | None, typer.Option(help="Also write the embeddings of these names, parted by commas, beside it.")
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Also write a file with int8 weights beside it.")] = False,
-    method: options.Method = "maskclip",
+    method: options.Method = DEFAULT_METHOD,
     preset: options.Preset = "paper",
     weights: options.Weights = None,
     settings: options.Settings = None,
@@ -22,7 +23,7 @@ def export(
 ) -> None:
     """Write a segmenter's network as ONNX, for pictures of any size, and compare it with PyTorch.
 
-    Example: `wordmask export --method maskclip --preset world --out maskclip.onnx --int8`
+    Example: `wordmask export --preset world --out wordmask.onnx --int8`
     """
     from wordmask.commands.export import run
 

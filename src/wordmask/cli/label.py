@@ -6,15 +6,18 @@ from typing import Annotated
 import typer
 
 from wordmask.cli import options
+from wordmask.segmenters import DEFAULT_METHOD
 
 
 def label(
-    folder: Annotated[Path, typer.Argument(help="A folder of pictures; folders below it count.")],
-    names: Annotated[
-        str | None,
-        typer.Option(help='Names, parted by commas: "dog, traffic light, background". A student brings its own.'),
-    ] = None,
-    names_file: Annotated[Path | None, typer.Option(help="A file of names: one a line, or YAML with synonyms.")] = None,
+    folder: Annotated[
+        Path, typer.Argument(help="A folder of pictures; folders below it count.", callback=options.local)
+    ],
+    names: options.Names = None,
+    names_file: options.NamesFile = None,
+    fill: options.Fill = False,
+    min_score: options.MinScore = 0.0,
+    drop_absent: options.DropAbsent = 0.0,
     format: Annotated[str, typer.Option(help="coco, yolo, voc, png or label-studio.")] = "coco",
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write: new, or one of `label`.")] = Path(
         "labels"
@@ -37,7 +40,7 @@ def label(
     ] = None,
     review: Annotated[int, typer.Option(min=0, help="Pictures in review.html, the most unsure first.")] = 200,
     workers: Annotated[int, typer.Option(min=1, help="Processes; each loads the segmenter.")] = 1,
-    method: options.Method = "maskclip",
+    method: options.Method = DEFAULT_METHOD,
     preset: options.Preset = "paper",
     weights: options.Weights = None,
     settings: options.Settings = None,
@@ -52,15 +55,14 @@ def label(
 ) -> None:
     """Label a folder of pictures. Started again after a stop, it goes on where it was.
 
-    Example: `wordmask label photos --names "dog, cat, background" --format yolo --out labels`
+    Example: `wordmask label photos --names "dog, cat" --format yolo --out labels`
     """
     from wordmask.commands.label import run
 
-    # A student brings its names; any may still be chosen from them.
-    all_of_student = names is None and names_file is None and method == "namedmask"
     run(
         folder=folder,
-        vocabulary=None if all_of_student else options.vocabulary(names, names_file),
+        vocabulary=options.vocabulary(names, names_file, method=method, fill=fill),
+        fill=fill,
         out=out,
         settings={
             "format": format,
@@ -71,6 +73,8 @@ def label(
             "val": val,
             "pictures": pictures,
             "review": review,
+            "min_score": min_score,
+            "drop_absent": drop_absent,
         },
         workers=workers,
         load=options.segmenter(method, preset, weights, device, precision, settings),

@@ -1,10 +1,44 @@
 """Options that verbs share, and what becomes of them."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+
+def local(path: Path | None) -> Path | None:
+    """A path that is none of the network. As a path an address has lost a slash, and would be echoed so."""
+    if path is not None and (found := re.match(r"(https?):/+(.*)", str(path))):
+        raise typer.BadParameter(
+            f"{found[1]}://{found[2]} is an address: files are read from disk, so download it first"
+        )
+    return path
+
+
+Names = Annotated[
+    str | None,
+    typer.Option(
+        help='Names, parted by commas: "dog, traffic light" or "person: [man, woman], dog". A student brings its own.'
+    ),
+]
+NamesFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="A file of names: one a line; YAML or JSON, also with synonyms; YOLO's data.yaml, COCO's categories.",
+        callback=local,
+    ),
+]
+Fill = Annotated[
+    bool,
+    typer.Option("--fill", help="Every pixel gets one of the names. Else background is added, where it is not named."),
+]
+MinScore = Annotated[
+    float, typer.Option(min=0, max=1, help="What scores less becomes background; the scale is the method's own.")
+]
+DropAbsent = Annotated[
+    float, typer.Option(min=0, max=1, help="Names on less than this share of a picture are taken for absent there.")
+]
 Method = Annotated[str, typer.Option(help="The segmenter, by its paper.")]
 Preset = Annotated[str, typer.Option(help="Whose backbones and settings: paper or world.")]
 Weights = Annotated[str | None, typer.Option(help="A file or URL in place of the preset's weights.")]
@@ -22,7 +56,11 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Pictures that are looked at
 Run = Annotated[Path, typer.Option("--out", "-o", help="The folder of the run: checkpoints, log, weights.")]
 TrainingImages = Annotated[
     Path | None,
-    typer.Option("--images", help="A folder of pictures, or a training file of the world. The world draws its own."),
+    typer.Option(
+        "--images",
+        help="A folder of pictures, or a training file of the world. The world draws its own.",
+        callback=local,
+    ),
 ]
 Dino = Annotated[str | None, typer.Option(help="A timm name, or world, in place of the preset's DINO.")]
 DinoWeights = Annotated[str | None, typer.Option(help="Its weights: a file, a URL or a catalogue's name.")]
@@ -45,15 +83,25 @@ def paths(arguments: list[str]) -> list[Path]:
     for argument in arguments:
         if not argument:
             raise typer.BadParameter("an empty picture argument (perhaps a variable that is not set?)")
+        local(Path(argument))
     return [Path(argument) for argument in arguments]
 
 
-def vocabulary(names: str | None, names_file: Path | None) -> Any:
-    from wordmask.vocabulary import parse_names, read_names
+def vocabulary(names: str | None, names_file: Path | None, *, method: str, fill: bool) -> Any:
+    """The names with room for what none of them names, unless they are to fill the picture. None where a student is
+    to bring its own: any may still be chosen from them."""
+    if names is None and names_file is None and method == "namedmask":
+        return None
+    given = _given_names(names, names_file)
+    return given if fill else given.with_room()
+
+
+def _given_names(names: str | None, names_file: Path | None) -> Any:
+    from wordmask.name_lists import parse_names, read_names
 
     if (names is None) == (names_file is None):
-        raise typer.BadParameter('give either --names "dog, background" or --names-file FILE')
-    if names is not None and Path(names).suffix in (".txt", ".yaml", ".yml") and Path(names).is_file():
+        raise typer.BadParameter('give either --names "dog, cat" or --names-file FILE')
+    if names is not None and Path(names).suffix in (".txt", ".yaml", ".yml", ".json", ".xml") and Path(names).is_file():
         raise typer.BadParameter(f"--names {names} is a file: give it as --names-file {names}")
     return parse_names(names) if names is not None else read_names(names_file)  # type: ignore[arg-type]
 
@@ -89,15 +137,15 @@ def runtime(name: str, onnx: Path) -> dict[str, Any]:
 
 def _settings(pairs: list[str]) -> dict[str, Any]:
     """["key=value", ...] -> {"key": value}, values read as YAML does: 3, 0.25, true, null, text."""
-    import yaml
+    from wordmask.text_files import TextFileError, parse_yaml, shown
 
     settings = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key.isidentifier():
-            raise typer.BadParameter(f"--set takes KEY=VALUE, not {pair!r}")
+            raise typer.BadParameter(f"--set takes KEY=VALUE, not {shown(pair)}")
         try:
-            settings[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            settings[key] = parse_yaml(value)
+        except TextFileError:
             settings[key] = value
     return settings

@@ -7,14 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from wordmask.cli import options
+from wordmask.segmenters import DEFAULT_METHOD
 
 
 def segment(
     images: Annotated[list[str], typer.Argument(help="Pictures, or folders of pictures.")],
-    names: Annotated[
-        str | None, typer.Option(help='Names, parted by commas: "dog, traffic light, background".')
-    ] = None,
-    names_file: Annotated[Path | None, typer.Option(help="A file of names: one a line, or YAML with synonyms.")] = None,
+    names: options.Names = None,
+    names_file: options.NamesFile = None,
+    fill: options.Fill = False,
+    min_score: options.MinScore = 0.0,
+    drop_absent: options.DropAbsent = 0.0,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -33,7 +35,7 @@ def segment(
     overlay: Annotated[bool, typer.Option(help="Also write the masks drawn over the picture.")] = True,
     method: Annotated[
         str, typer.Option(help="The segmenter, by its paper; several with --compare, parted by commas.")
-    ] = "maskclip",
+    ] = DEFAULT_METHOD,
     compare: Annotated[
         bool, typer.Option("--compare", help="Draw several methods side by side instead of writing masks.")
     ] = False,
@@ -51,16 +53,17 @@ def segment(
     max_pixels: Annotated[int | None, typer.Option(min=1, help="Largest picture that is decoded.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture.")] = False,
 ) -> None:
-    """Segment pictures by names.
+    """Segment pictures by names. What none of them names is background, unless --fill says otherwise.
 
-    Example: `wordmask segment photo.jpg --names "dog, grass, background" --out masks`
+    Example: `wordmask segment photo.jpg --names "dog, cat" --out masks`
 
     Several methods on one sheet, settings of one of them behind colons:
-    `wordmask segment photo.jpg --names "dog, grass" --method "maskclip, maskclip:refine=pamr, clip-diy" --compare`
+    `wordmask segment photo.jpg --names "dog, cat" --method "maskclip, maskclip:refine=pamr, clip-diy" --compare`
     """
     shared = {
         "images": options.paths(images),
-        "vocabulary": options.vocabulary(names, names_file),
+        "vocabulary": options.vocabulary(names, names_file, method="" if compare else method, fill=fill),
+        "choosing": {"min_score": min_score, "drop_absent": drop_absent},
         "format": format,
         "skip_done": skip_done,
         "batch_size": batch_size,

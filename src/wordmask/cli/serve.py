@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from wordmask.cli import options
+from wordmask.segmenters import DEFAULT_METHOD
 
 KEY = "WORDMASK_API_KEY"
 
@@ -14,7 +15,7 @@ KEY = "WORDMASK_API_KEY"
 def serve(
     method: Annotated[list[str] | None, typer.Option(help="A segmenter, by its paper; may be repeated.")] = None,
     student: Annotated[
-        list[Path] | None, typer.Option(help="A student's file, served under its name; may be repeated.")
+        list[str] | None, typer.Option(help="A student's file or URL, served under its name; may be repeated.")
     ] = None,
     preset: options.Preset = "paper",
     weights: options.Weights = None,
@@ -49,14 +50,14 @@ def serve(
 ) -> None:
     """Serve a web page and a REST interface (its description is at /docs).
 
-    Example: `wordmask serve --method maskclip --preset world`
+    Example: `wordmask serve --preset world`
     """
     from wordmask.commands.serve import run
 
-    methods = method or ([] if student else ["maskclip"])
+    methods = method or ([] if student else [DEFAULT_METHOD])
     loads = [(own, options.segmenter(own, preset, weights, device, precision, settings)) for own in methods]
     for file in student or []:
-        loads.append((file.stem, options.segmenter("namedmask", "world", str(file), device, precision, None)))
+        loads.append((Path(file).stem, options.segmenter("namedmask", "world", file, device, precision, None)))
     run(
         loads=loads,
         host=host,

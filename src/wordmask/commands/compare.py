@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from wordmask import segmenters
-from wordmask.commands.errand import Errand, SegmentError, hint_at_background
+from wordmask.commands.errand import Errand, SegmentError, tell_of_room
 from wordmask.commands.places import Places
 from wordmask.commands.segment import format_of
 from wordmask.comparison import Drawn, draw_cell, draw_sheet, shrunk
@@ -26,6 +26,7 @@ def run(
     *,
     images: list[Path],
     vocabulary: Vocabulary,
+    choosing: dict[str, Any],
     out: Path,
     format: str | None,
     skip_done: bool,
@@ -38,12 +39,12 @@ def run(
     suffix = format_of(out, format, FORMATS, SUFFIXES)
     places = Places(images, out, suffix, verb="segment", kind=COMPARISON, file_suffixes=SUFFIXES)
     errand = Errand(places, skip_done=skip_done)
-    hint_at_background(vocabulary)
+    tell_of_room(vocabulary)
     methods = {title: segmenters.load(**load) for title, load in loads.items()}
     with errand.progress("comparing"):
         stream = read_ahead(errand.pictures(), batch_size, on_bad=errand.leave_out, max_pixels=max_pixels)
         for batch in stream:
-            for read, drawings, pixels in _by_all(methods, batch, vocabulary):
+            for read, drawings, pixels in _by_all(methods, batch, vocabulary, choosing):
                 target = places.target(Path(read.source))
                 try:
                     places.begin()
@@ -62,13 +63,13 @@ def run(
 
 
 def _by_all(
-    methods: dict[str, Segmenter], batch: list[Read], vocabulary: Vocabulary
+    methods: dict[str, Segmenter], batch: list[Read], vocabulary: Vocabulary, choosing: dict[str, Any]
 ) -> list[tuple[Read, list[Drawn], dict[str, dict[str, int]]]]:
     """What the methods make of each picture: drawings, and each name's pixels. Only drawings are kept of a batch."""
     made: list[tuple[Read, list[Drawn], dict[str, dict[str, int]]]] = [(read, [], {}) for read in batch]
     pictures = [read.image for read in batch]
     for title, method in methods.items():
-        results = method.segment_many(pictures, vocabulary, batch_size=len(pictures))
+        results = method.segment_many(pictures, vocabulary, fill=True, **choosing, batch_size=len(pictures))
         for (_, drawings, pixels), result in zip(made, results, strict=True):
             drawings.append(draw_cell(title, result))
             pixels[title] = result.pixels

@@ -11,7 +11,7 @@ from wordmask.counting import CountAhead
 from wordmask.errors import WordmaskError
 from wordmask.image_files import ImageReadError
 from wordmask.left_out import keep_left_out
-from wordmask.vocabulary import Vocabulary
+from wordmask.vocabulary import ROOM, Vocabulary
 
 
 class SegmentError(WordmaskError):
@@ -99,9 +99,6 @@ class Errand:
             raise self._error(f"no pictures found in {', '.join(map(str, self.places.images))}")
 
 
-def hint_at_background(vocabulary: Vocabulary) -> None:
-    if len(vocabulary) == 1 and vocabulary.background is None:
-        complain(
-            f"note: {vocabulary.names[0]!r} is the only name, so it takes every pixel; add background to leave room "
-            f'for the rest: --names "{vocabulary.names[0]}, background"'
-        )
+def tell_of_room(vocabulary: Vocabulary) -> None:
+    if vocabulary.has_made_room:
+        complain(f"note: {ROOM}; --fill gives every pixel one of the names")

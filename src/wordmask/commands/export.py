@@ -9,8 +9,8 @@ import typer
 from wordmask import segmenters
 from wordmask.console import show
 from wordmask.extras import need
+from wordmask.name_lists import parse_names
 from wordmask.runs.marks import NETWORK, WORDS, check_output
-from wordmask.vocabulary import parse_names
 
 
 def run(*, out: Path, names: str | None, int8: bool, load: dict[str, Any], as_json: bool) -> None:

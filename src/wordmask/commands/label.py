@@ -10,6 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from wordmask import segmenters
+from wordmask.commands.errand import tell_of_room
 from wordmask.commands.progress import progress_bar
 from wordmask.console import LeftOut, complain, show
 from wordmask.encoders.precision import pick_precision
@@ -24,6 +25,7 @@ def run(
     *,
     folder: Path,
     vocabulary: Vocabulary | None,
+    fill: bool,
     out: Path,
     settings: dict[str, Any],
     workers: int,
@@ -48,7 +50,8 @@ def run(
     segmenter = None
     if vocabulary is None:
         segmenter = segmenters.load(**load)
-        vocabulary = segmenter.vocabulary  # type: ignore[attr-defined]
+        vocabulary, fill = segmenter.vocabulary, True  # type: ignore[attr-defined]
+    tell_of_room(vocabulary)
     job = Job(
         folder=folder,
         out=out,
@@ -56,6 +59,7 @@ def run(
         settings=chosen,
         load=load,
         max_pixels=max_pixels,
+        fill=fill,
         threads=max(1, (os.cpu_count() or 1) // workers) if workers > 1 else None,
     )
     left_out = LeftOut(f"{out / LEFT_OUT} lists them")

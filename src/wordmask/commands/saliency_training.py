@@ -20,8 +20,9 @@ from wordmask.world.training_file import write_array
 
 
 def found(images: Path | None, out: Path, preset: str, changes: Mapping[str, Any], *, as_json: bool) -> None:
+    settings = plan(FoundTraining, preset, pictures=_place(images, out, preset), out=out, changes=changes)
     with claimed_run(out, found_training.VERB, FoundTraining.__name__):
-        settings = plan(FoundTraining, preset, pictures=_pictures(images, out, preset), out=out, changes=changes)
+        _draw(images, settings.pictures)
         with progress_bar("training", settings.steps) as progress:
             train_found(settings, progress)
     reads = {name: changes[name] for name in ("dino", "dino_weights") if name in changes}
@@ -29,8 +30,9 @@ def found(images: Path | None, out: Path, preset: str, changes: Mapping[str, Any
 
 
 def selfmask(images: Path | None, out: Path, preset: str, changes: Mapping[str, Any], *, as_json: bool) -> None:
+    settings = plan(SelfMaskTraining, preset, pictures=_place(images, out, preset), out=out, changes=changes)
     with claimed_run(out, selfmask_training.VERB, SelfMaskTraining.__name__):
-        settings = plan(SelfMaskTraining, preset, pictures=_pictures(images, out, preset), out=out, changes=changes)
+        _draw(images, settings.pictures)
         with progress_bar("voting", None) as progress:
             votes = vote_for(settings, progress)
         with progress_bar("training", None) as progress:
@@ -38,18 +40,21 @@ def selfmask(images: Path | None, out: Path, preset: str, changes: Mapping[str, 
     _tell("selfmask", out / NETWORK_FILE, preset, {}, as_json)
 
 
-def _pictures(images: Path | None, out: Path, preset: str) -> Path:
-    """What to learn from; for the world, pictures are drawn where none are given."""
+def _place(images: Path | None, out: Path, preset: str) -> Path:
+    """Where the pictures to learn from are, or will be once they are drawn."""
+    if images is None and preset != WORLD:
+        raise SaliencyError("--images is missing: give a folder of pictures (only --preset world draws its own)")
+    return out / "pictures.npy" if images is None else images
+
+
+def _draw(images: Path | None, pictures: Path) -> None:
+    """Draw pictures of the world where none are given: it takes minutes, so the settings are checked before."""
     log_to_stderr(logging.INFO)
     if images is not None:
-        return images
-    if preset != WORLD:
-        raise SaliencyError("--images is missing: give a folder of pictures (only --preset world draws its own)")
-    pictures = out / "pictures.npy"
+        return
     with progress_bar("drawing", WORLD_PICTURES) as progress:
         workers = os.cpu_count() or 1
         write_array(pictures, WORLD_PICTURES, kinds=WORLD_KINDS, workers=workers, progress=progress)
-    return pictures
 
 
 def _tell(method: str, file: Path, preset: str, reads: Mapping[str, str], as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from wordmask import segmenters
-from wordmask.commands.errand import Errand, SegmentError, hint_at_background
+from wordmask.commands.errand import Errand, SegmentError, tell_of_room
 from wordmask.commands.places import FILE_SUFFIXES, Places
 from wordmask.console import complain, show
 from wordmask.errors import WordmaskError
@@ -24,7 +24,8 @@ FORMATS = ("png", "json")
 def run(
     *,
     images: list[Path],
-    vocabulary: Vocabulary,
+    vocabulary: Vocabulary | None,
+    choosing: dict[str, Any],
     out: Path,
     format: str | None,
     overlay: bool,
@@ -36,12 +37,22 @@ def run(
 ) -> None:
     suffix = format_of(out, format, FORMATS, FILE_SUFFIXES)
     places = Places(images, out, suffix, verb="segment", kind=MASKS, overlays=overlay)
+    segmenter = None
+    if vocabulary is None:  # the student's own
+        segmenter = segmenters.load(**load)
+        vocabulary = segmenter.vocabulary  # type: ignore[attr-defined]
     errand = _Masks(places, vocabulary, skip_done=skip_done)
-    hint_at_background(vocabulary)
-    segmenter = segmenters.load(**load)
+    tell_of_room(vocabulary)
+    segmenter = segmenter or segmenters.load(**load)
     with errand.progress(f"segmenting in {segmenter.precision}"):
         stream = segmenter.segment_many(
-            errand.pictures(), vocabulary, batch_size=batch_size, on_bad=errand.leave_out, max_pixels=max_pixels
+            errand.pictures(),
+            vocabulary,
+            fill=True,  # what room there is to be, the vocabulary has
+            **choosing,
+            batch_size=batch_size,
+            on_bad=errand.leave_out,
+            max_pixels=max_pixels,
         )
         for result in stream:
             target = places.target(Path(str(result.source)))

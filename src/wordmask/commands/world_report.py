@@ -259,7 +259,7 @@ def mask_pictures(segmenter: Segmenter) -> Image.Image:
     """Two rows of pictures and overlays, with a legend to each."""
     vocabulary = Vocabulary.of(NAMES)
     scenes = [draw_scene(FIRST_SEED + index, 256) for index in range(SHOWN)]
-    overlays = [segmenter.segment(scene.image, vocabulary).overlay() for scene in scenes]
+    overlays = [segmenter.segment(scene.image, vocabulary, fill=True).overlay() for scene in scenes]
     height = 256 + max(overlay.height for overlay in overlays) + 4
     page = Image.new("RGB", (260 * SHOWN, height), "white")
     for index, (scene, overlay) in enumerate(zip(scenes, overlays, strict=True)):

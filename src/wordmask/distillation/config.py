@@ -9,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
@@ -22,9 +21,12 @@ from wordmask.distillation.records import DistillationError
 from wordmask.distillation.student import StudentSettings
 from wordmask.encoders import catalogue
 from wordmask.encoders.catalogue import CatalogueError
-from wordmask.vocabulary import Vocabulary, read_names
+from wordmask.name_lists import read_names
+from wordmask.text_files import TextFileError, parse_yaml, read_yaml, shown
+from wordmask.vocabulary import Vocabulary
 
-MOST_BYTES = 2**24
+MOST_LETTERS = 60
+"""Of a key that messages show as it is."""
 FREE = frozenset(
     {"device", "embedding.batch", "embedding.readers", "masks.batch", "experts.pictures"}
     | {
@@ -115,13 +117,9 @@ def read_config(path: Path) -> dict[str, Any]:
     """A YAML file as it stands: any of `names`, `images`, `out`, `preset`, and settings. Relative paths in it are
     relative to the file."""
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ConfigError(f"{path}: larger than {MOST_BYTES // 2**20} MiB, so no configuration")
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from error
+        data = read_yaml(path)
+    except TextFileError as error:
+        raise ConfigError(str(error)) from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected settings (key: value), found {type(data).__name__}")
     for key in ("names", "images", "out"):
@@ -136,8 +134,8 @@ def make_run(*layers: Mapping[str, Any]) -> Run:
     for layer in layers:
         told = _merged(told, layer)
     preset = told.pop("preset", "paper")
-    if preset not in PRESETS:
-        raise ConfigError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise ConfigError(f"preset {shown(preset)} is unknown; choose one of {', '.join(PRESETS)}")
     names, images, out = (told.pop(key, None) for key in ("names", "images", "out"))
     for key, value, how in (
         ("names", names, "a list, or a file of them"),
@@ -168,10 +166,10 @@ def setting(pair: str) -> dict[str, Any]:
     key, equals, value = pair.partition("=")
     parts = key.split(".")
     if not equals or not all(part.isidentifier() for part in parts):
-        raise ConfigError(f"a setting is KEY=VALUE with a dotted key, such as archive.size=50, not {pair!r}")
+        raise ConfigError(f"a setting is KEY=VALUE with a dotted key, such as archive.size=50, not {shown(pair)}")
     try:
-        nested: Any = yaml.safe_load(value)
-    except yaml.YAMLError:
+        nested: Any = parse_yaml(value)
+    except TextFileError:
         nested = value
     for part in reversed(parts):
         nested = {part: nested}
@@ -237,9 +235,10 @@ def _validated(merged: dict[str, Any]) -> RunConfig:
 def _check_keys(told: Mapping[str, Any], base: Mapping[str, Any], at: str = "") -> None:
     for key, value in told.items():
         if key not in base:
-            near = difflib.get_close_matches(str(key), list(base), n=1)
+            name = key if isinstance(key, str) else shown(key)
+            near = difflib.get_close_matches(name[:MOST_LETTERS], list(base), n=1)
             known = f"did you mean {at}{near[0]}?" if near else f"{at.rstrip('.') or 'a run'} has {', '.join(base)}"
-            raise ConfigError(f"{at}{key} is no setting; {known}")
+            raise ConfigError(f"{at}{name if len(name) <= MOST_LETTERS else shown(name)} is no setting; {known}")
         below = VALIDATION_KEYS if f"{at}{key}" == "validation" else base[key]
         if isinstance(value, Mapping) and isinstance(below, Mapping) and f"{at}{key}" not in FREE_FORM:
             _check_keys(value, below, f"{at}{key}.")
@@ -247,13 +246,8 @@ def _check_keys(told: Mapping[str, Any], base: Mapping[str, Any], at: str = "") 
 
 def _explained(error: ValidationError) -> str:
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    return f"{key}={_shortened(first['input'])} cannot be used: {first['msg'][:1].lower()}{first['msg'][1:]}"
-
-
-def _shortened(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    key = ".".join(str(part)[:MOST_LETTERS] for part in first["loc"])
+    return f"{key}={shown(first['input'])} cannot be used: {first['msg'][:1].lower()}{first['msg'][1:]}"
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -198,7 +198,7 @@ def _redraw(part: Sequence[tuple[MaskRecord, np.ndarray | ImageReadError]], segm
         if isinstance(image, ImageReadError):
             redrawn.append(replace(record, usable=False, trouble=image.reason))
         else:
-            answer = next(seen).segment(segmenter.vocabulary)
+            answer = next(seen).segment(segmenter.vocabulary, fill=True)
             redrawn.append(_redrawn(record, answer.labels == 1, answer.scores))
     return redrawn
 

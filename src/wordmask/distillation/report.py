@@ -271,7 +271,7 @@ def _with_mask(image: np.ndarray, record: MaskRecord | None, colour: Colour) -> 
 
 
 def _answer(image: np.ndarray, student: NamedMask) -> Image.Image:
-    return small(student.segment(image, student.vocabulary).overlay(legend=False))
+    return small(student.segment(image, student.vocabulary, fill=True).overlay(legend=False))
 
 
 def _unseen(page: RunPage, out: Path, run: Run, archive: Archive, student: NamedMask) -> None:

@@ -26,6 +26,7 @@ from wordmask.encoders import weights as weight_files
 from wordmask.encoders.building import built_from, check_numbers
 from wordmask.encoders.clip_dense import DenseFeatures, DenseResNet, DenseViT, NotDenseError, dense_reader
 from wordmask.errors import WordmaskError
+from wordmask.prompts import GROUNDS
 from wordmask.text_files import read_text
 
 Precision = Literal["fp32", "bf16"]
@@ -68,6 +69,8 @@ class ClipEncoder:
         self.model = model.eval().requires_grad_(False).to(device)
         self.tokenizer = tokenizer
         self.name = name
+        self.grounds: tuple[str, ...] = GROUNDS
+        """Words for what lies behind things, where a name's rivals are needed."""
         self.statistics = statistics or ImageStatistics()
         self.device = torch.device(device)
         self.dtype: torch.dtype = next(p.dtype for p in model.visual.parameters() if p.ndim == 4)

@@ -12,14 +12,17 @@ from wordmask.files import atomic_write
 from wordmask.images import pixel_limit
 from wordmask.labelling.settings import LabelError
 from wordmask.labelling.worker import Job
-from wordmask.text_files import read_json
+from wordmask.text_files import read_json, shown
+from wordmask.vocabulary import BACKGROUND
 
 FREE = ("review", "max_pixels")
 """What may change from start to start: more of the pictures that were left out as too large may be read."""
 ONLY_FOR = {"val": ("yolo",), "pictures": ("yolo", "voc")}
 """Settings that the files of other formats do not hang on."""
-BEFORE = {"val": 0.0, "pictures": "link"}
+BEFORE = {"val": 0.0, "pictures": "link", "min_score": 0.0, "drop_absent": 0.0}
 """What was done before there were such settings."""
+WIDE = 200
+"""Characters of a setting in a message."""
 NO_FILES = ("method", "preset", "device", "precision")
 
 
@@ -62,9 +65,12 @@ def _compare(found: dict[str, Any], settings: dict[str, Any], out: Path) -> None
                 f"{out} holds labels made with another content of {changed} ({settings['segmenter'].get(changed)}): "
                 "the file has been written anew since; use another --out, or delete it"
             )
+        same = "use the same settings"
+        if key == "names" and [*(found.get(key) or []), BACKGROUND] == value:
+            same = "say --fill to go on without a background"
         raise LabelError(
-            f"{out} holds labels made with {key} {found.get(key, BEFORE.get(key))!r}, not {value!r}: "
-            "use the same settings, another --out, or delete it"
+            f"{out} holds labels made with {key} {shown(found.get(key, BEFORE.get(key)), WIDE)}, not "
+            f"{shown(value, WIDE)}: {same}, another --out, or delete it"
         )
 
 

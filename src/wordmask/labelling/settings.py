@@ -30,6 +30,7 @@ class LabelSettings:
     val: for YOLO, the share of pictures that are kept for validation, chosen by their content; 0 for none.
     pictures: for YOLO and VOC, how the pictures come to lie beside their labels.
     review: how many pictures review.html shows, the most unsure first.
+    min_score, drop_absent: see `Seen.segment`.
     """
 
     format: Format = "coco"
@@ -40,3 +41,5 @@ class LabelSettings:
     val: Annotated[float, Field(ge=0, lt=1)] = VAL
     pictures: Literal["copy", "link", "hardlink"] = "copy"
     review: NonNegativeInt = 200
+    min_score: Annotated[float, Field(ge=0, le=1)] = 0.0
+    drop_absent: Annotated[float, Field(ge=0, le=1)] = 0.0

@@ -26,7 +26,10 @@ from wordmask.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Job:
-    """All that a process needs to know; it can be sent to one."""
+    """All that a process needs to know; it can be sent to one.
+
+    fill: every pixel bears one of the names. Without it "background" is added, if it is not among them.
+    """
 
     folder: Path
     out: Path
@@ -35,6 +38,11 @@ class Job:
     load: dict[str, Any]
     max_pixels: int | None = None
     threads: int | None = None
+    fill: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.fill:
+            object.__setattr__(self, "vocabulary", self.vocabulary.with_room())
 
 
 class Worker:
@@ -52,7 +60,14 @@ class Worker:
             rows[error.source] = _failed(by_source[error.source], error.reason)
 
         results = self.segmenter.segment_many(
-            list(by_source), self.job.vocabulary, batch_size=len(entries), on_bad=on_bad, max_pixels=self.job.max_pixels
+            list(by_source),
+            self.job.vocabulary,
+            fill=True,  # what room there is to be, the vocabulary has
+            min_score=self.job.settings.min_score,
+            drop_absent=self.job.settings.drop_absent,
+            batch_size=len(entries),
+            on_bad=on_bad,
+            max_pixels=self.job.max_pixels,
         )
         for result in results:
             source = str(result.source)

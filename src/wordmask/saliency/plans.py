@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from wordmask.registry import nearest
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.found import WORLD, WORLD_SIMILARITY
 from wordmask.saliency.found_training import FoundTraining
 from wordmask.saliency.selfmask_training import SelfMaskTraining
+from wordmask.text_files import shown
 from wordmask.training.on_pictures import PicturesTraining
 from wordmask.world import Kind
 
@@ -72,9 +74,12 @@ def plan(recipe: type[Recipe], preset: str, *, pictures: Path, out: Path, change
         raise SaliencyError(f"there is no preset {preset!r} to train by; choose one of {', '.join(presets)}")
     known = [field.name for field in fields(recipe)]
     if unknown := [name for name in changes if name not in known]:
-        raise SaliencyError(f"the training has no setting {unknown[0]!r}; it has {', '.join(known)}")
+        where = f"{recipe.__module__}.{recipe.__name__}"
+        raise SaliencyError(f"the training has no setting {shown(unknown[0])}; {nearest(unknown[0], known, where)}")
     try:
         return TypeAdapter(recipe).validate_python({**presets[preset], **changes, "pictures": pictures, "out": out})
     except ValidationError as error:
         first = error.errors()[0]
-        raise SaliencyError(f"{first['loc'][0]}={first['input']!r} cannot be used: {first['msg'].lower()}") from error
+        raise SaliencyError(
+            f"{first['loc'][0]}={shown(first['input'])} cannot be used: {first['msg'].lower()}"
+        ) from error

@@ -9,26 +9,66 @@ from wordmask.registry import Method, MethodError, check_method, load_method
 if TYPE_CHECKING:
     from wordmask.segmenters.base import Segmenter
 
+DEFAULT_METHOD = "clip-dinoiser"
+"""Of every verb: the best of the methods that take any names, by the papers and on the built-in world."""
 DEFAULT_PRESET = "paper"
 METHODS = {
-    "maskclip": Method("Zhou et al., ECCV 2022", "wordmask.segmenters.maskclip", "MaskClip", "MaskClipSettings"),
-    "clip-diy": Method("Wysoczańska et al., WACV 2024", "wordmask.segmenters.clip_diy", "ClipDiy", "ClipDiySettings"),
-    "clip-dinoiser": Method(
-        "Wysoczańska et al., ECCV 2024", "wordmask.segmenters.clip_dinoiser", "ClipDinoiser", "ClipDinoiserSettings"
+    "maskclip": Method(
+        "Zhou et al., ECCV 2022",
+        "wordmask.segmenters.maskclip",
+        "MaskClip",
+        "MaskClipSettings",
+        about="CLIP's patches, each by its nearest name",
     ),
-    "reco": Method("Shin et al., NeurIPS 2022", "wordmask.segmenters.reco", "ReCo", "ReCoSettings"),
+    "clip-diy": Method(
+        "Wysoczańska et al., WACV 2024",
+        "wordmask.segmenters.clip_diy",
+        "ClipDiy",
+        "ClipDiySettings",
+        about="CLIP on windows of several sizes, times what is an object",
+    ),
+    "clip-dinoiser": Method(
+        "Wysoczańska et al., ECCV 2024",
+        "wordmask.segmenters.clip_dinoiser",
+        "ClipDinoiser",
+        "ClipDinoiserSettings",
+        about="CLIP's patches, pooled where DINO sees one thing",
+    ),
+    "reco": Method(
+        "Shin et al., NeurIPS 2022",
+        "wordmask.segmenters.reco",
+        "ReCo",
+        "ReCoSettings",
+        about="names learnt from an archive of pictures",
+    ),
     "selfmask-clip": Method(
         "NamedMask's baseline",
         "wordmask.segmenters.saliency_clip",
         "SaliencyClip",
         "SaliencyClipSettings",
+        about="one mask of what is salient, named by CLIP",
     ),
-    "namedmask": Method("Shin et al., CVPRW 2023", "wordmask.segmenters.namedmask", "NamedMask", "NamedMaskSettings"),
+    "namedmask": Method(
+        "Shin et al., CVPRW 2023",
+        "wordmask.segmenters.namedmask",
+        "NamedMask",
+        "NamedMaskSettings",
+        about="a student of `wordmask distill`, by its own names",
+    ),
 }
 
 
+def listing() -> str:
+    """Return every method with what it does, a line each, in Markdown."""
+    rows = [
+        f"- {name}: {method.about} ({method.paper}){'; the default' if name == DEFAULT_METHOD else ''}"
+        for name, method in METHODS.items()
+    ]
+    return "Methods:\n\n" + "\n".join(rows)
+
+
 def load(
-    method: str,
+    method: str = DEFAULT_METHOD,
     *,
     preset: str = DEFAULT_PRESET,
     weights: str | Path | None = None,

@@ -2,10 +2,14 @@
 
 Looking and asking are apart: `look` runs the network once, and what was seen answers any number of questions about
 names, each in milliseconds.
+
+Where "background" is not among the names, room is made for what none of them names: it is added as the last name, and
+the method finds it in its own way. `fill` says no to that: then every pixel bears one of the names.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +19,8 @@ from wordmask.image_files import ImageReadError, name_of
 from wordmask.images import ImageSource, read_image
 from wordmask.segmentation import Segmentation
 from wordmask.streaming import Read, many_pictures, read_ahead
-from wordmask.vocabulary import Vocabulary
+from wordmask.text_files import shown
+from wordmask.vocabulary import BACKGROUND, Vocabulary
 
 Names = Vocabulary | Sequence[str] | Mapping[str, Any]
 
@@ -35,9 +40,54 @@ class Seen(ABC):
         self.image = image  # (H, W, 3) uint8
         self.source = source
 
+    def segment(
+        self, names: Names, *, fill: bool = False, min_score: float = 0.0, drop_absent: float = 0.0
+    ) -> Segmentation:
+        """Return every pixel's name, at the picture's own size. No network runs for the picture.
+
+        fill: every pixel bears one of the names. Without it "background" is added, if it is not among them.
+        min_score: what scores less becomes background. On what scale is the method's own affair.
+        drop_absent: names that less than this share of the pixels bears are taken for absent, and the rest is asked for
+        again without them. They stay in the result's `names`.
+        """
+        vocabulary = _asked(names, fill, min_score, drop_absent).worded(self.background_words)
+        result = self.answer(vocabulary)
+        if drop_absent:
+            result = self._without_absent(result, vocabulary, drop_absent)
+        return result.rejecting(min_score) if min_score else result
+
+    @property
+    def background_words(self) -> tuple[str, ...]:
+        """Those of the segmenter."""
+        return (BACKGROUND,)
+
     @abstractmethod
-    def segment(self, names: Names) -> Segmentation:
-        """Every pixel's name among `names`, at the picture's own size. No network runs for the picture."""
+    def answer(self, vocabulary: Vocabulary) -> Segmentation:
+        """Return every pixel's name among these and no others, as the paper does."""
+
+    def _without_absent(self, result: Segmentation, vocabulary: Vocabulary, share: float) -> Segmentation:
+        present = set(result.present(min_share=share))
+        there = [i for i, name in enumerate(vocabulary.names) if name in present or i == vocabulary.background]
+        if len(there) == len(vocabulary):
+            return result
+        if not there:  # no name has as much, and there is no background: the largest has to do
+            there = [max(range(len(vocabulary)), key=lambda i: result.pixels[vocabulary.names[i]])]
+        again = self.answer(vocabulary.only(there))
+        labels = np.array(there)[again.labels].astype(result.labels.dtype)
+        return replace(again, labels=labels, names=list(vocabulary.names))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({shown(self.source)}, {self.image.shape[1]} x {self.image.shape[0]})"
+
+
+def _asked(names: Names, fill: bool, min_score: float, drop_absent: float) -> Vocabulary:
+    vocabulary = Vocabulary.of(names) if fill else Vocabulary.of(names).with_room()
+    for what, share in (("min_score", min_score), ("drop_absent", drop_absent)):
+        if not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise SegmenterError(f"{what} is a number between 0 and 1, not {shown(share)}")
+    if min_score and vocabulary.background is None:
+        raise SegmenterError("min_score needs a background for what scores less: name it, or leave out fill")
+    return vocabulary
 
 
 class Segmenter(ABC):
@@ -48,6 +98,15 @@ class Segmenter(ABC):
     precision: str = "fp32"
     """What the networks compute with, "fp32" or "bf16"."""
 
+    @property
+    def background_words(self) -> tuple[str, ...]:
+        """What is read for a background that nobody worded.
+
+        The papers' bare word is enough for a method that sees what is an object. One that can but choose among names
+        needs others to choose from.
+        """
+        return (BACKGROUND,)
+
     @abstractmethod
     def look_many(self, images: Sequence[np.ndarray], sources: Sequence[str]) -> list[Seen]:
         """Run the network on pictures (H, W, 3) uint8 of any sizes, together where their sizes allow."""
@@ -56,29 +115,52 @@ class Segmenter(ABC):
         """Run the network on one picture; ask the result for names as often as you like."""
         return self.look_many([read_image(image)], [name_of(image)])[0]
 
-    def segment(self, image: ImageSource, names: Names) -> Segmentation:
-        """`look` and one question."""
-        return self.look(image).segment(names)
+    def segment(
+        self,
+        image: ImageSource,
+        names: Names,
+        *,
+        fill: bool = False,
+        min_score: float = 0.0,
+        drop_absent: float = 0.0,
+    ) -> Segmentation:
+        """`look` and one question; see `Seen.segment`."""
+        return self.look(image).segment(names, fill=fill, min_score=min_score, drop_absent=drop_absent)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.method}, preset {self.preset}, {self.precision})"
 
     def segment_many(
         self,
         images: Iterable[ImageSource],
         names: Names,
         *,
+        fill: bool = False,
+        min_score: float = 0.0,
+        drop_absent: float = 0.0,
         batch_size: int = 8,
         on_bad: Callable[[ImageReadError], None] | None = None,
         max_pixels: int | None = None,
     ) -> Iterator[Segmentation]:
         """Segment a stream of any length, in its order and in bounded memory; files are read ahead in threads.
 
+        fill, min_score, drop_absent: see `Seen.segment`.
+
         A picture that cannot be read is left out: it is handed to `on_bad`, or named in a warning. `source` of each
         result says which picture it is. An error of the stream's own comes after the results of all before it.
         """
         stream = many_pictures(images, batch_size, taker="segment_many", of_one="segment", error=SegmenterError)
         batches = read_ahead(stream, batch_size, on_bad=on_bad, max_pixels=max_pixels)
-        return self._segment_batches(batches, Vocabulary.of(names))
+        vocabulary = _asked(names, fill, min_score, drop_absent)
 
-    def _segment_batches(self, batches: Iterator[list[Read]], vocabulary: Vocabulary) -> Iterator[Segmentation]:
+        def ask(seen: Seen) -> Segmentation:
+            return seen.segment(vocabulary, fill=fill, min_score=min_score, drop_absent=drop_absent)
+
+        return self._segment_batches(batches, ask)
+
+    def _segment_batches(
+        self, batches: Iterator[list[Read]], ask: Callable[[Seen], Segmentation]
+    ) -> Iterator[Segmentation]:
         for batch in batches:
             for seen in self.look_many([read.image for read in batch], [read.source for read in batch]):
-                yield seen.segment(vocabulary)
+                yield ask(seen)

@@ -22,10 +22,10 @@ from wordmask.images import resize, size_with_shorter_side
 from wordmask.prompts import templates
 from wordmask.refinement.names import NameRefinement, refine_names
 from wordmask.segmentation import Segmentation, label_type
-from wordmask.segmenters.base import Names, Seen, Segmenter, SegmenterError
+from wordmask.segmenters.base import Seen, Segmenter, SegmenterError
 from wordmask.segmenters.maskclip import WORLD_CLIP, open_clip_encoder
 from wordmask.text_embeddings import TextEmbedder
-from wordmask.vocabulary import Vocabulary
+from wordmask.vocabulary import BACKGROUND, Vocabulary
 from wordmask.windows import SlidingWindows, upsample_argmax
 
 Objectness = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
@@ -91,9 +91,12 @@ class SeenAtScales(Seen):
         self._scales = scales  # each (rows, columns, D), normalised
         self._objectness = objectness  # (h, w) at the resized picture's size
 
+    @property
+    def background_words(self) -> tuple[str, ...]:
+        return self._segmenter.background_words
+
     @torch.inference_mode()
-    def segment(self, names: Names) -> Segmentation:
-        vocabulary = Vocabulary.of(names)
+    def answer(self, vocabulary: Vocabulary) -> Segmentation:
         text = self._segmenter.embed(vocabulary)
         grids = [text.cosines(scale.permute(2, 0, 1)[None])[0] for scale in self._scales]  # each (K, rows, columns)
         count = len(vocabulary)
@@ -160,6 +163,10 @@ class ClipDiy(Segmenter):
         self.device, self.precision = clip.device, clip.precision
         self.embed = TextEmbedder(clip, templates(settings.templates))
         self.scale_weights = [weight / sum(weights) for weight in weights]
+
+    @property
+    def background_words(self) -> tuple[str, ...]:
+        return super().background_words if self.objectness is not None else (BACKGROUND, *self.clip.grounds)
 
     @classmethod
     def load(

@@ -24,13 +24,14 @@ from wordmask.encoders.building import built_from
 from wordmask.encoders.clip import Precision
 from wordmask.encoders.weights import read_state_dict, resolve
 from wordmask.images import size_with_longer_side, size_with_shorter_side, to_tensor
+from wordmask.name_lists import read_names
 from wordmask.refinement.names import NameRefinement, refine_names
 from wordmask.saliency.found import shipped
 from wordmask.segmentation import Segmentation, label_type
-from wordmask.segmenters.base import MissingWeightsError, Names, Seen, Segmenter, SegmenterError
+from wordmask.segmenters.base import MissingWeightsError, Seen, Segmenter, SegmenterError
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
 from wordmask.segmenters.student_file import Student, is_student_file, read_student
-from wordmask.vocabulary import BACKGROUND, Vocabulary, read_names
+from wordmask.vocabulary import BACKGROUND, Vocabulary
 from wordmask.windows import upsample_argmax
 
 LAST_LAYER = "classifier.classifier.3.weight"
@@ -196,6 +197,11 @@ class NamedMask(Segmenter):
         for phrase in (name, *phrases):
             if phrase.casefold() in self._class_of:
                 return self._class_of[phrase.casefold()]
+        if name.casefold() == BACKGROUND:
+            raise SegmenterError(
+                "this student was not distilled with a background: say fill (`--fill`), and every pixel bears one of "
+                "the names"
+            )
         known = ", ".join(self.vocabulary.names[:12]) + (", ..." if len(self.vocabulary) > 12 else "")
         raise SegmenterError(
             f"this student was not distilled for {name!r}: it knows {known}; ask for those, distil a student for more, "
@@ -212,10 +218,10 @@ class SeenByStudent(Seen):
         self._kept = kept  # (c, h, w)
 
     @torch.inference_mode()
-    def segment(self, names: Names) -> Segmentation:
+    def answer(self, vocabulary: Vocabulary) -> Segmentation:
         """Where "background" is asked for, it is what the student calls so and whatever else was not asked for;
         without it, every pixel bears the best of the names asked for."""
-        asked = Vocabulary.of(names)
+        asked = vocabulary
         classes = self._classes(asked)
         logits = self._segmenter.logits(self._kept)  # (classes, h, w)
         size = (self.image.shape[0], self.image.shape[1])

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from wordmask.images import size_with_shorter_side, to_tensor
 from wordmask.refinement.names import NameRefinement, refine_names
-from wordmask.segmentation import Segmentation, label_type
-from wordmask.segmenters.base import Names, Seen, Segmenter
+from wordmask.segmentation import Segmentation, label_type, reject_unsure
+from wordmask.segmenters.base import Seen, Segmenter
 from wordmask.text_embeddings import TextEmbedder, TextEmbeddings
-from wordmask.vocabulary import Vocabulary
+from wordmask.vocabulary import BACKGROUND, Vocabulary
 from wordmask.windows import SlidingWindows, merge_argmax, merge_maps
 
 WINDOWS_PER_PASS = 8
@@ -67,9 +67,12 @@ class SeenThroughWindows(Seen):
         self._plan = plan
         self._features = features  # each (n windows, ...)
 
+    @property
+    def background_words(self) -> tuple[str, ...]:
+        return self._segmenter.background_words
+
     @torch.inference_mode()
-    def segment(self, names: Names) -> Segmentation:
-        vocabulary = Vocabulary.of(names)
+    def answer(self, vocabulary: Vocabulary) -> Segmentation:
         segmenter = self._segmenter
         background, threshold = vocabulary.background, segmenter.background_threshold
         rejecting = background is not None and threshold is not None
@@ -89,6 +92,7 @@ class SeenThroughWindows(Seen):
         else:  # nothing but background was asked for
             found, sure = np.zeros(size, np.int64), np.ones(size, np.float32)
         if len(scored) and background is not None and threshold is not None:
+            found = found + (found >= background)
             found, sure = reject_unsure(found, sure, background, segmenter.threshold_for(sure, threshold))
         return Segmentation(
             found.astype(label_type(len(vocabulary))), list(vocabulary.names), sure, self.image, self.source
@@ -109,18 +113,6 @@ class SeenThroughWindows(Seen):
         return maps
 
 
-def reject_unsure(
-    labels: np.ndarray, scores: np.ndarray, background: int, threshold: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Labels without `background` -> labels with it: it is where the best name scores below `threshold`.
-
-    Background is as sure as the best name is unsure.
-    """
-    labels = labels + (labels >= background)
-    unsure = scores < threshold
-    return np.where(unsure, background, labels), np.where(unsure, 1 - scores, scores).astype(np.float32)
-
-
 class OpenVocabularySegmenter(Segmenter):
     """A subclass says what to keep of a window (`read`) and how names score on it (`score`)."""
 
@@ -131,6 +123,11 @@ class OpenVocabularySegmenter(Segmenter):
         self.embed: TextEmbedder = embedder
         self.sliding = sliding
         self.background_threshold = background_threshold
+
+    @property
+    def background_words(self) -> tuple[str, ...]:
+        """Without a threshold these methods choose among words, so there must be some for what is behind things."""
+        return (BACKGROUND,) if self.background_threshold is not None else (BACKGROUND, *self.embed.encoder.grounds)
 
     @abstractmethod
     def read(self, windows: Tensor) -> tuple[Tensor, ...]:

@@ -23,7 +23,7 @@ from wordmask.refinement.names import NameRefinement, refine_names
 from wordmask.saliency.refinement import THRESHOLD
 from wordmask.saliency.refinement import refine as refine_saliency
 from wordmask.segmentation import Segmentation, label_type
-from wordmask.segmenters.base import Names, Seen, Segmenter
+from wordmask.segmenters.base import Seen, Segmenter
 from wordmask.segmenters.clip_diy import Objectness
 from wordmask.segmenters.maskclip import COSINE_SCALE, WORLD_CLIP, open_clip_encoder
 from wordmask.text_embeddings import TextEmbedder
@@ -74,9 +74,8 @@ class SeenSalient(Seen):
         self._name = name  # (D,) CLIP's embedding
 
     @torch.inference_mode()
-    def segment(self, names: Names) -> Segmentation:
+    def answer(self, vocabulary: Vocabulary) -> Segmentation:
         """Without "background" among the names there is but one answer for all pixels: the picture's best name."""
-        vocabulary = Vocabulary.of(names)
         background = vocabulary.background
         named = vocabulary.without_background()
         if not len(named):

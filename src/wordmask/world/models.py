@@ -13,6 +13,7 @@ from wordmask.encoders.clip import ClipEncoder, Precision, load_clip_folder
 from wordmask.encoders.dino import DinoEncoder, DinoError
 from wordmask.encoders.weights import load_into, read_metadata, read_state_dict
 from wordmask.errors import WordmaskError
+from wordmask.world.names import STUFF
 
 WEIGHTS = Path(__file__).parent / "weights"
 CLIP, CLIP_RESNET, DINO, RESNET = "clip", "clip-resnet", "dino", "resnet"
@@ -40,6 +41,7 @@ def world_clip(device: str | torch.device = "cpu", precision: Precision = "fp32"
     )
     encoder = load_clip_folder(folder, tokenizer=tokenizer, device=device, precision=precision)
     encoder.name = "world/clip"
+    encoder.grounds = STUFF
     return encoder
 
 

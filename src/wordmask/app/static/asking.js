@@ -42,7 +42,7 @@ window.wordmask = (() => {
 
   const forget = (token) => { if (token) navigator.sendBeacon(`page/${token}/forget`); };
 
-  const ask = (file, names, method, beside) => {
+  const ask = (file, chosen) => {
     const picture = file ? file.path.split("/")[0] : "";
     if (picture !== current) {
       forget(current);
@@ -56,7 +56,7 @@ window.wordmask = (() => {
       return;
     }
     view.looking();
-    timer = setTimeout(() => { wanted = { picture, names: names ?? [], method, beside }; send(); }, SETTLE);
+    timer = setTimeout(() => { wanted = { picture, ...chosen }; send(); }, SETTLE);
   };
 
   const example = (number) => {

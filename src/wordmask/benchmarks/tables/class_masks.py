@@ -169,7 +169,7 @@ def add_expert(
 def _foreground(expert: Segmenter, samples: Sequence[Sample]) -> Iterator[np.ndarray]:
     vocabulary = expert.vocabulary  # type: ignore[attr-defined]  # a student knows its names: background and one more
     seen = expert.look_many([sample.image for sample in samples], [sample.key for sample in samples])
-    return (view.segment(vocabulary).labels != vocabulary.background for view in seen)
+    return (view.segment(vocabulary, fill=True).labels != vocabulary.background for view in seen)
 
 
 def _resized(image: np.ndarray, sides: tuple[int, int] | None) -> np.ndarray:

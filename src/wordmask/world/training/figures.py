@@ -92,7 +92,7 @@ def mask_figures(clip: ClipEncoder, *, first_seed: int = HELD_OUT_SEED) -> dict[
     figures: dict[str, float] = {}
     for residual in (True, False):
         settings = MaskClipSettings(templates="photo", residual=residual, shorter_side=None, window=None)
-        masks = [result.labels for result in MaskClip(clip, settings).segment_many(images, list(NAMES))]
+        masks = [result.labels for result in MaskClip(clip, settings).segment_many(images, list(NAMES), fill=True)]
         ending = "" if residual else "_value_path"
         figures[f"miou_all{ending}"] = mean_iou(masks, truth, len(NAMES))
         masks = [np.where(found < len(THINGS), found, len(THINGS)) for found in masks]
