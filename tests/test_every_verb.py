@@ -24,8 +24,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="lines are run i
 
 MOST_PROCESSOR_SECONDS = 5
 MOST_LINES_SECONDS = 600
-STAGE = re.compile(r"\w+: begun|going on at step \d+ of \d+")
-"""What a distillation or a training says as it goes."""
+STAGE = re.compile(r"\w+: begun|going on at step \d+ of \d+|[\w ]+( \.\.\.|: \d+ to do)")
+"""What a distillation or a training says as it goes, and whatever takes more than a moment."""
 FIGURES = ("tables",)
 """Verbs that have what they are asked for without their pictures: figures that were kept."""
 

@@ -4,7 +4,7 @@ import gc
 import pickle
 import resource
 import subprocess
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -63,20 +63,26 @@ def labelled(tmp_path, command, form, tries):
     asked += ["--names-file", tmp_path / "world" / "names.txt", "--batch-size", 3, "--out"]
     assert command(*asked, tmp_path / "whole")[0] == 0
     named = set()
-    for out in tries:
-        status, _, said = command(*asked, out)
-        gc.collect()  # this process, unlike the command's own, lives on with the ledger that the error has in hand
-        if status == 0:
-            break
-        (line,) = said.strip().splitlines()
-        assert line.startswith(f"wordmask: error: no room is left on the disk of {out}")
-        assert status == 1
-        named.add(line.partition(f"{out}/")[2].partition(" ")[0])
+    with closing(tries):
+        out = _until_there_is_room(command, asked, tries, named)
     for path in (tmp_path / "whole").rglob("*.*"):
         beside = out / path.relative_to(tmp_path / "whole")
         if path.is_file() and path.suffix in (".png", ".json", ".csv", ".txt") and ".wordmask" not in path.parts:
             assert beside.read_bytes() == path.read_bytes(), path
     return named
+
+
+def _until_there_is_room(command, asked, tries, named):
+    for out in tries:
+        status, _, said = command(*asked, out)
+        gc.collect()  # this process, unlike the command's own, lives on with the ledger that the error has in hand
+        if status == 0:
+            return out
+        (line,) = [line for line in said.strip().splitlines() if line.startswith("wordmask: error: ")]
+        assert line.startswith(f"wordmask: error: no room is left on the disk of {out}")
+        assert status == 1
+        named.add(line.partition(f"{out}/")[2].partition(" ")[0])
+    raise AssertionError("there never was room")
 
 
 def test_labels_on_a_full_disk_name_it_and_go_on_to_the_same_labels(tmp_path, command):

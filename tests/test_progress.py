@@ -75,15 +75,24 @@ def test_shares_alone_where_the_numbers_mean_nothing(clock, told):
     assert told == ["embeddings: 30%, about 70 s left", "embeddings: done in 31 s"]
 
 
-def test_work_that_fails_is_not_said_to_be_done(capsys):
+def test_work_that_fails_is_not_said_to_be_done(capsys, monkeypatch):
+    monkeypatch.setattr("wordmask.commands.progress.BEGIN_SECONDS", 0.01)
+
     def work():
         with progress_bar("working", 3) as report:
             report(1)
+            time.sleep(0.2)
             raise LookupError
 
     with pytest.raises(LookupError):
         work()
     assert capsys.readouterr().err == "working: 3 to do\n"
+
+
+def test_what_takes_a_moment_is_done_without_a_word(capsys):
+    with progress_bar("working", 3) as report:
+        report(3)
+    assert capsys.readouterr().err == ""
 
 
 def test_one_thing_is_done_without_a_word(capsys):

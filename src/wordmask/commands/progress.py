@@ -1,6 +1,7 @@
 """How far a long command is: a bar with the time left where somebody watches, and elsewhere a line now and then."""
 
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -8,6 +9,8 @@ from contextlib import contextmanager
 
 from wordmask.console import printable, say
 
+BEGIN_SECONDS = 2.0
+"""What is done, or has failed, so soon needs no word of how it goes."""
 EVERY_SECONDS = 30.0
 """How often a log that nobody watches hears of progress."""
 WINDOW_SECONDS = 20.0
@@ -22,8 +25,8 @@ def progress_bar(
 ) -> Iterator[Report]:
     """Yield `report(done, total)`. Silent where there is one thing to do.
 
-    counts: whether the numbers mean something to people; else only their share is told. announce: whether to say at
-    once what begins, where nobody watches a bar.
+    counts: whether the numbers mean something to people; else only their share is told. announce: whether to say what
+    has begun, where nobody watches a bar and it takes more than a moment.
     """
     if total == 1:
         yield lambda done, total=None: None
@@ -32,14 +35,22 @@ def progress_bar(
             yield report
     else:
         lines = Lines(description, total, counts=counts)
+        beginning = threading.Timer(BEGIN_SECONDS, lines.begin)
+        beginning.daemon = True
         if announce:
-            lines.begin()
-        yield lines.report
-        lines.end()
+            beginning.start()
+        try:
+            yield lines.report
+        finally:
+            beginning.cancel()
+        if lines.has_begun or not announce:
+            lines.end()
 
 
 class Lines:
-    """Progress as lines: at the start, at most every 30 seconds, and at the end."""
+    """Progress as lines: when it has begun, at most every 30 seconds, and at the end."""
+
+    has_begun = False
 
     def __init__(
         self,
@@ -57,6 +68,7 @@ class Lines:
         self._samples: deque[tuple[float, int]] = deque()
 
     def begin(self) -> None:
+        self.has_begun = True
         known = self._total is not None and self._counts
         self._tell(f"{self._description}: {self._total} to do" if known else f"{self._description} ...")
 
