@@ -120,6 +120,7 @@ def test_every_picture_of_a_folder_has_a_result_of_its_own(wordmask, photo, tmp_
 def test_ctrl_c_says_so(photo, tmp_path):
     code = (
         "import sys, signal, os, wordmask.segmenters\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "def load(**options): os.kill(os.getpid(), signal.SIGINT)\n"
         "wordmask.segmenters.load = load\n"
         f"sys.argv = ['wordmask', 'segment', {str(photo)!r}, '--names', 'a,b', '--fill', '-o', {str(tmp_path)!r}]\n"

@@ -55,7 +55,7 @@ def assert_described(value, schema):
     allowed = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
     assert isinstance(value, tuple(kinds[kind] for kind in allowed)), (value, schema)
     if isinstance(value, dict):
-        assert set(value) == set(schema["properties"])
+        assert set(schema["required"]) <= set(value) <= set(schema["properties"])
         for name, part in value.items():
             assert_described(part, schema["properties"][name])
     elif isinstance(value, list):

@@ -4,7 +4,8 @@ import io
 import json
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from wordmask._version import __version__
 from wordmask.export.errors import ExportError
 from wordmask.export.graphs import LOGITS, PIXELS, WORDS, Graph, graph_of, logits_of
 from wordmask.export.session import FORMAT, METADATA, open_session
-from wordmask.files import atomic_write
+from wordmask.files import atomic_write, naming_a_full_disk
 from wordmask.segmenters.base import Segmenter
 from wordmask.segmenters.namedmask import NamedMask
 from wordmask.segmenters.open_vocabulary import OpenVocabularySegmenter
@@ -52,8 +53,8 @@ def export(segmenter: Segmenter, path: str | Path) -> Agreement:
     graph = graph_of(segmenter)
     pixels = torch.rand(EXAMPLE)
     example = (pixels, torch.rand(WORDS_CHECKED, _width(segmenter))) if WORDS in graph.inputs else (pixels,)
-    with tempfile.TemporaryDirectory(prefix="wordmask-") as folder:
-        draft = Path(folder) / "draft.onnx"
+    with _drafts_beside(path) as folder:
+        draft = folder / "draft.onnx"
         _trace(graph, example, draft)
         data = _with_metadata(draft, _told(segmenter, graph))
         draft.write_bytes(data)
@@ -66,6 +67,15 @@ def export(segmenter: Segmenter, path: str | Path) -> Agreement:
     with atomic_write(path) as file:
         file.write(data)
     return agreement
+
+
+@contextmanager
+def _drafts_beside(path: Path) -> Iterator[Path]:
+    """A folder that goes again, on the disk where the file is to be: the libraries write to paths alone."""
+    with naming_a_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".wordmask-", dir=path.parent) as folder:
+            yield Path(folder)
 
 
 def _trace(graph: Graph, example: tuple[torch.Tensor, ...], path: Path) -> None:
@@ -167,8 +177,8 @@ def quantise(path: str | Path, smaller: str | Path) -> None:
     """Weights as int8, activations as they come: a quarter of the size. What it costs is for the user to measure."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with tempfile.TemporaryDirectory(prefix="wordmask-") as folder:
-        draft = Path(folder) / "int8.onnx"
+    with _drafts_beside(Path(smaller)) as folder:
+        draft = folder / "int8.onnx"
         # Matrix products alone: convolutions with int8 weights run slower on most processors, and the patches' one
         # is what everything else hangs on.
         quantize_dynamic(str(path), str(draft), weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
