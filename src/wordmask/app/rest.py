@@ -20,6 +20,7 @@ from wordmask._version import __version__
 from wordmask.app.arriving import Arrivals
 from wordmask.app.batching import Batcher, Job
 from wordmask.app.budget import Budget, Claim
+from wordmask.app.crowd import Crowd
 from wordmask.app.description import MODELS, RESPONSES, request_body
 from wordmask.app.metrics import CONTENT_TYPE, Metrics
 from wordmask.app.reading import Ask, decode, kind_of, parse
@@ -75,6 +76,7 @@ class Service:
         self._large_decoders = Budget(for_large, for_large)
         self._turns, self._large = Budget(THREADS, THREADS), Budget(1, 1)
         self.places = Budget(settings.in_flight, settings.of_one(settings.in_flight))
+        self._crowd = Crowd()
         self._visits: set[Visit] = set()
         self._stopping: RequestError | None = None
         self.metrics.gauges |= {
@@ -95,6 +97,7 @@ class Service:
                 yield visit
             finally:
                 self._visits.discard(visit)
+                self._crowd.leave(visit)
 
     @property
     def current(self) -> Visit:
@@ -158,6 +161,7 @@ class Service:
         def take_room(pixels: int) -> None:
             take(visit.picture, BYTES_A_PIXEL * pixels)
             if pixels > LARGE_PICTURE:
+                self._crowd_in(visit, pixels)
                 take(decoder, 1)
 
         with self._large_decoders.claim(visit.client) as decoder:
@@ -170,6 +174,17 @@ class Service:
                         busy = "pictures of this size wait already: too many of one client"
                         raise RequestError(503, "busy", busy, retry_after=self.batcher.retry_after()) from error
                     wait(error.claim.wait_for(error.more))
+
+    def _crowd_in(self, visit: Visit, pixels: int) -> None:
+        if visit.ended is not None:
+            raise visit.ended
+        goes = self._crowd.enter(visit, pixels)
+        if goes is None:
+            return
+        busy = RequestError(503, "busy", "too many large pictures wait already", retry_after=RETRY_SOON)
+        if goes is visit:
+            raise busy
+        goes.end(busy)
 
     def stop(self) -> None:
         """What is being answered goes on; what has not arrived is refused."""
