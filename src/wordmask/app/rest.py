@@ -1,10 +1,16 @@
 """The REST interface: POST /v1/segment, GET /v1/models, /healthz, /metrics."""
 
+import asyncio
 import hmac
 import logging
+import os
+import sys
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -46,6 +52,8 @@ LAST_BATCH = 1.0
 """Seconds for the network to finish pictures that nobody waits for any longer."""
 THREADS = 2
 """That read bodies and write answers: tenths of a second each, and most of it Python's, which more would not hasten."""
+LOWER_PRIORITY = 10
+"""Of Linux's niceness: a tenth of what a thread of the usual one gets."""
 RETRY_SOON = 5
 """Seconds, where nothing tells how long it will take."""
 
@@ -75,6 +83,7 @@ class Service:
         for_large = max(1, settings.decoders - 1)
         self._large_decoders = Budget(for_large, for_large)
         self._turns, self._large = Budget(THREADS, THREADS), Budget(1, 1)
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="wordmask-large", initializer=_stand_back)
         self.places = Budget(settings.in_flight, settings.of_one(settings.in_flight))
         self._crowd = Crowd()
         self._visits: set[Visit] = set()
@@ -203,6 +212,7 @@ class Service:
     def close(self) -> None:
         """Refuse what waits, and stop."""
         self.batcher.close(LAST_BATCH)
+        self._aside.shutdown(wait=False, cancel_futures=True)
         if self.pool is not None:
             self.pool.close()
 
@@ -232,6 +242,9 @@ class Service:
         with (lane or self._turns).claim(visit.client) as turn:
             deadline = time.monotonic() + self.settings.answer_seconds
             await visit.waited(turn.wait_for(1), deadline, self.late())
+            if lane is self._large:
+                work = partial(copy_context().run, work)
+                return await asyncio.get_running_loop().run_in_executor(self._aside, work, *arguments)
             return await anyio.to_thread.run_sync(work, *arguments, limiter=self._threads)
 
     async def _waiting_in_thread(self, work: Any, *arguments: Any) -> Any:
@@ -255,6 +268,12 @@ class Service:
         # Headers are bytes that Starlette reads as Latin-1.
         if not hmac.compare_digest(given.encode("latin-1"), self.settings.api_key.encode()):
             raise RequestError(401, "key", "give this service's key as `Authorization: Bearer KEY`")
+
+
+def _stand_back() -> None:
+    """Let a thread, and those that it starts to compute, have what the others of this process leave."""
+    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWER_PRIORITY)
 
 
 def _stopping() -> RequestError:
