@@ -52,6 +52,8 @@ class Arrivals:
                 async for chunk in request.stream():
                     received += len(chunk)
                     arrival.moved(len(chunk))
+                    if arrival.is_given_up:
+                        raise arrival.why()
                     if received <= limit:
                         while not arrival.held.take(len(chunk)):
                             self._make_room(arrival, self.bytes, len(chunk))
@@ -60,7 +62,7 @@ class Arrivals:
                         break
                     else:
                         body.clear()
-                        arrival.held.close()
+                        arrival.held.keep(0)
         except TimeoutError as error:
             raise arrival.why() from error
         except ClientDisconnect as error:

@@ -46,7 +46,7 @@ class Budget:
 
     def waiting_of(self, client: str) -> int:
         with self._lock:
-            return len(self._waiting.get(client, ()))
+            return sum(not wish.granted.cancelled() for wish in self._waiting.get(client, ()))
 
     def who_is_in_the_way(self) -> str | None:
         """The client that holds most, where somebody has waited for room; None where nobody has."""
@@ -72,14 +72,15 @@ class Budget:
 
     def _take(self, claim: "Claim", more: int) -> bool:
         with self._lock:
-            if not self._fits(claim.client, more):
+            if claim.is_closed or not self._fits(claim.client, more):
                 return False
             self._hold(claim, more)
         return True
 
-    def _keep(self, claim: "Claim", held: int) -> None:
+    def _keep(self, claim: "Claim", held: int, *, closes: bool = False) -> None:
         with self._lock:
-            self._hold(claim, held - claim.held)
+            claim.is_closed |= closes
+            self._hold(claim, (0 if claim.is_closed else held) - claim.held)
             granted = self._grant()
         _tell(granted)
 
@@ -127,10 +128,11 @@ class Budget:
 
 
 class Claim:
-    """What one request holds of a budget; nothing when it is closed."""
+    """What one request holds of a budget; nothing when it is closed, be there threads that go on with its work."""
 
     def __init__(self, budget: Budget, client: str):
         self.budget, self.client, self.held = budget, client, 0
+        self.is_closed = False
 
     def take(self, more: int) -> bool:
         """If there is room for it now."""
@@ -145,7 +147,7 @@ class Claim:
         self.budget._keep(self, held)
 
     def close(self) -> None:
-        self.keep(0)
+        self.budget._keep(self, 0, closes=True)
 
     def __enter__(self) -> Self:
         return self
