@@ -106,3 +106,25 @@ def test_of_large_pictures_of_several_clients_the_largest_goes():
 def test_one_client_waits_for_its_own_large_pictures():
     crowd = Crowd(most=2)
     assert [crowd.enter(Large("a"), 12) for _ in range(8)] == [None] * 8
+
+
+def test_what_is_taken_for_a_request_that_is_over_is_not_held():
+    budget = Budget(total=10, most_of_one=10)
+    with budget.claim("a") as claim:
+        assert claim.take(3)
+    assert not claim.take(3)  # by a decoder, whose picture nobody waits for any longer
+    claim.keep(3)
+    assert budget.held == 0
+
+
+def test_who_has_given_up_waiting_does_not_count_as_waiting():
+    budget = Budget(total=10, most_of_one=10)
+    assert budget.claim("a").take(10)
+    waits = [budget.claim("a").wait_for(1) for _ in range(3)]
+    waits[1].cancel()
+    assert budget.waiting_of("a") == 2
+
+
+def test_a_decoder_has_memory_for_the_largest_picture():
+    assert ServeSettings().most_decode_bytes == ServeSettings().decode_bytes
+    assert ServeSettings(max_pixels=100_000_000).most_decode_bytes > 19 * 100_000_000

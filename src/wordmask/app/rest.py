@@ -60,7 +60,7 @@ RETRY_SOON = 5
 _logger = logging.getLogger(__name__)
 
 
-class _NoRoomError(Exception):
+class _MustWaitError(Exception):
     def __init__(self, claim: Claim, more: int):
         super().__init__(more)
         self.claim, self.more = claim, more
@@ -165,7 +165,7 @@ class Service:
 
         def take(claim: Claim, units: int) -> None:
             if units > claim.held and not claim.take(units - claim.held):
-                raise _NoRoomError(claim, units - claim.held)
+                raise _MustWaitError(claim, units - claim.held)
 
         def take_room(pixels: int) -> None:
             take(visit.picture, BYTES_A_PIXEL * pixels)
@@ -178,7 +178,7 @@ class Service:
             while True:
                 try:
                     return read(take_room=take_room, wait=wait)
-                except _NoRoomError as error:  # waits here and not in a decoder, which others need
+                except _MustWaitError as error:  # waits here and not in a decoder, which others need
                     if error.claim.budget.waiting_of(visit.client) >= MOST_WAITING:
                         busy = "pictures of this size wait already: too many of one client"
                         raise RequestError(503, "busy", busy, retry_after=self.batcher.retry_after()) from error
@@ -337,7 +337,7 @@ def decoding_pool(settings: ServeSettings) -> DecodingPool | None:
     return DecodingPool(
         settings.decoders,
         seconds=settings.decode_seconds,
-        memory_bytes=settings.decode_bytes,
+        memory_bytes=settings.most_decode_bytes,
         decoded_bytes=settings.most_picture_bytes,
         waiting=settings.in_flight,
     )

@@ -7,9 +7,12 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, Po
 from pydantic.dataclasses import dataclass
 
 from wordmask.errors import WordmaskError
+from wordmask.images import PEAK_BYTES
 
 BYTES_A_PIXEL = 3 + 5
 """Of a picture in RGB, and of its answer: a label (one byte up to 255 names) and a score in float32."""
+DECODED_BYTES_A_PIXEL = max(PEAK_BYTES.values())
+"""That decoding takes of one at most."""
 SECONDS_A_PIXEL = 1e-6
 """A client's small picture goes before its large ones, as if those had come so much later."""
 
@@ -56,7 +59,7 @@ class ServeSettings:
     cache_bytes: what the web page keeps of pictures that it has seen.
     decoders: processes that decode pictures, apart from the one that serves; with 0 it decodes them itself.
     decode_seconds: of a processor a picture may take to be decoded; then its decoder is ended and replaced.
-    decode_bytes: of memory a decoder may take for a picture.
+    decode_bytes: of memory a decoder may take for a picture; more where `max_pixels` could not be decoded in it.
     upload_bytes: of the pictures that visitors of the page have uploaded and that have not been looked at yet.
     uploads_each, upload_seconds: how many of those one address may have there at once, and for how long.
     trusted_proxies: addresses or networks (CIDR) of proxies that are believed what they say of their clients: the
@@ -112,3 +115,7 @@ class ServeSettings:
     @property
     def most_picture_bytes_of_one(self) -> int:
         return max(self.of_one(self.picture_bytes), self.max_pixels * BYTES_A_PIXEL)
+
+    @property
+    def most_decode_bytes(self) -> int:
+        return max(self.decode_bytes, self.max_pixels * DECODED_BYTES_A_PIXEL + 2 * self.max_bytes)
