@@ -91,6 +91,10 @@ def test_below_the_least_score_is_background(client, work, folder):
     assert ask(client, noise, least=0.9)["panels"][0]["names"][2]["share"] == 1
 
 
+def test_a_least_score_with_fill_is_explained_in_the_pages_own_words(client, ring):
+    assert "Least score" in ask(client, ring, NAMES[:1], fill=True, least=0.5)["error"]
+
+
 def test_two_methods_stand_side_by_side(client, work, ring):
     ask(client, ring)
     answer = ask(client, ring, method="other", beside="painted")

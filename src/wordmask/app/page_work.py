@@ -108,6 +108,10 @@ class PageWork:
 
     async def _segmented(self, looked: Looked, question: Question) -> dict[str, Any]:
         names = typed_names(", ".join(question.names), self.service.settings)  # an entry may hold several
+        if question.fill and question.least and names.background is None:
+            raise RequestError(
+                400, "fields", "With Fill nothing is background: set Least score to 0, or name background."
+            )
         start = time.perf_counter()
         deadline = time.monotonic() + self.service.settings.answer_seconds
         methods = list(dict.fromkeys(own for own in (question.method, question.beside) if own is not None))
