@@ -84,6 +84,15 @@ def test_fill_bytes_between_segments_are_allowed(fill: int) -> None:
     assert np.array_equal(read_image(content), read_image(JPEG))
 
 
+@pytest.mark.parametrize("fill", [300_000, 3_000_000])
+def test_fill_bytes_behind_the_end_are_allowed_and_those_before_are_not(fill: int) -> None:
+    for content in (JPEG, PROGRESSIVE):
+        assert np.array_equal(read_image(content + b"\xff" * fill), read_image(content))  # as cards are padded
+        for before in (content[:-2] + b"\xff" * fill + content[-2:], content[:-2] + b"\xff" * fill):
+            with pytest.raises(ImageReadError, match="fill bytes"):
+                read_image(before)
+
+
 TIFF_MODES = {"jpeg": ("L", "RGB", "CMYK"), **dict.fromkeys(("group3", "group4", "tiff_ccitt"), "1")}
 """With other modes libtiff ends the process."""
 

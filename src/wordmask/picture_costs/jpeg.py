@@ -43,14 +43,16 @@ def check_jpeg(file: IO[bytes]) -> None:
         return  # Pillow will say what is wrong
     first_scan, shares, samples = header
     # Most files need no more than this. Between the bits of a scan the two bytes are a marker and nothing else.
-    most = count_scans(file, first_scan)
-    if most <= MAX_JPEG_SCANS and most * samples <= MAX_JPEG_SCAN_SAMPLES:
+    most, filled = _survey(file, first_scan)
+    if filled is None and most <= MAX_JPEG_SCANS and most * samples <= MAX_JPEG_SCAN_SAMPLES:
         return
     scans, gone_through, segments = 0, 0.0, 0
     find = _jpeg_markers(file)
     place = first_scan
     while (marker := find(place)) is not None:
         place, code = marker
+        if filled is not None and place > filled:
+            break
         if code == 0x01:
             place += 2
             continue
@@ -68,6 +70,8 @@ def check_jpeg(file: IO[bytes]) -> None:
             at_most(scans, MAX_JPEG_SCANS, "scans")
             at_most(gone_through, MAX_JPEG_SCAN_SAMPLES, "samples in all scans")
         place += 2 + max(2, int.from_bytes(segment[:2], "big"))
+    if filled is not None:  # behind the picture's end nobody reads them: cards are padded so
+        raise _filled()
 
 
 def _read_jpeg_header(file: IO[bytes]) -> tuple[int, dict[int, float], float] | None:
@@ -153,13 +157,26 @@ def _jpeg_markers(file: IO[bytes]) -> Callable[[int], tuple[int, int] | None]:
 
 
 def count_scans(file: IO[bytes], place: int) -> int:
-    """How many scans there may be at most from a place on."""
+    """How many scans there may be at most from a place on, and no long run of fill bytes."""
+    total, filled = _survey(file, place)
+    if filled is not None:
+        raise _filled()
+    return total
+
+
+def _survey(file: IO[bytes], place: int) -> tuple[int, int | None]:
+    """(how many scans there may be at most from a place on, where the first long run of fill bytes begins)."""
     file.seek(place)
     total, rest = 0, b""
-    filling = b"\xff" * MAX_JPEG_STRAY_BYTES
+    filling, filled = b"\xff" * MAX_JPEG_STRAY_BYTES, None
     while block := file.read(_BLOCK):
         total += block.count(b"\xff\xda") + (rest[-1:] == b"\xff" and block[:1] == b"\xda")
-        if filling in rest + block:
-            raise CostlyPictureError(f"has {MAX_JPEG_STRAY_BYTES} fill bytes or more in one place")
+        if filled is None and (found := (rest + block).find(filling)) >= 0:
+            filled = place - len(rest) + found
         rest = block[len(block.rstrip(b"\xff")) :][-MAX_JPEG_STRAY_BYTES:] or block[-1:]
-    return total
+        place += len(block)
+    return total, filled
+
+
+def _filled() -> CostlyPictureError:
+    return CostlyPictureError(f"has {MAX_JPEG_STRAY_BYTES} fill bytes or more in one place")
