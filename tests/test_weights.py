@@ -156,6 +156,16 @@ def test_torchscript_archive_gives_its_tensors_without_running(tmp_path: Path) -
     assert same(read_state_dict(tmp_path / "RN50.pt"), block.state_dict())
 
 
+def test_torchscript_archive_with_lists_beside_its_tensors_is_read(tmp_path: Path) -> None:
+    block = nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.BatchNorm2d(2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(block).save(tmp_path / "a.pt")
+    with zipfile.ZipFile(tmp_path / "a.pt") as archive:
+        assert b"build_intlist" in archive.read("a/data.pkl")
+    assert same(read_state_dict(tmp_path / "a.pt"), block.state_dict())
+
+
 def test_torchscript_archive_that_wants_more_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
         archive.writestr("a/constants.pkl", b"")
@@ -166,6 +176,12 @@ def test_torchscript_archive_that_wants_more_is_refused(tmp_path: Path) -> None:
 
 
 # Refusing
+
+
+@pytest.mark.parametrize("name", ["w" * 5000, "w\0.pt"], ids=["long", "null"])
+def test_a_name_that_no_file_can_have_is_told(tmp_path: Path, name: str) -> None:
+    with pytest.raises(WeightsError, match="cannot be read"):
+        read_state_dict(tmp_path / name)
 
 
 @pytest.mark.parametrize("legacy", [False, True])

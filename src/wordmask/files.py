@@ -5,6 +5,7 @@ import io
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -42,8 +43,15 @@ def temporary_beside(path: Path) -> Path:
 
 
 def is_special(path: Path) -> bool:
-    """Whether a path is a pipe or a device: opening it may wait, and reading it may go on, for ever."""
-    return path.exists() and not path.is_file() and not path.is_dir()
+    """Whether a path is a pipe or a device: opening it may wait, and reading it may go on, for ever.
+
+    Of a path that cannot be looked up, whoever opens it will say why.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # ValueError: a null byte
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def is_temporary(path: Path) -> bool:

@@ -41,6 +41,10 @@ _DTYPES = {
 }
 
 
+_TYPED_VALUES = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist", "restore_type_tag")
+"""Calls by which TorchScript says of what type a list or a dictionary beside the tensors is; a convolution has one."""
+
+
 class WeightsError(WordmaskError):
     """A weight file cannot be read, or does not fit the network it is for."""
 
@@ -136,8 +140,8 @@ def _refuse_impostors(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             head = file.read(SNIFF_BYTES)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise WeightsError(f"{path} cannot be read: {getattr(error, 'strerror', error)}") from error
     if not head:
         raise WeightsError(f"{path} is empty: delete it and fetch it again")
     if re.match(rb"\s*<(!doctype|html|head|\?xml|!--)", head, re.IGNORECASE):
@@ -273,6 +277,8 @@ class _ScriptTensors(_Tensors):
             return type(name, (_Holder,), {})
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
+        if module == "torch.jit._pickle" and name in _TYPED_VALUES:
+            return lambda value, *_: value
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return lambda values, offset, size, stride, *_: values.as_strided(size, stride, offset)
         return super().find_class(module, name)

@@ -25,7 +25,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
+from errno import EACCES, ENOSPC, EPERM, EROFS
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -35,6 +35,7 @@ from wordmask._version import __version__
 from wordmask.encoders.cache import is_offline
 from wordmask.encoders.reach import unreachable
 from wordmask.errors import WordmaskError
+from wordmask.files import NO_ROOM
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 30.0
@@ -93,7 +94,7 @@ def download(
             finally:
                 part.discard_unless_resumable(url)
     except OSError as error:
-        if error.errno in {ENOSPC, EDQUOT}:
+        if error.errno in NO_ROOM:
             part.discard()
         _fail_on_disk(job, error)
     # A waiter that still holds the old lock file finds the target first, so removing it here is safe.
@@ -332,7 +333,7 @@ def _plain(error: object) -> str:
 
 def _fail_on_disk(job: _Job, error: OSError) -> NoReturn:
     folder = job.target.parent
-    if error.errno in {ENOSPC, EDQUOT}:
+    if error.errno in NO_ROOM:
         what = f"the disk of {folder} is full ({_plain(error)}): make room, or set WORDMASK_CACHE to another folder"
     elif error.errno in {EACCES, EPERM, EROFS}:
         what = f"{folder} cannot be written to ({_plain(error)}): set WORDMASK_CACHE to a folder that can"
