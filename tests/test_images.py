@@ -540,9 +540,9 @@ def test_pillows_switches_stay_as_they_are() -> None:
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not a picture of a known format"),
         (b"%PDF-1.7\n", "not a picture of a known format"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture of a known format"),
-        (b"\x89PNG\r\n\x1a\n", "header is corrupt or cut short"),
-        (b"\xff\xd8\xff\xe0", "header is corrupt or cut short"),
-        (b"GIF89a", "header is corrupt or cut short"),
+        (b"\x89PNG\r\n\x1a\n", "has a header that is corrupt or cut short"),
+        (b"\xff\xd8\xff\xe0", "has a header that is corrupt or cut short"),
+        (b"GIF89a", "has a header that is corrupt or cut short"),
     ],
 )
 def test_what_is_no_picture_is_named_with_its_reason(content: bytes, reason: str, tmp_path: Path) -> None:

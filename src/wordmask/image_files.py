@@ -212,7 +212,7 @@ def opened(source: object, name: str, formats: tuple[str, ...] | None = None) ->
         except CostlyPictureError as error:
             raise ImageReadError(name, str(error)) from error
         except Exception as error:  # a plugin on damaged data raises whatever it likes
-            raise unreadable(name, "its header is", error) from error
+            raise unreadable(name, "has a header that is", error) from error
         yield image
 
 
