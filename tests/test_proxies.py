@@ -75,6 +75,13 @@ def test_a_named_proxy_gives_the_page_its_public_address():
             assert client.get("/config", headers=headers).json()["root"] == root
 
 
+def test_of_several_hosts_the_one_that_the_proxy_has_added_is_meant():
+    app = build_app({"painted": Painted()}, ServeSettings(trusted_proxies=("10.0.0.7",)))
+    with TestClient(app, client=("10.0.0.7", 1)) as client:
+        headers = {"x-forwarded-host": "evil.example, masks.example", "x-forwarded-proto": "https"}
+        assert client.get("/config", headers=headers).json()["root"] == "https://masks.example"
+
+
 def test_what_is_no_address_is_refused_when_the_service_starts():
     with pytest.raises(ServeError, match=r"'nginx' is neither an address nor a network"):
         ServeSettings(trusted_proxies=("nginx",))

@@ -34,8 +34,9 @@ def as_told(scope: Scope, settings: ServeSettings) -> Scope:
     if is_trusted(_peer(scope), settings):
         told["client"] = (_sender(scope, settings), 0)
         said = dict(scope["headers"])
-        scheme = _first(said.get(b"x-forwarded-proto", b""))
-        host = _first(said.get(b"x-forwarded-host", b""))
+        scheme = said.get(b"x-forwarded-proto", b"").partition(b",")[0].strip()
+        # The last: proxies that add to what the client said have theirs there.
+        host = said.get(b"x-forwarded-host", b"").rpartition(b",")[2].strip()
         if scheme in (b"http", b"https"):
             told["scheme"] = scheme.decode()
         if host:
@@ -93,7 +94,3 @@ def _without_port(sender: str) -> str:
     if sender.startswith("["):
         return sender[1:].partition("]")[0]
     return sender.partition(":")[0] if sender.count(":") == 1 else sender
-
-
-def _first(said: bytes) -> bytes:
-    return said.partition(b",")[0].strip()
