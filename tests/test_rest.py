@@ -550,6 +550,13 @@ def test_the_verb_serves_methods_and_students_within_its_limits(serve):
     service.batcher.close()
 
 
+def test_settings_are_checked_before_networks_are_loaded(serve, monkeypatch):
+    monkeypatch.setattr(segmenters, "load", lambda method, **options: pytest.fail("loaded"))
+    status, err, _ = serve("--trusted-proxy", "nginx")
+    assert status == 1
+    assert "'nginx' is neither" in err
+
+
 def test_proxies_are_named_one_by_one(serve):
     _, _, given = serve("--trusted-proxy", "10.0.0.7", "--trusted-proxy", "fd00::/8")
     given["app"].state.service.batcher.close()

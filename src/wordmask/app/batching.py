@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from wordmask.app.settings import SECONDS_A_PIXEL, RequestError, ServeSettings
+from wordmask.app.settings import SECONDS_A_PIXEL, RequestError, ServeSettings, stopping
 from wordmask.segmenters.base import Seen, Segmenter
 
 NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
@@ -57,7 +57,7 @@ class Batcher:
         with self._changed:
             own = sum(other.client == job.client for other in self._waiting)
             if self._closed:
-                raise _stopping()
+                raise stopping()
             if len(self._waiting) >= self._settings.waiting or own >= self._settings.of_one(self._settings.waiting):
                 raise RequestError(
                     503, "busy", f"{len(self._waiting)} pictures wait already", retry_after=self.retry_after()
@@ -81,7 +81,7 @@ class Batcher:
             self._changed.notify_all()
             waiting, self._waiting = self._waiting, deque()
         for job in waiting:
-            _fail(job, _stopping())
+            _fail(job, stopping())
         self._thread.join(seconds)
 
     def _work(self) -> None:
@@ -150,10 +150,6 @@ class Batcher:
     def _look(self, batch: list[Job]) -> list[Seen]:
         segmenter = self._segmenters[batch[0].method]
         return segmenter.look_many([job.image for job in batch], ["<request>"] * len(batch))
-
-
-def _stopping() -> RequestError:
-    return RequestError(503, "stopping", "the service is being stopped", retry_after=5)
 
 
 def _fail(job: Job, error: Exception) -> None:

@@ -30,7 +30,7 @@ from wordmask.app.crowd import Crowd
 from wordmask.app.description import MODELS, RESPONSES, request_body
 from wordmask.app.metrics import CONTENT_TYPE, Metrics
 from wordmask.app.reading import Ask, decode, kind_of, parse
-from wordmask.app.settings import BYTES_A_PIXEL, SECONDS_A_PIXEL, RequestError, ServeSettings
+from wordmask.app.settings import BYTES_A_PIXEL, RETRY_SOON, SECONDS_A_PIXEL, RequestError, ServeSettings, stopping
 from wordmask.app.visits import CURRENT, Visit
 from wordmask.decoding import DecodingPool
 from wordmask.errors import WordmaskError
@@ -54,8 +54,6 @@ THREADS = 2
 """That read bodies and write answers: tenths of a second each, and most of it Python's, which more would not hasten."""
 LOWER_PRIORITY = 10
 """Of Linux's niceness: a tenth of what a thread of the usual one gets."""
-RETRY_SOON = 5
-"""Seconds, where nothing tells how long it will take."""
 
 _logger = logging.getLogger(__name__)
 
@@ -197,15 +195,15 @@ class Service:
 
     def stop(self) -> None:
         """What is being answered goes on; what has not arrived is refused."""
-        self._stopping = _stopping()
+        self._stopping = stopping()
         self.arrivals.stop(self._stopping)
 
     def give_up(self) -> None:
         """Whoever waits still is told that the service is being stopped."""
         for budget in (self.pictures, self._large_decoders, self._turns, self._large):
-            budget.close(_stopping())
+            budget.close(stopping())
         for visit in list(self._visits):
-            visit.end(_stopping())
+            visit.end(stopping())
         if self.pool is not None:
             self.pool.close()
 
@@ -274,10 +272,6 @@ def _stand_back() -> None:
     """Let a thread, and those that it starts to compute, have what the others of this process leave."""
     if sys.platform == "linux":  # elsewhere a thread has no priority of its own
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWER_PRIORITY)
-
-
-def _stopping() -> RequestError:
-    return RequestError(503, "stopping", "the service is being stopped", retry_after=RETRY_SOON)
 
 
 def routes(service: Service) -> APIRouter:

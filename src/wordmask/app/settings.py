@@ -13,6 +13,8 @@ BYTES_A_PIXEL = 3 + 5
 """Of a picture in RGB, and of its answer: a label (one byte up to 255 names) and a score in float32."""
 DECODED_BYTES_A_PIXEL = max(PEAK_BYTES.values())
 """That decoding takes of one at most."""
+RETRY_SOON = 5
+"""Seconds, where nothing tells how long it will take."""
 SECONDS_A_PIXEL = 1e-6
 """A client's small picture goes before its large ones, as if those had come so much later."""
 
@@ -27,6 +29,10 @@ class RequestError(WordmaskError):
     def __init__(self, status: int, code: str, reason: str, *, retry_after: int | None = None):
         super().__init__(reason)
         self.status, self.code, self.reason, self.retry_after = status, code, reason, retry_after
+
+
+def stopping() -> RequestError:
+    return RequestError(503, "stopping", "the service is being stopped", retry_after=RETRY_SOON)
 
 
 def _addresses(given: tuple[str, ...]) -> tuple[str, ...]:

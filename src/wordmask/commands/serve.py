@@ -29,6 +29,7 @@ def run(*, loads: list[tuple[str, dict[str, Any]]], host: str, port: int, page: 
     methods = [name for name, _ in loads]
     if len(set(methods)) < len(methods):
         raise ServeError(f"two methods of one name: {', '.join(methods)}; a student is called as its file")
+    checked = ServeSettings(**settings)  # before networks are loaded, which may take minutes
     give_memory_back()
     with ExitStack() as stack:
         stack.enter_context(ending_properly())
@@ -39,7 +40,7 @@ def run(*, loads: list[tuple[str, dict[str, Any]]], host: str, port: int, page: 
             os.environ["GRADIO_TEMP_DIR"] = place
             os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         loaded = {name: segmenters.load(**load) for name, load in loads}
-        app = build_app(loaded, ServeSettings(**settings), page=page)
+        app = build_app(loaded, checked, page=page)
         if settings["api_key"] is None and host not in ("127.0.0.1", "localhost", "::1"):
             complain(f"note: anybody who reaches {host} may use this service; WORDMASK_API_KEY asks for a key")
         served = ", ".join(f"{name} in {segmenter.precision}" for name, segmenter in loaded.items())
