@@ -255,6 +255,12 @@ def test_wrong_addresses_and_verbs_are_json_too(client):
     assert reason(client.get("/v1/segment"), 405) == "method not allowed"
 
 
+def test_whether_the_service_is_up_may_be_asked_without_a_body(client):
+    answer = client.head("/healthz")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert set(client.get("/openapi.json").json()["paths"]["/healthz"]) == {"get"}
+
+
 def test_a_key_is_asked_for_where_there_is_one(photo):
     with client_of(api_key="sésame") as client:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"X-API-Key": "wrong"}):

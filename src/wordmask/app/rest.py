@@ -305,6 +305,7 @@ def routes(service: Service) -> APIRouter:
         return [_described(name, segmenter) for name, segmenter in service.segmenters.items()]
 
     @router.get("/healthz", summary="Whether the service is up", response_description="It is")
+    @router.head("/healthz", include_in_schema=False)
     async def healthz() -> dict[str, str]:
         return {"status": "ok", "version": __version__}
 
