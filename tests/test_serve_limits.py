@@ -13,6 +13,8 @@ from PIL import Image
 
 from live_service import live, rest_of, until
 from painted import NAMES, Painted
+from wordmask.app import ServeSettings
+from wordmask.app.rest import Service
 
 BOUNDARY = "frontier"
 
@@ -369,3 +371,13 @@ def test_a_clients_large_pictures_do_not_take_all_its_places(monkeypatch):
         assert all(rest_of(line).startswith(b"HTTP/1.1 200") for line in lines)
         for line in lines:
             line.close()
+
+
+def test_what_is_decoded_after_its_time_leaves_nothing_behind():
+    service = Service({"painted": Painted()}, ServeSettings())
+    with service.visit("a") as visit:
+        pass
+    assert not visit.picture.take(10)
+    service._crowd_in(visit, 24_000_000)
+    assert service.pictures.held == len(service._crowd) == 0
+    service.close()

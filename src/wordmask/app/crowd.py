@@ -16,6 +16,9 @@ class Crowd:
         self._here: dict[Visit, tuple[int, Visit]] = {}  # in the order of their coming
         self._lock = threading.Lock()
 
+    def __len__(self) -> int:
+        return len(self._here)
+
     def enter(self, visit: Visit, pixels: int) -> Visit | None:
         """Return who has to go, if anybody: of those with most pixels the last to come.
 

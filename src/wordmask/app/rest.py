@@ -98,13 +98,14 @@ class Service:
     def visit(self, client: str) -> Iterator[Visit]:
         """One request. What it holds is free again when its answer has been taken."""
         claims = (budget.claim(client) for budget in (self.arrivals.bytes, self.pictures, self.places))
-        with Visit(client, *claims) as visit:
-            self._visits.add(visit)
-            try:
+        visit = Visit(client, *claims)
+        try:
+            with visit:
+                self._visits.add(visit)
                 yield visit
-            finally:
-                self._visits.discard(visit)
-                self._crowd.leave(visit)
+        finally:
+            self._visits.discard(visit)
+            self._crowd.leave(visit)  # when its claims are closed, see `_crowd_in`
 
     @property
     def current(self) -> Visit:
@@ -186,6 +187,8 @@ class Service:
         if visit.ended is not None:
             raise visit.ended
         goes = self._crowd.enter(visit, pixels)
+        if visit.picture.is_closed:  # a decoder has come to a picture that nobody waits for any longer
+            self._crowd.leave(visit)
         if goes is None:
             return
         busy = RequestError(503, "busy", "too many large pictures wait already", retry_after=RETRY_SOON)
