@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -242,3 +243,12 @@ def test_labels_that_are_kept_lose_their_name_to_no_new_picture(tmp_path):
     assert (out / "masks" / "ring.png.png").read_bytes() == kept
     assert len(list((out / "masks").iterdir())) == 4
     assert label(folder, out, "png")[0].new == 0
+
+
+def test_another_method_is_refused_by_its_name_alone(folder, tmp_path):
+    """Labels of a version whose default was another are gone on with once that one is named."""
+    first = replace(job(folder, tmp_path / "out"), load={"method": "maskclip", "preset": "world"})
+    label_folder(first, segmenter=Painted())
+    other = replace(first, load={"method": "clip-dinoiser", "preset": "world"})
+    with pytest.raises(LabelError, match=r"made with method 'maskclip', not 'clip-dinoiser': use the same segmenter"):
+        label_folder(other, segmenter=Painted())
