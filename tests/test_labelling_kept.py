@@ -1,7 +1,9 @@
 """What was labelled stays: when pictures are away, when label files are gone, when a ledger is damaged."""
 
 import json
+import shutil
 import sqlite3
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -11,8 +13,9 @@ from test_labelling_run import files_in, job
 from wordmask import image_files, segmenters
 from wordmask.errors import WordmaskError
 from wordmask.image_files import ImageReadError
-from wordmask.labelling import LabelError, label_folder
+from wordmask.labelling import Job, LabelError, label_folder
 from wordmask.runs.claim import read_marker
+from wordmask.vocabulary import Vocabulary
 
 FORMATS = ["coco", "yolo", "voc", "png", "label-studio"]
 
@@ -213,3 +216,39 @@ def test_the_verb_prunes_when_it_is_told_to(folder, tmp_path, monkeypatch, comma
     assert (status, json.loads(out)["vanished"]) == (0, 1)
     assert "note: 1 labelled pictures are no longer found" in err
     assert json.loads(command(*arguments, "--prune")[1])["pictures"] == 3
+
+
+def test_doubtful_pixels_without_a_background_are_refused_before_anything_is_made(folder, tmp_path):
+    settings = job(folder, tmp_path / "out", min_score=0.5)
+    asked = Job(folder, settings.out, Vocabulary.of(["red"]), settings.settings, settings.load, fill=True)
+    with pytest.raises(WordmaskError, match="min_score needs a background"):
+        label_folder(asked, segmenter=Painted())
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_that_are_kept_lose_their_name_to_no_new_picture(tmp_path):
+    """A whole name may be another's stem: "ring.png" is what the labels of "ring.png.bmp" are called."""
+    folder, out = tmp_path / "pictures", tmp_path / "out"
+    painted_folder(tmp_path / "source")
+    folder.mkdir()
+    shutil.copy(tmp_path / "source" / "ring.png", folder / "ring.png.bmp")
+    shutil.copy(tmp_path / "source" / "parts.png", folder / "parts.png")
+    label(folder, out, "png")
+    kept = (out / "masks" / "ring.png.png").read_bytes()
+    (folder / "ring.png.bmp").unlink()
+    for name in ("ring.png", "ring.bmp"):
+        shutil.copy(tmp_path / "source" / "parts.png", folder / name)
+    done, _ = label(folder, out, "png")
+    assert (done.pictures, done.vanished) == (4, 1)
+    assert (out / "masks" / "ring.png.png").read_bytes() == kept
+    assert len(list((out / "masks").iterdir())) == 4
+    assert label(folder, out, "png")[0].new == 0
+
+
+def test_another_method_is_refused_by_its_name_alone(folder, tmp_path):
+    """Labels of a version whose default was another are gone on with once that one is named."""
+    first = replace(job(folder, tmp_path / "out"), load={"method": "maskclip", "preset": "world"})
+    label_folder(first, segmenter=Painted())
+    other = replace(first, load={"method": "clip-dinoiser", "preset": "world"})
+    with pytest.raises(LabelError, match=r"made with method 'maskclip', not 'clip-dinoiser': use the same segmenter"):
+        label_folder(other, segmenter=Painted())

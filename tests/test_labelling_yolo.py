@@ -200,6 +200,26 @@ def test_kinds_that_few_tools_open_are_written_anew(tmp_path):
     assert sorted(path.name for path in images.iterdir()) == ["deep.png", "drawing.png"]
 
 
+@pytest.mark.filterwarnings("ignore:.*several frames or pages")
+def test_what_readers_would_see_through_or_as_several_is_written_anew(tmp_path):
+    """OpenCV drops alpha, and Ultralytics takes the pages of a TIFF for further channels."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    painted = np.zeros((16, 16, 4), np.uint8)
+    painted[4:12, 4:12] = (255, 0, 0, 255)
+    Image.fromarray(painted).save(folder / "clear.png")
+    page = Image.fromarray(painted[..., :3])
+    page.save(folder / "scan.tif", save_all=True, append_images=[page.rotate(90)])
+    page.save(folder / "plain.tif")
+    label_folder(job(folder, tmp_path / "out", "yolo", val=0.0), segmenter=Painted(), on_note=lambda _: None)
+    images = tmp_path / "out" / "images"
+    for name in ("clear.png", "scan.tif"):
+        with Image.open(images / name) as image:
+            assert (image.mode, getattr(image, "n_frames", 1)) == ("RGB", 1)
+            np.testing.assert_array_equal(np.asarray(image), read_image(folder / name))
+    assert (images / "plain.tif").read_bytes() == (folder / "plain.tif").read_bytes()
+
+
 AWKWARD = ["two\nlines.png", "tab\there.png", " first.png", "back\\slash.png", "next\x85line.png", "ring\x1b[31m.png"]
 
 

@@ -5,6 +5,9 @@ import time
 
 import pytest
 
+from painted import NAMES, Painted, painted_folder
+from test_labelling_run import job
+from wordmask.labelling import label_folder
 from wordmask.name_lists import parse_names, read_names
 from wordmask.vocabulary import Vocabulary, VocabularyError
 
@@ -32,6 +35,7 @@ def written(folder, name, content):
         ("labels.json", [{"name": n, "color": "#fff", "attributes": []} for n in THREE]),
         ("names.txt", "0: person\n1: dog\n2: traffic light\n"),
         ("names.txt", "1 person\n2 dog\n3 traffic light\n"),
+        ("labels.txt", "1 person\n2 dog\n3 traffic light\n255 void\n"),
         (
             "labelling_config.xml",
             '<View><BrushLabels name="b" toName="i"><Label value="person"/><Label value="dog"/>'
@@ -43,12 +47,21 @@ def test_the_forms_of_other_tools_hold_the_same_names(tmp_path, name, content):
     assert read_names(written(tmp_path, name, content)).names == THREE
 
 
+def test_the_list_that_lies_beside_labels_of_voc_is_read(tmp_path):
+    folder = painted_folder(tmp_path / "pictures")
+    label_folder(job(folder, tmp_path / "out", "voc"), segmenter=Painted())
+    assert set(read_names(tmp_path / "out" / "labels.txt").names) == set(NAMES)
+
+
 def test_words_that_other_tools_use_may_be_names_here(tmp_path):
     file = written(tmp_path, "names.yaml", "train: [railway]\npath:\nnames:\nval: {instead: a valley}\n")
     assert read_names(file).names == ("train", "path", "names", "val")
     file = written(tmp_path, "names.yaml", "names: {instead: the names on a sign}\ndog:\n")
     assert read_names(file).phrases == (("the names on a sign",), ("dog",))
     assert read_names(written(tmp_path, "names.txt", "3 pigs\nwolf\n")).names == ("3 pigs", "wolf")
+    assert read_names(written(tmp_path, "names.yaml", "labels: {instead: price tags}\n")).names == ("labels",)
+    assert read_names(written(tmp_path, "names.yaml", "labels: [price tags]\ndog:\n")).names == ("labels", "dog")
+    assert read_names(written(tmp_path, "names.yaml", "# one\ntraffic light\n")).names == ("traffic light",)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +72,14 @@ def test_words_that_other_tools_use_may_be_names_here(tmp_path):
         ("data.yaml", "nc: 3\nnames: [dog, cat]\n", "its nc is '3', but it has 2 names"),
         ("names.yaml", "0: dog\ncat: [kitten]\n", "number all names"),
         ("names.txt", "0: dog\n2: cat\n", "not all lines count from 0 or 1"),
+        ("names.txt", "0 dog\n2 cat\n", "not all lines count from 0 or 1"),
+        (
+            "names.yaml",
+            "classes: [dog, cat]\n",
+            "`classes` is either a name with synonyms, or .* write them under `names`",
+        ),
+        ("names.json", {"labels": ["dog", "cat"]}, "`labels` is either a name"),
+        ("names.yaml", "# pets\ndog\ncat # and kittens\n", "holds 2 lines that YAML reads as one name .'dog cat'."),
         ("names.txt", "dog; cat\n", "line 1 holds a semicolon"),
         ("names.yaml", "person: man, woman\n", r'synonyms of one as {"dog": \["puppy"'),
         ("names.json", "{", "no valid JSON"),

@@ -19,6 +19,10 @@ MOST_JSON_BYTES = 64 * 2**20
 YOLO_KEYS = frozenset({"path", "train", "val", "test", "nc", "names", "download"})
 """What Ultralytics' `data.yaml` holds. Only `names` is needed there."""
 NUMBERED = re.compile(r"(\d+)(?:\s*:\s*|\s+)(\S.*)")
+WRAPPERS = ("classes", "labels", "class_names", "label_names", "thing_classes")
+"""Under which other programs keep their names. Here each might be a name, too."""
+VOID = (255, "void")
+"""The last line of VOC's `labels.txt`, as `label` writes it: no name, but what nobody claims anything of."""
 IN_YAML = re.compile(r"[\[\]{}]|:\s")
 """Signs of synonyms in names as typed: "person: [man, woman], dog"."""
 
@@ -72,13 +76,15 @@ def _from_lines_of(path: Path) -> list[str]:
 
 def _without_numbers(lines: list[str]) -> list[str]:
     """Lines "0: dog" or "0 dog" without their numbers, if they count from 0 or 1. "3 pigs" alone is a name."""
-    found = [NUMBERED.fullmatch(line) for line in lines]
-    whole = [match for match in found if match is not None]
-    numbers = [int(match[1][:9]) for match in whole]
-    if len(lines) > 1 and len(whole) == len(lines) and numbers in (_counted(0, numbers), _counted(1, numbers)):
-        return [match[2] for match in whole]
+    found = [(int(match[1][:9]), match[2]) for line in lines if (match := NUMBERED.fullmatch(line)) is not None]
+    are_numbered = len(lines) > 1 and len(found) == len(lines)
+    if are_numbered and found[-1] == VOID:
+        found.pop()
+    numbers = [number for number, _ in found]
+    if are_numbered and numbers in (_counted(0, numbers), _counted(1, numbers)):
+        return [name for _, name in found]
     for line in lines:
-        if re.match(r"\d+\s*:", line):
+        if are_numbered or re.match(r"\d+\s*:", line):
             raise VocabularyError(
                 f"{shown(line)}: a number and a name, but not all lines count from 0 or 1; number them all, or none"
             )
@@ -91,9 +97,21 @@ def _counted(first: int, numbers: Sequence[int]) -> list[int]:
 
 def _from_yaml_of(path: Path) -> dict[str, Any]:
     try:
-        return _from_yaml(read_text(path))
+        text = read_text(path)
     except TextFileError as error:
         raise VocabularyError(str(error).removeprefix(f"{path}: ")) from error
+    names = _from_yaml(text)
+    if len(names) == 1 and len(lines := _plain_lines(text)) > 1 and next(iter(names)) == " ".join(lines):
+        raise VocabularyError(
+            f"holds {len(lines)} lines that YAML reads as one name ({shown(next(iter(names)))}): begin each with `- `, "
+            "or call the file .txt"
+        )
+    return names
+
+
+def _plain_lines(text: str) -> list[str]:
+    """Lines without comments, as a list of names has them that is no YAML."""
+    return [name for line in text.splitlines() if (name := line.split("#", 1)[0].strip())]
 
 
 def _from_yaml(text: str) -> dict[str, Any]:
@@ -148,6 +166,11 @@ def _unwrapped(data: dict[Any, Any]) -> Any:
     categories = data.get("categories")
     if isinstance(categories, list) and _are_categories(categories):
         return categories
+    if len(data) == 1 and isinstance(next(iter(data.values())), list) and (key := next(iter(data))) in WRAPPERS:
+        raise VocabularyError(
+            f"`{key}` is either a name with synonyms, or what another program lists its names under: write them under "
+            f"`names`, or `{key}: {{instead: ...}}` for the name"
+        )
     names = data.get("names")
     if names is None or (isinstance(names, dict) and set(names) == {"instead"}):
         return data  # a thing that is called "names", or none

@@ -65,6 +65,12 @@ def _compare(found: dict[str, Any], settings: dict[str, Any], out: Path) -> None
                 f"{out} holds labels made with another content of {changed} ({settings['segmenter'].get(changed)}): "
                 "the file has been written anew since; use another --out, or delete it"
             )
+        if key == "segmenter" and isinstance(there := found.get(key), dict):
+            own = next(own for own in [*value, *there] if value.get(own) != there.get(own))
+            raise LabelError(
+                f"{out} holds labels made with {own} {shown(there.get(own), WIDE)}, not "
+                f"{shown(value.get(own), WIDE)}: use the same segmenter, another --out, or delete it"
+            )
         same = "use the same settings"
         if key == "names" and [*(found.get(key) or []), BACKGROUND] == value:
             same = "say --fill to go on without a background"

@@ -98,13 +98,14 @@ def put_beside(place: Path, picture: Labelled, how: str) -> None:
     """A picture for formats that want pictures and labels side by side: a copy, a relative link or a hard link.
 
     What most readers would see otherwise is written anew, as its labels see it: a picture that its EXIF turns, one of
-    16 bits, and one of a kind that few tools open.
+    16 bits, one that lets the ground through or has further pages, and one of a kind that few tools open.
     """
     source = picture.source
     with opened(source, str(source)) as image:
         kind, is_upright = image.format, orientation(image, str(source)) == 1
-        is_plain = kind in OPENED and not image.mode.startswith(("I", "F"))
-    if is_upright and is_plain:
+        is_plain = kind in OPENED and not image.mode.startswith(("I", "F")) and not image.has_transparency_data
+        is_single = kind == "MPO" or getattr(image, "n_frames", 1) == 1
+    if is_upright and is_plain and is_single:
         _PLACERS[how](source.resolve(), place)
         return
     upright = read_image(source, max_pixels=picture.segmentation.labels.size)

@@ -1,13 +1,15 @@
 """What a picture's results are called: as the picture, below the same folders, and no two alike."""
 
 from collections import Counter
+from itertools import chain, count
 from pathlib import Path
 
 from wordmask.image_files import names_of_pictures
 
 
 class ResultNames:
-    """`a.jpg` gives `a`; beside `a.png` it gives `a.jpg`. One folder at a time is remembered."""
+    """`a.jpg` gives `a`; beside `a.png` it gives `a.jpg`, or `a.jpg~2` where that is taken. One folder at a time is
+    remembered."""
 
     def __init__(self, taken: frozenset[str] = frozenset()) -> None:
         """taken: names of results that are kept though their pictures are gone, in small letters."""
@@ -27,5 +29,12 @@ class ResultNames:
         stem = picture.stem
         # A stem may also be another's whole name: "a.png.jpg" beside "a.png".
         clear = self._stems[stem.casefold()] == 1 and stem.casefold() not in self._whole
-        short = (picture.parent / stem).as_posix()
-        return short if clear and short.casefold() not in self._taken else (picture.parent / picture.name).as_posix()
+        further = (f"{picture.name}~{number}" for number in count(2))
+        for name in chain([stem] if clear else [], [picture.name], filter(self._is_nobodys, further)):
+            whole = (picture.parent / name).as_posix()
+            if whole.casefold() not in self._taken:
+                return whole
+        raise AssertionError("numbers have no end")
+
+    def _is_nobodys(self, name: str) -> bool:
+        return name.casefold() not in self._whole and name.casefold() not in self._stems

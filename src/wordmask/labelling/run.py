@@ -38,7 +38,7 @@ from wordmask.notices import Taken, notices
 from wordmask.processes import holding_interrupts
 from wordmask.registry import check_method
 from wordmask.runs.claim import STATE, check_claim, claimed
-from wordmask.segmenters.base import Segmenter
+from wordmask.segmenters.base import Segmenter, asked
 
 VERB = "label"
 WAITING_PER_WORKER = 2
@@ -86,6 +86,7 @@ def label_folder(
     out, state = job.out, job.out / STATE
     _check_places(job)
     files = load_format(out, job.vocabulary.names, job.settings)
+    asked(job.vocabulary, True, job.settings.min_score, job.settings.drop_absent)  # refuses what cannot be done
     if segmenter is None:
         _check_method(job.load)
     check_claim(out, VERB, error=LabelError)  # before anything is loaded

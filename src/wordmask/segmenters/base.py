@@ -50,7 +50,7 @@ class Seen(ABC):
         drop_absent: names that less than this share of the pixels bears are taken for absent, and the rest is asked for
         again without them. They stay in the result's `names`.
         """
-        vocabulary = _asked(names, fill, min_score, drop_absent).worded(self.background_words)
+        vocabulary = asked(names, fill, min_score, drop_absent).worded(self.background_words)
         result = self.answer(vocabulary)
         if drop_absent:
             result = self._without_absent(result, vocabulary, drop_absent)
@@ -80,7 +80,8 @@ class Seen(ABC):
         return f"{type(self).__name__}({shown(self.source)}, {self.image.shape[1]} x {self.image.shape[0]})"
 
 
-def _asked(names: Names, fill: bool, min_score: float, drop_absent: float) -> Vocabulary:
+def asked(names: Names, fill: bool, min_score: float, drop_absent: float) -> Vocabulary:
+    """Return the names as they are asked for, or refuse what cannot be done."""
     vocabulary = Vocabulary.of(names) if fill else Vocabulary.of(names).with_room()
     for what, share in (("min_score", min_score), ("drop_absent", drop_absent)):
         if not isinstance(share, int | float) or not 0 <= share <= 1:
@@ -151,7 +152,7 @@ class Segmenter(ABC):
         """
         stream = many_pictures(images, batch_size, taker="segment_many", of_one="segment", error=SegmenterError)
         batches = read_ahead(stream, batch_size, on_bad=on_bad, max_pixels=max_pixels)
-        vocabulary = _asked(names, fill, min_score, drop_absent)
+        vocabulary = asked(names, fill, min_score, drop_absent)
 
         def ask(seen: Seen) -> Segmentation:
             return seen.segment(vocabulary, fill=fill, min_score=min_score, drop_absent=drop_absent)
