@@ -101,6 +101,8 @@ def run(arguments: argparse.Namespace, seconds: float, log: Path) -> bool:
         attacked = Clients(service).work(seconds)
         memory_attacked = memory.peak()
         print(f"attacked: {attacked.line()}", flush=True)
+        told = ask(service, "GET", "/metrics").content.decode()
+        print("\n".join(line for line in told.splitlines() if "ended" in line or "answers_total" in line), flush=True)
         stopped = stop_under_load(service)
         answers = json.loads(attackers.communicate(timeout=120)[0])
     finally:

@@ -24,6 +24,8 @@ LOOK_EVERY = 0.5
 """Seconds between two looks at all connections for those whose time is over."""
 IS_SLOW = 1.0
 """Seconds that an answer may be on its way before others that wait for its room count more."""
+BRISK = 32
+"""Times the least rate: who reads as fast is not in the way, however much waits."""
 LINGER = 2.0
 """Seconds for the rest of a body that has been answered before its end, so that its sender gets to read the answer."""
 LAST_REQUEST = 0.3
@@ -82,9 +84,9 @@ class Connections:
         for connection in list(self._open):
             connection.look(now)
         client = self._pictures.who_is_in_the_way()
-        slow = {
-            c: s.rate(now) for c in self._open if (s := c.sending) and s.client == client and now - s.since > IS_SLOW
-        }
+        brisk = BRISK * self.settings.slowest_rate
+        sending = {c: c.sending for c in self._open if c.sending is not None and c.sending.client == client}
+        slow = {c: s.rate(now) for c, s in sending.items() if now - s.since > IS_SLOW and s.rate(now) < brisk}
         for connection in sorted(slow, key=slow.__getitem__)[: (len(slow) + 1) // 2]:
             connection.end("slow_reader")
         self._look = loop.call_later(LOOK_EVERY, self._look_at_all, loop) if self._open else None

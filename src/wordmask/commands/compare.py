@@ -39,8 +39,8 @@ def run(
     suffix = format_of(out, format, FORMATS, SUFFIXES)
     places = Places(images, out, suffix, verb="segment", kind=COMPARISON, file_suffixes=SUFFIXES)
     errand = Errand(places, skip_done=skip_done)
-    tell_of_room(vocabulary)
     methods = {title: segmenters.load(**load) for title, load in loads.items()}
+    tell_of_room(vocabulary)
     with errand.progress("comparing"):
         stream = read_ahead(errand.pictures(), batch_size, on_bad=errand.leave_out, max_pixels=max_pixels)
         for batch in stream:

@@ -51,7 +51,6 @@ def run(
     if vocabulary is None:
         segmenter = segmenters.load(**load)
         vocabulary, fill = segmenter.vocabulary, True  # type: ignore[attr-defined]
-    tell_of_room(vocabulary)
     job = Job(
         folder=folder,
         out=out,
@@ -63,6 +62,15 @@ def run(
         threads=max(1, (os.cpu_count() or 1) // workers) if workers > 1 else None,
     )
     left_out = LeftOut(f"{out / LEFT_OUT} lists them")
+    has_begun = False
+
+    def on_progress(done: int, total: int | None) -> None:
+        nonlocal has_begun
+        if not has_begun:  # what is refused needs no notes
+            tell_of_room(vocabulary)
+        has_begun = True
+        progress(done, total)
+
     with progress_bar(f"labelling in {load['precision']}", None) as progress:
         labels = label_folder(
             job,
@@ -70,7 +78,7 @@ def run(
             workers=workers,
             batch_size=batch_size,
             on_bad=left_out,
-            on_progress=progress,
+            on_progress=on_progress,
             on_note=lambda note: complain(f"note: {note}"),
             prune=prune,
         )

@@ -42,8 +42,8 @@ def run(
         segmenter = segmenters.load(**load)
         vocabulary = segmenter.vocabulary  # type: ignore[attr-defined]
     errand = _Masks(places, vocabulary, skip_done=skip_done)
-    tell_of_room(vocabulary)
     segmenter = segmenter or segmenters.load(**load)
+    tell_of_room(vocabulary)
     with errand.progress(f"segmenting in {segmenter.precision}"):
         stream = segmenter.segment_many(
             errand.pictures(),
