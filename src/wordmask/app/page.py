@@ -184,9 +184,9 @@ def build_blocks(work: PageWork) -> gr.Blocks:
                     elem_id="wm-names",
                 )
                 with gr.Row():
-                    method = gr.Dropdown(methods, value=methods[0], label="Method", min_width=120, elem_id="wm-method")
+                    method = gr.Dropdown(methods, value=methods[0], label="Method", min_width=160, elem_id="wm-method")
                     beside = gr.Dropdown(
-                        [ONE_METHOD, *methods], value=ONE_METHOD, label="Beside it", min_width=120, elem_id="wm-second"
+                        [ONE_METHOD, *methods], value=ONE_METHOD, label="Beside it", min_width=160, elem_id="wm-second"
                     )
                 with gr.Row():
                     fill = gr.Checkbox(
