@@ -15,13 +15,14 @@ import torch
 from PIL import Image, ImageDraw
 
 import wordmask
-from wordmask.benchmarks.world import FIRST_SEED
+import wordmask_world
 from wordmask.files import atomic_write
-from wordmask.images import to_tensor
-from wordmask.overlay import draw_overlay
-from wordmask.palette import colours_of
+from wordmask.masks.overlay import draw_overlay
+from wordmask.masks.palette import colours_of
+from wordmask.pictures.images import to_tensor
 from wordmask.segmenters.clip_dinoiser import ClipDinoiser
-from wordmask.world import NAMES, draw_scene
+from wordmask_world import NAMES, draw_scene
+from wordmask_world.benchmark import FIRST_SEED
 
 SIZE, SHOWN, GAP = 128, 192, 6
 
@@ -61,7 +62,7 @@ def main() -> None:
     print(f"{asked.out}, from left to right: {', '.join(['picture', *of, 'MaskCLIP', *then])}")
 
 
-def middle_patch(scene: wordmask.world.Scene) -> tuple[int, int]:
+def middle_patch(scene: wordmask_world.Scene) -> tuple[int, int]:
     """Of the largest thing: the patch whose pixels it has most of, nearest to its middle."""
     largest = max(scene.objects, key=lambda thing: thing.pixels)
     ys, xs = np.nonzero(scene.labels == NAMES.index(largest.name))

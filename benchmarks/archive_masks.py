@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from wordmask.distillation.records import MaskTable
-from wordmask.world.names import THINGS
+from wordmask_world.drawing.names import THINGS
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wordmask.distillation.embedding_folder import EmbeddingFolder
-from wordmask.distillation.top import Best, Queries, search
+from wordmask.collection.embedding_folder import EmbeddingFolder
+from wordmask.collection.search import Best, Queries, search
 
 SHARDS = 10
 

@@ -43,7 +43,7 @@ from attacks import FORM, HOLDERS, JSON, KINDS, NO_ANSWER, SEGMENT, Target, form
 from PIL import Image
 
 from wordmask.html_page import text_table
-from wordmask.world import draw_scene
+from wordmask_world import draw_scene
 
 OWN = "127.0.0.1"
 """The address of the valid clients."""

@@ -30,7 +30,7 @@ def main() -> None:
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ONE_CORE})
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
     from plain_bilateral import solve_sparse
-    from wordmask.saliency.bilateral_solver import BilateralGrid, solve
+    from wordmask.refinement.bilateral_solver import BilateralGrid, solve
 
     height, width = arguments.size
     print(f"{width} x {height}, one core, best of {arguments.repeats}, milliseconds")
@@ -51,7 +51,7 @@ def main() -> None:
 
 def pictures(height: int, width: int) -> dict[str, np.ndarray]:
     """A drawn scene; the same with a sensor's grain, as a camera would write it and raw; noise like no photograph."""
-    from wordmask.world import draw_scene
+    from wordmask_world import draw_scene
 
     chance = np.random.default_rng(0)
     scene = np.asarray(draw_scene(3, (height, width)).image)

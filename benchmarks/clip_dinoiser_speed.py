@@ -62,10 +62,10 @@ def measure(way: str, precision: Any, arguments: argparse.Namespace) -> float:
 
     from wordmask.encoders.clip import ClipEncoder, build_clip
     from wordmask.encoders.dino import DinoEncoder, build_dino
+    from wordmask.names.vocabulary import Vocabulary
     from wordmask.saliency.found import Found, new_head
     from wordmask.segmenters.clip_dinoiser import ClipDinoiser, ClipDinoiserSettings, DinoiserHeads
     from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
-    from wordmask.vocabulary import Vocabulary
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)

@@ -52,8 +52,8 @@ def measure(way: str, arguments: argparse.Namespace) -> dict[str, Any]:
     from PIL import Image
 
     from wordmask.encoders.clip import ClipEncoder, build_clip
+    from wordmask.names.vocabulary import Vocabulary
     from wordmask.segmenters.clip_diy import ClipDiy, ClipDiySettings
-    from wordmask.vocabulary import Vocabulary
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
@@ -109,7 +109,7 @@ def plain_loop(encoder: Any, image: Any, text: Any, windows: list[int]) -> tuple
     import torch
     from PIL import Image
 
-    from wordmask.windows import SlidingWindows
+    from wordmask.pictures.windows import SlidingWindows
 
     picture = Image.fromarray(image)
     total = torch.zeros(len(text), *image.shape[:2])

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from wordmask.world import NAMES, write_folder
+from wordmask_world import NAMES, write_folder
 
 BATCH = 8
 

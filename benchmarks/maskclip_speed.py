@@ -46,8 +46,8 @@ def measure(batch_size: int, arguments: argparse.Namespace) -> dict[str, float]:
     from PIL import Image
 
     from wordmask.encoders.clip import ClipEncoder, build_clip
+    from wordmask.names.vocabulary import Vocabulary
     from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
-    from wordmask.vocabulary import Vocabulary
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)

@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 import wordmask
-from wordmask.benchmarks.world import World
 from wordmask.export import compare, export, load_onnx, quantise
 from wordmask.html_page import text_table
 from wordmask.segmenters.base import Segmenter
-from wordmask.world import draw_scene
+from wordmask_world import draw_scene
+from wordmask_world.benchmark import World
 
 LOOKS = 15
 

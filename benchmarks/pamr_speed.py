@@ -62,7 +62,7 @@ def alone(way: str, size: tuple[int, int], names: int, arguments: argparse.Names
 def measure(way: str, size: tuple[int, int], names: int, repeats: int, threads: int) -> dict:
     import plain_pamr
     from wordmask.refinement.pamr import pamr
-    from wordmask.world import draw_scene
+    from wordmask_world import draw_scene
 
     torch.set_num_threads(threads)
     pixels = np.asarray(draw_scene(3, size).image)

@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from wordmask.html_page import text_table
-from wordmask.world import draw_scene
+from wordmask_world import draw_scene
 
 NAMES = ["dog", "cat", "car", "tree", "grass", "sky", "water", "background"]
 TURNS = 5

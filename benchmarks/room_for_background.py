@@ -14,10 +14,10 @@ import wordmask
 from wordmask.benchmarks.datasets import IGNORE, Sample
 from wordmask.benchmarks.scores import ImageScore, Totals
 from wordmask.html_page import text_table
+from wordmask.names.vocabulary import BACKGROUND
 from wordmask.segmenters import METHODS
 from wordmask.segmenters.base import Seen
-from wordmask.vocabulary import BACKGROUND
-from wordmask.world import THINGS, draw_scene
+from wordmask_world import THINGS, draw_scene
 
 FIRST_SEED = 7_000_000_000
 """Of collection 7; trainings use collection 0, benchmarks collection 1,000,000."""

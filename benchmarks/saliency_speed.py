@@ -23,7 +23,7 @@ from wordmask.saliency.found import Found, FoundSettings, SeedSaliency, new_head
 from wordmask.saliency.selfmask import SelfMask, SelfMaskSettings
 from wordmask.saliency.selfmask_network import SelfMaskNetwork, SelfMaskShape
 from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings, clustering_grid
-from wordmask.world import draw_scene
+from wordmask_world import draw_scene
 
 SHAPES = {"world": {"embed_dim": 192, "depth": 6, "num_heads": 3}, "paper": {}}
 ENOUGH_SECONDS = 0.5

@@ -11,9 +11,9 @@ import argparse
 import numpy as np
 
 import wordmask
-from wordmask.benchmarks.world import World
-from wordmask.vocabulary import BACKGROUND
-from wordmask.world import NAMES, THINGS
+from wordmask.names.vocabulary import BACKGROUND
+from wordmask_world import NAMES, THINGS
+from wordmask_world.benchmark import World
 
 
 def main() -> None:

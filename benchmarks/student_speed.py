@@ -20,12 +20,12 @@ from torchvision.transforms import v2
 
 from wordmask.distillation.augmentations import Augmentation
 from wordmask.distillation.batches import Lessons
+from wordmask.names.vocabulary import Vocabulary
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus, small_resnet_settings
 from wordmask.segmenters.namedmask import NamedMask
 from wordmask.segmenters.student_file import Student
-from wordmask.vocabulary import Vocabulary
-from wordmask.world import NAMES as NAMED
-from wordmask.world import draw_scene
+from wordmask_world import NAMES as NAMED
+from wordmask_world import draw_scene
 
 IGNORE = 255
 NAMES = ["background", *(f"thing {number}" for number in range(20))]

@@ -12,8 +12,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 import wordmask
-from wordmask.app import build_app
-from wordmask.world import draw_scene
+from wordmask.serving import build_app
+from wordmask_world import draw_scene
 
 
 def main() -> None:

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import wordmask
-from wordmask.benchmarks.world import FIRST_SEED, World
 from wordmask.commands.distill import Teller
-from wordmask.comparison import draw_cell, draw_sheet, shrunk
 from wordmask.distillation.pipeline import distill
 from wordmask.files import atomic_write
 from wordmask.html_page import Page, text_table
-from wordmask.palette import colours_of
+from wordmask.masks.comparison import draw_cell, draw_sheet, shrunk
+from wordmask.masks.palette import colours_of
 from wordmask.segmenters.base import Segmenter
-from wordmask.world import THINGS, draw_scene, write_folder
+from wordmask_world import THINGS, draw_scene, write_folder
+from wordmask_world.benchmark import FIRST_SEED, World
 
 SEED = 21
 """Of the unlabelled pictures: none of those that the world's models have learnt from, or are measured on."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from pycocotools.coco import COCO
 
 from wordmask.labelling import Job, LabelSettings, label_folder
-from wordmask.vocabulary import Vocabulary
-from wordmask.world import THINGS, write_folder
+from wordmask.names.vocabulary import Vocabulary
+from wordmask_world import THINGS, write_folder
 
 
 def main() -> None:

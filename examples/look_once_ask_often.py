@@ -7,7 +7,7 @@ import sys
 import time
 
 import wordmask
-from wordmask.world import draw_scene
+from wordmask_world import draw_scene
 
 
 def main() -> None:

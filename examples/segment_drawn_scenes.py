@@ -10,10 +10,11 @@ import numpy as np
 from PIL import Image
 
 import wordmask
-from wordmask.benchmarks.world import FIRST_SEED
+import wordmask_world
 from wordmask.files import atomic_write
 from wordmask.html_page import text_table
-from wordmask.world import draw_scene
+from wordmask_world import draw_scene
+from wordmask_world.benchmark import FIRST_SEED
 
 SIZE = 256
 KINDS = ("single", "pairs", "multi", "clutter")
@@ -44,9 +45,9 @@ def main() -> None:
     print(f"\nLook at {out / 'demo.jpg'}: the pictures above, what was found in them below.")
 
 
-def agreement(mask: np.ndarray, scene: wordmask.world.Scene, name: str) -> float:
+def agreement(mask: np.ndarray, scene: wordmask_world.Scene, name: str) -> float:
     """Intersection over union with the true mask."""
-    truth = scene.labels == wordmask.world.NAMES.index(name)
+    truth = scene.labels == wordmask_world.NAMES.index(name)
     return float((mask & truth).sum() / max((mask | truth).sum(), 1))
 
 

@@ -14,7 +14,7 @@ def _alone(tmp_path_factory, monkeypatch):
 @pytest.fixture
 def counted_notices():
     """What is said once of many pictures is counted, as in a command."""
-    from wordmask.notices import notices
+    from wordmask.console.notices import notices
 
     with notices.counted():
         yield notices
@@ -41,7 +41,7 @@ def one_thread():
 @pytest.fixture(scope="module")
 def small_training_file(tmp_path_factory):
     """Sixteen of the world's pictures, of 32 pixels."""
-    from wordmask.world.training_file import write_array
+    from wordmask_world.files.training_file import write_array
 
     return write_array(tmp_path_factory.mktemp("pictures") / "train.npy", 16, size=32)
 
@@ -49,7 +49,7 @@ def small_training_file(tmp_path_factory):
 @pytest.fixture
 def few_figures(monkeypatch):
     """Trainings of the world end with figures on four pictures each."""
-    from wordmask.world.training import figures
+    from wordmask_world.training import figures
 
     for name in ("NAMED_PICTURES", "MASKED_PICTURES"):
         monkeypatch.setattr(figures, name, 4)

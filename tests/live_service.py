@@ -6,8 +6,8 @@ import time
 from contextlib import contextmanager
 
 from painted import Painted
-from wordmask.app import ServeSettings, build_app
-from wordmask.app.running import Server, listener_at
+from wordmask.serving import ServeSettings, build_app
+from wordmask.serving.running import Server, listener_at
 
 
 def until(true, seconds=10):

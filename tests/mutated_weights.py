@@ -22,15 +22,15 @@ from torch import nn
 
 from tiny_run import NETWORK
 from wordmask.encoders.clip import load_clip_folder
-from wordmask.encoders.weights import read_embedding_pickle, read_metadata, read_state_dict, write_state_dict
 from wordmask.errors import WordmaskError
+from wordmask.names.vocabulary import Vocabulary
 from wordmask.saliency.found import load_head
 from wordmask.saliency.selfmask import load_network, write_network
 from wordmask.saliency.selfmask_network import SelfMaskNetwork, SelfMaskShape
 from wordmask.segmenters.clip_dinoiser import DinoiserHeads, load_heads
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
 from wordmask.segmenters.student_file import is_student_file, read_student, write_student
-from wordmask.vocabulary import Vocabulary
+from wordmask.weights.loading import read_embedding_pickle, read_metadata, read_state_dict, write_state_dict
 
 ROOM = 2 * 2**30
 """Addresses that reading one may take beside what the process has; torch itself takes some for its threads."""

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from wordmask.images import read_image
-from wordmask.segmentation import Segmentation
+from wordmask.masks.segmentation import Segmentation
+from wordmask.pictures.images import read_image
 from wordmask.segmenters.base import Seen, Segmenter
 
 NAMES = ["red", "blue", "background"]

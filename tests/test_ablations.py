@@ -16,18 +16,19 @@ import pytest
 import tiny_ablations
 from tiny_ablations import COLLECTION, NAMES, PICTURES, SETTINGS, TinyBranch
 from wordmask.benchmarks.evaluation import evaluate
-from wordmask.benchmarks.tables import SUITES, namedmask_world
-from wordmask.benchmarks.tables.ablations import Ablations, AblationSettings, SomeOfTheWorld
+from wordmask.benchmarks.tables import SUITES
 from wordmask.benchmarks.tables.base import NotRunError, TableError, fill
 from wordmask.benchmarks.tables.plot import drawn
 from wordmask.benchmarks.tables.run import Run
-from wordmask.benchmarks.world import World
 from wordmask.distillation.archive import Archive
 from wordmask.distillation.config import ConfigError
-from wordmask.saliency.refinement import THRESHOLD
+from wordmask.refinement.clean_up import THRESHOLD
 from wordmask.segmenters.namedmask import NamedMask
-from wordmask.world import THINGS
-from wordmask.world.models import WorldModelError
+from wordmask_world import THINGS
+from wordmask_world.benchmark import World
+from wordmask_world.models import WorldModelError
+from wordmask_world.tables import namedmask as namedmask_world
+from wordmask_world.tables.ablations import Ablations, AblationSettings, SomeOfTheWorld
 
 RUNS = {"copy-paste-1", "copy-paste-2", "copy-paste-3", "experts-1", "archive-1", "archive-3"}
 

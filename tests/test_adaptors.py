@@ -8,7 +8,7 @@ from pycocotools.coco import COCO
 
 from painted import NAMES, paint, painted_folder
 from wordmask.extras import MissingExtraError
-from wordmask.segmentation import Segmentation
+from wordmask.masks.segmentation import Segmentation
 
 
 @pytest.fixture

@@ -10,17 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiny_collection import COLOURS, ColourClip, embedder, encoded, picture, write_embeddings, write_pictures
+from wordmask.collection import search as top_module
+from wordmask.collection.embedding import embed
+from wordmask.collection.embedding_folder import EmbeddingFolder
+from wordmask.collection.piles import open_pile
+from wordmask.collection.search import Queries, search
 from wordmask.distillation import filters as filters_module
-from wordmask.distillation import top as top_module
 from wordmask.distillation.archive import Archive, ArchiveSettings, build_archive
-from wordmask.distillation.collection import open_pile
-from wordmask.distillation.embedding import embed
-from wordmask.distillation.embedding_folder import EmbeddingFolder
 from wordmask.distillation.filters import FilterError, FilterSettings, face_detector
 from wordmask.distillation.published import import_archive, import_embeddings
 from wordmask.distillation.records import DistillationError
-from wordmask.distillation.top import Queries, search
-from wordmask.vocabulary import Vocabulary
+from wordmask.names.vocabulary import Vocabulary
 
 
 def brute_force(parts: list[np.ndarray], queries: Queries, most: int) -> list[tuple[list[int], list[float]]]:

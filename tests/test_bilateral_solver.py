@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import plain_bilateral
-from wordmask.saliency.bilateral_solver import BilateralGrid, BilateralSolverError, SolverParameters, solve
-from wordmask.saliency.refinement import best_component, found_mask, intersection_over_union, refine
-from wordmask.world import draw_scene
+from wordmask.refinement.bilateral_solver import BilateralGrid, BilateralSolverError, SolverParameters, solve
+from wordmask.refinement.clean_up import best_component, found_mask, intersection_over_union, refine
+from wordmask_world import draw_scene
 
 TOLERANCE = 1e-4
 
@@ -65,7 +65,7 @@ def test_cells_are_exact_beyond_the_range_of_a_floating_point_hash():
 def test_cells_are_the_same_whether_looked_up_or_sorted(monkeypatch):
     image, target = picture(48, 64), square(48, 64)
     looked_up = BilateralGrid(image)
-    monkeypatch.setattr("wordmask.saliency.bilateral_solver.TABLE_SPAN", 0)
+    monkeypatch.setattr("wordmask.refinement.bilateral_solver.TABLE_SPAN", 0)
     by_sorting = BilateralGrid(image)
     assert np.array_equal(looked_up.cell_of_pixel, by_sorting.cell_of_pixel)
     assert np.array_equal(looked_up.solve(target), by_sorting.solve(target))

@@ -9,10 +9,10 @@ import pytest
 from test_pipeline import contents
 from tiny_collection import ColourClip, write_pictures
 from tiny_run import NAMES, SETTINGS, Bright, Listener, pipeline_with
-from wordmask.distillation import branches
-from wordmask.distillation.branches import Branch
 from wordmask.distillation.config import make_run
 from wordmask.distillation.records import MaskTable
+from wordmask_world.tables import branches
+from wordmask_world.tables.branches import Branch
 
 SHARED = ("embeddings", "archive", "masks", "experts", "refined")
 

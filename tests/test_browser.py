@@ -23,9 +23,9 @@ import uvicorn
 from PIL import Image
 
 from painted import Painted
-from wordmask.app import ServeSettings, build_app
-from wordmask.app.page_work import draw_examples
-from wordmask.world import draw_scene
+from wordmask.serving import ServeSettings, build_app
+from wordmask.serving.page_work import draw_examples
+from wordmask_world import draw_scene
 
 pytestmark = pytest.mark.slow
 

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from wordmask.app.budget import Budget
-from wordmask.app.settings import RequestError, ServeSettings
+from wordmask.serving.budget import Budget
+from wordmask.serving.settings import RequestError, ServeSettings
 
 
 def test_a_client_gets_its_share_and_others_the_rest():
@@ -52,7 +52,7 @@ def test_small_ones_overtake_a_large_one_but_not_for_ever(monkeypatch):
     large = budget.claim("b").wait_for(10)
     small = budget.claim("c").wait_for(1)
     assert small.done()
-    monkeypatch.setattr("wordmask.app.budget.PATIENCE", 0.01)
+    monkeypatch.setattr("wordmask.serving.budget.PATIENCE", 0.01)
     time.sleep(0.02)
     assert not budget.claim("d").wait_for(1).done()
     assert not large.done()

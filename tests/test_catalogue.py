@@ -15,9 +15,9 @@ import timm
 import torch
 from open_clip.pretrained import get_pretrained_cfg
 
-from wordmask.encoders import catalogue
-from wordmask.encoders.cache import cache_dir
-from wordmask.encoders.catalogue import CATALOGUE, CatalogueError, Weight, as_row, find, local
+from wordmask.weights import catalogue
+from wordmask.weights.cache import cache_dir
+from wordmask.weights.catalogue import CATALOGUE, CatalogueError, Weight, as_row, find, local
 
 NAMEDMASK = "https://www.robots.ox.ac.uk/~vgg/research/namedmask/shared_files"
 PUBLISHED = [
@@ -239,7 +239,7 @@ def test_rows_are_what_the_command_prints() -> None:
 
 def test_listing_the_catalogue_imports_no_torch() -> None:
     code = (
-        "import sys; from wordmask.encoders.catalogue import CATALOGUE, as_row; [as_row(e) for e in CATALOGUE]; "
+        "import sys; from wordmask.weights.catalogue import CATALOGUE, as_row; [as_row(e) for e in CATALOGUE]; "
         "sys.exit('torch' in sys.modules or 'open_clip' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -18,12 +18,12 @@ from wordmask.distillation.pipeline import _claim
 from wordmask.errors import WordmaskError
 from wordmask.runs.claim import ClaimError, Marker, check_claim, claimed, mark, read_marker
 from wordmask.saliency.base import SaliencyError
-from wordmask.saliency.found_training import train_head
-from wordmask.saliency.votes import VoteStore
 from wordmask.text_files import TextFileError
 from wordmask.training.claim import claimed_run
+from wordmask.training.found import train_head
 from wordmask.training.pictures import Pictures
-from wordmask.world import WorldError, write_array, write_folder, write_shards
+from wordmask.training.votes import VoteStore
+from wordmask_world import WorldError, write_array, write_folder, write_shards
 
 
 def _everything(folder):
@@ -218,7 +218,7 @@ def test_damaged_votes_are_named(folder, tmp_path, damage):
 
 
 def test_a_damaged_training_file_is_named(tmp_path):
-    from wordmask.world import open_array
+    from wordmask_world import open_array
 
     write = partial(write_array, tmp_path / "train.npy", 2, size=16)
     write()

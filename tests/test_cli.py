@@ -12,7 +12,7 @@ from PIL import Image
 
 from test_clip import small_clip
 from wordmask import cli, segmenters
-from wordmask.segmentation import Segmentation
+from wordmask.masks.segmentation import Segmentation
 from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
 
 

@@ -9,8 +9,8 @@ from PIL import Image
 from wordmask import benchmarks
 from wordmask.benchmarks.baselines import AllBackground
 from wordmask.benchmarks.datasets import BenchmarkError
-from wordmask.benchmarks.world import World
-from wordmask.world import NAMES, THINGS
+from wordmask_world import NAMES, THINGS
+from wordmask_world.benchmark import World
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import wordmask
 from test_clip import HEADS, LAYERS, NATIVE, PATCH, WIDTH, small_clip
 from test_dino import DinoEncoder, VisionTransformer, stirred
 from test_maskclip import TOLERANCE, picture, text_vectors
-from wordmask.encoders.weights import WeightsError, write_state_dict
-from wordmask.images import to_tensor
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures.images import to_tensor
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.clip_dinoiser import (
     ClipDinoiser,
@@ -20,8 +20,8 @@ from wordmask.segmenters.clip_dinoiser import (
     guided_pooling,
     load_heads,
 )
-from wordmask.vocabulary import Vocabulary
-from wordmask.world.models import WorldModelError
+from wordmask.weights.loading import WeightsError, write_state_dict
+from wordmask_world.models import WorldModelError
 
 NAMES = ["dog", "background", "grass"]
 WORLD_WIDTH = 192

@@ -19,11 +19,11 @@ from test_clip import small_clip
 from test_team import launched
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.found import Found
-from wordmask.saliency.plans import PLANS, plan
-from wordmask.segmenters import clip_dinoiser_training
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.clip_dinoiser import ClipDinoiser, ClipDinoiserSettings, load_heads
-from wordmask.segmenters.clip_dinoiser_training import (
+from wordmask.training import clip_dinoiser as clip_dinoiser_training
+from wordmask.training.checkpoints import CheckpointError
+from wordmask.training.clip_dinoiser import (
     HEADS_FILE,
     DinoiserLesson,
     DinoiserTraining,
@@ -33,10 +33,10 @@ from wordmask.segmenters.clip_dinoiser_training import (
     objectness_loss,
     train_heads,
 )
-from wordmask.training.checkpoints import CheckpointError
-from wordmask.training.on_pictures import crops_at
+from wordmask.training.loop import crops_at
 from wordmask.training.pictures import Pictures
-from wordmask.world import draw_scene
+from wordmask.training.plans import PLANS, plan
+from wordmask_world import draw_scene
 
 TOLERANCE = 1e-6
 SMALL_WINDOWS = ClipDinoiserSettings(templates="photo", shorter_side=40, window=40, stride=20)
@@ -294,7 +294,7 @@ import torch
 from test_clip import small_clip
 from test_clip_dinoiser_training import settings, teachers
 from wordmask.training.pictures import Pictures
-from wordmask.segmenters.clip_dinoiser_training import train_heads
+from wordmask.training.clip_dinoiser import train_heads
 
 torch.set_num_threads(1)
 folder, out, steps = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])

@@ -11,11 +11,11 @@ import plain_vit
 from test_clip import small_clip
 from test_maskclip import TOLERANCE, bilinear, picture, starts, text_vectors
 from wordmask import load
+from wordmask.names.text_embeddings import TextEmbeddings
+from wordmask.names.vocabulary import Vocabulary
 from wordmask.saliency.instances import InstanceSaliency
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.clip_diy import ClipDiy, ClipDiySettings, SeenAtScales
-from wordmask.text_embeddings import TextEmbeddings
-from wordmask.vocabulary import Vocabulary
 
 NAMES = ["background", "dog", "grass"]
 

@@ -12,7 +12,7 @@ from wordmask.benchmarks import BENCHMARKS
 from wordmask.benchmarks.tables import find
 from wordmask.benchmarks.tables.base import fill
 from wordmask.benchmarks.tables.run import Run
-from wordmask.prompts import templates
+from wordmask.names.prompts import templates
 from wordmask.segmenters import METHODS
 
 NAMES = [f"clip-diy-{number}" for number in range(1, 5)] + [f"clip-dinoiser-{number}" for number in ("1", "2a", "2b")]
@@ -120,7 +120,7 @@ def test_reco_learns_from_the_archive_that_is_given(tmp_path):
 
 
 def test_reco_learns_the_world_s_names_from_the_world(tmp_path, monkeypatch):
-    monkeypatch.setattr("wordmask.benchmarks.tables.world.ARCHIVE", 2)
+    monkeypatch.setattr("wordmask_world.tables.world.ARCHIVE", 2)
     filled = reco_row(tmp_path, "world-stuff")
     assert filled.not_run == {}
     assert 0 <= filled.ours["world-stuff"] <= 100

@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from tiny_collection import ColourClip, encoded, picture, write_embeddings, write_pictures, write_tar
-from wordmask.distillation import embedding as embedding_module
-from wordmask.distillation.collection import CollectionError, open_pile
-from wordmask.distillation.embedding import EmbeddingSettings, VanishedError, clip_crop, embed
-from wordmask.distillation.embedding_folder import EmbeddingFolder
-from wordmask.distillation.tars import pictures_in
-from wordmask.images import read_image
-from wordmask.left_out import read_left_out
+from wordmask.collection import embedding as embedding_module
+from wordmask.collection.embedding import EmbeddingSettings, VanishedError, clip_crop, embed
+from wordmask.collection.embedding_folder import EmbeddingFolder
+from wordmask.collection.piles import CollectionError, open_pile
+from wordmask.collection.tars import pictures_in
+from wordmask.pictures.images import read_image
+from wordmask.pictures.left_out import read_left_out
 
 
 def names_in(folder: EmbeddingFolder) -> list[str]:

@@ -8,9 +8,9 @@ from PIL import Image
 
 from test_clip import small_clip
 from wordmask import segmenters
-from wordmask.comparison import CELL_SIDES, cell_size, draw_cell, draw_sheet, shrunk
-from wordmask.palette import colours_of
-from wordmask.segmentation import Segmentation
+from wordmask.masks.comparison import CELL_SIDES, cell_size, draw_cell, draw_sheet, shrunk
+from wordmask.masks.palette import colours_of
+from wordmask.masks.segmentation import Segmentation
 from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
 
 NAMES = ["dog", "grass", "background"]

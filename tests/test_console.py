@@ -13,8 +13,8 @@ from PIL import Image
 from test_clip import small_clip
 from wordmask import cli, segmenters
 from wordmask.console import MOST_NAMED, LeftOut, complain, printable, show
-from wordmask.image_files import ImageReadError, warn_left_out
-from wordmask.left_out import read_left_out
+from wordmask.pictures.image_files import ImageReadError, warn_left_out
+from wordmask.pictures.left_out import read_left_out
 from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
 
 STEERING = "\x1b]0;title\x07\x1b[2J"
@@ -165,7 +165,7 @@ def test_results_go_where_stdout_goes_though_a_terminal_shows_a_bar(photo, tmp_p
         (tmp_path / "in" / name).write_bytes(photo.read_bytes())
     code = """
 import sys
-from wordmask.commands.progress import progress_bar
+from wordmask.console.progress import progress_bar
 from wordmask.console import show
 with progress_bar("working [bold]", 5) as report:
     for number in range(5):

@@ -5,14 +5,15 @@ import pytest
 from PIL import Image
 
 from tiny_collection import COLOURS, embedder, encoded, picture, write_embeddings, write_pictures
-from wordmask.distillation import curation, top
+from wordmask.collection import search as top
+from wordmask.collection.embedding_folder import EmbeddingFolder
+from wordmask.collection.search import HEAD, Queries, rows_with_direction, search
+from wordmask.distillation import curation
 from wordmask.distillation import filters as filters_module
 from wordmask.distillation.archive import ArchiveSettings, build_archive
-from wordmask.distillation.embedding_folder import EmbeddingFolder
 from wordmask.distillation.filters import FilterSettings
 from wordmask.distillation.records import DistillationError
-from wordmask.distillation.top import HEAD, Queries, rows_with_direction, search
-from wordmask.vocabulary import Vocabulary
+from wordmask.names.vocabulary import Vocabulary
 
 NAMES = ["red", "green", "blue"]
 PICTURES, ROWS = 30, 70

@@ -10,9 +10,10 @@ import pytest
 from test_pipeline import contents
 from tiny_collection import write_pictures
 from tiny_run import Listener, pipeline_with
-from wordmask.distillation import embedding, experts, pseudo_masks, training
-from wordmask.distillation.collection import CollectionError
-from wordmask.distillation.embedding_folder import EmbeddingFolder
+from wordmask.collection import embedding
+from wordmask.collection.embedding_folder import EmbeddingFolder
+from wordmask.collection.piles import CollectionError
+from wordmask.distillation import experts, pseudo_masks, training
 from wordmask.distillation.records import DistillationError, MaskTable
 from wordmask.runs.parts import CHECKSUMS, Parts, vouch_for, write_part
 from wordmask.training.checkpoints import BEFORE, CHECKPOINT, load_checkpoint, save_checkpoint

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from costly_pictures import encoded, photo, png, with_scans
-from wordmask.decoding import DecodersBusyError, DecodingLateError, DecodingPool
-from wordmask.images import ImageReadError, read_image, shrunk
+from wordmask.pictures.decoding import DecodersBusyError, DecodingLateError, DecodingPool
+from wordmask.pictures.images import ImageReadError, read_image, shrunk
 
 MB = 2**20
 PHOTO = encoded(photo(), "JPEG")
@@ -161,7 +161,9 @@ def test_a_decoder_that_falls_over_is_replaced() -> None:
 
 def children() -> list[psutil.Process]:
     """Decoders that this test has started; those of others have been there before."""
-    own = [process for process in psutil.Process().children() if "wordmask.decoding_worker" in process.cmdline()]
+    own = [
+        process for process in psutil.Process().children() if "wordmask.pictures.decoding_worker" in process.cmdline()
+    ]
     return sorted(own, key=lambda process: process.create_time())[-1:]
 
 
@@ -289,7 +291,7 @@ def is_running(pid: int) -> bool:
 
 def test_decoders_end_when_their_owner_is_killed() -> None:
     script = (
-        "import sys, time, psutil; from wordmask.decoding import DecodingPool\n"
+        "import sys, time, psutil; from wordmask.pictures.decoding import DecodingPool\n"
         "pool = DecodingPool(2, seconds=30, memory_bytes=2**29, decoded_bytes=2**28); pool.start()\n"
         "pool.submit(sys.stdin.buffer.read(), deadline=time.monotonic() + 60); time.sleep(0.3)\n"
         "print(*(child.pid for child in psutil.Process().children()), flush=True); time.sleep(60)"
@@ -306,7 +308,7 @@ def test_decoders_end_when_their_owner_is_killed() -> None:
 
 def test_a_decoder_is_small_and_knows_no_torch() -> None:
     heavy = ("torch", "torchvision", "scipy", "pydantic", "fastapi", "gradio", "open_clip")
-    code = f"import sys, wordmask.decoding_worker; assert not set({heavy}) & set(sys.modules)"
+    code = f"import sys, wordmask.pictures.decoding_worker; assert not set({heavy}) & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     pool = pool_of()
     try:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import plain_deeplab
-from wordmask.encoders.weights import WeightsError
+from wordmask.names.vocabulary import Vocabulary
 from wordmask.segmenters.deeplab import (
     DeepLabError,
     DeepLabSettings,
@@ -18,7 +18,7 @@ from wordmask.segmenters.deeplab import (
     small_resnet_settings,
 )
 from wordmask.segmenters.student_file import halve_student, is_student_file, read_student, write_student
-from wordmask.vocabulary import Vocabulary
+from wordmask.weights.loading import WeightsError
 
 TINY = small_resnet_settings(
     backbone_options={"channels": (8, 8, 16, 16), "layers": (1, 1, 1, 1), "stem_width": 4}, width=16, low_width=8

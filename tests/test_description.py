@@ -17,8 +17,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from painted import Painted
-from wordmask.app import ServeSettings, build_app
-from wordmask.vocabulary import Vocabulary
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.serving import ServeSettings, build_app
 
 
 class Student(Painted):
@@ -129,5 +129,5 @@ def test_what_the_pages_are_made_of_is_in_the_package():
     """A wheel holds the kinds of files that pyproject.toml names, and no others beside the code."""
     root = Path(__file__).parents[1]
     told = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["wordmask"]
-    for path in (root / "src/wordmask/app/static").iterdir():
+    for path in (root / "src/wordmask/serving/static").iterdir():
         assert any(path.match(pattern) for pattern in told), path.name

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import pytest
 
-from wordmask.encoders import cache, reach
-from wordmask.encoders import download as downloads
-from wordmask.encoders.download import DownloadError, UnreachableError, download
+from wordmask.weights import cache, reach
+from wordmask.weights import download as downloads
+from wordmask.weights.download import DownloadError, UnreachableError, download
 
 BODY = random.Random(0).randbytes(700_001)
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -615,7 +615,7 @@ def test_failing_rename_leaves_no_file_under_the_final_name(
 
 # Many at once
 
-ASK = "import sys; from wordmask.encoders.download import download; download(sys.argv[1], sys.argv[2])"
+ASK = "import sys; from wordmask.weights.download import download; download(sys.argv[1], sys.argv[2])"
 
 
 def test_threads_asking_for_one_file_fetch_it_once(server: Server, tmp_path: Path) -> None:

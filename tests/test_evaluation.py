@@ -20,9 +20,9 @@ from wordmask.benchmarks.metrics import ConfusionMatrix
 from wordmask.benchmarks.results import ResultFolder
 from wordmask.benchmarks.scores import ImageScore, Totals
 from wordmask.benchmarks.sweep import sweep_thresholds
-from wordmask.segmentation import Segmentation, reject_unsure
+from wordmask.masks.segmentation import Segmentation, reject_unsure
+from wordmask.names.vocabulary import Vocabulary
 from wordmask.segmenters.base import Seen, Segmenter
-from wordmask.vocabulary import Vocabulary
 
 NAMES = ("background", "dog", "cat")
 

@@ -17,8 +17,8 @@ import pytest
 import every_verb
 from every_verb import CONDITIONS, LATER, NEEDING_EXTRAS, packages_of_extras
 from wordmask.cli import VERBS
-from wordmask.cli.world import world
 from wordmask.extras import EXTRA_OF
+from wordmask_world.cli import world
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="lines are run in forks")
 

@@ -8,7 +8,6 @@ import torch
 
 import plain_saliency
 from wordmask.encoders.dino import DinoFeatures
-from wordmask.encoders.weights import WeightsError, write_state_dict
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.found import (
     Found,
@@ -20,7 +19,8 @@ from wordmask.saliency.found import (
     load_head,
     new_head,
 )
-from wordmask.world.models import WorldModelError
+from wordmask.weights.loading import WeightsError, write_state_dict
+from wordmask_world.models import WorldModelError
 
 TOLERANCE = 1e-5
 

@@ -12,7 +12,7 @@ from test_pipeline import contents
 from tiny_collection import write_pictures
 from tiny_run import Listener, pipeline_with
 from wordmask.files import NoRoomError, append, remove_leftovers, temporary_beside
-from wordmask.world import write_folder
+from wordmask_world import write_folder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

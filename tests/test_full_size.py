@@ -12,8 +12,8 @@ import plain_vit
 import wordmask
 from wordmask.encoders.clip import ClipError, build_clip, load_clip
 from wordmask.encoders.dino import load_dino
-from wordmask.encoders.weights import WeightsError
-from wordmask.images import to_tensor
+from wordmask.pictures.images import to_tensor
+from wordmask.weights.loading import WeightsError
 
 pytestmark = pytest.mark.slow
 TOLERANCE = 1e-5

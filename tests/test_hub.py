@@ -6,10 +6,10 @@ import torch
 from huggingface_hub import ModelCard
 
 from wordmask.hub import Card, HubError, from_pretrained, push, save_folder
+from wordmask.names.vocabulary import Vocabulary
 from wordmask.segmenters.deeplab import DeepLabV3Plus, small_resnet_settings
 from wordmask.segmenters.namedmask import NamedMask
 from wordmask.segmenters.student_file import Student
-from wordmask.vocabulary import Vocabulary
 
 CARD = Card("cc-by-4.0", "1000 pictures of the built-in world.", {"world": 41.25}, ["It has never seen snow."])
 

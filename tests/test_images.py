@@ -25,8 +25,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile, PngImagePlugin
 from torch.nn.functional import interpolate
 
+from wordmask.console.notices import Notices
 from wordmask.errors import WordmaskError
-from wordmask.images import (
+from wordmask.pictures.images import (
     DEFAULT_MAX_PIXELS,
     OTHER_PEAK_BYTES,
     PEAK_BYTES,
@@ -42,7 +43,6 @@ from wordmask.images import (
     size_within,
     to_tensor,
 )
-from wordmask.notices import Notices
 
 UNHURRIED = settings(deadline=None)  # a first call may wait for libraries to warm up
 
@@ -330,20 +330,20 @@ def test_a_picture_in_strips_is_the_picture_as_a_whole(
         image.info["transparency"] = transparency
     expected = whole(image)
     for pixels in (1, 31 * 5, 31 * 23):  # a row at a time, strips of which the last is shorter, and one
-        monkeypatch.setattr("wordmask.images.STRIP_PIXELS", pixels)
+        monkeypatch.setattr("wordmask.pictures.images.STRIP_PIXELS", pixels)
         assert np.array_equal(read_image(image), expected)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_strips_are_turned_as_the_picture_is(orientation: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wordmask.images.STRIP_PIXELS", 25)
+    monkeypatch.setattr("wordmask.pictures.images.STRIP_PIXELS", 25)
     seen = read_image(encoded(stored(PICTURE, orientation), "PNG", exif=exif_of(orientation)))
     assert np.array_equal(seen, PICTURE)
     assert seen.flags.c_contiguous
 
 
 def test_what_is_white_is_asked_of_the_whole_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wordmask.images.STRIP_PIXELS", 1)
+    monkeypatch.setattr("wordmask.pictures.images.STRIP_PIXELS", 1)
     assert read_image(Image.fromarray(np.array([[0.5], [65535.0]], np.float32)))[:, 0, 0].tolist() == [0, 255]
     for source in (np.array([[0.5], [-3.0]]), Image.fromarray(np.array([[0.5], [-3.0]], np.float32))):
         with pytest.raises(ImageReadError, match=r"values run from -3 to 0\.5, outside"):
@@ -379,7 +379,7 @@ def test_a_pixel_takes_as_many_bytes_as_the_limit_counts_on(name: str, tmp_path:
         image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
     image.save(tmp_path / name, **options)
     code = (
-        "import sys; from wordmask.images import *\n"
+        "import sys; from wordmask.pictures.images import *\n"
         "def told(key): return int(open('/proc/self/status').read().split(key)[1].split()[0]) * 1024\n"
         "image_size(sys.argv[1]); before = told('VmRSS:'); read_image(sys.argv[1]); print(told('VmHWM:') - before)"
     )
@@ -827,7 +827,9 @@ def test_a_stack_of_pictures_is_many_and_a_picture_is_one() -> None:
 
 
 def test_reading_does_not_wait_for_torch() -> None:
-    code = "import sys, wordmask.images; assert 'torch' not in sys.modules and 'torchvision' not in sys.modules"
+    code = (
+        "import sys, wordmask.pictures.images; assert 'torch' not in sys.modules and 'torchvision' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 

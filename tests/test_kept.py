@@ -13,13 +13,13 @@ from tiny_run import NETWORK, Listener, pipeline_with
 from wordmask.distillation import known_masks, pseudo_masks, stages
 from wordmask.distillation.archive import Archive
 from wordmask.distillation.batches import Examples
-from wordmask.distillation.identities import start_identity
 from wordmask.distillation.known_masks import KnownMasks
 from wordmask.distillation.records import ImageRef, MaskTable
 from wordmask.distillation.stages import EARLIER, earlier
 from wordmask.distillation.student import StudentSettings
+from wordmask.fingerprints import start_identity
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
-from wordmask.world import models
+from wordmask_world import models
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TWO, THREE = {"names": ["green", "blue"]}, {"names": ["red", "green", "blue"]}

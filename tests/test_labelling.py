@@ -20,11 +20,11 @@ from torchvision.datasets import VOCSegmentation
 from painted import NAMES, Painted, paint, painted_folder
 from wordmask.labelling import Job, LabelError, LabelSettings, label_folder
 from wordmask.labelling.brush_rle import encode_brush
-from wordmask.labelling.instances import find_instances
 from wordmask.labelling.polygons import in_one_ring, outlines, polygons_of, signed_area, simplified
 from wordmask.labelling.voc import voc_palette
-from wordmask.segmentation import Segmentation
-from wordmask.vocabulary import Vocabulary
+from wordmask.masks.instances import find_instances
+from wordmask.masks.segmentation import Segmentation
+from wordmask.names.vocabulary import Vocabulary
 
 MASKS = arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 

@@ -16,7 +16,7 @@ from painted import NAMES, Painted, paint, painted_folder
 from test_labelling_run import files_in, job
 from wordmask import segmenters
 from wordmask.labelling import LabelError, label_folder
-from wordmask.registry import MethodError
+from wordmask.methods import MethodError
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ from PIL import Image
 
 from painted import NAMES, Painted, painted_folder
 from test_labelling_run import files_in, job
-from wordmask import image_files, segmenters
+from wordmask import segmenters
 from wordmask.errors import WordmaskError
-from wordmask.image_files import ImageReadError
 from wordmask.labelling import Job, LabelError, label_folder
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures import image_files
+from wordmask.pictures.image_files import ImageReadError
 from wordmask.runs.claim import read_marker
-from wordmask.vocabulary import Vocabulary
 
 FORMATS = ["coco", "yolo", "voc", "png", "label-studio"]
 

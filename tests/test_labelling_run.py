@@ -14,8 +14,8 @@ from PIL import Image
 from painted import NAMES, Painted, painted_folder
 from wordmask import cli, segmenters
 from wordmask.labelling import Job, LabelError, LabelSettings, label_folder
-from wordmask.vocabulary import Vocabulary
-from wordmask.world import write_folder
+from wordmask.names.vocabulary import Vocabulary
+from wordmask_world import write_folder
 
 
 @pytest.fixture

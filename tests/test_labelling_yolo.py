@@ -11,9 +11,9 @@ from PIL import Image
 
 from painted import Painted, painted_folder
 from test_labelling_run import Stop, StopsAfter, files_in, job
-from wordmask.image_files import find_images
-from wordmask.images import read_image
 from wordmask.labelling import LabelError, label_folder
+from wordmask.pictures.image_files import find_images
+from wordmask.pictures.images import read_image
 
 
 @pytest.fixture
@@ -225,7 +225,7 @@ AWKWARD = ["two\nlines.png", "tab\there.png", " first.png", "back\\slash.png", "
 
 @pytest.mark.parametrize("format", ["yolo", "voc", "coco", "png"])
 def test_awkward_names_break_no_list(tmp_path, format):
-    from wordmask.left_out import read_left_out
+    from wordmask.pictures.left_out import read_left_out
 
     folder = painted_folder(tmp_path / "pictures")
     for name in AWKWARD:
@@ -245,7 +245,7 @@ def test_awkward_names_break_no_list(tmp_path, format):
 
 
 def test_names_go_through_the_list_and_back_to_the_last_byte(tmp_path):
-    from wordmask.left_out import read_left_out, write_left_out
+    from wordmask.pictures.left_out import read_left_out, write_left_out
 
     names = [*AWKWARD, os.fsdecode(b"caf\xe9.png"), "日本.png", "\\x0a.png", "a\u2028b", "tab\there", "plain.png"]
     write_left_out(tmp_path / "left-out.txt", [(name, f"why\n{number}") for number, name in enumerate(names)])

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wordmask.images import ImageReadError, read_image
-from wordmask.libtiff import _setters, silent_libtiff
+from wordmask.pictures.images import ImageReadError, read_image
+from wordmask.pictures.libtiff import _setters, silent_libtiff
 
 pytestmark = pytest.mark.skipif(not _setters(), reason="this Pillow hides its libtiff")
 
@@ -42,7 +42,7 @@ def test_a_command_does_not_hear_pillows_log_either(tmp_path):
     (tmp_path / "bad.tif").write_bytes(buffer.getvalue().replace(samples + b"\x03\x00", samples + b"\x00\x08"))
     code = f"""
 from wordmask.console import quiet_log
-from wordmask.images import ImageReadError, read_image
+from wordmask.pictures.images import ImageReadError, read_image
 {{}}
 try:
     read_image({str(tmp_path / "bad.tif")!r})

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wordmask.image_files import ImageReadError, find_images
-from wordmask.images import read_image
-from wordmask.lookalikes import passed_over, why_not_read
+from wordmask.pictures.image_files import ImageReadError, find_images
+from wordmask.pictures.images import read_image
+from wordmask.pictures.lookalikes import passed_over, why_not_read
 
 LOOKALIKES = ["clip.MP4", "a/holiday.mov", "raw.CR2", "raw.dng", "art.psd", "logo.svg", "x.tga", "new.jxl", "y.eps"]
 WITHOUT_HEIC = """
@@ -105,7 +105,7 @@ def test_without_the_extra_heic_pictures_are_counted_and_the_error_names_it(tmp_
     code = f"""{WITHOUT_HEIC}
 import warnings
 from pathlib import Path
-from wordmask.images import find_images, read_image
+from wordmask.pictures.images import find_images, read_image
 warnings.simplefilter("always")
 with warnings.catch_warnings(record=True) as said:
     assert [path.name for path in find_images({str(tmp_path)!r})] == ["phone.jpg"]
@@ -125,7 +125,7 @@ def test_pictures_without_heic_do_not_import_its_reader(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "photo.png")
     code = f"""
 import sys
-from wordmask.images import find_images, read_image
+from wordmask.pictures.images import find_images, read_image
 read_image(next(find_images({str(tmp_path)!r})))
 assert "pillow_heif" not in sys.modules
 """

@@ -9,17 +9,17 @@ from PIL import Image
 
 from painted import NAMES, Painted, painted_folder
 from wordmask import segmenters
-from wordmask.distillation.collection import open_pile
+from wordmask.collection.piles import open_pile
 from wordmask.html_page import Page
-from wordmask.image_files import find_images, names_of_pictures
 from wordmask.labelling import Job, LabelSettings, label_folder
+from wordmask.masks.segmentation import Segmentation
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures.image_files import find_images, names_of_pictures
 from wordmask.runs.claim import Marker, mark
 from wordmask.runs.marks import MASKS, Made, OutputError, Source, check_output, is_same, made, source_of
 from wordmask.saliency.base import SaliencyMap
-from wordmask.segmentation import Segmentation
 from wordmask.training.pictures import Pictures
-from wordmask.vocabulary import Vocabulary
-from wordmask.world import write_folder
+from wordmask_world import write_folder
 
 GREY = np.full((16, 16, 3), 100, np.uint8)
 A, ODD = Source("a.jpg", 17), Source("é\udcff.jpg", -1)

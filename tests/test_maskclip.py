@@ -6,11 +6,11 @@ import torch
 
 import plain_vit
 from test_clip import HEADS, LAYERS, NATIVE, PATCH, small_clip
-from wordmask.images import to_tensor
-from wordmask.registry import MethodError
+from wordmask.methods import MethodError
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures.images import to_tensor
 from wordmask.segmenters import load
 from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings, smooth_by_keys
-from wordmask.vocabulary import Vocabulary
 
 NAMES = ["dog", "traffic light", "grass"]
 TOLERANCE = 1e-5

@@ -8,8 +8,8 @@ import pytest
 from painted import NAMES, Painted, painted_folder
 from test_labelling_run import job
 from wordmask.labelling import label_folder
-from wordmask.name_lists import parse_names, read_names
-from wordmask.vocabulary import Vocabulary, VocabularyError
+from wordmask.names.lists import parse_names, read_names
+from wordmask.names.vocabulary import Vocabulary, VocabularyError
 
 THREE = ("person", "dog", "traffic light")
 

@@ -7,17 +7,17 @@ import torch.nn.functional as F
 
 import plain_deeplab
 import wordmask
-from wordmask.benchmarks.world import World
-from wordmask.encoders.weights import WeightsError
-from wordmask.images import to_tensor
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures.images import to_tensor
 from wordmask.segmenters import namedmask
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.deeplab import DeepLabV3Plus, small_resnet_settings
 from wordmask.segmenters.namedmask import PRESETS, NamedMask, NamedMaskSettings, benchmark_names, read_published
 from wordmask.segmenters.student_file import Student, write_student
-from wordmask.vocabulary import Vocabulary
-from wordmask.world import THINGS, draw_scene
-from wordmask.world.models import WorldModelError
+from wordmask.weights.loading import WeightsError
+from wordmask_world import THINGS, draw_scene
+from wordmask_world.benchmark import World
+from wordmask_world.models import WorldModelError
 
 TINY = small_resnet_settings(
     backbone_options={"channels": (8, 8, 16, 16), "layers": (1, 1, 1, 1), "stem_width": 4}, width=4, low_width=4

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from wordmask.notices import DEPTH, FRAMES, Notices
+from wordmask.console.notices import DEPTH, FRAMES, Notices
 
 
 def counting():

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wordmask import overlay as overlay_module
-from wordmask import palette
-from wordmask.overlay import count_labels, draw_overlay
-from wordmask.palette import BACKGROUND_COLOUR, colours_of
-from wordmask.segmentation import Segmentation, SegmentationError
+from wordmask.masks import overlay as overlay_module
+from wordmask.masks import palette
+from wordmask.masks.overlay import count_labels, draw_overlay
+from wordmask.masks.palette import BACKGROUND_COLOUR, colours_of
+from wordmask.masks.segmentation import Segmentation, SegmentationError
 
 NAMES = ["background", "dog", "traffic light", "Été"]
 THINGS = (

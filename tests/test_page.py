@@ -12,16 +12,16 @@ from PIL import Image
 
 from painted import NAMES, Painted, paint, painted_folder
 from test_clip import small_clip
-from wordmask.app import ServeSettings, build_app
-from wordmask.app.page import first_names, suggestions
-from wordmask.app.page_work import PAGE_SIDE, PageWork, Question, draw_examples
-from wordmask.app.rest import Service
-from wordmask.app.sessions import Looked, Sessions
-from wordmask.images import shrunk
-from wordmask.segmentation import Segmentation
+from wordmask.masks.segmentation import Segmentation
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures.images import shrunk
 from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
-from wordmask.vocabulary import Vocabulary
-from wordmask.world import NAMES as WORLD_NAMES
+from wordmask.serving import ServeSettings, build_app
+from wordmask.serving.page import first_names, suggestions
+from wordmask.serving.page_work import PAGE_SIDE, PageWork, Question, draw_examples
+from wordmask.serving.rest import Service
+from wordmask.serving.sessions import Looked, Sessions
+from wordmask_world import NAMES as WORLD_NAMES
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from starlette.routing import Mount
 
 from painted import Painted
-from wordmask.app import ServeSettings, build_app
+from wordmask.serving import ServeSettings, build_app
 
 VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 PARTS = (

@@ -6,9 +6,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from painted import NAMES, Painted, painted_folder
-from wordmask.app import ServeSettings, build_app
-from wordmask.app.settings import RequestError
-from wordmask.app.uploads import Upload, Uploads
+from wordmask.serving import ServeSettings, build_app
+from wordmask.serving.settings import RequestError
+from wordmask.serving.uploads import Upload, Uploads
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from PIL import GifImagePlugin, Image, ImageCms, PngImagePlugin
 
 from costly_pictures import COSTLY, JPEG, PROGRESSIVE, chunk, encoded, exif, photo, png, scan, tiff, with_scans
-from wordmask.image_files import ImageReadError, image_size, opened
-from wordmask.images import read_image
-from wordmask.picture_costs import CostlyPictureError, check_costs
+from wordmask.pictures.costs import CostlyPictureError, check_costs
+from wordmask.pictures.image_files import ImageReadError, image_size, opened
+from wordmask.pictures.images import read_image
 
 SECONDS = 0.3
 """Of the processor, for 20 MB; a tenth of it where nothing else runs."""

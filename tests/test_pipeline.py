@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 import wordmask
 from tiny_collection import encoded, picture, write_pictures
 from tiny_run import NAMES, Listener, pipeline_with
+from wordmask.collection.embedding_folder import EmbeddingFolder
 from wordmask.distillation.archive import Archive
 from wordmask.distillation.config import ConfigError
-from wordmask.distillation.embedding_folder import EmbeddingFolder
 from wordmask.distillation.records import DistillationError, MaskTable
 
 STAGES = ("embeddings", "archive", "masks", "experts", "refined", "student", "report")
@@ -308,8 +308,8 @@ import sys
 import numpy as np, psutil
 from pathlib import Path
 from tiny_collection import write_embeddings
-from wordmask.distillation.embedding_folder import EmbeddingFolder
-from wordmask.distillation.top import Queries, search
+from wordmask.collection.embedding_folder import EmbeddingFolder
+from wordmask.collection.search import Queries, search
 
 dice = np.random.default_rng(0)
 parts = [dice.standard_normal((100_000, 64), dtype=np.float32).astype(np.float16) for _ in range(10)]

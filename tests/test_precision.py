@@ -18,7 +18,7 @@ from wordmask.distillation import ingredients
 from wordmask.distillation.pseudo_masks import MaskSettings
 from wordmask.encoders.precision import PrecisionError, has_bf16, pick_precision
 from wordmask.errors import WordmaskError
-from wordmask.registry import Method, MethodError
+from wordmask.methods import Method, MethodError
 from wordmask.saliency.found import SeedSaliency
 from wordmask.saliency.spectral_voting import VotedMasks
 from wordmask.segmenters.clip_diy import ClipDiy

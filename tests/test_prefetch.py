@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from wordmask.prefetch import ahead
+from wordmask.pictures.prefetch import ahead
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

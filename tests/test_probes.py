@@ -8,7 +8,7 @@ from test_dino import DinoEncoder, VisionTransformer, stirred
 from wordmask.benchmarks.baselines import AllBackground, BestName
 from wordmask.benchmarks.datasets import Sample
 from wordmask.benchmarks.probes import linear_probe, patch_neighbours, vote
-from wordmask.prompts import templates
+from wordmask.names.prompts import templates
 
 
 def test_a_vote_is_the_largest_sum_of_weights_among_the_nearest():
@@ -57,7 +57,7 @@ def test_baselines_name_the_whole_picture_alike():
     clip = small_clip()
     result = BestName(clip, templates("plain")).segment(picture, ["dog", "cat", "bird"], fill=True)
     assert result.labels.shape == (20, 30)
-    from wordmask.images import to_tensor
+    from wordmask.pictures.images import to_tensor
 
     image = clip.encode_image(to_tensor(picture, (32, 32))[None])
     best = int((clip.encode_text(["dog", "cat", "bird"]) @ image[0]).argmax())

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from wordmask.commands.progress import EVERY_SECONDS, Lines, duration, progress_bar, rate
-from wordmask.counting import CountAhead
+from wordmask.console.counting import CountAhead
+from wordmask.console.progress import EVERY_SECONDS, Lines, duration, progress_bar, rate
 
 
 class Clock:
@@ -76,7 +76,7 @@ def test_shares_alone_where_the_numbers_mean_nothing(clock, told):
 
 
 def test_work_that_fails_is_not_said_to_be_done(capsys, monkeypatch):
-    monkeypatch.setattr("wordmask.commands.progress.BEGIN_SECONDS", 0.01)
+    monkeypatch.setattr("wordmask.console.progress.BEGIN_SECONDS", 0.01)
 
     def work():
         with progress_bar("working", 3) as report:

@@ -4,9 +4,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from painted import Painted
-from wordmask.app import ServeSettings, build_app
-from wordmask.app.proxies import as_told, client_of
-from wordmask.app.settings import ServeError
+from wordmask.serving import ServeSettings, build_app
+from wordmask.serving.proxies import as_told, client_of
+from wordmask.serving.settings import ServeError
 
 BEHIND = ServeSettings(trusted_proxies=("10.0.0.0/8", "fd00::1"))
 

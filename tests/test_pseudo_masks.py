@@ -9,10 +9,10 @@ from PIL import Image
 
 from tiny_collection import ColourClip, embedder, picture, write_pictures, write_tar
 from tiny_run import Bright
+from wordmask.collection.embedding import embed
+from wordmask.collection.piles import open_pile
 from wordmask.distillation import pseudo_masks
 from wordmask.distillation.archive import ArchiveSettings, build_archive
-from wordmask.distillation.collection import open_pile
-from wordmask.distillation.embedding import embed
 from wordmask.distillation.pseudo_masks import MaskSettings, make_masks, mask_and_score, masks_of
 from wordmask.distillation.records import (
     DistillationError,
@@ -22,9 +22,9 @@ from wordmask.distillation.records import (
     encode_mask,
     write_masks,
 )
+from wordmask.names.vocabulary import Vocabulary
 from wordmask.saliency.selfmask import SelfMask, SelfMaskSettings
 from wordmask.saliency.selfmask_network import SelfMaskNetwork, SelfMaskShape
-from wordmask.vocabulary import Vocabulary
 
 PLAIN = MaskSettings(side=12, refine="none")
 

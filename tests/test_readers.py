@@ -313,7 +313,7 @@ def test_saliency_sets_have_one_foreground(tmp_path, name, images, masks):
 
 
 def test_a_folder_of_ones_own_is_what_the_world_writes(tmp_path):
-    from wordmask.world import NAMES, write_folder
+    from wordmask_world import NAMES, write_folder
 
     folder = write_folder(tmp_path / "pictures", 2, size=32, image_format="png")
     benchmark = open_benchmark("folder", root=folder)

@@ -11,15 +11,15 @@ from PIL import Image
 
 from test_clip import PATCH, small_clip
 from test_maskclip import bilinear, picture, text_vectors
-from wordmask.images import centre_view, pad_to_multiple, to_tensor
-from wordmask.prompts import templates
+from wordmask.names.prompts import templates
+from wordmask.names.text_embeddings import TextEmbedder
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures.images import centre_view, pad_to_multiple, to_tensor
 from wordmask.segmenters import load
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.reco import ReCo, ReCoSettings, patch_encoder
 from wordmask.segmenters.reco_archive import FolderArchive
 from wordmask.segmenters.reco_prototypes import PatchEncoder, Prototypes, Recipe, co_segment, on_grid
-from wordmask.text_embeddings import TextEmbedder
-from wordmask.vocabulary import Vocabulary
 
 NAMES = ["dog", "traffic light", "grass"]
 FINE = 4  # the encoder's patches, half as large as CLIP's

@@ -11,18 +11,18 @@ import test_clip_diy
 import test_namedmask
 from test_clip import small_clip
 from test_maskclip import bilinear, picture, settings
-from wordmask.refinement import names as refinement
+from wordmask.methods import MethodError
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures.windows import SlidingWindows, merge_argmax, merge_maps
+from wordmask.refinement import by_name as refinement
 from wordmask.refinement import pamr as pamr_module
-from wordmask.refinement.names import refine_names, working_size
+from wordmask.refinement.bilateral_solver import BilateralGrid
+from wordmask.refinement.by_name import refine_names, working_size
 from wordmask.refinement.pamr import PamrParameters, PixelAffinity, pamr
-from wordmask.registry import MethodError
-from wordmask.saliency.bilateral_solver import BilateralGrid
 from wordmask.segmenters import load
 from wordmask.segmenters.clip_diy import ClipDiy
 from wordmask.segmenters.maskclip import MaskClip
 from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
-from wordmask.vocabulary import Vocabulary
-from wordmask.windows import SlidingWindows, merge_argmax, merge_maps
 
 NAMES = ["dog", "traffic light", "grass"]
 SMALL = PamrParameters(iterations=3, dilations=(1, 3))

@@ -24,14 +24,14 @@ from painted import NAMES, Painted, paint, painted_folder
 from test_clip import small_clip
 from test_text_embeddings import Letters
 from wordmask import cli, segmenters
-from wordmask.app import ServeSettings, build_app
-from wordmask.app.batching import Batcher, Job
-from wordmask.app.settings import RequestError
-from wordmask.prompts import templates
-from wordmask.segmentation import Segmentation
+from wordmask.masks.segmentation import Segmentation
+from wordmask.names.prompts import templates
+from wordmask.names.text_embeddings import TextEmbedder
+from wordmask.names.vocabulary import Vocabulary
 from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
-from wordmask.text_embeddings import TextEmbedder
-from wordmask.vocabulary import Vocabulary
+from wordmask.serving import ServeSettings, build_app
+from wordmask.serving.batching import Batcher, Job
+from wordmask.serving.settings import RequestError
 
 
 def client_of(segmenter=None, **settings):
@@ -417,7 +417,7 @@ class SlowTower(Letters):
 @pytest.fixture
 def slow_reader(tmp_path, monkeypatch):
     """A segmenter that reads names, slowly, but does not look at what they mean; a name a turn."""
-    monkeypatch.setattr("wordmask.app.server.PROMPTS_A_TURN", 1)
+    monkeypatch.setattr("wordmask.serving.server.PROMPTS_A_TURN", 1)
     painted = Painted()
     painted.embed = TextEmbedder(SlowTower(), templates("plain"), cache=tmp_path / "text.sqlite")
     return painted

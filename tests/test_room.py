@@ -13,15 +13,15 @@ from PIL import Image
 import wordmask
 from painted import Painted, painted_folder
 from wordmask.benchmarks.evaluation import score_batches
-from wordmask.benchmarks.world import World
 from wordmask.labelling import Job, LabelSettings, label_folder
 from wordmask.labelling.settings import LabelError
-from wordmask.name_lists import read_names
-from wordmask.segmentation import Segmentation, SegmentationError
+from wordmask.masks.segmentation import Segmentation, SegmentationError
+from wordmask.names.lists import read_names
+from wordmask.names.vocabulary import Vocabulary
 from wordmask.segmenters import DEFAULT_METHOD, METHODS
 from wordmask.segmenters.base import SegmenterError
-from wordmask.vocabulary import Vocabulary
-from wordmask.world import draw_scene
+from wordmask_world import draw_scene
+from wordmask_world.benchmark import World
 
 ABSENT = "sheep"
 

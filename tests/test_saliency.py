@@ -10,17 +10,17 @@ from PIL import Image
 import plain_saliency
 from wordmask import saliency
 from wordmask.encoders.dino import DinoError
-from wordmask.encoders.download import DownloadError
-from wordmask.image_files import ImageReadError
-from wordmask.registry import MethodError
-from wordmask.saliency import refinement
+from wordmask.methods import MethodError
+from wordmask.pictures.image_files import ImageReadError
+from wordmask.refinement import clean_up as refinement
+from wordmask.refinement.bilateral_solver import BilateralGrid
 from wordmask.saliency.base import Saliency, SaliencyError, SaliencySettings, network_maps, size_for_patches
-from wordmask.saliency.bilateral_solver import BilateralGrid
 from wordmask.saliency.found import Found, FoundSettings, SeedSaliency, SeedSettings, new_head
 from wordmask.saliency.instances import InstanceSaliency, instance_map
 from wordmask.saliency.selfmask import SelfMask, SelfMaskSettings
 from wordmask.saliency.selfmask_network import SelfMaskNetwork, SelfMaskShape
 from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings, vote
+from wordmask.weights.download import DownloadError
 
 TINY = SelfMaskShape(image_size=40, patch=8, width=48, blocks=2, heads=3, queries=5, layers=2)
 

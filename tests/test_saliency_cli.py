@@ -17,15 +17,16 @@ from PIL import Image
 import plain_saliency
 from wordmask import saliency
 from wordmask.encoders.dino import build_dino
-from wordmask.encoders.weights import write_state_dict
-from wordmask.saliency import found_training, selfmask_training
 from wordmask.saliency.found import Found, FoundSettings, SeedSaliency, SeedSettings, load_head
-from wordmask.saliency.found_training import FoundTraining
-from wordmask.saliency.plans import PLANS, plan
 from wordmask.saliency.selfmask import load_network
-from wordmask.saliency.selfmask_training import SelfMaskTraining
-from wordmask.world import draw_scene
-from wordmask.world.training_file import write_array
+from wordmask.training import found as found_training
+from wordmask.training import selfmask as selfmask_training
+from wordmask.training.found import FoundTraining
+from wordmask.training.plans import PLANS, plan
+from wordmask.training.selfmask import SelfMaskTraining
+from wordmask.weights.loading import write_state_dict
+from wordmask_world import draw_scene
+from wordmask_world.files.training_file import write_array
 
 
 @pytest.fixture
@@ -150,7 +151,7 @@ def test_a_training_file_of_the_world_is_a_source_too(wordmask, tmp_path):
 
 
 def test_the_world_draws_its_own_pictures(wordmask, tmp_path, monkeypatch):
-    monkeypatch.setattr("wordmask.commands.saliency_training.WORLD_PICTURES", 3)
+    monkeypatch.setattr("wordmask.cli.train_saliency.WORLD_PICTURES", 3)
     options = ["--set", "crop=40", "--set", "steps=1", "--set", "batch=2", "--device", "cpu"]
     status, _, err = wordmask("train-found", "--preset", "world", "--out", tmp_path / "run", *options)
     assert status == 0, err

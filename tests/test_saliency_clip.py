@@ -7,9 +7,9 @@ from PIL import Image
 
 from test_clip import small_clip
 from test_maskclip import picture, text_vectors
-from wordmask.images import centre_view
+from wordmask.pictures.images import centre_view
+from wordmask.refinement.bilateral_solver import BilateralGrid
 from wordmask.refinement.pamr import pamr
-from wordmask.saliency.bilateral_solver import BilateralGrid
 from wordmask.segmenters import load
 from wordmask.segmenters.saliency_clip import SaliencyClip, SaliencyClipSettings
 

@@ -10,8 +10,8 @@ from test_evaluation import Squares
 from wordmask.benchmarks.datasets import BenchmarkError
 from wordmask.benchmarks.s_measure import s_measure
 from wordmask.benchmarks.saliency import evaluate_saliency
+from wordmask.names.vocabulary import Vocabulary
 from wordmask.saliency.figures import SaliencyFigures
-from wordmask.vocabulary import Vocabulary
 
 
 class Bright:

@@ -8,9 +8,9 @@ from wordmask.benchmarks.tables import find
 from wordmask.benchmarks.tables.base import fill
 from wordmask.benchmarks.tables.run import Run
 from wordmask.benchmarks.tables.saliency import Middle, figures_of
-from wordmask.benchmarks.world import FIRST_SEED
 from wordmask.saliency import found, selfmask
-from wordmask.world import THINGS, draw_scene, models
+from wordmask_world import THINGS, draw_scene, models
+from wordmask_world.benchmark import FIRST_SEED
 
 SIDE = 128
 

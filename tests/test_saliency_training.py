@@ -11,20 +11,20 @@ from PIL import Image
 
 import plain_saliency
 from wordmask.errors import WordmaskError
+from wordmask.refinement.bilateral_solver import BilateralGrid
 from wordmask.saliency.base import SaliencyError
-from wordmask.saliency.bilateral_solver import BilateralGrid
 from wordmask.saliency.found import background_mask, load_head
-from wordmask.saliency.found_training import FoundLesson, FoundTraining, solved_masks, train_head
 from wordmask.saliency.selfmask import load_network
-from wordmask.saliency.selfmask_training import SelfMaskLesson, SelfMaskTraining, new_network, train_network
 from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings
-from wordmask.saliency.votes import VoteStore
 from wordmask.training.checkpoints import CheckpointError
 from wordmask.training.errors import TrainingError
-from wordmask.training.on_pictures import Crops, Lesson, crops_at
+from wordmask.training.found import FoundLesson, FoundTraining, solved_masks, train_head
+from wordmask.training.loop import Crops, Lesson, crops_at
 from wordmask.training.pictures import Pictures
-from wordmask.world import draw_scene
-from wordmask.world.training_file import write_array
+from wordmask.training.selfmask import SelfMaskLesson, SelfMaskTraining, new_network, train_network
+from wordmask.training.votes import VoteStore
+from wordmask_world import draw_scene
+from wordmask_world.files.training_file import write_array
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -188,7 +188,7 @@ def test_selfmask_trains_and_its_file_loads(folder, tmp_path):
 
 
 def test_a_killed_selfmask_ends_like_one_never_killed(folder, tmp_path, monkeypatch):
-    from wordmask.saliency.selfmask_training import SelfMaskLesson
+    from wordmask.training.selfmask import SelfMaskLesson
 
     whole = train_selfmask(selfmask_settings(folder, tmp_path / "whole"))
     settings = selfmask_settings(folder, tmp_path / "killed", save_every=2)
@@ -221,7 +221,7 @@ def test_all_of_selfmask_learns_the_encoder_too(folder, tmp_path):
 
 
 def test_votes_are_done_once_and_are_those_of_the_voters(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("wordmask.saliency.votes.BLOCK", 4)
+    monkeypatch.setattr("wordmask.training.votes.BLOCK", 4)
     pictures = Pictures(folder)
     store = VoteStore(tmp_path, pictures, voters())
     store.complete()
@@ -307,7 +307,7 @@ def test_a_flipped_crop_has_its_mask_flipped(folder, tmp_path):
 
 
 def test_a_lesson_with_two_parts_is_made_small_as_a_whole(folder, tmp_path):
-    from wordmask.training.on_pictures import train
+    from wordmask.training.loop import train
 
     class Line(Lesson):
         def __init__(self):

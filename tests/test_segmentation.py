@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wordmask.palette import colours_of
-from wordmask.segmentation import Segmentation, SegmentationError
+from wordmask.masks.palette import colours_of
+from wordmask.masks.segmentation import Segmentation, SegmentationError
 
 NAMES = ["background", "dog", "traffic light", "Été"]
 

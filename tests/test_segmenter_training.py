@@ -22,11 +22,11 @@ from wordmask.distillation.batches import Examples, Lessons, stream
 from wordmask.distillation.records import DistillationError
 from wordmask.distillation.student import PRESETS, StudentSettings, train_student, with_background
 from wordmask.distillation.training import ignore_label, new_network, poly_rate
+from wordmask.names.vocabulary import Vocabulary
 from wordmask.runs.parts import CHECKSUMS
 from wordmask.segmenters.deeplab import small_resnet_settings
 from wordmask.segmenters.student_file import read_student
 from wordmask.training.team import Team
-from wordmask.vocabulary import Vocabulary
 
 TINY = small_resnet_settings(
     backbone_options={"channels": (8, 8, 16, 16), "layers": (1, 1, 1, 1), "stem_width": 4}, width=16, low_width=8

@@ -9,12 +9,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 import plain_saliency
-from wordmask.encoders.weights import WeightsError
+from wordmask.refinement.bilateral_solver import solve
 from wordmask.saliency.base import SaliencyError
-from wordmask.saliency.bilateral_solver import solve
 from wordmask.saliency.found import load_encoder
 from wordmask.saliency.selfmask import WORLD_DINO, SelfMask, SelfMaskSettings, load_network, write_network
-from wordmask.saliency.selfmask_losses import dice_losses, ranking_loss, selfmask_losses
 from wordmask.saliency.selfmask_network import (
     POSITIONS,
     STATISTICS,
@@ -24,8 +22,10 @@ from wordmask.saliency.selfmask_network import (
     from_published,
     to_published,
 )
-from wordmask.saliency.selfmask_training import SelfMaskTraining, new_network
-from wordmask.world.models import WorldModelError
+from wordmask.training.selfmask import SelfMaskTraining, new_network
+from wordmask.training.selfmask_losses import dice_losses, ranking_loss, selfmask_losses
+from wordmask.weights.loading import WeightsError
+from wordmask_world.models import WorldModelError
 
 TOLERANCE = 1e-5
 SHAPE = SelfMaskShape(image_size=40, patch=8, width=48, blocks=2, heads=3, queries=5, layers=3)

@@ -13,8 +13,8 @@ from PIL import Image
 
 from live_service import live, rest_of, until
 from painted import NAMES, Painted
-from wordmask.app import ServeSettings
-from wordmask.app.rest import Service
+from wordmask.serving import ServeSettings
+from wordmask.serving.rest import Service
 
 BOUNDARY = "frontier"
 
@@ -220,8 +220,8 @@ def test_what_slow_readers_leave_is_counted_until_they_are_cut_off():
 
 
 def test_the_slowest_reader_makes_room_for_who_waits(monkeypatch):
-    monkeypatch.setattr("wordmask.app.budget.IS_SHORT", 0.1)
-    monkeypatch.setattr("wordmask.app.connections.IS_SLOW", 0.1)
+    monkeypatch.setattr("wordmask.serving.budget.IS_SHORT", 0.1)
+    monkeypatch.setattr("wordmask.serving.connections.IS_SLOW", 0.1)
     body = body_of(png(BIG_ANSWER, BIG_ANSWER, noise=True))
     limits = {"max_pixels": BIG_ANSWER**2, "picture_bytes": 1, "stall_seconds": 60}  # one at a time
     with live(**limits) as service:
@@ -280,7 +280,7 @@ class Laborious(Painted):
 
 
 def test_small_pictures_do_not_wait_for_the_pixels_of_large_ones(monkeypatch):
-    monkeypatch.setattr("wordmask.app.rest.LARGE", 1_000_000)
+    monkeypatch.setattr("wordmask.serving.rest.LARGE", 1_000_000)
     laborious = Laborious()
     body = body_of(png(800, 1200))
     with live(laborious) as service:
@@ -294,7 +294,7 @@ def test_small_pictures_do_not_wait_for_the_pixels_of_large_ones(monkeypatch):
 
 
 def test_small_pictures_do_not_wait_for_the_decoding_of_large_ones(monkeypatch):
-    monkeypatch.setattr("wordmask.app.rest.LARGE_PICTURE", 1_000_000)
+    monkeypatch.setattr("wordmask.serving.rest.LARGE_PICTURE", 1_000_000)
     is_open, at_work, most = threading.Event(), set(), []
 
     def decoded(content, settings, pool, deadline, *, take_room, **_):
@@ -307,7 +307,7 @@ def test_small_pictures_do_not_wait_for_the_decoding_of_large_ones(monkeypatch):
             at_work.discard(threading.get_ident())
         return image
 
-    monkeypatch.setattr("wordmask.app.rest.decode", decoded)
+    monkeypatch.setattr("wordmask.serving.rest.decode", decoded)
     body = body_of(png(900, 1200))
     with live(decoders=2) as service:
         large = [service.line(head_of(body, "Connection: close") + body, f"127.0.0.{2 + i}") for i in range(3)]
@@ -355,7 +355,7 @@ def test_who_leaves_is_not_worked_for():
 
 
 def test_a_clients_large_pictures_do_not_take_all_its_places(monkeypatch):
-    monkeypatch.setattr("wordmask.app.rest.MOST_WAITING", 2)
+    monkeypatch.setattr("wordmask.serving.rest.MOST_WAITING", 2)
     held = Held()
     body = body_of(png(1000, 1000))
     limits = {"max_pixels": 1_000_000, "picture_bytes": 9_000_000, "address_share": 1, "in_flight": 4}  # one and a bit

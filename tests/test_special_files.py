@@ -8,16 +8,16 @@ from PIL import Image
 
 from test_readers import photo, voc_folder
 from wordmask.benchmarks import open_benchmark
-from wordmask.distillation.collection import open_pile
-from wordmask.distillation.embedding_folder import EmbeddingFolder
+from wordmask.collection.embedding_folder import EmbeddingFolder
+from wordmask.collection.piles import open_pile
 from wordmask.distillation.published import _read_lists
-from wordmask.encoders.checkpoints import read_embedding_pickle, read_state_dict
 from wordmask.encoders.clip import load_clip_folder
 from wordmask.errors import WordmaskError
-from wordmask.image_files import ImageReadError
-from wordmask.images import read_image
-from wordmask.segmentation import Segmentation
-from wordmask.world.training_file import open_array
+from wordmask.masks.segmentation import Segmentation
+from wordmask.pictures.image_files import ImageReadError
+from wordmask.pictures.images import read_image
+from wordmask.weights.checkpoints import read_embedding_pickle, read_state_dict
+from wordmask_world.files.training_file import open_array
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from wordmask import streaming
-from wordmask.image_files import ImageReadError, find_images
-from wordmask.segmentation import Segmentation
+from wordmask.masks.segmentation import Segmentation
+from wordmask.names.vocabulary import VocabularyError
+from wordmask.pictures import streaming
+from wordmask.pictures.image_files import ImageReadError, find_images
+from wordmask.pictures.streaming import READERS, read_ahead
 from wordmask.segmenters.base import Seen, Segmenter, SegmenterError
-from wordmask.streaming import READERS, read_ahead
-from wordmask.vocabulary import VocabularyError
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from wordmask.benchmarks.tables.base import NotRunError, Row, Table, TableError,
 from wordmask.benchmarks.tables.class_masks import ClassIous, add_masks, saliency_ious
 from wordmask.benchmarks.tables.run import Run, RunError
 from wordmask.benchmarks.tables.saliency import Middle
-from wordmask.registry import MethodError
-from wordmask.vocabulary import Vocabulary
+from wordmask.methods import MethodError
+from wordmask.names.vocabulary import Vocabulary
 
 
 def counted(calls, figures):
@@ -341,7 +341,7 @@ def test_every_row_of_every_table_asks_for_settings_that_exist(tmp_path, monkeyp
             asked.append((method, preset))
             raise NotRunError("enough is known")
 
-    monkeypatch.setattr("wordmask.benchmarks.tables.world.ARCHIVE", 1)
+    monkeypatch.setattr("wordmask_world.tables.world.ARCHIVE", 1)
     weights = {namedmask.COPY_PASTE.format(most): "student.safetensors" for most in (1, 4, 6, 8, 10)}
     for name in tables.TABLES:
         list(fill(tables.find(name), Asking(tmp_path / name, weights=weights, archive=tmp_path)))
@@ -395,7 +395,7 @@ def bare(row):
 
 def test_a_cell_of_the_world_is_what_evaluate_says(tmp_path):
     from wordmask import segmenters
-    from wordmask.benchmarks.world import World
+    from wordmask_world.benchmark import World
 
     table = tables.find("world")
     cell = replace(table, columns=("single",), rows=table.rows[:1])

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from wordmask.prompts import PromptError, templates
-from wordmask.text_embeddings import PhraseCache, TextEmbedder, TextEmbeddings
-from wordmask.vocabulary import Vocabulary
+from wordmask.names.prompts import PromptError, templates
+from wordmask.names.text_embeddings import PhraseCache, TextEmbedder, TextEmbeddings
+from wordmask.names.vocabulary import Vocabulary
 
 
 class Letters:
@@ -123,7 +123,7 @@ def test_a_full_disk_costs_the_cache_only(tmp_path, monkeypatch):
         raise sqlite3.OperationalError("database or disk is full")
 
     embedder = TextEmbedder(Letters(), templates("photo"), cache=tmp_path / "text.sqlite")
-    monkeypatch.setattr("wordmask.text_embeddings.sqlite3.connect", full)
+    monkeypatch.setattr("wordmask.names.text_embeddings.sqlite3.connect", full)
     with pytest.warns(RuntimeWarning, match="disk is full"):
         assert embedder(Vocabulary.of(["dog"])).vectors.shape == (1, 6)
 
@@ -164,7 +164,7 @@ def test_a_phrase_that_is_no_unicode_does_not_cost_the_others_their_cache(tmp_pa
 
 
 def test_memory_does_not_grow_with_the_names_asked_for(monkeypatch):
-    monkeypatch.setattr("wordmask.text_embeddings.PHRASES_IN_MEMORY", 10)
+    monkeypatch.setattr("wordmask.names.text_embeddings.PHRASES_IN_MEMORY", 10)
     embedder = TextEmbedder(Letters(), templates("plain"))
     for i in range(10):
         embedder(Vocabulary.of([f"name {i} {j}" for j in range(5)]))

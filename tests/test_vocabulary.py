@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wordmask.name_lists import parse_names, read_names
-from wordmask.vocabulary import MAX_NAME_LENGTH, Vocabulary, VocabularyError
+from wordmask.names.lists import parse_names, read_names
+from wordmask.names.vocabulary import MAX_NAME_LENGTH, Vocabulary, VocabularyError
 
 
 def test_names_keep_their_order_and_their_letters():

@@ -22,10 +22,12 @@ from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntr
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from wordmask.encoders import catalogue, weights
-from wordmask.encoders.cache import cache_dir, cached_path
-from wordmask.encoders.download import UnreachableError
-from wordmask.encoders.weights import (
+from wordmask.files import NoRoomError
+from wordmask.weights import catalogue
+from wordmask.weights import loading as weights
+from wordmask.weights.cache import cache_dir, cached_path
+from wordmask.weights.download import UnreachableError
+from wordmask.weights.loading import (
     DownloadError,
     WeightsError,
     fingerprint,
@@ -36,7 +38,6 @@ from wordmask.encoders.weights import (
     resolve,
     write_state_dict,
 )
-from wordmask.files import NoRoomError
 
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.tensor([1.0, -1.0])}
 
@@ -420,7 +421,7 @@ def test_equal_weights_give_equal_files(tmp_path: Path) -> None:
     write_state_dict(tmp_path / "a", STATE, metadata)
     write_state_dict(tmp_path / "b", dict(reversed(STATE.items())), dict(reversed(metadata.items())))
     code = (
-        "import sys, torch; from wordmask.encoders.weights import *;"
+        "import sys, torch; from wordmask.weights.loading import *;"
         "write_state_dict(sys.argv[1] + '/c', read_state_dict(sys.argv[1] + '/a'), read_metadata(sys.argv[1] + '/a'))"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)

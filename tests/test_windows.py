@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
-from wordmask import windows
 from wordmask.errors import WordmaskError
-from wordmask.windows import WORKING_BYTES, SlidingWindows, merge_argmax, upsample_argmax
+from wordmask.pictures import windows
+from wordmask.pictures.windows import WORKING_BYTES, SlidingWindows, merge_argmax, upsample_argmax
 
 UNHURRIED = settings(deadline=None)  # a first call may wait for libraries to warm up
 

@@ -5,9 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from wordmask.world import NAMES, STUFF, SYNONYMS, THINGS, caption_names, draw_scene
-from wordmask.world.captions import LEAVE_OUT, WORDINGS, Seen, plural, write_captions
-from wordmask.world.dice import Dice
+from wordmask_world import NAMES, STUFF, SYNONYMS, THINGS, caption_names, draw_scene
+from wordmask_world.drawing.captions import LEAVE_OUT, WORDINGS, Seen, plural, write_captions
+from wordmask_world.drawing.dice import Dice
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from test_world_dino import settings
-from wordmask.world.training.batches import Batch, crop
-from wordmask.world.training.cutouts import HARDLY, MOSTLY, Belonging, cut_out, mean_of_cutouts, paste, paste_both
-from wordmask.world.training.dino import SelfDistillation, train_dino
+from wordmask_world.training.batches import Batch, crop
+from wordmask_world.training.cutouts import HARDLY, MOSTLY, Belonging, cut_out, mean_of_cutouts, paste, paste_both
+from wordmask_world.training.dino import SelfDistillation, train_dino
 
 pytestmark = pytest.mark.usefixtures("few_figures")
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from wordmask.commands.world_report import Teller, tell_of_resnet
 from wordmask.encoders.dino import DinoEncoder
 from wordmask.training.checkpoints import CHECKPOINT, CheckpointError, read_checkpoint
-from wordmask.world.training.batches import Stage, crop, crop_places, hue_turned
-from wordmask.world.training.dino import DinoSettings, build_backbone, same_places, train_dino
-from wordmask.world.training.dino_network import evenly_used, read_resnet, read_vit
+from wordmask_world.report import Teller, tell_of_resnet
+from wordmask_world.training.batches import Stage, crop, crop_places, hue_turned
+from wordmask_world.training.dino import DinoSettings, build_backbone, same_places, train_dino
+from wordmask_world.training.dino_network import evenly_used, read_resnet, read_vit
 
 CHANNELS = (8, 12, 16, 20)
 

@@ -8,15 +8,15 @@ import torch
 from torch import nn
 
 from test_world_training import CHANNELS, student_settings, teacher_settings
-from wordmask.world import WORLD_VERSION, models
-from wordmask.world.models import WorldModelError, world_clip, world_dino, world_resnet, world_weights
-from wordmask.world.training import figures
-from wordmask.world.training.batches import Stage
-from wordmask.world.training.clip import ClipStudent, train_clip
-from wordmask.world.training.clip_teacher import train_clip_teacher
-from wordmask.world.training.dino import DinoSettings, SelfDistillation, train_dino
-from wordmask.world.training.ship import ship_clip, ship_dino
-from wordmask.world.training_file import write_array
+from wordmask_world import WORLD_VERSION, models
+from wordmask_world.files.training_file import write_array
+from wordmask_world.models import WorldModelError, world_clip, world_dino, world_resnet, world_weights
+from wordmask_world.training import figures
+from wordmask_world.training.batches import Stage
+from wordmask_world.training.clip import ClipStudent, train_clip
+from wordmask_world.training.clip_teacher import train_clip_teacher
+from wordmask_world.training.dino import DinoSettings, SelfDistillation, train_dino
+from wordmask_world.training.ship import ship_clip, ship_dino
 
 MOST_BYTES = 25_000_000
 

@@ -10,9 +10,9 @@ import pytest
 
 import wordmask
 from wordmask.benchmarks.baselines import BestName
-from wordmask.benchmarks.world import World
-from wordmask.prompts import templates
-from wordmask.world.models import WEIGHTS, world_clip, world_weights
+from wordmask.names.prompts import templates
+from wordmask_world.benchmark import World
+from wordmask_world.models import WEIGHTS, world_clip, world_weights
 
 ROOT = Path(__file__).parent.parent
 

@@ -8,15 +8,16 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from wordmask.world import NAMES, STUFF, THINGS, WORLD_VERSION, WorldError, contact_sheet, draw_scene
-from wordmask.world.arrangement import PAIRS
-from wordmask.world.colours import COLOURS, PATTERNS
-from wordmask.world.light import throw_shadow
-from wordmask.world.scenes import KINDS
+from wordmask_world import NAMES, STUFF, THINGS, WORLD_VERSION, WorldError, draw_scene
+from wordmask_world.drawing.arrangement import PAIRS
+from wordmask_world.drawing.colours import COLOURS, PATTERNS
+from wordmask_world.drawing.light import throw_shadow
+from wordmask_world.drawing.scenes import KINDS
+from wordmask_world.files import contact_sheet
 
 _DIGEST = """
 import hashlib
-from wordmask.world import draw_scene
+from wordmask_world import draw_scene
 digest = hashlib.sha256()
 for seed in range(12):
     scene = draw_scene(seed, (72, 96))

@@ -13,11 +13,12 @@ from torch import Tensor
 from wordmask.encoders.clip_dense import DenseViT
 from wordmask.training.checkpoints import CHECKPOINT, CheckpointError, read_checkpoint
 from wordmask.training.logs import CURVES, RunLog, last_figures
-from wordmask.world import NAMES, caption_names, draw_scene
-from wordmask.world.training import figures, losses
-from wordmask.world.training.batches import Batches, Stage, mirrored, random_crops
-from wordmask.world.training.clip import ClipSettings, TrainedViT, train_clip
-from wordmask.world.training.clip_teacher import (
+from wordmask_world import NAMES, caption_names, draw_scene
+from wordmask_world.files.training_file import write_array
+from wordmask_world.training import figures, losses
+from wordmask_world.training.batches import Batches, Stage, mirrored, random_crops
+from wordmask_world.training.clip import ClipSettings, TrainedViT, train_clip
+from wordmask_world.training.clip_teacher import (
     MERGES_FILE,
     STATISTICS,
     ClipArchitecture,
@@ -26,13 +27,12 @@ from wordmask.world.training.clip_teacher import (
     random_prompts,
     train_clip_teacher,
 )
-from wordmask.world.training.data import TrainingPictures
-from wordmask.world.training.dino import DinoSettings, SelfDistillation, train_dino
-from wordmask.world.training.figures import mean_iou
-from wordmask.world.training.loop import Recipe, TrainingSettings, learning_rate_at, train
-from wordmask.world.training.plans import PLANS
-from wordmask.world.training.text import count_words, learn_merges, load_tokenizer, read_text, write_merges
-from wordmask.world.training_file import write_array
+from wordmask_world.training.data import TrainingPictures
+from wordmask_world.training.dino import DinoSettings, SelfDistillation, train_dino
+from wordmask_world.training.figures import mean_iou
+from wordmask_world.training.loop import Recipe, TrainingSettings, learning_rate_at, train
+from wordmask_world.training.plans import PLANS
+from wordmask_world.training.text import count_words, learn_merges, load_tokenizer, read_text, write_merges
 
 TINY = ClipArchitecture(
     embedding=16, image_size=32, width=32, blocks=6, head_width=16, text_width=16, text_blocks=1, text_heads=2
@@ -123,7 +123,7 @@ def test_a_killed_teacher_ends_like_one_never_killed(
 def test_a_killed_student_ends_like_one_never_killed(
     pictures: Path, teacher_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from wordmask.world.training.clip import ClipStudent
+    from wordmask_world.training.clip import ClipStudent
 
     train_clip(student_settings(pictures, teacher_run, tmp_path / "whole"))
     kill_at(monkeypatch, ClipStudent, call=3)

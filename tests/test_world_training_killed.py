@@ -11,17 +11,17 @@ import pytest
 import torch
 
 from wordmask.training.checkpoints import CHECKPOINT, read_checkpoint
-from wordmask.world.training_file import write_array
+from wordmask_world.files.training_file import write_array
 
 pytestmark = pytest.mark.slow
 
 _RUN = """
 import sys
 from pathlib import Path
-from wordmask.world.training import figures
-from wordmask.world.training.batches import Stage
-from wordmask.world.training.clip_teacher import ClipArchitecture, ClipTeacherSettings, train_clip_teacher
-from wordmask.world.training.dino import DinoSettings, train_dino
+from wordmask_world.training import figures
+from wordmask_world.training.batches import Stage
+from wordmask_world.training.clip_teacher import ClipArchitecture, ClipTeacherSettings, train_clip_teacher
+from wordmask_world.training.dino import DinoSettings, train_dino
 figures.NAMED_PICTURES = figures.SOUGHT_PICTURES = figures.MASKED_PICTURES = 4
 recipe, pictures, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 common = dict(precision="fp32", pictures=pictures, out=out, threads=1, log_every=1, save_every=2,

@@ -13,19 +13,10 @@ import psutil
 import pytest
 from PIL import Image
 
-from wordmask.world import (
-    NAMES,
-    WorldError,
-    draw_scene,
-    open_array,
-    training_file,
-    write_array,
-    write_folder,
-    write_shards,
-    writing,
-)
-from wordmask.world import pictures as pictures_module
-from wordmask.world.pictures import SEEDS_APART
+from wordmask_world import NAMES, WorldError, draw_scene, open_array, write_array, write_folder, write_shards
+from wordmask_world.files import pictures as pictures_module
+from wordmask_world.files import training_file, writing
+from wordmask_world.files.pictures import SEEDS_APART
 
 
 class Killed(BaseException):
@@ -105,7 +96,7 @@ def test_two_processes_write_the_same_bytes_as_one(tmp_path):
 
 ENDLESS = """
 import sys
-from wordmask.world import write_folder
+from wordmask_world import write_folder
 if __name__ == "__main__":
     write_folder(sys.argv[1], 100_000, workers=2)
 """

@@ -15,9 +15,10 @@ import torch.nn.functional as F
 
 from tiny_collection import ColourClip
 from tiny_run import TRAINING
-from wordmask.benchmarks.tables import ablations, namedmask_world
-from wordmask.distillation.branches import Branch
 from wordmask.saliency.base import Saliency, SaliencySettings
+from wordmask_world.tables import ablations
+from wordmask_world.tables import namedmask as namedmask_world
+from wordmask_world.tables.branches import Branch
 
 NAMES = ("cat", "dog", "car")
 COLLECTION, PICTURES = 24, 16

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from wordmask.prompts import templates
-from wordmask.text_embeddings import TextEmbedder
+from wordmask.names.prompts import templates
+from wordmask.names.text_embeddings import TextEmbedder
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "grey": (128, 128, 128)}
 

@@ -14,9 +14,9 @@ from wordmask.errors import WordmaskError
 if TYPE_CHECKING:
     from wordmask.benchmarks import evaluate
     from wordmask.distillation.pipeline import distill
-    from wordmask.segmentation import Segmentation
+    from wordmask.masks.segmentation import Segmentation
+    from wordmask.names.vocabulary import Vocabulary
     from wordmask.segmenters import load
-    from wordmask.vocabulary import Vocabulary
 
 __all__ = ["Segmentation", "Vocabulary", "WordmaskError", "__version__", "distill", "evaluate", "load"]
 
@@ -24,8 +24,8 @@ _HOMES = {
     "load": "wordmask.segmenters",
     "distill": "wordmask.distillation.pipeline",
     "evaluate": "wordmask.benchmarks",
-    "Segmentation": "wordmask.segmentation",
-    "Vocabulary": "wordmask.vocabulary",
+    "Segmentation": "wordmask.masks.segmentation",
+    "Vocabulary": "wordmask.names.vocabulary",
 }
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass
 
-from wordmask.encoders.weights import resolve
 from wordmask.errors import WordmaskError
 from wordmask.files import atomic_write
 from wordmask.segmenters.namedmask import NamedMask
 from wordmask.segmenters.student_file import Student, read_student, write_student
+from wordmask.weights.loading import resolve
 
 WEIGHTS, CARD = "student.safetensors", "README.md"
 

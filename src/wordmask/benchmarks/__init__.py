@@ -23,7 +23,7 @@ def open_benchmark(
 ) -> "Benchmark":
     """A benchmark by its name. `root` is where the data lie; the world needs none. pictures: only so many of them."""
     from wordmask.benchmarks.datasets import BenchmarkError
-    from wordmask.benchmarks.world import PICTURES, World
+    from wordmask_world.benchmark import PICTURES, World
 
     if name not in BENCHMARKS:
         raise BenchmarkError(f"no benchmark is called {name!r}; choose one of {', '.join(BENCHMARKS)}")

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from wordmask.encoders.clip import ClipEncoder
-from wordmask.images import to_tensor
-from wordmask.prompts import Templates
-from wordmask.segmentation import Segmentation, label_type
+from wordmask.masks.segmentation import Segmentation, label_type
+from wordmask.names.prompts import Templates
+from wordmask.names.text_embeddings import TextEmbedder
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures.images import to_tensor
 from wordmask.segmenters.base import Seen, Segmenter
-from wordmask.text_embeddings import TextEmbedder
-from wordmask.vocabulary import Vocabulary
 
 
 class SeenAsOne(Seen):

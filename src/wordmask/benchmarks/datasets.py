@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from wordmask.errors import WordmaskError
-from wordmask.vocabulary import Vocabulary
+from wordmask.names.vocabulary import Vocabulary
 
 IGNORE = 255
 

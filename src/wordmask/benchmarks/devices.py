@@ -13,7 +13,7 @@ from wordmask.benchmarks.evaluation import Report, configuration, evaluate_share
 from wordmask.benchmarks.page import write_page
 from wordmask.benchmarks.results import ResultFolder
 from wordmask.errors import WordmaskError
-from wordmask.processes import end_with_parent
+from wordmask.runs.processes import end_with_parent
 
 POLL_SECONDS = 0.2
 Message = tuple[str, int, Any]

@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 from wordmask.benchmarks.datasets import BenchmarkError
-from wordmask.vocabulary import BACKGROUND, Vocabulary
+from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 
 CLEARER = {
     "n02012849": "crane bird",

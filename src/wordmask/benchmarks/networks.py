@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from wordmask.encoders.weights import fingerprint
+from wordmask.weights.loading import fingerprint
 
 CHUNK = 2**20
 

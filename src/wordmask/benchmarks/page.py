@@ -10,8 +10,8 @@ from wordmask.benchmarks.datasets import Benchmark, Sample
 from wordmask.benchmarks.evaluation import Report
 from wordmask.benchmarks.results import PAGE, ResultFolder
 from wordmask.html_page import Page
-from wordmask.overlay import draw_overlay
-from wordmask.palette import colours_of
+from wordmask.masks.overlay import draw_overlay
+from wordmask.masks.palette import colours_of
 from wordmask.segmenters.base import Segmenter
 
 SHOWN = 6

@@ -11,7 +11,7 @@ from torch import Tensor
 from wordmask.benchmarks.datasets import Sample
 from wordmask.benchmarks.metrics import ConfusionMatrix
 from wordmask.encoders.dino import DinoEncoder
-from wordmask.images import to_tensor
+from wordmask.pictures.images import to_tensor
 
 NEIGHBOURS = 20
 """k of DINO's own nearest-neighbour evaluation (Caron et al. 2021)."""

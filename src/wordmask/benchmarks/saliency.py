@@ -16,9 +16,9 @@ from wordmask.benchmarks.evaluation import batches_of, read_batches, versions
 from wordmask.benchmarks.networks import networks_fingerprint
 from wordmask.benchmarks.results import ResultFolder
 from wordmask.benchmarks.s_measure import s_measure
+from wordmask.refinement.clean_up import THRESHOLD, intersection_over_union
 from wordmask.saliency.base import Saliency
 from wordmask.saliency.figures import LEVELS, f_measures
-from wordmask.saliency.refinement import THRESHOLD, intersection_over_union
 
 
 @dataclass(frozen=True)

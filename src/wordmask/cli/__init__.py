@@ -30,12 +30,12 @@ from wordmask.cli.tables import tables
 from wordmask.cli.train_dinoiser import train_dinoiser
 from wordmask.cli.train_found import train_found
 from wordmask.cli.train_selfmask import train_selfmask
-from wordmask.cli.world import world
 from wordmask.console import MOST_NAMED, LeftOut, complain, printable, quiet_log
+from wordmask.console.notices import LeftOutWarning, notices
 from wordmask.errors import WordmaskError
 from wordmask.files import NO_ROOM, NoRoomError
-from wordmask.notices import LeftOutWarning, notices
 from wordmask.segmenters import listing
+from wordmask_world.cli import world
 
 __all__ = ["app", "complain", "main"]
 

@@ -97,7 +97,7 @@ def vocabulary(names: str | None, names_file: Path | None, *, method: str, fill:
 
 
 def _given_names(names: str | None, names_file: Path | None) -> Any:
-    from wordmask.name_lists import parse_names, read_names
+    from wordmask.names.lists import parse_names, read_names
 
     if (names is None) == (names_file is None):
         raise typer.BadParameter('give either --names "dog, cat" or --names-file FILE')

@@ -71,7 +71,7 @@ def segment(
         "json_lines": json,
     }
     if compare:
-        from wordmask.commands.compare import run as run_comparison
+        from wordmask.cli.compare import run as run_comparison
 
         if options.runtime(runtime, onnx):
             raise typer.BadParameter("--runtime is for one method; to compare, write METHOD:onnx=FILE behind --method")

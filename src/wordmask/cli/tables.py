@@ -79,7 +79,7 @@ def tables(
 
 def _distilling(*, names: str | None, settings: list[str] | None, **others: Any) -> dict[str, Any]:
     """What was said, and nothing else."""
-    from wordmask.name_lists import parse_names
+    from wordmask.names.lists import parse_names
 
     told = {key: value for key, value in others.items() if value is not None}
     if names is not None:

@@ -23,7 +23,7 @@ def train_found(
 
     Example: `wordmask train-found --images photos --out runs/found`
     """
-    from wordmask.commands.saliency_training import found
+    from wordmask.cli.train_saliency import found
 
     changes = options.changes(settings, dino=dino, dino_weights=dino_weights, precision=precision)
     found(images, out, preset, {**changes, "device": device, "seed": seed}, as_json=json)

@@ -28,7 +28,7 @@ def train_selfmask(
 
     Example: `wordmask train-selfmask --images photos --out runs/selfmask`
     """
-    from wordmask.commands.saliency_training import selfmask
+    from wordmask.cli.train_saliency import selfmask
 
     changes = options.changes(
         settings,

@@ -7,21 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wordmask.commands.progress import progress_bar
 from wordmask.console import complain, log_to_stderr, show
+from wordmask.console.progress import progress_bar
 from wordmask.saliency.base import SaliencyError
-from wordmask.saliency.plans import plan
 from wordmask.segmenters.clip_dinoiser import WORLD
-from wordmask.segmenters.clip_dinoiser_training import (
+from wordmask.training.claim import claimed_run
+from wordmask.training.clip_dinoiser import (
     HEADS_FILE,
     VERB,
     WORLD_PICTURES,
     DinoiserTraining,
     train_dinoiser,
 )
-from wordmask.training.claim import claimed_run
+from wordmask.training.plans import plan
 from wordmask.training.team import Team
-from wordmask.world.training_file import write_array
+from wordmask_world.files.training_file import write_array
 
 ASKED_FOR_ALIKE = ("clip", "clip_weights")
 """What was trained on must be segmented with."""

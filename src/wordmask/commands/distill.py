@@ -7,8 +7,8 @@ from typing import Any
 
 import typer
 
-from wordmask.commands.progress import Report, progress_bar
 from wordmask.console import say, show
+from wordmask.console.progress import Report, progress_bar
 from wordmask.distillation.config import make_run, read_config, setting
 from wordmask.distillation.pipeline import CONFIG, REPORT, Pipeline
 from wordmask.distillation.student import STUDENT_FILE

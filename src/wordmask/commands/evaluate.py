@@ -7,8 +7,8 @@ from typing import Any
 from wordmask import benchmarks, saliency, segmenters
 from wordmask.benchmarks import evaluation
 from wordmask.benchmarks.datasets import BenchmarkError
-from wordmask.commands.progress import progress_bar
 from wordmask.console import complain, show
+from wordmask.console.progress import progress_bar
 
 
 def run(

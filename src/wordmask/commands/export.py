@@ -9,7 +9,7 @@ import typer
 from wordmask import segmenters
 from wordmask.console import show
 from wordmask.extras import need
-from wordmask.name_lists import parse_names
+from wordmask.names.lists import parse_names
 from wordmask.runs.marks import NETWORK, WORDS, check_output
 
 

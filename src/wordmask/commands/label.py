@@ -10,15 +10,15 @@ import typer
 from pydantic import ValidationError
 
 from wordmask import segmenters
-from wordmask.commands.errand import tell_of_room
-from wordmask.commands.progress import progress_bar
+from wordmask.cli.batch_job import tell_of_room
 from wordmask.console import LeftOut, complain, show
+from wordmask.console.progress import progress_bar
 from wordmask.encoders.precision import pick_precision
 from wordmask.labelling import Job, LabelSettings, label_folder
 from wordmask.labelling.claim import ONLY_FOR
-from wordmask.left_out import LEFT_OUT
-from wordmask.registry import pick_device
-from wordmask.vocabulary import Vocabulary
+from wordmask.methods import pick_device
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures.left_out import LEFT_OUT
 
 
 def run(

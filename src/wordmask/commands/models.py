@@ -3,12 +3,12 @@
 import json
 from itertools import groupby
 
-from wordmask.encoders import catalogue
+from wordmask.weights import catalogue
 
 
 def run(*, kind: str | None, fetch: list[str], as_json: bool) -> None:
     if fetch:
-        from wordmask.encoders.weights import resolve
+        from wordmask.weights.loading import resolve
 
         for name in fetch:
             print(resolve(catalogue.find(name).name, progress=True))

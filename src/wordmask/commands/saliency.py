@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from wordmask import saliency
-from wordmask.commands.errand import Errand
-from wordmask.commands.places import Places
+from wordmask.cli.batch_job import Errand
+from wordmask.cli.places import Places
 from wordmask.console import show
 from wordmask.errors import WordmaskError
 from wordmask.runs.marks import SALIENCY, source_of

@@ -8,25 +8,25 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from wordmask.commands.progress import progress_bar
+from wordmask.collection.embedding import VanishedError, embed
+from wordmask.collection.embedding_folder import ABOUT, EmbeddingFolder, is_embedding_folder
+from wordmask.collection.piles import open_pile
+from wordmask.collection.search import search
 from wordmask.console import say, show
+from wordmask.console.progress import progress_bar
 from wordmask.distillation.archive import queries_of
-from wordmask.distillation.collection import open_pile
 from wordmask.distillation.config import PRESETS, ConfigError
-from wordmask.distillation.embedding import VanishedError, embed
-from wordmask.distillation.embedding_folder import ABOUT, EmbeddingFolder, is_embedding_folder
 from wordmask.distillation.records import ImageRef
 from wordmask.distillation.report_page import RunPage, small
-from wordmask.distillation.top import search
-from wordmask.encoders.cache import cache_dir
-from wordmask.image_files import ImageReadError
-from wordmask.palette import colours_of
-from wordmask.prompts import templates
-from wordmask.registry import pick_device
+from wordmask.masks.palette import colours_of
+from wordmask.methods import pick_device
+from wordmask.names.prompts import templates
+from wordmask.names.text_embeddings import TextEmbedder
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures.image_files import ImageReadError
 from wordmask.segmenters.maskclip import open_clip_encoder
-from wordmask.text_embeddings import TextEmbedder
 from wordmask.text_files import read_json
-from wordmask.vocabulary import Vocabulary
+from wordmask.weights.cache import cache_dir
 
 
 def run(

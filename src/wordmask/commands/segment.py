@@ -8,15 +8,15 @@ from typing import Any
 import typer
 
 from wordmask import segmenters
-from wordmask.commands.errand import Errand, SegmentError, tell_of_room
-from wordmask.commands.places import FILE_SUFFIXES, Places
+from wordmask.cli.batch_job import Errand, SegmentError, tell_of_room
+from wordmask.cli.places import FILE_SUFFIXES, Places
 from wordmask.console import complain, show
 from wordmask.errors import WordmaskError
 from wordmask.files import is_special
-from wordmask.image_files import opened
+from wordmask.masks.segmentation import NAMES_KEY, Segmentation
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures.image_files import opened
 from wordmask.runs.marks import MASKS, source_of
-from wordmask.segmentation import NAMES_KEY, Segmentation
-from wordmask.vocabulary import Vocabulary
 
 FORMATS = ("png", "json")
 

@@ -13,8 +13,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from wordmask import segmenters
-from wordmask.app.settings import ServeError, ServeSettings
 from wordmask.cli import complain
+from wordmask.serving.settings import ServeError, ServeSettings
 
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 """As malloc.h of glibc has them."""
@@ -23,8 +23,8 @@ LARGE_PIECES, HEAPS = 8 * 2**20, 2
 
 
 def run(*, loads: list[tuple[str, dict[str, Any]]], host: str, port: int, page: bool, settings: dict[str, Any]) -> None:
-    from wordmask.app.running import Server
-    from wordmask.app.server import build_app
+    from wordmask.serving.running import Server
+    from wordmask.serving.server import build_app
 
     methods = [name for name, _ in loads]
     if len(set(methods)) < len(methods):
@@ -71,7 +71,7 @@ def give_memory_back() -> None:
 
 def bound(host: str, port: int) -> socket.socket:
     """Before anything is loaded, so that who cannot have the address need not wait to hear it."""
-    from wordmask.app.running import listener_at
+    from wordmask.serving.running import listener_at
 
     listener = listener_at(socket.AF_INET6 if ":" in host else socket.AF_INET)
     if os.name == "posix":  # elsewhere it would share an address with another service

@@ -11,12 +11,12 @@ import typer
 from wordmask.benchmarks import tables
 from wordmask.benchmarks.tables.base import FilledRow, Table, TableError, fill
 from wordmask.benchmarks.tables.run import Run
-from wordmask.commands.progress import progress_bar
 from wordmask.console import complain
+from wordmask.console.progress import progress_bar
 from wordmask.html_page import Page, cell
 
 if TYPE_CHECKING:
-    from wordmask.benchmarks.tables.ablations import Ablations
+    from wordmask_world.tables.ablations import Ablations
 
 NARROWEST = 7
 """Letters of a column of figures."""
@@ -121,8 +121,8 @@ def _ablations(name: str, distilling: Mapping[str, Any], device: str) -> "Ablati
                 f"{tables.DISTILLING}"
             )
         return None
-    from wordmask.benchmarks.tables.ablations import Ablations, AblationSettings
     from wordmask.commands.distill import Teller
+    from wordmask_world.tables.ablations import Ablations, AblationSettings
 
     return Ablations(AblationSettings(**distilling), device=device, teller=Teller())
 
@@ -133,7 +133,7 @@ def _chosen(name: str, only: list[str], ablations: "Ablations | None") -> list[T
     if ablations is None:
         found = [tables.find(member) for member in members]
     else:
-        from wordmask.benchmarks.tables.namedmask_world import tables_of
+        from wordmask_world.tables.namedmask import tables_of
 
         own = tables_of(ablations.chosen)
         found = [own[member] for member in members]

@@ -6,14 +6,14 @@ from typing import cast
 
 import typer
 
-from wordmask.commands.progress import progress_bar
 from wordmask.console import show
+from wordmask.console.progress import progress_bar
 from wordmask.files import atomic_write
 from wordmask.runs.claim import note_results
 from wordmask.runs.marks import WORLD_SHEET, check_output, jpeg_comment, png_text
-from wordmask.world.contact_sheet import contact_sheet
-from wordmask.world.scenes import KINDS, Kind
-from wordmask.world.writing import write_folder, write_shards
+from wordmask_world.drawing.scenes import KINDS, Kind
+from wordmask_world.files.contact_sheet import contact_sheet
+from wordmask_world.files.writing import write_folder, write_shards
 
 
 def make_pictures(

@@ -7,18 +7,18 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from wordmask.commands.progress import progress_bar
 from wordmask.console import log_to_stderr, show
+from wordmask.console.progress import progress_bar
 from wordmask.runs.claim import claimed
 from wordmask.runs.collecting import is_world
-from wordmask.world.models import CLIP, CLIP_RESNET, DINO, RESNET
-from wordmask.world.training.clip import ClipSettings, train_clip
-from wordmask.world.training.clip_teacher import ClipTeacherSettings, train_clip_teacher
-from wordmask.world.training.dino import DinoSettings, train_dino
-from wordmask.world.training.loop import choose_device
-from wordmask.world.training.plans import MIXTURE, PICTURES, PLANS, Machine
-from wordmask.world.training.ship import ship_clip, ship_clip_teacher, ship_dino
-from wordmask.world.training_file import write_array
+from wordmask_world.files.training_file import write_array
+from wordmask_world.models import CLIP, CLIP_RESNET, DINO, RESNET
+from wordmask_world.training.clip import ClipSettings, train_clip
+from wordmask_world.training.clip_teacher import ClipTeacherSettings, train_clip_teacher
+from wordmask_world.training.dino import DinoSettings, train_dino
+from wordmask_world.training.loop import choose_device
+from wordmask_world.training.plans import MIXTURE, PICTURES, PLANS, Machine
+from wordmask_world.training.ship import ship_clip, ship_clip_teacher, ship_dino
 
 VERB, DRAWN = "world train", "pictures.json"
 """Both trainings may share a folder, and then the pictures in it."""

@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 from pydantic import ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass as settings
 
+from wordmask.collection.embedding_folder import EmbeddingFolder
+from wordmask.collection.search import Queries
 from wordmask.distillation.curation import Counts, Entry, curate
-from wordmask.distillation.embedding_folder import EmbeddingFolder
 from wordmask.distillation.filters import FilterSettings, filters_of
 from wordmask.distillation.records import DistillationError, ImageRef
-from wordmask.distillation.top import Queries
 from wordmask.files import atomic_write
-from wordmask.text_embeddings import TextEmbedder, embed_phrases
-from wordmask.vocabulary import Vocabulary
+from wordmask.names.text_embeddings import TextEmbedder, embed_phrases
+from wordmask.names.vocabulary import Vocabulary
 
 Progress = Callable[[int, int], None]
 

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass as settings
 from torch import Tensor
 from torch.nn.functional import pad
 
-from wordmask.images import resize
+from wordmask.pictures.images import resize
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0)]

@@ -19,7 +19,7 @@ from torch import Tensor
 from wordmask.distillation.augmentations import Augmentation, coloured, draw_colours, draw_view, see
 from wordmask.distillation.copy_paste import paste
 from wordmask.distillation.records import DistillationError, MaskRecord, MaskTable
-from wordmask.image_files import ImageReadError
+from wordmask.pictures.image_files import ImageReadError
 from wordmask.training.order import shuffled
 
 logger = logging.getLogger(__name__)

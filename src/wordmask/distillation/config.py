@@ -12,18 +12,18 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from wordmask.collection.embedding import EmbeddingSettings
 from wordmask.distillation import experts, student
 from wordmask.distillation.archive import ArchiveSettings
-from wordmask.distillation.embedding import EmbeddingSettings
 from wordmask.distillation.experts import ExpertSettings
 from wordmask.distillation.pseudo_masks import MaskSettings
 from wordmask.distillation.records import DistillationError
 from wordmask.distillation.student import StudentSettings
-from wordmask.encoders import catalogue
-from wordmask.encoders.catalogue import CatalogueError
-from wordmask.name_lists import read_names
+from wordmask.names.lists import read_names
+from wordmask.names.vocabulary import Vocabulary
 from wordmask.text_files import TextFileError, parse_yaml, read_yaml, shown
-from wordmask.vocabulary import Vocabulary
+from wordmask.weights import catalogue
+from wordmask.weights.catalogue import CatalogueError
 
 MOST_LETTERS = 60
 """Of a key that messages show as it is."""
@@ -40,7 +40,7 @@ FREE = frozenset(
 
 PATHS = ("image_root", "archive.published", "archive.filters.faces", "validation.root")
 WEIGHTS = ("clip_weights", "masks.weights", "experts.start", "student.start")
-"""Paths, or else names of what is published: see `wordmask.encoders.weights.resolve`."""
+"""Paths, or else names of what is published: see `wordmask.weights.loading.resolve`."""
 NO_PATHS = ("opencv", "timm", "world", "world-clip")
 
 

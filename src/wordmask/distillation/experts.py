@@ -19,15 +19,15 @@ from wordmask.distillation.batches import Examples
 from wordmask.distillation.records import DistillationError, MaskRecord, MaskTable, encode_mask, write_masks
 from wordmask.distillation.student import RUN, WORLD, is_done
 from wordmask.distillation.training import Progress, SegmenterTraining, train
-from wordmask.encoders.weights import read_metadata
-from wordmask.image_files import ImageReadError
-from wordmask.refinement.names import NameRefinement
-from wordmask.registry import pick_device
+from wordmask.methods import pick_device
+from wordmask.names.vocabulary import BACKGROUND, MAX_NAME_LENGTH, Vocabulary
+from wordmask.pictures.image_files import ImageReadError
+from wordmask.refinement.by_name import NameRefinement
 from wordmask.runs.parts import Parts, Say, warn, write_part
 from wordmask.segmenters.deeplab import DeepLabV3Plus
 from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
 from wordmask.segmenters.student_file import read_student, write_student
-from wordmask.vocabulary import BACKGROUND, MAX_NAME_LENGTH, Vocabulary
+from wordmask.weights.loading import read_metadata
 
 EXPERT_FILE = "expert.safetensors"
 MOST_ALONE = 100

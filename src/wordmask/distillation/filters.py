@@ -10,10 +10,10 @@ import numpy as np
 from pydantic import ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass as settings
 
-from wordmask.distillation.embedding_folder import EmbeddingFolder
+from wordmask.collection.embedding_folder import EmbeddingFolder
 from wordmask.distillation.records import DistillationError, ImageRef
 from wordmask.extras import need
-from wordmask.image_files import ImageReadError, image_size
+from wordmask.pictures.image_files import ImageReadError, image_size
 
 LAION_DUPLICATE = 0.94
 """The cosine above which clip-retrieval takes two pictures for one; its archives of LAION-5B hide those."""

@@ -11,14 +11,14 @@ from wordmask import saliency
 from wordmask.distillation import experts
 from wordmask.distillation.archive import Archive
 from wordmask.distillation.config import FREE, Run
-from wordmask.distillation.identities import start_identity, weights_identity, world_identity
 from wordmask.distillation.records import MaskTable
 from wordmask.distillation.training import SegmenterTraining
-from wordmask.prompts import templates
-from wordmask.registry import pick_device
+from wordmask.fingerprints import start_identity, weights_identity, world_identity
+from wordmask.methods import pick_device
+from wordmask.names.prompts import templates
+from wordmask.names.text_embeddings import TextEmbedder
 from wordmask.saliency.base import Saliency
 from wordmask.segmenters.maskclip import WORLD_CLIP, open_clip_encoder
-from wordmask.text_embeddings import TextEmbedder
 
 if TYPE_CHECKING:
     from wordmask.benchmarks.datasets import Benchmark

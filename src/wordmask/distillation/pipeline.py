@@ -13,13 +13,12 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from wordmask.collection.embedding import check_all_there, embed
+from wordmask.collection.embedding_folder import EmbeddingFolder, is_embedding_folder
+from wordmask.collection.piles import Pile, open_pile
 from wordmask.distillation import experts, published, student
 from wordmask.distillation.archive import build_archive
-from wordmask.distillation.collection import Pile, open_pile
 from wordmask.distillation.config import ConfigError, Run, as_dict, make_run, read_config
-from wordmask.distillation.embedding import check_all_there, embed
-from wordmask.distillation.embedding_folder import EmbeddingFolder, is_embedding_folder
-from wordmask.distillation.identities import file_digest, listing_digest
 from wordmask.distillation.ingredients import Ingredients, start_of
 from wordmask.distillation.known_masks import KnownMasks
 from wordmask.distillation.pseudo_masks import check_none_empty, make_masks
@@ -28,11 +27,12 @@ from wordmask.distillation.report import write_report
 from wordmask.distillation.stages import Report, Silent, Stage, Stages, Teller, earlier
 from wordmask.extras import need
 from wordmask.files import atomic_write, remove_leftovers
-from wordmask.registry import pick_device
+from wordmask.fingerprints import file_digest, listing_digest
+from wordmask.methods import pick_device
+from wordmask.names.vocabulary import Vocabulary
 from wordmask.runs.claim import Marker, check_claim, mark, read_marker
 from wordmask.segmenters.namedmask import NamedMask
 from wordmask.text_files import read_yaml
-from wordmask.vocabulary import Vocabulary
 
 VERB, CONFIG = "distill", "config.yaml"
 REPORT = "report.html"

@@ -21,13 +21,13 @@ from wordmask.distillation.curation import Entry
 from wordmask.distillation.known_masks import SEEN, KnownMasks, picture_digest, write_seen
 from wordmask.distillation.records import DistillationError, ImageRef, MaskRecord, MaskTable, encode_mask, write_masks
 from wordmask.files import atomic_write
-from wordmask.image_files import ImageReadError
-from wordmask.images import resize, size_with_shorter_side
-from wordmask.prefetch import ahead
+from wordmask.pictures.image_files import ImageReadError
+from wordmask.pictures.images import resize, size_with_shorter_side
+from wordmask.pictures.prefetch import ahead
+from wordmask.refinement.bilateral_solver import BilateralGrid
+from wordmask.refinement.clean_up import THRESHOLD, found_mask, intersection_over_union
 from wordmask.runs.parts import Parts, Say, warn, write_part
 from wordmask.saliency.base import Saliency, size_for_patches
-from wordmask.saliency.bilateral_solver import BilateralGrid
-from wordmask.saliency.refinement import THRESHOLD, found_mask, intersection_over_union
 
 Progress = Callable[[int, int], None]
 

@@ -8,14 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from wordmask.collection.embedding_folder import ABOUT, EmbeddingFolder, embedding_name, metadata_name
 from wordmask.distillation.archive import Archive, write_archive
 from wordmask.distillation.curation import Counts, Entry
-from wordmask.distillation.embedding_folder import ABOUT, EmbeddingFolder, embedding_name, metadata_name
 from wordmask.distillation.records import DistillationError, ImageRef
-from wordmask.encoders.weights import read_embedding_pickle
 from wordmask.files import atomic_write, is_special
-from wordmask.image_files import ImageReadError, image_size
-from wordmask.vocabulary import Vocabulary, clean_name
+from wordmask.names.vocabulary import Vocabulary, clean_name
+from wordmask.pictures.image_files import ImageReadError, image_size
+from wordmask.weights.loading import read_embedding_pickle
 
 MOST_BYTES = 512 * 2**20
 """Of an archive in JSON: the largest published one has 5 MB."""

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from wordmask.errors import WordmaskError
-from wordmask.image_files import ImageReadError
-from wordmask.images import read_image
+from wordmask.pictures.image_files import ImageReadError
+from wordmask.pictures.images import read_image
 from wordmask.runs.parts import write_part
 
 

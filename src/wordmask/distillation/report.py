@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from wordmask.collection.embedding_folder import EmbeddingFolder, is_embedding_folder
 from wordmask.distillation.archive import Archive
 from wordmask.distillation.charts import Curve, chart
 from wordmask.distillation.config import Run
 from wordmask.distillation.curation import Counts, Entry
-from wordmask.distillation.embedding_folder import EmbeddingFolder, is_embedding_folder
 from wordmask.distillation.records import ImageRef, MaskRecord, MaskTable
 from wordmask.distillation.report_page import RunPage, small
 from wordmask.distillation.student import STUDENT_FILE
-from wordmask.image_files import ImageReadError
-from wordmask.overlay import draw_overlay
-from wordmask.palette import Colour, colours_of
-from wordmask.registry import pick_device
-from wordmask.saliency.refinement import intersection_over_union
+from wordmask.masks.overlay import draw_overlay
+from wordmask.masks.palette import Colour, colours_of
+from wordmask.methods import pick_device
+from wordmask.pictures.image_files import ImageReadError
+from wordmask.refinement.clean_up import intersection_over_union
 from wordmask.segmenters.namedmask import NamedMask
 from wordmask.training.logs import read_log
 

@@ -8,8 +8,8 @@ from html import escape
 from PIL import Image
 
 from wordmask.html_page import STYLE, Page
-from wordmask.images import size_with_longer_side
-from wordmask.palette import Colour
+from wordmask.masks.palette import Colour
+from wordmask.pictures.images import size_with_longer_side
 
 TILE = 160
 """Pixels on the longer side: more than is shown, for sharp screens."""

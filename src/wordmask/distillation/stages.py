@@ -17,9 +17,9 @@ from typing import Protocol
 from pydantic import TypeAdapter
 
 from wordmask.distillation.config import changes
-from wordmask.distillation.identities import file_digest
 from wordmask.distillation.records import DistillationError
 from wordmask.files import NO_ROOM, atomic_write
+from wordmask.fingerprints import file_digest
 from wordmask.runs.parts import vouch_for, warn
 
 RECORDS = "stages"

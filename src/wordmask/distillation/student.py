@@ -11,13 +11,13 @@ from wordmask.distillation.augmentations import Augmentation
 from wordmask.distillation.batches import Examples
 from wordmask.distillation.records import DistillationError, MaskTable
 from wordmask.distillation.training import Check, Progress, SegmenterTraining, train
-from wordmask.encoders.weights import read_metadata
+from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 from wordmask.runs.parts import Parts, Say, warn, write_part
 from wordmask.segmenters.base import Names
 from wordmask.segmenters.deeplab import DeepLabV3Plus, small_resnet_settings
 from wordmask.segmenters.student_file import write_student
 from wordmask.training.checkpoints import forget_checkpoints
-from wordmask.vocabulary import BACKGROUND, Vocabulary
+from wordmask.weights.loading import read_metadata
 
 if TYPE_CHECKING:
     from wordmask.benchmarks.datasets import Benchmark

@@ -21,13 +21,13 @@ import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
-from wordmask.encoders import catalogue
-from wordmask.encoders import weights as weight_files
-from wordmask.encoders.building import built_from, check_numbers
 from wordmask.encoders.clip_dense import DenseFeatures, DenseResNet, DenseViT, NotDenseError, dense_reader
 from wordmask.errors import WordmaskError
-from wordmask.prompts import GROUNDS
+from wordmask.names.prompts import GROUNDS
 from wordmask.text_files import read_text
+from wordmask.weights import catalogue
+from wordmask.weights import loading as weight_files
+from wordmask.weights.building import built_from, check_numbers
 
 Precision = Literal["fp32", "bf16"]
 Tokenizer = Callable[[list[str]], Tensor]

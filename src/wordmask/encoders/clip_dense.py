@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wordmask.encoders.grid import CLIP_POSITIONS, Grid, resize_positions, to_maps
 from wordmask.errors import WordmaskError
-from wordmask.images import pad_to_multiple
+from wordmask.pictures.images import pad_to_multiple
 
 
 class NotDenseError(WordmaskError):

@@ -18,7 +18,6 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from wordmask.encoders import weights as weight_files
 from wordmask.encoders.clip import ImageStatistics, Precision
 from wordmask.encoders.grid import (
     DINO_POSITIONS,
@@ -29,7 +28,8 @@ from wordmask.encoders.grid import (
     to_maps,
 )
 from wordmask.errors import WordmaskError
-from wordmask.images import pad_to_multiple
+from wordmask.pictures.images import pad_to_multiple
+from wordmask.weights import loading as weight_files
 
 
 class DinoError(WordmaskError):

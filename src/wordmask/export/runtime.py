@@ -13,12 +13,12 @@ from torch import Tensor
 from wordmask.export.errors import ExportError
 from wordmask.export.graphs import LOGITS, PIXELS, WORDS
 from wordmask.export.session import Told, open_session, read_told
-from wordmask.images import to_tensor
+from wordmask.names.text_embeddings import TextEmbeddings
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures.images import to_tensor
 from wordmask.segmenters.base import Segmenter
 from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
 from wordmask.segmenters.open_vocabulary import OpenVocabularySegmenter
-from wordmask.text_embeddings import TextEmbeddings
-from wordmask.vocabulary import Vocabulary
 
 IN_THE_FILE = ("student", "benchmark", "names", "names_file")
 """Settings of a student that say which it is."""

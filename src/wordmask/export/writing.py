@@ -18,10 +18,10 @@ from wordmask.export.errors import ExportError
 from wordmask.export.graphs import LOGITS, PIXELS, WORDS, Graph, graph_of, logits_of
 from wordmask.export.session import FORMAT, METADATA, open_session
 from wordmask.files import atomic_write, naming_a_full_disk
+from wordmask.names.vocabulary import Vocabulary
 from wordmask.segmenters.base import Segmenter
 from wordmask.segmenters.namedmask import NamedMask
 from wordmask.segmenters.open_vocabulary import OpenVocabularySegmenter
-from wordmask.vocabulary import Vocabulary
 
 OPSET = 17
 """Of ONNX, 2022: the first with layer normalisation, and read by every runtime in use."""

@@ -9,11 +9,11 @@ from typing import Any
 
 from wordmask._version import __version__
 from wordmask.files import atomic_write
-from wordmask.images import pixel_limit
 from wordmask.labelling.settings import LabelError
 from wordmask.labelling.worker import Job
+from wordmask.names.vocabulary import BACKGROUND
+from wordmask.pictures.images import pixel_limit
 from wordmask.text_files import read_json, shown
-from wordmask.vocabulary import BACKGROUND
 
 FREE = ("review", "max_pixels")
 """What may change from start to start: more of the pictures that were left out as too large may be read."""

@@ -7,9 +7,9 @@ from typing import IO, Any
 
 from wordmask.files import atomic_write
 from wordmask.labelling.formats import LabelFormat, Labelled
-from wordmask.labelling.instances import Instance
 from wordmask.labelling.ledger import Part, Row
 from wordmask.labelling.polygons import in_one_ring, polygons_of
+from wordmask.masks.instances import Instance
 
 
 class Coco(LabelFormat):

@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 from PIL import Image
 
 from wordmask.files import atomic_write, temporary_beside
-from wordmask.image_files import opened, orientation
-from wordmask.images import read_image
-from wordmask.labelling.instances import Instance
 from wordmask.labelling.ledger import Entry, Row
 from wordmask.labelling.settings import LabelSettings
-from wordmask.segmentation import Segmentation
-from wordmask.vocabulary import BACKGROUND
+from wordmask.masks.instances import Instance
+from wordmask.masks.segmentation import Segmentation
+from wordmask.names.vocabulary import BACKGROUND
+from wordmask.pictures.image_files import opened, orientation
+from wordmask.pictures.images import read_image
 
 JPEG_QUALITY = 95
 OPENED = ("JPEG", "MPO", "PNG", "BMP", "TIFF", "WEBP")

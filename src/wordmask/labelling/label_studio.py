@@ -14,7 +14,7 @@ from wordmask.files import atomic_write
 from wordmask.labelling.brush_rle import encode_brush
 from wordmask.labelling.formats import LabelFormat, Labelled
 from wordmask.labelling.ledger import Row
-from wordmask.palette import colours_of
+from wordmask.masks.palette import colours_of
 
 FROM, TO = "brush", "image"
 

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from wordmask.files import NoRoomError
-from wordmask.labelling.instances import Instance
 from wordmask.labelling.settings import LabelError
+from wordmask.masks.instances import Instance
 
 SCORE_DIGITS = 4
 DAMAGED = "is damaged: delete it and run again, and all pictures are labelled anew"

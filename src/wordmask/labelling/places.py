@@ -4,7 +4,7 @@ from collections import Counter
 from itertools import chain, count
 from pathlib import Path
 
-from wordmask.image_files import names_of_pictures
+from wordmask.pictures.image_files import names_of_pictures
 
 
 class ResultNames:

@@ -12,11 +12,11 @@ from PIL import Image
 
 from wordmask.files import atomic_write
 from wordmask.html_page import STYLE
-from wordmask.image_files import ImageReadError
-from wordmask.images import read_image, size_with_longer_side
 from wordmask.labelling.ledger import Row
-from wordmask.overlay import draw_overlay
-from wordmask.palette import colours_of
+from wordmask.masks.overlay import draw_overlay
+from wordmask.masks.palette import colours_of
+from wordmask.pictures.image_files import ImageReadError
+from wordmask.pictures.images import read_image, size_with_longer_side
 
 THUMBNAIL = 400
 """Pixels of the longer side; 200 such pictures make a page of some 6 MB."""

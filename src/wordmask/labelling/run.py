@@ -23,9 +23,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from wordmask import segmenters
-from wordmask.counting import CountAhead
+from wordmask.console.counting import CountAhead
+from wordmask.console.notices import Taken, notices
 from wordmask.files import atomic_write, is_temporary
-from wordmask.image_files import ImageReadError, find_images, warn_left_out
 from wordmask.labelling.claim import claim
 from wordmask.labelling.formats import LabelFormat, load_format
 from wordmask.labelling.ledger import Entry, Ledger, Row, explained
@@ -33,11 +33,11 @@ from wordmask.labelling.places import ResultNames
 from wordmask.labelling.review import write_review
 from wordmask.labelling.settings import LabelError
 from wordmask.labelling.worker import Job, Worker, label_in_process, start_process
-from wordmask.left_out import LEFT_OUT, write_left_out
-from wordmask.notices import Taken, notices
-from wordmask.processes import holding_interrupts
-from wordmask.registry import check_method
+from wordmask.methods import check_method
+from wordmask.pictures.image_files import ImageReadError, find_images, warn_left_out
+from wordmask.pictures.left_out import LEFT_OUT, write_left_out
 from wordmask.runs.claim import STATE, check_claim, claimed
+from wordmask.runs.processes import holding_interrupts
 from wordmask.segmenters.base import Segmenter, asked
 
 VERB = "label"

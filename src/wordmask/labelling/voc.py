@@ -11,8 +11,8 @@ from wordmask.files import atomic_write
 from wordmask.labelling.formats import LabelFormat, Labelled, put_beside
 from wordmask.labelling.ledger import Row
 from wordmask.labelling.settings import LabelError, LabelSettings
+from wordmask.names.vocabulary import BACKGROUND
 from wordmask.runs import marks
-from wordmask.vocabulary import BACKGROUND
 
 VOID = 255
 """VOC's "do not care". Here: parts that were left out as too small, of which nobody claims anything."""

@@ -11,17 +11,17 @@ import numpy as np
 
 from wordmask import segmenters
 from wordmask.console import quiet_log
+from wordmask.console.notices import Taken, notices
 from wordmask.errors import WordmaskError
-from wordmask.image_files import ImageReadError
 from wordmask.labelling.formats import OF_A_NAME, LabelFormat, Labelled, load_format
-from wordmask.labelling.instances import find_instances
 from wordmask.labelling.ledger import Entry, Row, part_of
 from wordmask.labelling.settings import LabelError, LabelSettings
-from wordmask.notices import Taken, notices
-from wordmask.processes import end_with_parent
-from wordmask.segmentation import Segmentation
+from wordmask.masks.instances import find_instances
+from wordmask.masks.segmentation import Segmentation
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures.image_files import ImageReadError
+from wordmask.runs.processes import end_with_parent
 from wordmask.segmenters.base import Segmenter
-from wordmask.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

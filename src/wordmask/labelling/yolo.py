@@ -10,12 +10,12 @@ from typing import Any
 import yaml
 
 from wordmask.files import atomic_write
-from wordmask.image_files import EXTENSIONS
 from wordmask.labelling.formats import LabelFormat, Labelled, put_beside
-from wordmask.labelling.instances import Instance
 from wordmask.labelling.ledger import Row
 from wordmask.labelling.polygons import in_one_ring, polygons_of
-from wordmask.lookalikes import HEIC
+from wordmask.masks.instances import Instance
+from wordmask.pictures.image_files import EXTENSIONS
+from wordmask.pictures.lookalikes import HEIC
 
 TRAINING, VALIDATION = "train", "val"
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})

@@ -7,7 +7,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wordmask.registry import Method, load_method
+from wordmask.methods import Method, load_method
 
 if TYPE_CHECKING:
     from wordmask.saliency.base import Saliency

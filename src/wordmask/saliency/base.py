@@ -17,12 +17,12 @@ from torch import Tensor
 
 from wordmask.errors import WordmaskError
 from wordmask.files import atomic_write
-from wordmask.image_files import ImageReadError, raise_at_once
-from wordmask.images import ImageSource, resize, to_tensor
-from wordmask.overlay import draw_overlay, save_drawn
+from wordmask.masks.overlay import draw_overlay, save_drawn
+from wordmask.pictures.image_files import ImageReadError, raise_at_once
+from wordmask.pictures.images import ImageSource, resize, to_tensor
+from wordmask.pictures.streaming import Read, many_pictures, read_ahead
+from wordmask.refinement.clean_up import THRESHOLD, Refinement, refine
 from wordmask.runs import marks
-from wordmask.saliency.refinement import THRESHOLD, Refinement, refine
-from wordmask.streaming import Read, many_pictures, read_ahead
 
 FOREGROUND = (220, 60, 50)
 BACKGROUND = (0, 0, 0)

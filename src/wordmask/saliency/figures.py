@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wordmask.saliency.refinement import THRESHOLD, intersection_over_union
+from wordmask.refinement.clean_up import THRESHOLD, intersection_over_union
 
 LEVELS = 256
 BETA_SQUARED = 0.3

@@ -16,18 +16,19 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from wordmask.encoders.building import built_from
 from wordmask.encoders.clip import Precision
 from wordmask.encoders.dino import DinoEncoder, DinoFeatures, load_dino
-from wordmask.encoders.weights import read_state_dict, resolve
+from wordmask.refinement.clean_up import THRESHOLD
 from wordmask.saliency.base import Saliency, SaliencyError, SaliencySettings, network_maps
-from wordmask.saliency.refinement import THRESHOLD
+from wordmask.weights.building import built_from
+from wordmask.weights.loading import read_state_dict, resolve
+from wordmask_world.weights import WEIGHTS as WORLD_WEIGHTS
 
 WORLD = "world"
 """In place of a `timm` name: the small DINO that ships with the package."""
 USUAL_WEIGHTS = {"vit_small_patch8_224.dino": "dino-vit-s-8"}
 """FOUND's head and SelfMask were trained on the authors' 300-epoch run; `timm` carries another one under this name."""
-WORLD_HEAD = Path(__file__).parent / "weights" / "found.safetensors"
+WORLD_HEAD = WORLD_WEIGHTS / "found.safetensors"
 EPSILON = 1e-10
 """Keeps the logarithm finite for a head in which no patch is above the mean."""
 
@@ -188,7 +189,7 @@ def world_head() -> Path:
 def shipped(path: Path, what: str, trained_by: str) -> Path:
     """A file of the package's, or the way to get it."""
     if not path.exists():
-        from wordmask.world.models import WorldModelError
+        from wordmask_world.models import WorldModelError
 
         raise WorldModelError(
             f"this installation carries no {what} for the world ({path}): install wordmask from a wheel, or train it "
@@ -205,6 +206,6 @@ def load_encoder(
         return load_dino(dino, weights or USUAL_WEIGHTS.get(dino), device=device, precision=precision)
     if weights is not None:
         raise SaliencyError(f"dino='world' brings its own weights; name the architecture that {weights} is of")
-    from wordmask.world.models import world_dino
+    from wordmask_world.models import world_dino
 
     return world_dino(device=device, precision=precision)

@@ -18,19 +18,20 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from wordmask.encoders.clip import Precision
-from wordmask.encoders.weights import fingerprint, read_metadata, read_state_dict, resolve, write_state_dict
-from wordmask.images import size_with_shorter_side, to_tensor
+from wordmask.pictures.images import size_with_shorter_side, to_tensor
+from wordmask.refinement.bilateral_solver import BilateralGrid
+from wordmask.refinement.clean_up import THRESHOLD
 from wordmask.saliency.base import Saliency, SaliencyError, SaliencySettings, network_maps, size_for_patches
-from wordmask.saliency.bilateral_solver import BilateralGrid
 from wordmask.saliency.found import WORLD, load_encoder, shipped
-from wordmask.saliency.refinement import THRESHOLD
 from wordmask.saliency.selfmask_network import FINER, SelfMaskNetwork, network_of, to_published
 from wordmask.text_files import shown
+from wordmask.weights.loading import fingerprint, read_metadata, read_state_dict, resolve, write_state_dict
+from wordmask_world.weights import WEIGHTS as WORLD_WEIGHTS
 
 WORLD_DINO = "world/dino"
 """The encoder of a file that brings none of its own."""
 ENCODER = "encoder."
-WORLD_NETWORK = Path(__file__).parent / "weights" / "selfmask.safetensors"
+WORLD_NETWORK = WORLD_WEIGHTS / "selfmask.safetensors"
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from wordmask.encoders.building import built_from
 from wordmask.encoders.clip import ImageStatistics
 from wordmask.encoders.grid import Grid, PositionRule, resize_positions, to_maps
-from wordmask.images import pad_to_multiple
+from wordmask.pictures.images import pad_to_multiple
 from wordmask.saliency.base import SaliencyError
+from wordmask.weights.building import built_from
 
 STATISTICS = ImageStatistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """ImageNet's, which DINO was trained with."""

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from wordmask.encoders.clip import Precision
 from wordmask.encoders.dino import DinoEncoder
-from wordmask.images import to_tensor
+from wordmask.pictures.images import to_tensor
+from wordmask.refinement.clean_up import MOST_PIXELS
 from wordmask.saliency.base import Saliency, SaliencyError, SaliencySettings, finite, size_for_patches
 from wordmask.saliency.found import WORLD, load_encoder
-from wordmask.saliency.refinement import MOST_PIXELS
 
 FINER = 2
 """The paper clusters features on a grid so many times as fine as the network's."""

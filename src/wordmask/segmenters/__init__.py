@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wordmask.extras import need
-from wordmask.registry import Method, MethodError, check_method, load_method
+from wordmask.methods import Method, MethodError, check_method, load_method
 
 if TYPE_CHECKING:
     from wordmask.segmenters.base import Segmenter

@@ -15,12 +15,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wordmask.errors import WordmaskError
-from wordmask.image_files import ImageReadError, name_of
-from wordmask.images import ImageSource, read_image
-from wordmask.segmentation import Segmentation
-from wordmask.streaming import Read, many_pictures, read_ahead
+from wordmask.masks.segmentation import Segmentation
+from wordmask.names.vocabulary import BACKGROUND, Vocabulary
+from wordmask.pictures.image_files import ImageReadError, name_of
+from wordmask.pictures.images import ImageSource, read_image
+from wordmask.pictures.streaming import Read, many_pictures, read_ahead
 from wordmask.text_files import shown
-from wordmask.vocabulary import BACKGROUND, Vocabulary
 
 Names = Vocabulary | Sequence[str] | Mapping[str, Any]
 

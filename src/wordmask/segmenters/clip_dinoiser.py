@@ -17,19 +17,20 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from wordmask import saliency
-from wordmask.encoders.building import built_from
 from wordmask.encoders.clip import ClipEncoder, Precision
 from wordmask.encoders.clip_dense import DenseFeatures, key_affinity
 from wordmask.encoders.dino import DinoEncoder
-from wordmask.encoders.weights import read_state_dict, resolve
-from wordmask.prompts import templates
+from wordmask.names.prompts import templates
+from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
+from wordmask.pictures.windows import SlidingWindows
 from wordmask.saliency.found import load_encoder, shipped
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.clip_diy import Objectness, look_for_objects
 from wordmask.segmenters.maskclip import COSINE_SCALE, WORLD_CLIP, open_clip_encoder
 from wordmask.segmenters.open_vocabulary import OpenVocabularySegmenter, Sliding
-from wordmask.text_embeddings import TextEmbedder, TextEmbeddings
-from wordmask.windows import SlidingWindows
+from wordmask.weights.building import built_from
+from wordmask.weights.loading import read_state_dict, resolve
+from wordmask_world.weights import WEIGHTS as WORLD_WEIGHTS
 
 GUIDING_BLOCK = -3
 """Layer l of the paper: both heads read the ln_2 output of the third block from the end."""
@@ -41,7 +42,7 @@ AFFINITY_BYTES = 64 * 2**20
 """The most of a picture's N x N that is made at a time: all of it up to 4096 patches, beyond that some rows of it."""
 WORLD = "world"
 """In place of a file: the heads that ship with the package."""
-WORLD_HEADS = Path(__file__).parent / "weights" / "clip-dinoiser.safetensors"
+WORLD_HEADS = WORLD_WEIGHTS / "clip-dinoiser.safetensors"
 WORLD_CORRELATED = 0.95
 """Gamma for the values of the world's DINO, of which nearly all correlate above the paper's 0.2. The head that learns
 what is above this is read at 0.2, as in the paper."""

@@ -18,15 +18,15 @@ from torch import Tensor
 
 from wordmask import saliency
 from wordmask.encoders.clip import ClipEncoder, Precision
-from wordmask.images import resize, size_with_shorter_side
-from wordmask.prompts import templates
-from wordmask.refinement.names import NameRefinement, refine_names
-from wordmask.segmentation import Segmentation, label_type
+from wordmask.masks.segmentation import Segmentation, label_type
+from wordmask.names.prompts import templates
+from wordmask.names.text_embeddings import TextEmbedder
+from wordmask.names.vocabulary import BACKGROUND, Vocabulary
+from wordmask.pictures.images import resize, size_with_shorter_side
+from wordmask.pictures.windows import SlidingWindows, upsample_argmax
+from wordmask.refinement.by_name import NameRefinement, refine_names
 from wordmask.segmenters.base import Seen, Segmenter, SegmenterError
 from wordmask.segmenters.maskclip import WORLD_CLIP, open_clip_encoder
-from wordmask.text_embeddings import TextEmbedder
-from wordmask.vocabulary import BACKGROUND, Vocabulary
-from wordmask.windows import SlidingWindows, upsample_argmax
 
 Objectness = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 """Pictures (H, W, 3) uint8 -> maps (H, W) in [0, 1]."""

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from wordmask.encoders.clip import ImageStatistics
-from wordmask.encoders.weights import load_into, read_state_dict, resolve
 from wordmask.errors import WordmaskError
+from wordmask.weights.loading import load_into, read_state_dict, resolve
 
 LARGEST_RATE = 1024
 """Cells: as many as a picture of eight thousand pixels has. What lies beyond it is padding."""
@@ -191,7 +191,7 @@ def fill_backbone(network: DeepLabV3Plus, weights: str | Path) -> None:
     name = network.settings.backbone
     extra = ["fc.*"]  # a classifier, which no segmenter has
     if weights in ("world", "world-clip"):
-        from wordmask.world.models import world_clip_resnet, world_resnet
+        from wordmask_world.models import world_clip_resnet, world_resnet
 
         state: Mapping[str, Tensor] = (world_resnet() if weights == "world" else world_clip_resnet()).state_dict()
     elif weights == "timm":

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from wordmask.encoders.clip import ClipEncoder, Precision, load_clip
 from wordmask.encoders.clip_dense import key_affinity
-from wordmask.prompts import templates
+from wordmask.names.prompts import templates
+from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.open_vocabulary import OpenVocabularySegmenter, Sliding
-from wordmask.text_embeddings import TextEmbedder, TextEmbeddings
 
 COSINE_SCALE = 100.0
 """CLIP's own logit scale at the end of its training."""
@@ -96,7 +96,7 @@ def open_clip_encoder(
     if clip == WORLD_CLIP:
         if weights is not None:
             raise SegmenterError(f"clip='world' brings its own weights; name the architecture that {weights} is of")
-        from wordmask.world.models import world_clip
+        from wordmask_world.models import world_clip
 
         return world_clip(device=device, precision=precision)
     if weights is None and not tag:

@@ -20,19 +20,20 @@ from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from wordmask.encoders.building import built_from
 from wordmask.encoders.clip import Precision
-from wordmask.encoders.weights import read_state_dict, resolve
-from wordmask.images import size_with_longer_side, size_with_shorter_side, to_tensor
-from wordmask.name_lists import read_names
-from wordmask.refinement.names import NameRefinement, refine_names
+from wordmask.masks.segmentation import Segmentation, label_type
+from wordmask.names.lists import read_names
+from wordmask.names.vocabulary import BACKGROUND, Vocabulary
+from wordmask.pictures.images import size_with_longer_side, size_with_shorter_side, to_tensor
+from wordmask.pictures.windows import upsample_argmax
+from wordmask.refinement.by_name import NameRefinement, refine_names
 from wordmask.saliency.found import shipped
-from wordmask.segmentation import Segmentation, label_type
 from wordmask.segmenters.base import MissingWeightsError, Seen, Segmenter, SegmenterError
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
 from wordmask.segmenters.student_file import Student, is_student_file, read_student
-from wordmask.vocabulary import BACKGROUND, Vocabulary
-from wordmask.windows import upsample_argmax
+from wordmask.weights.building import built_from
+from wordmask.weights.loading import read_state_dict, resolve
+from wordmask_world.weights import WEIGHTS as WORLD_WEIGHTS
 
 LAST_LAYER = "classifier.classifier.3.weight"
 PIXELS_PER_PASS = 2_000_000
@@ -90,7 +91,7 @@ class NamedMaskSettings:
 IMAGENET_S_SIDE = 1024
 WORLD = "world"
 """In place of a file: the student that ships with the package."""
-WORLD_STUDENT = Path(__file__).parent / "weights" / "namedmask.safetensors"
+WORLD_STUDENT = WORLD_WEIGHTS / "namedmask.safetensors"
 PRESETS = {
     "paper": NamedMaskSettings("namedmask-voc2012", "voc"),
     "voc2012": NamedMaskSettings("namedmask-voc2012", "voc"),

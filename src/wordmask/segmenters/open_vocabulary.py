@@ -14,13 +14,13 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from wordmask.images import size_with_shorter_side, to_tensor
-from wordmask.refinement.names import NameRefinement, refine_names
-from wordmask.segmentation import Segmentation, label_type, reject_unsure
+from wordmask.masks.segmentation import Segmentation, label_type, reject_unsure
+from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
+from wordmask.names.vocabulary import BACKGROUND, Vocabulary
+from wordmask.pictures.images import size_with_shorter_side, to_tensor
+from wordmask.pictures.windows import SlidingWindows, merge_argmax, merge_maps
+from wordmask.refinement.by_name import NameRefinement, refine_names
 from wordmask.segmenters.base import Seen, Segmenter
-from wordmask.text_embeddings import TextEmbedder, TextEmbeddings
-from wordmask.vocabulary import BACKGROUND, Vocabulary
-from wordmask.windows import SlidingWindows, merge_argmax, merge_maps
 
 WINDOWS_PER_PASS = 8
 """Windows that go through the network together; more gain nothing on a CPU and cost memory."""

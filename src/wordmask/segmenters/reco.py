@@ -17,14 +17,14 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from wordmask.encoders.clip import ClipEncoder, Precision
-from wordmask.prompts import templates
+from wordmask.names.prompts import templates
+from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
 from wordmask.saliency.found import WORLD, load_encoder
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.maskclip import WORLD_CLIP, open_clip_encoder
 from wordmask.segmenters.open_vocabulary import OpenVocabularySegmenter, Sliding
 from wordmask.segmenters.reco_archive import RUN_ARCHIVE, Archive, FolderArchive
 from wordmask.segmenters.reco_prototypes import PatchEncoder, Prototypes, Recipe, Weighed, on_grid, text_attention
-from wordmask.text_embeddings import TextEmbedder, TextEmbeddings
 
 Features = Literal["tokens", "keys", "values"]
 CLIP_ITSELF = "clip"

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wordmask.encoders.cache import cache_dir
 from wordmask.encoders.clip import ClipEncoder
-from wordmask.image_files import find_images
-from wordmask.images import centre_view
+from wordmask.names.text_embeddings import TextEmbedder
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures.image_files import find_images
+from wordmask.pictures.images import centre_view
+from wordmask.pictures.streaming import read_ahead
 from wordmask.segmenters.base import SegmenterError
-from wordmask.streaming import read_ahead
-from wordmask.text_embeddings import TextEmbedder
-from wordmask.vocabulary import Vocabulary
+from wordmask.weights.cache import cache_dir
 
 PICTURES_PER_PASS = 16
 """Embedded between two writes: what a kill can lose."""

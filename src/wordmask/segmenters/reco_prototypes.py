@@ -17,15 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wordmask.encoders.cache import cache_dir
 from wordmask.encoders.clip import ClipEncoder
 from wordmask.files import atomic_write
-from wordmask.image_files import ImageReadError, warn_left_out
-from wordmask.images import centre_view, read_image
+from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures.image_files import ImageReadError, warn_left_out
+from wordmask.pictures.images import centre_view, read_image
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.reco_archive import Archive
-from wordmask.text_embeddings import TextEmbedder, TextEmbeddings
-from wordmask.vocabulary import Vocabulary
+from wordmask.weights.cache import cache_dir
 
 ATTENTION_SCALE = 10.0
 PICTURES_PER_PASS = 10

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from wordmask.collection.embedding_folder import EmbeddingFolder, is_embedding_folder
+from wordmask.collection.search import search
 from wordmask.distillation.archive import Archive, queries_of
-from wordmask.distillation.embedding_folder import EmbeddingFolder, is_embedding_folder
 from wordmask.distillation.records import ImageRef
-from wordmask.distillation.top import search
-from wordmask.image_files import ImageReadError, warn_left_out
+from wordmask.names.text_embeddings import TextEmbedder
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures.image_files import ImageReadError, warn_left_out
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.reco_archive import RUN_ARCHIVE
-from wordmask.text_embeddings import TextEmbedder
-from wordmask.vocabulary import Vocabulary
 
 EMBEDDINGS = "embeddings"
 

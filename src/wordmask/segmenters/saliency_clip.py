@@ -17,17 +17,17 @@ from torch import Tensor
 
 from wordmask import saliency
 from wordmask.encoders.clip import ClipEncoder, Precision
-from wordmask.images import centre_view, resize, to_tensor
-from wordmask.prompts import templates
-from wordmask.refinement.names import NameRefinement, refine_names
-from wordmask.saliency.refinement import THRESHOLD
-from wordmask.saliency.refinement import refine as refine_saliency
-from wordmask.segmentation import Segmentation, label_type
+from wordmask.masks.segmentation import Segmentation, label_type
+from wordmask.names.prompts import templates
+from wordmask.names.text_embeddings import TextEmbedder
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures.images import centre_view, resize, to_tensor
+from wordmask.refinement.by_name import NameRefinement, refine_names
+from wordmask.refinement.clean_up import THRESHOLD
+from wordmask.refinement.clean_up import refine as refine_saliency
 from wordmask.segmenters.base import Seen, Segmenter
 from wordmask.segmenters.clip_diy import Objectness
 from wordmask.segmenters.maskclip import COSINE_SCALE, WORLD_CLIP, open_clip_encoder
-from wordmask.text_embeddings import TextEmbedder
-from wordmask.vocabulary import Vocabulary
 
 PICTURES_PER_PASS = 32
 

@@ -9,11 +9,11 @@ from pydantic import TypeAdapter
 from safetensors import safe_open
 from torch import Tensor
 
-from wordmask.encoders.building import built_from, check_numbers
-from wordmask.encoders.weights import WeightsError, read_metadata, read_state_dict, write_state_dict
 from wordmask.files import Writer, atomic_write
+from wordmask.names.vocabulary import Vocabulary, VocabularyError
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
-from wordmask.vocabulary import Vocabulary, VocabularyError
+from wordmask.weights.building import built_from, check_numbers
+from wordmask.weights.loading import WeightsError, read_metadata, read_state_dict, write_state_dict
 
 FORMAT = "wordmask-student/1"
 _SETTINGS = TypeAdapter(DeepLabSettings)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from wordmask.images import resize
+from wordmask.pictures.images import resize
 
 BLUR_SHARE = 0.1
 """The Gaussian kernel's size, as a share of the crop's."""

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from wordmask.image_files import ImageReadError, find_images, raise_at_once
-from wordmask.images import read_image
+from wordmask.pictures.image_files import ImageReadError, find_images, raise_at_once
+from wordmask.pictures.images import read_image
 from wordmask.training.errors import TrainingError
 from wordmask.training.order import shuffled
-from wordmask.world.training_file import open_array
+from wordmask_world.files.training_file import open_array
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from wordmask.errors import WordmaskError
-from wordmask.registry import pick_device
+from wordmask.methods import pick_device
 
 PATIENCE = timedelta(days=7)
 """For one that takes figures or writes files while the others wait; what they exchange in steps has minutes."""

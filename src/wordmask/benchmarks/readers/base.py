@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image
 
 from wordmask.benchmarks.datasets import IGNORE, BenchmarkError, MissingDataError, Sample, spread
-from wordmask.image_files import ImageReadError, opened
-from wordmask.images import read_image
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures.image_files import ImageReadError, opened
+from wordmask.pictures.images import read_image
 from wordmask.text_files import read_text
-from wordmask.vocabulary import Vocabulary
 
 _EXIF_ORIENTATION, _UPRIGHT = 0x0112, 1
 

@@ -12,10 +12,10 @@ from PIL import Image
 from wordmask.benchmarks.datasets import IGNORE, BenchmarkError
 from wordmask.benchmarks.names import class_names
 from wordmask.benchmarks.readers.base import Item, Layout, Pictures, as_indices, table_of, translate
-from wordmask.encoders.cache import cache_dir
 from wordmask.files import atomic_write
-from wordmask.image_files import image_size
+from wordmask.pictures.image_files import image_size
 from wordmask.text_files import read_small
+from wordmask.weights.cache import cache_dir
 
 OBJECT = Layout(
     "COCO-Object",

@@ -6,8 +6,8 @@ import numpy as np
 
 from wordmask.benchmarks.datasets import IGNORE, BenchmarkError, MissingDataError
 from wordmask.benchmarks.readers.base import Item, Pictures, as_indices
-from wordmask.image_files import find_images
-from wordmask.name_lists import read_names
+from wordmask.names.lists import read_names
+from wordmask.pictures.image_files import find_images
 
 TREE = (
     "images/ (pictures, in folders if you like); labels/ or masks/ (grey or palette .png of the same names, whose "

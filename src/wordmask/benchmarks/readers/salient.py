@@ -6,7 +6,7 @@ import numpy as np
 
 from wordmask.benchmarks.readers.base import Item, Layout, Pictures
 from wordmask.benchmarks.readers.objects import foreground
-from wordmask.vocabulary import BACKGROUND, Vocabulary
+from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 
 FOREGROUND = "foreground"
 DUTS = Layout(

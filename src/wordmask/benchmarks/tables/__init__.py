@@ -16,9 +16,9 @@ TABLES: dict[str, str] = {
         ("clip-dinoiser-1", "clip-dinoiser-2a", "clip-dinoiser-2b"), "wordmask.benchmarks.tables.clip_dinoiser"
     ),
     **{f"namedmask-{number}": "wordmask.benchmarks.tables.namedmask" for number in (*range(1, 11), "figure-6")},
-    **{f"namedmask-world-{part}": "wordmask.benchmarks.tables.namedmask_world" for part in (1, 2, 3, 10, "figure-3")},
+    **{f"namedmask-world-{part}": "wordmask_world.tables.namedmask" for part in (1, 2, 3, 10, "figure-3")},
     "saliency": "wordmask.benchmarks.tables.saliency",
-    "world": "wordmask.benchmarks.tables.world",
+    "world": "wordmask_world.tables.world",
 }
 """Name -> the module whose `TABLES` holds it. Importing one costs little: methods load when a row is measured."""
 

@@ -17,12 +17,12 @@ from typing import Any
 from wordmask.benchmarks.datasets import MissingDataError
 from wordmask.benchmarks.tables.plot import Plot
 from wordmask.benchmarks.tables.run import Run
-from wordmask.encoders.catalogue import CatalogueError
-from wordmask.encoders.checkpoints import WeightsError
-from wordmask.encoders.download import DownloadError
 from wordmask.errors import WordmaskError
 from wordmask.segmenters.base import MissingWeightsError
-from wordmask.world.models import WorldModelError
+from wordmask.weights.catalogue import CatalogueError
+from wordmask.weights.checkpoints import WeightsError
+from wordmask.weights.download import DownloadError
+from wordmask_world.models import WorldModelError
 
 Measure = Callable[[Run, str], "float | Mapping[str, float] | None"]
 """One cell: asked for a column, the figure as the paper prints it (percent, not shares). Where a single pass answers

@@ -17,10 +17,10 @@ from wordmask.benchmarks.results import ResultFolder
 from wordmask.benchmarks.saliency import saliency_configuration
 from wordmask.benchmarks.tables.base import NotRunError
 from wordmask.benchmarks.tables.run import Run
-from wordmask.images import resize, size_with_shorter_side, to_tensor
-from wordmask.saliency.refinement import THRESHOLD
+from wordmask.names.vocabulary import BACKGROUND
+from wordmask.pictures.images import resize, size_with_shorter_side, to_tensor
+from wordmask.refinement.clean_up import THRESHOLD
 from wordmask.segmenters.base import Segmenter
-from wordmask.vocabulary import BACKGROUND
 
 EXPERTS_ROW = "category experts"
 EXPERT = "namedmask-expert-{}"

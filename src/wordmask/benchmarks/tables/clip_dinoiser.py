@@ -6,10 +6,10 @@ Beside them stands the built-in world: with stuff, where nothing is background, 
 from functools import partial
 from typing import Any
 
-from wordmask.benchmarks.tables import world
 from wordmask.benchmarks.tables.base import Row, Table, archive_of
 from wordmask.benchmarks.tables.run import Run
 from wordmask.segmenters.clip_dinoiser import WORLD_CORRELATED
+from wordmask_world.tables import world
 
 WORLD, WORLD_STUFF = "world", "world-stuff"
 NO_BACKGROUND = ("voc20", "context59", "coco-stuff", "cityscapes", "ade20k")

@@ -21,14 +21,13 @@ from wordmask.files import atomic_write
 from wordmask.runs.claim import Marker, check_claim, mark, read_marker
 from wordmask.segmenters.base import Segmenter
 from wordmask.text_files import TextFileError, read_json
+from wordmask_world.weights import WEIGHTS as PACKAGE
 
 if TYPE_CHECKING:
-    from wordmask.benchmarks.tables.ablations import Ablations
+    from wordmask_world.tables.ablations import Ablations
 
 Progress = Callable[[str, int | None], AbstractContextManager[Callable[..., None] | None]]
 """(description, how many) -> a context that gives `report(done, total)`."""
-
-PACKAGE = Path(__file__).parents[2]
 
 
 VERB, FIGURES = "tables", "figures.json"

@@ -1,0 +1,104 @@
+"""What commands that go through pictures share: which are still to be done, and what became of each."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from wordmask.cli.places import PlaceError, Places
+from wordmask.console import LeftOut, complain
+from wordmask.console.counting import CountAhead
+from wordmask.console.progress import progress_bar
+from wordmask.errors import WordmaskError
+from wordmask.names.vocabulary import ROOM, Vocabulary
+from wordmask.pictures.image_files import ImageReadError
+from wordmask.pictures.left_out import keep_left_out
+
+
+class SegmentError(WordmaskError):
+    """Nothing to segment, or nowhere to put it."""
+
+
+class Errand:
+    """Pictures in turn, without those that are done. One that fails is named at once, and counted at the end; all that
+    were left out or passed over are listed in `left-out.txt` beside the results."""
+
+    def __init__(
+        self,
+        places: Places,
+        *,
+        skip_done: bool,
+        error: type[WordmaskError] = SegmentError,
+        done: str = "segmented",
+    ):
+        missing = [image for image in places.images if not image.exists()]
+        if len(missing) == len(places.images):
+            raise error(f"there is no {' and no '.join(map(str, missing))}")
+        self.places, self.skip_done = places, skip_done
+        self.done = self.skipped = self.failed = 0
+        self._error, self._what = error, done
+        self._listed: list[tuple[str, str]] = []
+        self._named = LeftOut("name a folder as --out to have them listed")
+        if places.left_out is not None:
+            self._named.where = f"{places.left_out} lists them"
+
+    def pictures(self) -> Iterator[Path]:
+        for picture in self.places.pictures(self.leave_out, self._pass_over):
+            try:
+                done = self.is_done(self.places.target(picture))
+            except PlaceError as error:
+                self.leave_out(error, str(picture))
+                continue
+            if done:
+                self.skipped += 1
+            else:
+                yield picture
+
+    def is_done(self, target: Path) -> bool:
+        """Whether the result is there, and pictures that are done are to be left out."""
+        return self.skip_done and target.exists()
+
+    def leave_out(self, error: WordmaskError, source: str = "") -> None:
+        self.failed += 1
+        self._named(error)
+        if isinstance(error, ImageReadError):
+            self._listed.append((error.source, error.reason))
+        else:
+            self._listed.append((source, str(error)))
+
+    def _pass_over(self, error: ImageReadError) -> None:
+        self._listed.append((error.source, error.reason))
+
+    @contextmanager
+    def progress(self, description: str) -> Iterator["Errand"]:
+        """While it lasts, `tell_progress` is shown; the pictures are counted ahead of the work."""
+        total = self.places.count()
+        with progress_bar(description, total) as self._report, CountAhead(self._all()) as self._ahead:
+            yield self
+
+    def tell_progress(self) -> None:
+        self._report(self.done + self.skipped + self.failed, self._ahead.total)
+
+    def _all(self) -> Iterator[Path]:
+        return self.places.pictures(lambda _: None)
+
+    def finish(self) -> None:
+        """The error to end with, where there is one."""
+        where = self.places.left_out
+        if self._listed:
+            self.places.begin()
+        if where is not None and not keep_left_out(where, self._listed):
+            complain(f"note: {where} is not a list of wordmask's, so it stays, and what was left out is not listed")
+            self._named.where, where = "they are not listed", None
+        self._named.finish()
+        if self.failed:
+            listed = f"listed in {where}" if where is not None else "named above"
+            raise self._error(
+                f"{self.failed} of {self.done + self.failed} could not be {self._what}; they are {listed}"
+            )
+        if not self.done and not self.skipped:
+            raise self._error(f"no pictures found in {', '.join(map(str, self.places.images))}")
+
+
+def tell_of_room(vocabulary: Vocabulary) -> None:
+    if vocabulary.has_made_room:
+        complain(f"note: {ROOM}; --fill gives every pixel one of the names")

@@ -1,0 +1,89 @@
+"""`wordmask segment --compare`: several methods' segmentations of every picture on one sheet."""
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+from wordmask import segmenters
+from wordmask.cli.batch_job import Errand, SegmentError, tell_of_room
+from wordmask.cli.places import Places
+from wordmask.commands.segment import format_of
+from wordmask.console import show
+from wordmask.masks.comparison import Drawn, draw_cell, draw_sheet, shrunk
+from wordmask.masks.overlay import save_drawn
+from wordmask.masks.palette import colours_of
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures.streaming import Read, read_ahead
+from wordmask.runs.marks import COMPARISON, Made, source_of
+from wordmask.segmenters.base import Segmenter
+
+FORMATS = ("jpg", "png")
+SUFFIXES = (".jpg", ".png")
+
+
+def run(
+    *,
+    images: list[Path],
+    vocabulary: Vocabulary,
+    choosing: dict[str, Any],
+    out: Path,
+    format: str | None,
+    skip_done: bool,
+    loads: dict[str, dict[str, Any]],
+    batch_size: int,
+    max_pixels: int | None,
+    json_lines: bool,
+) -> None:
+    """loads: for every title on the sheet, the arguments of `wordmask.load`."""
+    suffix = format_of(out, format, FORMATS, SUFFIXES)
+    places = Places(images, out, suffix, verb="segment", kind=COMPARISON, file_suffixes=SUFFIXES)
+    errand = Errand(places, skip_done=skip_done)
+    methods = {title: segmenters.load(**load) for title, load in loads.items()}
+    tell_of_room(vocabulary)
+    with errand.progress("comparing"):
+        stream = read_ahead(errand.pictures(), batch_size, on_bad=errand.leave_out, max_pixels=max_pixels)
+        for batch in stream:
+            for read, drawings, pixels in _by_all(methods, batch, vocabulary, choosing):
+                target = places.target(Path(read.source))
+                try:
+                    places.begin()
+                    _write(read, drawings, vocabulary, target)
+                except SegmentError as error:
+                    errand.leave_out(error, read.source)
+                    continue
+                errand.done += 1
+                errand.tell_progress()
+                if json_lines:
+                    row = {"image": read.source, "names": list(vocabulary.names), "methods": pixels, "out": str(target)}
+                    show(json.dumps(row))
+                else:
+                    show(target)
+    errand.finish()
+
+
+def _by_all(
+    methods: dict[str, Segmenter], batch: list[Read], vocabulary: Vocabulary, choosing: dict[str, Any]
+) -> list[tuple[Read, list[Drawn], dict[str, dict[str, int]]]]:
+    """What the methods make of each picture: drawings, and each name's pixels. Only drawings are kept of a batch."""
+    made: list[tuple[Read, list[Drawn], dict[str, dict[str, int]]]] = [(read, [], {}) for read in batch]
+    pictures = [read.image for read in batch]
+    for title, method in methods.items():
+        results = method.segment_many(pictures, vocabulary, fill=True, **choosing, batch_size=len(pictures))
+        for (_, drawings, pixels), result in zip(made, results, strict=True):
+            drawings.append(draw_cell(title, result))
+            pixels[title] = result.pixels
+    return made
+
+
+def _write(read: Read, drawings: list[Drawn], vocabulary: Vocabulary, target: Path) -> None:
+    names = list(vocabulary.names)
+    made = Made(COMPARISON, source_of(Path(read.source), target))
+    try:
+        save_drawn(
+            target, lambda: draw_sheet(shrunk(read.image), drawings, names, colours_of(names)), SegmentError, made
+        )
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise SegmentError(f"{read.source}: its name is too long to add to ({target.name}); rename it") from error

@@ -1,0 +1,1 @@
+"""Segmentations and what is made of them: instances, overlays, other libraries' types."""

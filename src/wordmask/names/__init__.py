@@ -1,0 +1,1 @@
+"""What the user types: vocabularies, lists of names, prompts, text embeddings."""

@@ -1,0 +1,1 @@
+"""Pictures: reading anything safely, decoding apart, resizing, windows, streaming."""

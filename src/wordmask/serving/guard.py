@@ -1,0 +1,78 @@
+"""The service's limits around the web page."""
+
+from fastapi import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from wordmask.serving.proxies import as_told, client_of
+from wordmask.serving.rest import SEGMENT, Service, error_answer
+from wordmask.serving.settings import RequestError
+from wordmask.serving.visits import Visit
+
+WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
+ALWAYS_SENT = 64 * 2**10
+"""Bytes of an answer for which there is room always."""
+
+
+class Guard:
+    """What comes with a request is bounded in bytes, time and number, and what it says of proxies is checked.
+
+    `POST /v1/segment` receives its body itself, as it looks at the key first.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service):
+        self.app, self.service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        client = client_of(scope, self.service.settings)
+        with self.service.visit(client) as visit:
+            try:
+                scope = as_told(scope, self.service.settings)
+                if scope["method"] not in WITHOUT_BODY and scope["path"] != SEGMENT:
+                    body = await self.service.receive(Request(scope, receive))
+                    receive = _again(body, visit)
+            except RequestError as error:
+                await error_answer(error)(scope, receive, send)
+                return
+            await self.app(scope, receive, _counted(scope, receive, send, visit))
+
+
+def _counted(scope: Scope, receive: Receive, send: Send, visit: Visit) -> Send:
+    """An answer that has begun needs no place at work, and holds its own bytes until they have been taken. Where there
+    is no room for them, the answer is that."""
+    begun: Message | None = None
+    is_refused = False
+
+    async def counted(message: Message) -> None:
+        nonlocal begun, is_refused
+        if message["type"] == "http.response.start":
+            visit.place.close()
+            begun = message  # not sent before it is known how much there is to send
+            return
+        size = len(message.get("body", b""))
+        if begun is not None:
+            more = size - visit.picture.held
+            is_refused = more > ALWAYS_SENT and not visit.picture.take(more)
+            if is_refused:
+                busy = RequestError(503, "busy", "too many answers are on their way", retry_after=1)
+                await error_answer(busy)(scope, receive, send)
+            else:
+                await send(begun)
+            begun = None
+        if not is_refused:
+            visit.picture.keep(size)
+            await send(message)
+
+    return counted
+
+
+def _again(body: bytes, visit: Visit) -> Receive:
+    """A body that has been received, for those who receive it next; the visit listens for what comes after it."""
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def once() -> Message:
+        return waiting.pop() if waiting else await visit.until_gone()
+
+    return once

@@ -1,0 +1,245 @@
+"""The web page: a picture, names, and what is where. gradio draws it, with a viewer of our own."""
+
+import asyncio
+import hmac
+from collections.abc import AsyncIterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures.image_files import first_line
+from wordmask.segmenters.base import Segmenter
+from wordmask.serving.page_guard import ASK, PageGuard
+from wordmask.serving.page_work import PageWork, Question, forgotten, jpeg_bytes, name_of_upload
+from wordmask.serving.proxies import client_of
+from wordmask.serving.reading import FORM, FormInMemory, kind_of
+from wordmask.serving.rest import Service, vocabulary_of
+from wordmask.serving.settings import RequestError
+from wordmask.serving.uploads import Upload
+from wordmask_world import NAMES
+
+FIRST_NAMES = ["person", "dog", "tree", "grass", "sky"]
+ONE_METHOD = "none"
+STATIC = Path(__file__).parent / "static"
+ABOUT = (
+    "Type names, see where they are. What none of them names is *background*, unless every pixel is to get one of the "
+    "names (*Fill*)."
+)
+QUESTION = """(picture, names, method, beside, fill, least) => {
+  window.wordmask.ask(picture, { names: names ?? [], method, beside: beside === "none" ? null : beside, fill, least });
+}"""
+EXAMPLE = "(number) => window.wordmask.example(number)"
+SHOWN_KINDS = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png", b"RIFF": "image/webp"}
+"""How files begin that a browser may be sent back, as what they are."""
+KEPT_BY_BROWSERS = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
+UPLOADED = 'data: {"msg": "done"}\n\n'
+
+
+def mount_page(app: FastAPI, service: Service) -> None:
+    """The page at /, and what it asks for below /page and at gradio's addresses for uploads."""
+    work = PageWork(service)
+    app.state.page = work
+    key = service.settings.api_key
+    visitors = _Visitors(service)
+    app.include_router(routes(work, visitors))
+    app.add_middleware(PageGuard, own=list(app.routes))
+    gr.mount_gradio_app(
+        app,
+        build_blocks(work),
+        path="/",
+        head=f"<script>{_script('viewer.js')}{_script('asking.js')}</script>",
+        css=(STATIC / "page.css").read_text(),
+        theme=gr.themes.Base(
+            primary_hue="teal", neutral_hue="slate", font=["system-ui", "sans-serif"], font_mono=["monospace"]
+        ),
+        footer_links=[],
+        max_file_size=service.settings.max_bytes,
+        run_history=False,
+        show_error=False,
+        auth=None if key is None else (lambda _, given: _same(given, key)),
+        auth_message=None if key is None else "Any user name, and this service's key as the password.",
+    )
+    visitors.gradio = app.routes[-1].app  # type: ignore[attr-defined]
+
+
+class _Visitors:
+    """Who may use the page of a service that has a key: gradio's form sets a cookie for those who know it."""
+
+    gradio: Any
+
+    def __init__(self, service: Service):
+        self._service = service
+
+    def check(self, request: Request) -> None:
+        cookies = (f"access-token-{self.gradio.cookie_id}", f"access-token-unsecure-{self.gradio.cookie_id}")
+        if not any(request.cookies.get(cookie) in self.gradio.tokens for cookie in cookies):
+            self._service.check_key(request)
+
+
+def routes(work: PageWork, visitors: _Visitors) -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+    settings = work.service.settings
+
+    @router.post(ASK)
+    async def ask(question: Question, request: Request) -> dict[str, Any]:
+        visitors.check(request)
+        return await work.answer(question)
+
+    @router.post("/page/{token}/forget")
+    async def forget(token: str) -> None:
+        work.forget(token)
+
+    @router.get("/page/{token}/coco.json")
+    async def coco(token: str, panel: int = 0) -> Response:
+        looked = work.sessions.get(token)
+        if looked is None or not 0 <= panel < len(looked.shown):
+            raise forgotten()
+        told = await work.service._in_thread(looked.shown[panel].to_coco)
+        told["images"][0]["file_name"] = looked.name
+        return JSONResponse(told, headers={"Content-Disposition": 'attachment; filename="wordmask.json"'})
+
+    @router.get("/page/examples/{number}.jpg")
+    async def example(number: int) -> Response:
+        if not 0 <= number < len(work.examples):
+            raise RequestError(404, "http", "not found")
+        return Response(jpeg_bytes(work.examples[number][0]), media_type="image/jpeg", headers=KEPT_BY_BROWSERS)
+
+    # Where gradio's picture box sends what is chosen, and where it looks for it.
+    @router.post("/gradio_api/upload")
+    async def upload(request: Request) -> list[str]:
+        visitors.check(request)
+        content, name = await _uploaded(request)
+        token = work.uploads.add(Upload(content, name, client_of(request.scope, settings)))
+        asyncio.get_running_loop().call_later(settings.upload_seconds, work.uploads.take, token)
+        return [f"{token}/{name}"]
+
+    @router.get("/gradio_api/upload_progress")
+    async def progress() -> Response:
+        return PlainTextResponse(UPLOADED, media_type="text/event-stream")
+
+    @router.get("/gradio_api/file={token}/{name}")
+    async def file(token: str) -> Response:
+        upload, looked = work.uploads.get(token), work.sessions.get(token)
+        if upload is not None:
+            kind = next((kind for start, kind in SHOWN_KINDS.items() if upload.content.startswith(start)), None)
+            if kind is not None:
+                return Response(upload.content, media_type=kind, headers=KEPT_BY_BROWSERS)
+        elif looked is not None:
+            content = await work.service._in_thread(jpeg_bytes, looked.image)
+            return Response(content, media_type="image/jpeg", headers=KEPT_BY_BROWSERS)
+        raise forgotten()
+
+    return router
+
+
+async def _uploaded(request: Request) -> tuple[bytes, str]:
+    """One file of a form, and its name."""
+    if kind_of(request) != FORM:
+        raise RequestError(415, "content_type", f"send {FORM}")
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield await request.body()
+
+    try:
+        form = await FormInMemory(request.headers, stream(), max_files=1, max_fields=0).parse()  # type: ignore[arg-type]
+    except (MultiPartException, KeyError, ValueError) as error:
+        raise RequestError(400, "form", f"the form cannot be read: {first_line(error)}") from error
+    file = form.get("files")
+    if not isinstance(file, UploadFile):
+        raise RequestError(400, "form", "there is no picture: send it as a file in the field files")
+    return await file.read(), name_of_upload(file.filename)
+
+
+def build_blocks(work: PageWork) -> gr.Blocks:
+    """What is on the page. What happens there is up to viewer.js, which asks our own addresses: gradio is sent
+    nothing."""
+    methods = list(work.service.segmenters)
+    with gr.Blocks(title="wordmask", analytics_enabled=False) as blocks:
+        gr.Markdown(f"# wordmask\n{ABOUT}")
+        with gr.Row():
+            with gr.Column(scale=2, min_width=300):
+                picture = gr.Image(
+                    label="Picture: drop, paste, or choose",
+                    type="filepath",
+                    image_mode=None,
+                    sources=["upload", "clipboard", "webcam"],
+                    height=220,
+                    buttons=[],
+                    elem_id="wm-picture",
+                )
+                names = gr.Dropdown(
+                    label="Names",
+                    info="Type one and press Enter",
+                    choices=suggestions(list(work.service.segmenters.values())),
+                    value=first_names(list(work.service.segmenters.values())),
+                    multiselect=True,
+                    allow_custom_value=True,
+                    elem_id="wm-names",
+                )
+                with gr.Row():
+                    method = gr.Dropdown(methods, value=methods[0], label="Method", min_width=160, elem_id="wm-method")
+                    beside = gr.Dropdown(
+                        [ONE_METHOD, *methods], value=ONE_METHOD, label="Beside it", min_width=160, elem_id="wm-second"
+                    )
+                with gr.Row():
+                    fill = gr.Checkbox(
+                        False, label="Fill", info="Every pixel gets one of the names", min_width=120, elem_id="wm-fill"
+                    )
+                    least = gr.Slider(
+                        0, 1, 0, label="Least score", info="Below it is background", min_width=120, elem_id="wm-least"
+                    )
+            with gr.Column(scale=5, min_width=300):
+                gr.HTML('<div id="wm-viewer" role="region" aria-label="Result"></div>', padding=False)
+        examples = gr.Dataset(
+            components=["html"],
+            samples=[[_example(number, names)] for number, (_, names) in enumerate(work.examples)],
+            type="index",
+            label="Examples: pictures of the built-in world",
+            elem_id="wm-examples",
+        )
+        examples.click(None, [examples], [picture, names], js=EXAMPLE)
+        changes = [picture.change, names.change, method.change, beside.change, fill.change, least.release]
+        gr.on(changes, None, [picture, names, method, beside, fill, least], None, js=QUESTION)
+    return blocks
+
+
+def _example(number: int, names: Sequence[str]) -> str:
+    """viewer.js reads the names from here."""
+    told = escape(", ".join(names))
+    return f'<img src="page/examples/{number}.jpg" alt="" width="96" height="96"><span class="names">{told}</span>'
+
+
+def suggestions(segmenters: Sequence[Segmenter]) -> list[str]:
+    """What to offer: students' names, for they know no others, and the world's, which are everyday things, where a
+    method takes any."""
+    vocabularies = _vocabularies(segmenters)
+    names = [name for vocabulary in vocabularies for name in vocabulary.names]
+    if len(vocabularies) < len(segmenters):
+        names += [*NAMES, "background"]
+    return list(dict.fromkeys(names))
+
+
+def first_names(segmenters: Sequence[Segmenter]) -> list[str]:
+    known = [set(vocabulary.names) for vocabulary in _vocabularies(segmenters)]
+    return [name for name in FIRST_NAMES if all(name in own for own in known)]
+
+
+def _vocabularies(segmenters: Sequence[Segmenter]) -> list[Vocabulary]:
+    """Of the students among them."""
+    found = (vocabulary_of(segmenter) for segmenter in segmenters)
+    return [vocabulary for vocabulary in found if vocabulary is not None]
+
+
+def _same(given: str, key: str) -> bool:
+    return hmac.compare_digest(given.encode(), key.encode())
+
+
+def _script(name: str) -> str:
+    return (STATIC / name).read_text(encoding="utf-8")

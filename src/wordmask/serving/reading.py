@@ -1,0 +1,212 @@
+"""A request, read within its limits and in memory alone.
+
+A client gives a picture's bytes and names, in a form or as JSON; nothing in a request is taken for a path, a URL or
+anything to unpickle.
+"""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncGenerator, Callable, Hashable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from wordmask.names.lists import parse_names
+from wordmask.names.vocabulary import MAX_NAME_LENGTH, Vocabulary, VocabularyError
+from wordmask.pictures.decoding import DecodersBusyError, DecodingLateError, DecodingPool
+from wordmask.pictures.image_files import ImageReadError, first_line, format_by_magic, image_size
+from wordmask.pictures.images import read_image, shrunk
+from wordmask.serving.settings import RequestError, ServeSettings
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+"""What cameras and browsers make. Fewer decoders are fewer to be attacked."""
+FORM = "multipart/form-data"
+JSON = "application/json"
+NAME = "picture"
+
+
+class Asked(BaseModel):
+    """The fields of a request, but for the picture of a form."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    names: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="In a form a field each, or all in one as on the command line. A student brings its own.",
+    )
+    method: str | None = Field(None, max_length=100, description="One of GET /v1/models; else the first of them.")
+    format: Literal["rle", "png"] = Field("rle", description="What the masks are answered as; rle where not said.")
+    fill: bool = Field(False, strict=False, description="Every pixel gets one of the names: no background is added.")
+    min_score: float = Field(0.0, ge=0, le=1, strict=False, description="What scores less becomes background.")
+    drop_absent: float = Field(
+        0.0, ge=0, le=1, strict=False, description="Names on less than this share of the picture are taken for absent."
+    )
+
+
+class AskedAsJson(Asked):
+    image: Annotated[str, Field(description="The file's bytes in base64.")]
+
+
+@dataclass(frozen=True)
+class Ask:
+    picture: bytes
+    vocabulary: Vocabulary | None
+    method: str | None
+    format: Literal["rle", "png"]
+    fill: bool
+    min_score: float
+    drop_absent: float
+
+
+def kind_of(request: Request) -> str:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in (FORM, JSON):
+        raise RequestError(415, "content_type", f"send {FORM} or {JSON}, not {kind[:60]!r}")
+    return kind
+
+
+def parse(headers: Headers, kind: str, body: bytes, settings: ServeSettings) -> Ask:
+    """Not for the thread that serves: 20 MB made to be hard to read take most of a second."""
+    try:
+        if kind == FORM:
+            picture, fields = _from_form(headers, body, settings)
+            asked = Asked.model_validate(fields)
+        else:
+            asked = AskedAsJson.model_validate(_from_json(body, settings))
+            picture = base64.b64decode(asked.image, validate=True)
+    except ValidationError as error:
+        raise _invalid(error) from error
+    except ValueError as error:
+        raise RequestError(400, "image", f"image is not base64: {first_line(error)}") from error
+    vocabulary = None if asked.names is None else _vocabulary(asked.names, settings, typed=kind == FORM)
+    return Ask(picture, vocabulary, asked.method, asked.format, asked.fill, asked.min_score, asked.drop_absent)
+
+
+def decode(
+    picture: bytes,
+    settings: ServeSettings,
+    pool: DecodingPool | None,
+    deadline: float,
+    *,
+    take_room: Callable[[int], None],
+    wait: Callable[["Future[np.ndarray]"], np.ndarray],
+    side: int | None = None,
+    client: Hashable = None,
+) -> np.ndarray:
+    """(H, W, 3) uint8, by the pool, or here where there is none. `side` and `client` are as `DecodingPool.submit`'s.
+
+    take_room: called with the number of pixels before they are decoded; what it raises ends it. wait: for the pool.
+    """
+
+    def admit(height: int, width: int) -> None:
+        if width * height > settings.max_pixels:
+            raise RequestError(
+                413, "pixels", f"the picture has {width} x {height} pixels; {settings.max_pixels} are allowed"
+            )
+        take_room(width * height)
+
+    try:
+        if (kind := format_by_magic(picture, NAME)) not in FORMATS:
+            raise RequestError(415, "image", f"a {kind} picture; send one of {', '.join(FORMATS)}")
+        if pool is not None:
+            return wait(pool.submit(picture, deadline=deadline, admit=admit, side=side, client=client))
+        admit(*image_size(picture))
+        image = read_image(picture, max_pixels=settings.max_pixels)
+        return image if side is None else shrunk(image, side)
+    except DecodingLateError as error:
+        reason = f"no answer within {settings.answer_seconds:g} seconds"
+        raise RequestError(503, "late", reason, retry_after=1) from error
+    except DecodersBusyError as error:
+        raise RequestError(503, "busy", str(error), retry_after=1) from error
+    except ImageReadError as error:
+        raise RequestError(400, "image", f"the picture {error.reason}") from error
+
+
+class FormInMemory(MultiPartParser):
+    """Starlette writes files of more than a megabyte to disk; the body is in memory here, and short enough."""
+
+    spool_max_size = 2**62
+
+
+def _from_form(headers: Headers, body: bytes, settings: ServeSettings) -> tuple[bytes, dict[str, Any]]:
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    parser = FormInMemory(
+        headers, stream(), max_files=1, max_fields=settings.max_names + 8, max_part_size=_longest_names(settings)
+    )
+    try:
+        form = asyncio.run(parser.parse())
+    except (MultiPartException, KeyError, ValueError) as error:
+        raise RequestError(400, "form", f"the form cannot be read: {first_line(error)}") from error
+    picture: bytes | None = None
+    given: dict[str, Any] = {}
+    names: list[str] = []
+    for key, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            if key != "image":
+                raise RequestError(400, "form", f"the picture's field is called image, not {key[:60]!r}")
+            picture = value.file.read()
+        elif key == "names":
+            names.append(value)
+        else:
+            given[key[:60]] = value
+    if picture is None:
+        raise RequestError(400, "form", "there is no picture: send it as a file in the field image")
+    if names:
+        given["names"] = names
+    return picture, given
+
+
+def _longest_names(settings: ServeSettings) -> int:
+    """Bytes that all names together may take in one field, in UTF-8."""
+    return 4 * settings.max_names * (MAX_NAME_LENGTH + 2)
+
+
+def _vocabulary(names: list[str], settings: ServeSettings, *, typed: bool) -> Vocabulary:
+    """typed: a single text may hold several names, as on the command line."""
+    if typed and len(names) == 1:
+        return typed_names(names[0], settings)
+    _check_count(len(names), settings)
+    try:
+        return Vocabulary.of(names)
+    except VocabularyError as error:
+        raise RequestError(400, "names", str(error)) from error
+
+
+def typed_names(text: str, settings: ServeSettings) -> Vocabulary:
+    """Names as on the command line. Synonyms cost as much as names, and are counted before they are parsed."""
+    _check_count(text.strip(", ").count(",") + 1, settings)
+    try:
+        return parse_names(text)
+    except VocabularyError as error:
+        raise RequestError(400, "names", str(error)) from error
+
+
+def _check_count(count: int, settings: ServeSettings) -> None:
+    if count > settings.max_names:
+        raise RequestError(413, "names", f"{count} names and synonyms; {settings.max_names} are allowed")
+
+
+def _from_json(body: bytes, settings: ServeSettings) -> Any:
+    """Short JSON may become large lists; base64 has none of the signs that make them, and names have few."""
+    if sum(body.count(sign) for sign in (b",", b"[", b"{", b":")) > _longest_names(settings):
+        raise RequestError(413, "names", "the JSON holds more than a picture and its names")
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(400, "json", f"the body is not JSON: {first_line(error)}") from error
+
+
+def _invalid(error: ValidationError) -> RequestError:
+    first = error.errors()[0]
+    where = ".".join(str(part)[:60] for part in first["loc"][:3]) or "the request"
+    return RequestError(400, "fields", f"{where}: {first['msg'].lower()[:200]}")

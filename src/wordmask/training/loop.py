@@ -1,0 +1,239 @@
+"""One loop for all that learns from pictures alone: FOUND, SelfMask, CLIP-DINOiser's heads.
+
+The pictures are a folder, or a file of the world's training pictures; crops depend on the seed and the step alone.
+"""
+
+import json
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field, TypeAdapter
+from pydantic.dataclasses import dataclass as settings
+from torch import Tensor, nn
+
+from wordmask.encoders.clip import Precision
+from wordmask.pictures.prefetch import ahead
+from wordmask.training.allocation import keep_freed_memory
+from wordmask.training.checkpoints import load_checkpoint, save_checkpoint
+from wordmask.training.crops import blurred, centre_crop, scaled_crop
+from wordmask.training.errors import TrainingError
+from wordmask.training.logs import RunLog
+from wordmask.training.order import shuffled
+from wordmask.training.pictures import Pictures
+from wordmask.training.team import Team
+
+logger = logging.getLogger(__name__)
+
+MOST_THREADS = 4
+"""So many batches are cut, each in a thread, while the network learns from the one before."""
+FREE = ("pictures", "out", "device", "threads", "workers", "save_every", "log_every")
+"""Settings that may change while a run goes on."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Scale = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+
+
+@settings(frozen=True)
+class PicturesTraining:
+    """pictures: a folder, or a file of training pictures that `write_array` made; of these `most_pictures` at most,
+    chosen by the seed. out: the run's folder.
+
+    precision: bf16 makes the large products at half precision; what is learnt stays whole. threads: of the processor,
+    None for torch's own choice. workers: processes, where a recipe has work for several.
+
+    crop: the side of the squares that the network sees. scale: pictures are resized by a random factor in this range
+    and a random square is cut; None takes the middle square. flip, blur: how often.
+    """
+
+    pictures: Path
+    out: Path
+    seed: int = 0
+    device: str = "auto"
+    most_pictures: Annotated[int, Field(ge=1)] | None = None
+    precision: Precision = "fp32"
+    threads: Annotated[int, Field(ge=1)] | None = None
+    workers: Annotated[int, Field(ge=1)] = 1
+    crop: Annotated[int, Field(ge=16)] = 224
+    scale: Scale | None = None
+    flip: Share = 0.0
+    blur: Share = 0.0
+    batch: Annotated[int, Field(ge=1)] = 8
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    save_every: Annotated[int, Field(ge=1)] = 100
+    log_every: Annotated[int, Field(ge=1)] = 10
+
+    def open_pictures(self) -> Pictures:
+        return Pictures(self.pictures, self.most_pictures, self.seed)
+
+    def identity(self, pictures: Pictures) -> str:
+        """What must be equal for a run to go on from a checkpoint."""
+        told = TypeAdapter(type(self)).dump_python(self, mode="json")
+        kept = {name: value for name, value in told.items() if name not in FREE}
+        return f"{type(self).__name__} {json.dumps(kept, sort_keys=True)} on {pictures.fingerprint}"
+
+
+@dataclass(frozen=True)
+class Crops:
+    images: Tensor  # (B, 3, S, S) uint8
+    masks: Tensor | None  # (B, S, S) bool
+    places: tuple[int, ...] = ()
+    """Which of all the crops of a training these are: what is left to chance about one depends on its place."""
+
+
+Progress = Callable[[int, int], None]
+"""Called with the steps that are done and all steps."""
+MaskOf = Callable[[int, np.ndarray], np.ndarray]
+"""A picture's number and pixels -> its mask (H, W) bool."""
+
+
+def crops_at(
+    step: int,
+    pictures: Pictures,
+    settings: PicturesTraining,
+    mask_of: MaskOf | None = None,
+    share: slice = slice(None),
+) -> Crops:
+    """The batch of one step, or a share of it: every picture once an epoch, and the same batch in every run of these
+    settings."""
+    places = np.arange(step * settings.batch, (step + 1) * settings.batch)[share]
+    orders = {
+        int(epoch): shuffled(np.arange(len(pictures)), settings.seed, int(epoch))
+        for epoch in np.unique(places // len(pictures))
+    }
+    images, masks = [], []
+    for place in places:
+        chance = np.random.default_rng((settings.seed, int(place)))
+        index, image = pictures.readable(int(orders[int(place // len(pictures))][place % len(pictures)]))
+        mask = mask_of(index, image) if mask_of else None
+        if settings.scale is None:
+            crop, beside = centre_crop(image, mask, settings.crop)
+        else:
+            crop, beside = scaled_crop(image, mask, settings.crop, settings.scale, chance)
+        if chance.random() < settings.flip:
+            crop, beside = crop.flip(-1), None if beside is None else beside.flip(-1)
+        if chance.random() < settings.blur:
+            crop = blurred(crop, chance)
+        images.append(crop)
+        if beside is not None:
+            masks.append(beside)
+    return Crops(torch.stack(images), torch.stack(masks) if masks else None, tuple(places.tolist()))
+
+
+def crops_ahead(
+    first: int,
+    last: int,
+    pictures: Pictures,
+    settings: PicturesTraining,
+    mask_of: MaskOf | None,
+    share: slice = slice(None),
+) -> Generator[Crops, None, None]:
+    """The batches of the steps from `first` to before `last`, cut ahead of their turn."""
+    threads = min(MOST_THREADS, os.cpu_count() or 1)
+    steps = range(first, last)
+    return ahead(lambda step: crops_at(step, pictures, settings, mask_of, share), steps, threads=threads)
+
+
+class Lesson(nn.Module, ABC):
+    """A network and what it is to learn. Parameters that need no gradient are not saved."""
+
+    teachers: tuple[str, ...] = ()
+    """Fingerprints of the networks that it learns from or begins with."""
+
+    def pace(self, name: str) -> float:
+        """A parameter's learning rate, over that of the settings."""
+        return 1.0
+
+    @abstractmethod
+    def losses(self, crops: Crops, step: int) -> dict[str, Tensor]:
+        """Named parts; their sum is made small."""
+
+
+def train(
+    lesson: Lesson,
+    settings: PicturesTraining,
+    pictures: Pictures,
+    *,
+    steps: int,
+    rate: Callable[[int], float],
+    mask_of: MaskOf | None = None,
+    progress: Progress | None = None,
+    team: Team | None = None,
+) -> None:
+    """Run, or go on with, a training by AdamW. `rate` says by how much a step's learning rate is reduced.
+
+    team: the processes that share every batch. The first of them writes the files.
+    """
+    team = team or Team(settings.device)
+    share = team.share(settings.batch)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    if team.device.type == "cpu":
+        keep_freed_memory()
+    lesson.to(team.device).train()
+    trained = {name: value for name, value in lesson.named_parameters() if value.requires_grad}
+    groups = [
+        {"params": [value for name, value in trained.items() if lesson.pace(name) == pace], "pace": pace}
+        for pace in sorted({lesson.pace(name) for name in trained})
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    identity = " ".join([settings.identity(pictures), f"for {steps} steps", *lesson.teachers])
+    done = 0
+    if state := load_checkpoint(settings.out, run=identity):
+        with torch.no_grad():
+            for name, value in trained.items():
+                value.copy_(state["trained"][name])
+        optimiser.load_state_dict(state["optimiser"])
+        done = state["step"]
+        logger.info("going on at step %d of %d", done, steps)
+    team.wait()  # nobody may find what the first writes next
+    log = RunLog(settings.out, resume_at=done) if team.is_first else None
+    if progress:
+        progress(done, steps)
+    with closing(crops_ahead(done, steps, pictures, settings, mask_of, share)) as batches:
+        for step, crops in enumerate(batches, start=done):
+            reduced = rate(step)
+            parts = _step(lesson, optimiser, crops, step, settings, reduced, team)
+            last = step + 1 == steps
+            if log is not None and ((step + 1) % settings.log_every == 0 or last):
+                told = {name: part.item() for name, part in parts.items()}
+                log.write(step + 1, rate=reduced, loss=sum(told.values()), **told)
+            if team.is_first and ((step + 1) % settings.save_every == 0 or last):
+                weights = {name: value.detach().cpu() for name, value in trained.items()}
+                state = {"run": identity, "step": step + 1, "trained": weights, "optimiser": optimiser.state_dict()}
+                save_checkpoint(settings.out, state, last=last)
+            if progress:
+                progress(step + 1, steps)
+    lesson.eval()
+
+
+def _step(
+    lesson: Lesson,
+    optimiser: torch.optim.Optimizer,
+    crops: Crops,
+    step: int,
+    settings: PicturesTraining,
+    reduced: float,
+    team: Team,
+) -> dict[str, Tensor]:
+    for group in optimiser.param_groups:
+        group["lr"] = settings.learning_rate * reduced * group["pace"]
+    parts = lesson.losses(crops, step)
+    told = {name: part.detach().clone() for name, part in parts.items()}
+    team.average(told.values())
+    loss = torch.stack(list(parts.values())).sum()
+    if not all(torch.isfinite(part) for part in told.values()):
+        raise TrainingError(f"{settings.out}: the loss at step {step + 1} is not finite; lower the learning rate")
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    team.average(value.grad for group in optimiser.param_groups for value in group["params"] if value.grad is not None)
+    optimiser.step()
+    return told

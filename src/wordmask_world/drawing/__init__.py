@@ -1,0 +1,1 @@
+"""The pictures of the world: scenes, things, stuff, light and captions."""

@@ -1,0 +1,1 @@
+"""Files of the world: folders, tars, training arrays, contact sheets."""

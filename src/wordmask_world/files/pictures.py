@@ -1,0 +1,186 @@
+"""A pile of pictures and how it is made: in blocks, by one process or several, and again after a kill.
+
+A block is whole or not there, and the same block is the same bytes whoever draws it, so a run that was killed goes on
+where it stopped and ends as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from wordmask.files import atomic_write
+from wordmask.runs.parts import write_part
+from wordmask.runs.processes import end_with_parent
+from wordmask.text_files import read_json
+from wordmask_world.drawing.captions import LEAVE_OUT
+from wordmask_world.drawing.dice import Dice
+from wordmask_world.drawing.scenes import KINDS, MIXTURE, WORLD_VERSION, Kind, Scene, WorldError, draw_scene
+
+Progress = Callable[[int, int], None]
+"""Called with the number of finished pictures and of all pictures."""
+Kinds = Mapping[Kind, float] | Sequence[Kind]
+"""Kinds of picture with their shares; a plain list shares equally."""
+
+SEEDS_APART = 1_000_000_000
+"""Picture i of a collection with seed s has the scene seed s * SEEDS_APART + i: no two collections share a picture."""
+BLOCK = 256
+"""Pictures that are finished together: two seconds of work."""
+_KIND_STREAM = 9
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Which pictures a collection holds; the same settings give the same pictures."""
+
+    count: int
+    seed: int = 0
+    size: int | tuple[int, int] = 128
+    kinds: Kinds | None = None
+    leave_out: float = LEAVE_OUT
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise WorldError(f"world: cannot write {self.count} pictures; ask for at least 1")
+        unknown = [kind for kind in self.kinds or () if kind not in KINDS]
+        if unknown:
+            raise WorldError(f"world: no kind of picture is called {unknown[0]!r}; use some of {', '.join(KINDS)}")
+        if sum(self.shares.values()) <= 0 or min(self.shares.values()) < 0:
+            raise WorldError(f"world: kinds {self.kinds} leave nothing to draw; give at least one a positive share")
+        self.draw(0)  # other bad settings fail here, not in a worker
+
+    @cached_property
+    def shares(self) -> dict[Kind, float]:
+        """Kinds and their shares, in the order of KINDS."""
+        kinds = MIXTURE if self.kinds is None else self.kinds
+        shares = kinds if isinstance(kinds, Mapping) else dict.fromkeys(kinds, 1.0)
+        return {kind: float(shares.get(kind, 0)) for kind in KINDS}
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    def draw(self, index: int) -> Scene:
+        seed = self.seed * SEEDS_APART + index
+        return draw_scene(seed, self.shape, kind=self._kind(seed), leave_out=self.leave_out)
+
+    def _kind(self, seed: int) -> Kind | None:
+        if self.kinds is None:
+            return None
+        kind: Kind = Dice(WORLD_VERSION, abs(seed), _KIND_STREAM).weighted(self.shares)
+        return kind
+
+    def described(self, **more: Any) -> dict[str, Any]:
+        """What identifies the pictures, to be kept beside them."""
+        return {
+            "version": WORLD_VERSION,
+            "seed": self.seed,
+            "count": self.count,
+            "size": list(self.shape),
+            "kinds": self.shares,
+            "leave_out": self.leave_out,
+            **more,
+        }
+
+
+Block = tuple[int, int]
+"""First picture, and the one after the last."""
+
+
+def blocks_of(count: int, size: int) -> list[Block]:
+    return [(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def part_of(parts: Path, block: Block) -> Path:
+    return parts / f"{block[0]:09d}.jsonl"
+
+
+def claim(path: Path, settings: dict[str, Any]) -> None:
+    """Keep the settings beside the files, or make sure that those files were written with the same ones."""
+    if path.exists():
+        found = read_json(path, way_out="choose another --out, or delete that folder to have all made anew")
+        if not isinstance(found, dict):
+            raise WorldError(f"{path}: is damaged, it holds no settings; choose another --out")
+        differing = [key for key in settings if found.get(key) != settings[key]]
+        if differing:
+            key = differing[0]
+            raise WorldError(
+                f"{path}: written with {key} {found.get(key)!r}, not {settings[key]!r}; "
+                "use the same settings, another place, or delete it"
+            )
+        return
+    with atomic_write(path) as file:
+        file.write(json.dumps(settings, indent=1).encode())
+
+
+def sweep(*folders: Path) -> None:
+    """Remove what a killed run left half-written."""
+    for folder in folders:
+        for leftover in folder.glob(".*.part"):
+            leftover.unlink(missing_ok=True)
+
+
+def join(parts: Path, blocks: Sequence[Block], target: Path) -> None:
+    with atomic_write(target) as file:
+        for block in blocks:
+            file.write(part_of(parts, block).read_bytes())
+
+
+def work(
+    write: Callable[[Block], None],
+    blocks: Sequence[Block],
+    finished: Sequence[Block],
+    workers: int,
+    progress: Progress | None,
+) -> None:
+    """Write the blocks that are not finished, in this process or in several."""
+    total, done = sum(stop - start for start, stop in blocks), sum(stop - start for start, stop in finished)
+    left = [block for block in blocks if block not in set(finished)]
+    if progress:
+        progress(done, total)
+    for start, stop in _written(write, left, min(workers, len(left))):
+        done += stop - start
+        if progress:
+            progress(done, total)
+
+
+def _written(write: Callable[[Block], None], blocks: Sequence[Block], workers: int) -> Iterator[Block]:
+    """Each block as soon as it is written."""
+    if workers <= 1:
+        for block in blocks:
+            write(block)
+            yield block
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
+        waiting = {pool.submit(write, block): block for block in blocks}
+        try:
+            for future in as_completed(waiting):
+                future.result()
+                yield waiting[future]
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def caption_line(scene: Scene, **more: Any) -> dict[str, Any]:
+    return {
+        **more,
+        "captions": scene.captions,
+        "things": scene.things,
+        "stuff": scene.stuff,
+        "kind": scene.kind,
+        "seed": scene.seed,
+    }
+
+
+def save_lines(path: Path, lines: Sequence[dict[str, Any]]) -> None:
+    with write_part(path) as file:
+        file.write("".join(json.dumps(line) + "\n" for line in lines).encode())

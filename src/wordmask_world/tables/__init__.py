@@ -1,0 +1,1 @@
+"""Tables that are measured on the world."""
