@@ -1,0 +1,55 @@
+"""What other packages bring: methods, presets, addresses of weights, benchmarks, tables, verbs.
+
+A package says so by an entry point of the group `wordmask.plugins` that names a `Plugin`:
+
+    [project.entry-points."wordmask.plugins"]
+    my-package = "my_package.plugin:PLUGIN"
+
+A `Plugin` is a value that names things by "module:attribute", so that nothing is imported before it is asked for: the
+module that holds it must be light itself.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+GROUP = "wordmask.plugins"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """What one package brings. Every value is an address of Python's, "module:attribute"."""
+
+    presets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Method -> preset -> an instance of the method's settings."""
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    """Scheme -> a function from a name to the file or folder that `scheme:name` stands for."""
+    verbs: Mapping[str, str] = field(default_factory=dict)
+    """Verb -> a typer application with its commands."""
+
+
+@cache
+def installed() -> tuple[Plugin, ...]:
+    """Return the plug-ins of this environment. One that cannot be imported is named in a warning and left out."""
+    found = []
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        try:
+            plugin = point.load()
+        except Exception as error:  # whatever a foreign package raises must not take the rest along
+            warnings.warn(f"the plug-in {point.name} ({point.value}) cannot be loaded: {error}", stacklevel=2)
+            continue
+        if not isinstance(plugin, Plugin):
+            warnings.warn(f"the plug-in {point.name} ({point.value}) is no wordmask.plugins.Plugin", stacklevel=2)
+            continue
+        found.append(plugin)
+    return tuple(found)
+
+
+def named(address: str) -> Any:
+    """Return what "module:attribute" names."""
+    module, _, attribute = address.partition(":")
+    return getattr(import_module(module), attribute)
