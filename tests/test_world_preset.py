@@ -21,7 +21,7 @@ def test_the_package_carries_a_clip_that_says_where_it_comes_from():
     told = world_weights()["clip"]
     assert "wordmask world train-clip" in told["command"]
     assert {"naming", "recall_at_1", "miou_all"} <= set(json.loads(told["figures"]))
-    assert sum(file.stat().st_size for file in WEIGHTS.rglob("*") if file.is_file()) < 25e6
+    assert sum(file.stat().st_size for file in WEIGHTS.rglob("*") if file.is_file()) < 30e6
 
 
 def test_maskclip_finds_the_world_s_things_and_stuff_better_than_one_name_a_picture():

@@ -8,12 +8,11 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from wordmask_world import NAMES, STUFF, THINGS, WORLD_VERSION, WorldError, draw_scene
+from wordmask_world import NAMES, STUFF, THINGS, WORLD_VERSION, WorldError, contact_sheet, draw_scene
 from wordmask_world.drawing.arrangement import PAIRS
 from wordmask_world.drawing.colours import COLOURS, PATTERNS
 from wordmask_world.drawing.light import throw_shadow
 from wordmask_world.drawing.scenes import KINDS
-from wordmask_world.files import contact_sheet
 
 _DIGEST = """
 import hashlib
