@@ -2,9 +2,9 @@
 
     python benchmarks/bilateral_solver_speed.py [--repeats 5] [--size 384 512]
 
-The usual reading (`solve_sparse` in tests/plain_bilateral.py) numbers the cells in floating point, keeps a splatting
-matrix and one sparse matrix a dimension, and builds all of it anew for every map. Both run on one core; the best of
-the repeats counts. "Again" is a further map of the same picture, whose grid is there already.
+The usual reading (`solve_sparse` in tests/support/plain_bilateral.py) numbers the cells in floating point, keeps a
+splatting matrix and one sparse matrix a dimension, and builds all of it anew for every map. Both run on one core; the
+best of the repeats counts. "Again" is a further map of the same picture, whose grid is there already.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def main() -> None:
     if not ONE_CORE.items() <= os.environ.items():  # libraries read these as they are loaded
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ONE_CORE})
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-    from plain_bilateral import solve_sparse
+    from support.plain_bilateral import solve_sparse
     from wordmask.refinement.bilateral_solver import BilateralGrid, solve
 
     height, width = arguments.size

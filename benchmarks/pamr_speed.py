@@ -3,9 +3,9 @@
     python benchmarks/pamr_speed.py [--repeats 3] [--size 375 500] [--names 8] [--threads 1]
 
 "Stacked" is the usual way in PyTorch: all 48 neighbours of every pixel side by side in one tensor, weighted and summed,
-ten times over (`stacked` below). "Pixel by pixel" is the loop of tests/plain_pamr.py, on a small picture. Ours goes
-through strips that stay in the processor's cache. The best of the repeats counts; memory is the peak of a process of
-its own above what it takes before. Run it on a machine that does nothing else.
+ten times over (`stacked` below). "Pixel by pixel" is the loop of tests/support/plain_pamr.py, on a small picture. Ours
+goes through strips that stay in the processor's cache. The best of the repeats counts; memory is the peak of a process
+of its own above what it takes before. Run it on a machine that does nothing else.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def alone(way: str, size: tuple[int, int], names: int, arguments: argparse.Names
 
 
 def measure(way: str, size: tuple[int, int], names: int, repeats: int, threads: int) -> dict:
-    import plain_pamr
+    from support import plain_pamr
     from wordmask.refinement.pamr import pamr
     from wordmask_world import draw_scene
 

@@ -72,3 +72,16 @@ def command(monkeypatch, capsys):
         return status, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def wordmask(monkeypatch, command):
+    """Runs the command in this process, with a small CLIP for the published one: (exit status, stdout, stderr)."""
+    from support.small_clip import small_clip
+    from wordmask import segmenters
+    from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
+
+    clip = small_clip()
+    small = MaskClipSettings(templates="photo", shorter_side=32, window=32, stride=16)
+    monkeypatch.setattr(segmenters, "load", lambda **options: MaskClip(clip, small))
+    return command

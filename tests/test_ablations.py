@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import tiny_ablations
-from tiny_ablations import COLLECTION, NAMES, PICTURES, SETTINGS, TinyBranch
+from support import tiny_ablations
+from support.tiny_ablations import COLLECTION, NAMES, PICTURES, SETTINGS, TinyBranch
 from wordmask.benchmarks.evaluation import evaluate
 from wordmask.benchmarks.tables import SUITES
 from wordmask.benchmarks.tables.base import NotRunError, TableError, fill
@@ -234,7 +234,7 @@ PATIENCE = 1800
 @pytest.mark.slow
 def test_a_command_killed_for_real_ends_with_the_same_figures(tmp_path):
     script = Path(tiny_ablations.__file__)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parent)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[1])}
 
     def start(folder):
         return subprocess.Popen(

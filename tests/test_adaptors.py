@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from painted import NAMES, paint, painted_folder
+from support.painted import NAMES, paint, painted_folder
 from wordmask.extras import MissingExtraError
 from wordmask.masks.segmentation import Segmentation
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiny_collection import COLOURS, ColourClip, embedder, encoded, picture, write_embeddings, write_pictures
+from support.tiny_collection import COLOURS, ColourClip, embedder, encoded, picture, write_embeddings, write_pictures
 from wordmask.collection import search as top_module
 from wordmask.collection.embedding import embed
 from wordmask.collection.embedding_folder import EmbeddingFolder

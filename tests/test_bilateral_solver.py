@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-import plain_bilateral
+from support import plain_bilateral
 from wordmask.refinement.bilateral_solver import BilateralGrid, BilateralSolverError, SolverParameters, solve
 from wordmask.refinement.clean_up import best_component, found_mask, intersection_over_union, refine
 from wordmask_world import draw_scene

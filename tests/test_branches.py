@@ -6,24 +6,14 @@ import shutil
 import numpy as np
 import pytest
 
-from test_pipeline import contents
-from tiny_collection import ColourClip, write_pictures
-from tiny_run import NAMES, SETTINGS, Bright, Listener, pipeline_with
+from support.tiny_collection import ColourClip, write_pictures
+from support.tiny_run import NAMES, SETTINGS, Counted, Listener, contents, pipeline_with
 from wordmask.distillation.config import make_run
 from wordmask.distillation.records import MaskTable
 from wordmask_world.tables import branches
 from wordmask_world.tables.branches import Branch
 
 SHARED = ("embeddings", "archive", "masks", "experts", "refined")
-
-
-class Counted(Bright):
-    def __init__(self):
-        self.pictures = 0
-
-    def raw_maps(self, images):
-        self.pictures += len(images)
-        return super().raw_maps(images)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -22,7 +22,7 @@ import pytest
 import uvicorn
 from PIL import Image
 
-from painted import Painted
+from support.painted import Painted
 from wordmask.serving import ServeSettings, build_app
 from wordmask.serving.page_work import draw_examples
 from wordmask_world import draw_scene

@@ -10,8 +10,8 @@ import pytest
 import torch
 from filelock import FileLock
 
-import plain_saliency
-from test_saliency_training import found_settings, voters
+from support import plain_saliency
+from support.tiny_voting import found_settings, voters
 from wordmask.benchmarks.tables.run import Run, RunError
 from wordmask.distillation.config import ConfigError
 from wordmask.distillation.pipeline import _claim

@@ -10,20 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from test_clip import small_clip
 from wordmask import cli, segmenters
 from wordmask.masks.segmentation import Segmentation
-from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
-
-
-@pytest.fixture
-def wordmask(monkeypatch, command):
-    """Runs the command in this process, with a small CLIP for the published one: (exit status, stdout, stderr)."""
-    clip = small_clip()
-    small = MaskClipSettings(templates="photo", shorter_side=32, window=32, stride=16)
-    monkeypatch.setattr(segmenters, "load", lambda **options: MaskClip(clip, small))
-
-    return command
 
 
 @pytest.fixture

@@ -5,11 +5,10 @@ import json
 import numpy as np
 from PIL import Image
 
-from test_cli import wordmask  # noqa: F401  (the command, with a small CLIP for the published one)
-from test_readers import own_folder, voc_folder
+from support.data_sets import own_folder, voc_folder
 
 
-def test_data_can_be_checked_before_anything_is_loaded(wordmask, tmp_path):  # noqa: F811
+def test_data_can_be_checked_before_anything_is_loaded(wordmask, tmp_path):
     status, _, err = wordmask("evaluate", "--benchmark", "voc", "--root", tmp_path, "--check")
     assert status == 1
     assert "has no ImageSets/Segmentation/val.txt" in err
@@ -23,7 +22,7 @@ def test_data_can_be_checked_before_anything_is_loaded(wordmask, tmp_path):  # n
     assert "2007_000042.png" in err
 
 
-def test_a_folder_of_ones_own_is_evaluated_and_kept(wordmask, tmp_path):  # noqa: F811
+def test_a_folder_of_ones_own_is_evaluated_and_kept(wordmask, tmp_path):
     own_folder(tmp_path / "mine")
     arguments = ["evaluate", "--benchmark", "folder", "--root", tmp_path / "mine", "--out", tmp_path / "run", "--json"]
     status, out, err = wordmask(*arguments)
@@ -37,7 +36,7 @@ def test_a_folder_of_ones_own_is_evaluated_and_kept(wordmask, tmp_path):  # noqa
     assert json.loads(wordmask(*arguments)[1]) == told, "it was done already"
 
 
-def test_a_mask_of_another_size_is_an_error_in_one_line(wordmask, tmp_path):  # noqa: F811
+def test_a_mask_of_another_size_is_an_error_in_one_line(wordmask, tmp_path):
     own_folder(tmp_path)
     Image.fromarray(np.zeros((5, 5), dtype=np.uint8)).save(tmp_path / "masks" / "a" / "x.png")
     status, _, err = wordmask("evaluate", "--benchmark", "folder", "--root", tmp_path)
@@ -46,7 +45,7 @@ def test_a_mask_of_another_size_is_an_error_in_one_line(wordmask, tmp_path):  # 
     assert "Traceback" not in err
 
 
-def test_several_devices_need_a_folder(wordmask):  # noqa: F811
+def test_several_devices_need_a_folder(wordmask):
     status, _, err = wordmask("evaluate", "--device", "cpu,cpu")
     assert status == 2
     assert "--out" in err

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from timm.models.vision_transformer import VisionTransformer
 
-import plain_vit
 import wordmask
-from test_clip import HEADS, LAYERS, NATIVE, PATCH, WIDTH, small_clip
-from test_dino import DinoEncoder, VisionTransformer, stirred
-from test_maskclip import TOLERANCE, picture, text_vectors
+from support import plain_vit
+from support.plain_saliency import stirred
+from support.plain_windows import TOLERANCE, picture, text_vectors
+from support.small_clip import HEADS, LAYERS, NATIVE, PATCH, WIDTH, small_clip
+from wordmask.encoders.dino import DinoEncoder
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.images import to_tensor
 from wordmask.segmenters.base import SegmenterError

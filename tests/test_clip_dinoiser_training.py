@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
-import plain_saliency
-from test_clip import small_clip
-from test_team import launched
+from support import plain_saliency
+from support.launcher import launched
+from support.small_clip import small_clip
+from support.tiny_dinoiser import settings, teachers
 from wordmask.saliency.base import SaliencyError
-from wordmask.saliency.found import Found
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.clip_dinoiser import ClipDinoiser, ClipDinoiserSettings, load_heads
 from wordmask.training import clip_dinoiser as clip_dinoiser_training
@@ -27,7 +26,6 @@ from wordmask.training.clip_dinoiser import (
     HEADS_FILE,
     DinoiserLesson,
     DinoiserTraining,
-    Teachers,
     affinity_loss,
     jittered,
     objectness_loss,
@@ -56,19 +54,6 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def clip():
     return small_clip()
-
-
-def teachers(*, shared=True):
-    """Patches of 8 pixels, as the small CLIP's."""
-    dino = plain_saliency.tiny_dino()
-    torch.manual_seed(3)
-    head = nn.Conv2d(plain_saliency.WIDTH, 1, 1)
-    return Teachers(dino, Found(dino if shared else plain_saliency.tiny_dino(), head))
-
-
-def settings(folder, out, **changes):
-    options = {"crop": 32, "batch": 4, "steps": 4, "decay_after": 2, "device": "cpu", "most_pictures": None}
-    return DinoiserTraining(pictures=folder, out=out, **{**options, "log_every": 1, **changes})
 
 
 def log_of(out):
@@ -291,8 +276,8 @@ import sys
 from pathlib import Path
 sys.path.insert(0, "tests")
 import torch
-from test_clip import small_clip
-from test_clip_dinoiser_training import settings, teachers
+from support.small_clip import small_clip
+from support.tiny_dinoiser import settings, teachers
 from wordmask.training.pictures import Pictures
 from wordmask.training.clip_dinoiser import train_heads
 

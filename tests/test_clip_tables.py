@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from test_readers import voc_folder
+from support.data_sets import voc_folder
 from wordmask.benchmarks import BENCHMARKS
 from wordmask.benchmarks.tables import find
 from wordmask.benchmarks.tables.base import fill

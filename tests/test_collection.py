@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tiny_collection import ColourClip, encoded, picture, write_embeddings, write_pictures, write_tar
+from support.tiny_collection import ColourClip, encoded, picture, write_embeddings, write_pictures, write_tar
 from wordmask.collection import embedding as embedding_module
 from wordmask.collection.embedding import EmbeddingSettings, VanishedError, clip_crop, embed
 from wordmask.collection.embedding_folder import EmbeddingFolder

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from test_clip import small_clip
+from support.small_clip import small_clip
 from wordmask import segmenters
 from wordmask.masks.comparison import CELL_SIDES, cell_size, draw_cell, draw_sheet, shrunk
 from wordmask.masks.palette import colours_of

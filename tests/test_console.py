@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from test_clip import small_clip
+from support.small_clip import small_clip
 from wordmask import cli, segmenters
 from wordmask.console import MOST_NAMED, LeftOut, complain, printable, show
 from wordmask.pictures.image_files import ImageReadError, warn_left_out

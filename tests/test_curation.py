@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tiny_collection import COLOURS, embedder, encoded, picture, write_embeddings, write_pictures
+from support.tiny_collection import COLOURS, embedder, encoded, picture, write_embeddings, write_pictures
 from wordmask.collection import search as top
 from wordmask.collection.embedding_folder import EmbeddingFolder
 from wordmask.collection.search import HEAD, Queries, rows_with_direction, search

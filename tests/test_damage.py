@@ -7,9 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from test_pipeline import contents
-from tiny_collection import write_pictures
-from tiny_run import Listener, pipeline_with
+from support.tiny_collection import write_pictures
+from support.tiny_run import Listener, contents, pipeline_with
 from wordmask.collection import embedding
 from wordmask.collection.embedding_folder import EmbeddingFolder
 from wordmask.collection.piles import CollectionError

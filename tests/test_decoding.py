@@ -14,7 +14,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from costly_pictures import encoded, photo, png, with_scans
+from support.costly_pictures import encoded, photo, png, with_scans
 from wordmask.pictures.decoding import DecodersBusyError, DecodingLateError, DecodingPool
 from wordmask.pictures.images import ImageReadError, read_image, shrunk
 

@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-import plain_deeplab
+from support import plain_deeplab
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.segmenters.deeplab import (
     DeepLabError,

@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from painted import Painted
+from support.painted import Painted
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.serving import ServeSettings, build_app
 

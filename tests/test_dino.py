@@ -7,21 +7,13 @@ import torch
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 
-import plain_vit
+from support import plain_vit
+from support.plain_saliency import stirred
 from wordmask.encoders.dino import DinoEncoder, DinoError, build_dino
 
 PATCH, NATIVE, HEADS, LAYERS = 8, (5, 5), 3, 3
 TOLERANCE = 1e-5
 SIZES = [(40, 40), (48, 64), (33, 50), (24, 24)]
-
-
-def stirred(model):
-    """Random weights large enough that every term counts."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return model
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Every verb where things are not as they should be: packages of extras lacking, no network, a full disk, the source of
 an earlier run away. One line says what is the matter, soon, and nothing that was there before is changed.
 
-`python tests/every_verb.py CONDITION FOLDER` prints the same as JSON.
+`python tests/support/every_verb.py CONDITION FOLDER` prints the same as JSON.
 """
 
 import json
@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-import every_verb
-from every_verb import CONDITIONS, LATER, NEEDING_EXTRAS, packages_of_extras
+from support import every_verb
+from support.every_verb import CONDITIONS, LATER, NEEDING_EXTRAS, packages_of_extras
 from wordmask.cli import VERBS
 from wordmask.extras import EXTRA_OF
 from wordmask_world.cli import world

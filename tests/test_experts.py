@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from small_archive import COLOURS, make_archive, picture
+from support.small_archive import COLOURS, make_archive, picture
 from wordmask.distillation import experts
 from wordmask.distillation.augmentations import Augmentation
 from wordmask.distillation.experts import (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from test_clip import WIDTH, small_clip
+from support.small_clip import WIDTH, small_clip
 from wordmask import cli, segmenters
 from wordmask.errors import WordmaskError
 from wordmask.export import ExportError, compare, export, load_onnx, quantise, write_words, writing

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-import plain_saliency
+from support import plain_saliency
 from wordmask.encoders.dino import DinoFeatures
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.found import (

@@ -8,9 +8,8 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from test_pipeline import contents
-from tiny_collection import write_pictures
-from tiny_run import Listener, pipeline_with
+from support.tiny_collection import write_pictures
+from support.tiny_run import Listener, contents, pipeline_with
 from wordmask.files import NoRoomError, append, remove_leftovers, temporary_beside
 from wordmask_world import write_folder
 

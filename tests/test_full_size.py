@@ -8,8 +8,8 @@ import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-import plain_vit
 import wordmask
+from support import plain_vit
 from wordmask.encoders.clip import ClipError, build_clip, load_clip
 from wordmask.encoders.dino import load_dino
 from wordmask.pictures.images import to_tensor

@@ -6,10 +6,8 @@ import shutil
 import pytest
 import torch
 
-from test_branches import Counted
-from test_pipeline import contents
-from tiny_collection import encoded, picture, write_pictures
-from tiny_run import NETWORK, Listener, pipeline_with
+from support.tiny_collection import encoded, picture, write_pictures
+from support.tiny_run import NETWORK, Counted, Listener, contents, pipeline_with
 from wordmask.distillation import known_masks, pseudo_masks, stages
 from wordmask.distillation.archive import Archive
 from wordmask.distillation.batches import Examples

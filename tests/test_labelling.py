@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from torchvision.datasets import VOCSegmentation
 
-from painted import NAMES, Painted, paint, painted_folder
+from support.painted import NAMES, Painted, paint, painted_folder
 from wordmask.labelling import Job, LabelError, LabelSettings, label_folder
 from wordmask.labelling.brush_rle import encode_brush
 from wordmask.labelling.polygons import in_one_ring, outlines, polygons_of, signed_area, simplified

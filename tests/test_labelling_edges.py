@@ -12,8 +12,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from painted import NAMES, Painted, paint, painted_folder
-from test_labelling_run import files_in, job
+from support.labelling_job import files_in, job
+from support.painted import NAMES, Painted, paint, painted_folder
 from wordmask import segmenters
 from wordmask.labelling import LabelError, label_folder
 from wordmask.methods import MethodError

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from painted import NAMES, Painted, painted_folder
-from test_labelling_run import files_in, job
+from support.labelling_job import files_in, job
+from support.painted import NAMES, Painted, painted_folder
 from wordmask import segmenters
 from wordmask.errors import WordmaskError
 from wordmask.labelling import Job, LabelError, label_folder

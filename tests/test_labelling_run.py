@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from painted import NAMES, Painted, painted_folder
+from support.labelling_job import Stop, StopsAfter, files_in, job
+from support.painted import NAMES, Painted, painted_folder
 from wordmask import cli, segmenters
-from wordmask.labelling import Job, LabelError, LabelSettings, label_folder
+from wordmask.labelling import LabelError, label_folder
 from wordmask.names.vocabulary import Vocabulary
 from wordmask_world import write_folder
 
@@ -21,37 +22,6 @@ from wordmask_world import write_folder
 @pytest.fixture
 def folder(tmp_path):
     return painted_folder(tmp_path / "pictures")
-
-
-def job(folder, out, format="coco", *, names=NAMES, **changes):
-    return Job(folder, out, Vocabulary.of(names), LabelSettings(format=format, min_area=4, **changes), {})
-
-
-def files_in(out):
-    """What a run writes, its own bookkeeping aside."""
-    return {
-        str(path.relative_to(out)): path.read_bytes()
-        for path in sorted(out.rglob("*"))
-        if path.is_file() and ".wordmask" not in path.parts
-    }
-
-
-class Stop(Exception):
-    pass
-
-
-class StopsAfter(Painted):
-    """Fails, as a killed process does, when it is asked for one picture too many."""
-
-    def __init__(self, pictures):
-        super().__init__()
-        self.left = pictures
-
-    def look_many(self, images, sources):
-        self.left -= len(images)
-        if self.left < 0:
-            raise Stop
-        return super().look_many(images, sources)
 
 
 @pytest.mark.parametrize("format", ["coco", "yolo", "voc", "png", "label-studio"])

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from painted import Painted, painted_folder
-from test_labelling_run import Stop, StopsAfter, files_in, job
+from support.labelling_job import Stop, StopsAfter, files_in, job
+from support.painted import Painted, painted_folder
 from wordmask.labelling import LabelError, label_folder
 from wordmask.pictures.image_files import find_images
 from wordmask.pictures.images import read_image

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from painted import NAMES, Painted, painted_folder
+from support.painted import NAMES, Painted, painted_folder
 from wordmask import segmenters
 from wordmask.collection.piles import open_pile
 from wordmask.html_page import Page

@@ -4,47 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-import plain_vit
-from test_clip import HEADS, LAYERS, NATIVE, PATCH, small_clip
+from support import plain_vit
+from support.plain_windows import TOLERANCE, bilinear, picture, settings, starts, text_vectors
+from support.small_clip import HEADS, LAYERS, NATIVE, PATCH, small_clip
 from wordmask.methods import MethodError
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.images import to_tensor
 from wordmask.segmenters import load
-from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings, smooth_by_keys
+from wordmask.segmenters.maskclip import MaskClip, smooth_by_keys
 
 NAMES = ["dog", "traffic light", "grass"]
-TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module")
 def clip():
     return small_clip()
-
-
-def picture(height, width, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def settings(**changes):
-    return MaskClipSettings(**{"templates": "photo", "shorter_side": None, "window": 32, "stride": 16, **changes})
-
-
-def bilinear(plane, size):
-    """(h, w, K) -> (H, W, K), corners not aligned: the slow way."""
-    for axis in (0, 1):
-        old, new = plane.shape[axis], size[axis]
-        weights = np.zeros((new, old))
-        for i in range(new):
-            at = min(max((i + 0.5) * old / new - 0.5, 0), old - 1)
-            base = min(int(at), old - 1)
-            weights[i, base] += 1 - (at - base)
-            weights[i, min(base + 1, old - 1)] += at - base
-        plane = np.moveaxis(np.tensordot(weights, np.moveaxis(plane, axis, 0), axes=1), 0, axis)
-    return plane
-
-
-def text_vectors(clip, names):
-    return clip.encode_text([f"a photo of {'an' if n[0] in 'aeiou' else 'a'} {n}" for n in names]).double().numpy()
 
 
 def window_probabilities(clip, window, names, residual, smoothing):
@@ -86,16 +60,6 @@ def by_the_book(clip, image, names, *, residual=True, smoothing=False, window=32
             total[top : top + h, left : left + w] += pixels
             count[top : top + h, left : left + w] += 1
     return total / count
-
-
-def starts(length, window, stride):
-    found = []
-    at = 0
-    while True:
-        found.append(max(min(at, length - window), 0))
-        if at + window >= length:
-            return found
-        at += stride
 
 
 @pytest.mark.parametrize("size", [(32, 32), (48, 72), (37, 90), (20, 26)])

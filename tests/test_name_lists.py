@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from painted import NAMES, Painted, painted_folder
-from test_labelling_run import job
+from support.labelling_job import job
+from support.painted import NAMES, Painted, painted_folder
 from wordmask.labelling import label_folder
 from wordmask.names.lists import parse_names, read_names
 from wordmask.names.vocabulary import Vocabulary, VocabularyError

@@ -3,56 +3,24 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
-import plain_deeplab
 import wordmask
-from wordmask.names.vocabulary import Vocabulary
+from support import plain_deeplab
+from support.tiny_student import NAMES, expected_logits, picture, tiny_student
 from wordmask.pictures.images import to_tensor
 from wordmask.segmenters import namedmask
 from wordmask.segmenters.base import SegmenterError
-from wordmask.segmenters.deeplab import DeepLabV3Plus, small_resnet_settings
 from wordmask.segmenters.namedmask import PRESETS, NamedMask, NamedMaskSettings, benchmark_names, read_published
-from wordmask.segmenters.student_file import Student, write_student
+from wordmask.segmenters.student_file import write_student
 from wordmask.weights.loading import WeightsError
-from wordmask_world import THINGS, draw_scene
+from wordmask_world import THINGS
 from wordmask_world.benchmark import World
 from wordmask_world.models import WorldModelError
-
-TINY = small_resnet_settings(
-    backbone_options={"channels": (8, 8, 16, 16), "layers": (1, 1, 1, 1), "stem_width": 4}, width=4, low_width=4
-)
-NAMES = {"background": None, "dog": ["puppy"], "cat": None, "sofa": ["couch"]}
-
-
-def picture(seed, size=(56, 72)):
-    return np.asarray(draw_scene(seed, size).image)
-
-
-def tiny_student(names=NAMES):
-    torch.manual_seed(0)
-    network = DeepLabV3Plus(len(names), TINY)
-    pictures = network.statistics.normalise(torch.stack([to_tensor(picture(seed)) for seed in range(4)]))
-    for _ in range(20):
-        network(pictures)
-    last = network.eval().classifier.classifier[-1]
-    last.weight.data.mul_(20)
-    with torch.inference_mode():  # no class is the best everywhere
-        last.bias.data -= network(pictures).mean(dim=(0, 2, 3))
-    return Student(network, Vocabulary.of(names), {})
 
 
 @pytest.fixture(scope="module")
 def segmenter():
     return NamedMask(tiny_student())
-
-
-def expected_logits(segmenter, image, size=None):
-    """(classes, H, W) at the picture's own size"""
-    pixels = segmenter.network.statistics.normalise(to_tensor(image, size))
-    with torch.inference_mode():
-        logits = segmenter.network.classify(segmenter.network.features(pixels[None]))
-        return F.interpolate(logits, size=image.shape[:2], mode="bilinear", align_corners=False)[0]
 
 
 def test_every_pixel_bears_its_best_name(segmenter):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from test_evaluation import Guess, Squares
+from support.squares import Guess, Squares
 from wordmask import saliency, segmenters
 from wordmask.benchmarks.datasets import BenchmarkError
 from wordmask.benchmarks.evaluation import evaluate

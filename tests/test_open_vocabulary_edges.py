@@ -6,40 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from test_clip import WIDTH, small_clip
+from support.small_segmenters import picture, segmenter
 from wordmask.errors import WordmaskError
-from wordmask.segmenters.clip_dinoiser import ClipDinoiser, ClipDinoiserSettings, DinoiserHeads
-from wordmask.segmenters.clip_diy import ClipDiy, ClipDiySettings
 
 METHODS = ("clip-diy", "clip-dinoiser")
-SIDE = 48
 LARGE_MEGABYTES = 1500
 """A picture of 24 million pixels takes 72 MB, its labels 192 MB while they are made, its scores 96 MB."""
-
-
-def all_objects(images):
-    return [np.full(image.shape[:2], 0.75, np.float32) for image in images]
-
-
-def segmenter(method):
-    torch.manual_seed(0)
-    clip = small_clip()
-    if method == "clip-diy":
-        windows = ClipDiySettings(windows=(32, 16), shorter_side=SIDE, longest_side=256)
-        return ClipDiy(clip, windows, objectness=all_objects)
-    sliding = ClipDinoiserSettings(templates="photo", shorter_side=SIDE, longest_side=256, window=SIDE, stride=24)
-    return ClipDinoiser(clip, DinoiserHeads(WIDTH, 8), sliding)
 
 
 @pytest.fixture(scope="module", params=METHODS)
 def method(request):
     return segmenter(request.param)
-
-
-def picture(height, width):
-    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("name", ["dog", "background"])
@@ -73,7 +51,7 @@ def test_tiny_and_very_long_pictures_come_back_at_their_size(method, size):
 LARGE = """
 import resource, sys
 sys.path.insert(0, "tests")
-from test_open_vocabulary_edges import picture, segmenter
+from support.small_segmenters import picture, segmenter
 method = segmenter(sys.argv[1])
 method.segment(picture(60, 90), ["dog", "grass", "background"], fill=True)
 image = picture(4000, 6000)

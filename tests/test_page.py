@@ -10,8 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from painted import NAMES, Painted, paint, painted_folder
-from test_clip import small_clip
+from support.painted import NAMES, Painted, paint, painted_folder
+from support.small_clip import small_clip
 from wordmask.masks.segmentation import Segmentation
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.images import shrunk

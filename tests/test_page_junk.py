@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.routing import Mount
 
-from painted import Painted
+from support.painted import Painted
 from wordmask.serving import ServeSettings, build_app
 
 VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

@@ -5,7 +5,7 @@ import time
 import pytest
 from fastapi.testclient import TestClient
 
-from painted import NAMES, Painted, painted_folder
+from support.painted import NAMES, Painted, painted_folder
 from wordmask.serving import ServeSettings, build_app
 from wordmask.serving.settings import RequestError
 from wordmask.serving.uploads import Upload, Uploads

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import GifImagePlugin, Image, ImageCms, PngImagePlugin
 
-from costly_pictures import COSTLY, JPEG, PROGRESSIVE, chunk, encoded, exif, photo, png, scan, tiff, with_scans
+from support.costly_pictures import COSTLY, JPEG, PROGRESSIVE, chunk, encoded, exif, photo, png, scan, tiff, with_scans
 from wordmask.pictures.costs import CostlyPictureError, check_costs
 from wordmask.pictures.image_files import ImageReadError, image_size, opened
 from wordmask.pictures.images import read_image

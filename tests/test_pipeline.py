@@ -1,7 +1,6 @@
 """The whole of a distillation, small: what is skipped, what is made anew, and that kills change nothing."""
 
 import contextlib
-import hashlib
 import json
 import os
 import random
@@ -18,8 +17,8 @@ import pytest
 from typer.testing import CliRunner
 
 import wordmask
-from tiny_collection import encoded, picture, write_pictures
-from tiny_run import NAMES, Listener, pipeline_with
+from support.tiny_collection import encoded, picture, write_pictures
+from support.tiny_run import NAMES, Listener, contents, pipeline_with
 from wordmask.collection.embedding_folder import EmbeddingFolder
 from wordmask.distillation.archive import Archive
 from wordmask.distillation.config import ConfigError
@@ -48,21 +47,6 @@ def run(finished, tmp_path):
     place, _ = finished
     shutil.copytree(place / "run", tmp_path / "run")
     return place / "pictures", tmp_path / "run"
-
-
-def contents(run: Path) -> dict[str, str]:
-    """What a run has made, but for times and logs."""
-    patterns = (
-        "archive/*.parquet",
-        "masks/*.arrow",
-        "experts/*/*.safetensors",
-        "refined/*.arrow",
-        "student/*.safetensors",
-    )
-    found = {}
-    for path in sorted(path for pattern in patterns for path in run.glob(pattern)):
-        found[str(path.relative_to(run))] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
 
 
 def test_a_run_ends_with_a_student_that_segments(finished):
@@ -210,7 +194,7 @@ def test_the_command_line_asks_for_what_is_missing_and_explains_mistakes(tmp_pat
 
 
 def test_a_run_can_be_asked_for_phrases(finished, monkeypatch):
-    from tiny_collection import ColourClip
+    from support.tiny_collection import ColourClip
     from wordmask.cli import app
     from wordmask.commands import search as command
 
@@ -245,8 +229,8 @@ class Nursery:
     """Runs in processes of their own, to be killed."""
 
     def __init__(self):
-        script = Path(__file__).parent / "tiny_run.py"
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parent)}
+        script = Path(__file__).parent / "support" / "tiny_run.py"
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[1])}
         self.process = subprocess.Popen(
             [sys.executable, str(script)], env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -307,7 +291,7 @@ def test_a_million_embeddings_by_a_hundred_names_are_searched_exactly_in_little_
 import sys
 import numpy as np, psutil
 from pathlib import Path
-from tiny_collection import write_embeddings
+from support.tiny_collection import write_embeddings
 from wordmask.collection.embedding_folder import EmbeddingFolder
 from wordmask.collection.search import Queries, search
 

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import plain_saliency
-from test_clip import small_clip
+from support import plain_saliency
+from support.small_clip import small_clip
 from wordmask import saliency, segmenters
 from wordmask.cli import options
 from wordmask.commands import label as label_command

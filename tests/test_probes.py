@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from timm.models.vision_transformer import VisionTransformer
 
-from test_dino import DinoEncoder, VisionTransformer, stirred
+from support.plain_saliency import stirred
 from wordmask.benchmarks.baselines import AllBackground, BestName
 from wordmask.benchmarks.datasets import Sample
 from wordmask.benchmarks.probes import linear_probe, patch_neighbours, vote
+from wordmask.encoders.dino import DinoEncoder
 from wordmask.names.prompts import templates
 
 
@@ -50,7 +52,7 @@ def test_patches_are_named_as_their_like():
 
 
 def test_baselines_name_the_whole_picture_alike():
-    from test_clip import small_clip
+    from support.small_clip import small_clip
 
     picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     assert (AllBackground().segment(picture, ["dog", "background"], fill=True).labels == 1).all()

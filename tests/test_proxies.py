@@ -3,7 +3,7 @@
 import pytest
 from fastapi.testclient import TestClient
 
-from painted import Painted
+from support.painted import Painted
 from wordmask.serving import ServeSettings, build_app
 from wordmask.serving.proxies import as_told, client_of
 from wordmask.serving.settings import ServeError

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tiny_collection import ColourClip, embedder, picture, write_pictures, write_tar
-from tiny_run import Bright
+from support.tiny_collection import ColourClip, embedder, picture, write_pictures, write_tar
+from support.tiny_run import Bright
 from wordmask.collection.embedding import embed
 from wordmask.collection.piles import open_pile
 from wordmask.distillation import pseudo_masks

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from test_clip import PATCH, small_clip
-from test_maskclip import bilinear, picture, text_vectors
+from support.plain_windows import bilinear, picture, text_vectors
+from support.small_clip import PATCH, small_clip
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder
 from wordmask.names.vocabulary import Vocabulary

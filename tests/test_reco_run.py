@@ -6,9 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from test_clip import small_clip
-from tiny_collection import embedder, write_pictures
-from tiny_run import NAMES, pipeline_with
+from support.small_clip import small_clip
+from support.tiny_collection import embedder, write_pictures
+from support.tiny_run import NAMES, pipeline_with
 from wordmask.distillation.archive import Archive
 from wordmask.distillation.records import DistillationError
 from wordmask.segmenters.base import SegmenterError

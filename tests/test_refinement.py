@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-import plain_pamr
-import test_clip_diy
-import test_namedmask
-from test_clip import small_clip
-from test_maskclip import bilinear, picture, settings
+from support import plain_clip_diy, plain_pamr, tiny_student
+from support.plain_windows import bilinear, picture, settings
+from support.small_clip import small_clip
 from wordmask.methods import MethodError
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.windows import SlidingWindows, merge_argmax, merge_maps
@@ -209,15 +207,15 @@ def test_a_refinement_that_there_is_not_is_named():
         load("maskclip", refine="crf")
 
 
-@pytest.mark.parametrize("objectness", [None, test_clip_diy.ramp])
+@pytest.mark.parametrize("objectness", [None, plain_clip_diy.ramp])
 def test_clip_diy_refines_its_probabilities(clip, objectness):
-    names = test_clip_diy.NAMES
+    names = plain_clip_diy.NAMES
     image = picture(40, 60)
-    refined = ClipDiy(clip, test_clip_diy.settings(refine="pamr"), objectness=objectness).segment(
+    refined = ClipDiy(clip, plain_clip_diy.settings(refine="pamr"), objectness=objectness).segment(
         image, names, fill=True
     )
     guide = None if objectness is None else objectness([image])[0].astype(float)
-    maps = test_clip_diy.by_the_book(clip, image, (40, 60), names, (32, 16), objectness=guide)
+    maps = plain_clip_diy.by_the_book(clip, image, (40, 60), names, (32, 16), objectness=guide)
     present = np.unique(maps.argmax(axis=-1))
     expected = pamr(as_tensor(image) / 255, torch.from_numpy(maps[..., present]).permute(2, 0, 1)).numpy()
     assert np.abs(refined.scores - expected.max(axis=0)).max() < 1e-5
@@ -229,10 +227,10 @@ def test_clip_diy_refines_its_probabilities(clip, objectness):
 
 @pytest.mark.parametrize("names", [["dog", "cat"], ["cat", "background"]])
 def test_a_student_refines_its_classes_probabilities(names):
-    student = test_namedmask.tiny_student()
+    student = tiny_student.tiny_student()
     segmenter = NamedMask(student, NamedMaskSettings(refine="pamr"))
-    image = test_namedmask.picture(1)
-    logits = test_namedmask.expected_logits(segmenter, image)  # of background, dog, cat, sofa
+    image = tiny_student.picture(1)
+    logits = tiny_student.expected_logits(segmenter, image)  # of background, dog, cat, sofa
     meaning = np.array([1, 1, 0, 1]) if "background" in names else np.array([0, 1])
     logits = logits if "background" in names else logits[[1, 2]]
     present = np.unique(logits.argmax(dim=0))

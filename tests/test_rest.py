@@ -18,11 +18,11 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from costly_pictures import encoded, with_scans
-from live_service import live, until
-from painted import NAMES, Painted, paint, painted_folder
-from test_clip import small_clip
-from test_text_embeddings import Letters
+from support.costly_pictures import encoded, with_scans
+from support.letters import Letters
+from support.live_service import live, until
+from support.painted import NAMES, Painted, paint, painted_folder
+from support.small_clip import small_clip
 from wordmask import cli, segmenters
 from wordmask.masks.segmentation import Segmentation
 from wordmask.names.prompts import templates

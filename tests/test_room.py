@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import wordmask
-from painted import Painted, painted_folder
+from support.painted import Painted, painted_folder
 from wordmask.benchmarks.evaluation import score_batches
 from wordmask.labelling import Job, LabelSettings, label_folder
 from wordmask.labelling.settings import LabelError

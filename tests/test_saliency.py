@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-import plain_saliency
+from support import plain_saliency
 from wordmask import saliency
 from wordmask.encoders.dino import DinoError
 from wordmask.methods import MethodError

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-import plain_saliency
+from support import plain_saliency
 from wordmask import saliency
 from wordmask.encoders.dino import build_dino
 from wordmask.saliency.found import Found, FoundSettings, SeedSaliency, SeedSettings, load_head

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from test_clip import small_clip
-from test_maskclip import picture, text_vectors
+from support.plain_windows import picture, text_vectors
+from support.small_clip import small_clip
 from wordmask.pictures.images import centre_view
 from wordmask.refinement.bilateral_solver import BilateralGrid
 from wordmask.refinement.pamr import pamr

@@ -6,7 +6,7 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from test_evaluation import Squares
+from support.squares import Squares
 from wordmask.benchmarks.datasets import BenchmarkError
 from wordmask.benchmarks.s_measure import s_measure
 from wordmask.benchmarks.saliency import evaluate_saliency

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-import plain_saliency
+from support import plain_saliency
+from support.tiny_voting import found_settings, voters
 from wordmask.errors import WordmaskError
 from wordmask.refinement.bilateral_solver import BilateralGrid
 from wordmask.saliency.base import SaliencyError
@@ -38,18 +39,9 @@ def folder(tmp_path_factory):
     return path
 
 
-def found_settings(folder, out, **changes):
-    options = {"crop": 40, "batch": 2, "steps": 4, "seed_steps": 2, "decay_every": 2, "device": "cpu"}
-    return FoundTraining(pictures=folder, out=out, **{**options, "log_every": 1, **changes})
-
-
 def selfmask_settings(folder, out, **changes):
     options = {"crop": 40, "batch": 3, "epochs": 2, "queries": 4, "layers": 2, "learning_rate": 1e-3, "device": "cpu"}
     return SelfMaskTraining(pictures=folder, out=out, **{**options, "log_every": 1, **changes})
-
-
-def voters():
-    return VotedMasks([plain_saliency.tiny_dino()], VotingSettings(clusters=(2, 3)))
 
 
 def train_selfmask(settings, encoder=None):

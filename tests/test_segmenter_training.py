@@ -14,7 +14,7 @@ import torch
 from pydantic import ValidationError
 
 import wordmask
-from small_archive import COLOURS, make_archive, picture
+from support.small_archive import NAMES, QUICK, make_archive, picture
 from wordmask.benchmarks.datasets import Sample
 from wordmask.distillation import training
 from wordmask.distillation.augmentations import Augmentation, coloured, draw_colours, draw_view, see
@@ -24,25 +24,9 @@ from wordmask.distillation.student import PRESETS, StudentSettings, train_studen
 from wordmask.distillation.training import ignore_label, new_network, poly_rate
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.runs.parts import CHECKSUMS
-from wordmask.segmenters.deeplab import small_resnet_settings
 from wordmask.segmenters.student_file import read_student
 from wordmask.training.team import Team
 
-TINY = small_resnet_settings(
-    backbone_options={"channels": (8, 8, 16, 16), "layers": (1, 1, 1, 1), "stem_width": 4}, width=16, low_width=8
-)
-QUICK = StudentSettings(
-    network=TINY,
-    start=None,
-    augmentation=Augmentation(crop=32, scale=(0.6, 1.0)),
-    steps=6,
-    batch=4,
-    learning_rate=3e-3,
-    backbone_rate=3e-3,
-    save_every=2,
-    log_every=1,
-)
-NAMES = list(COLOURS)
 LABEL_OF = {name: label for label, name in enumerate(NAMES, start=1)}
 
 
@@ -432,7 +416,7 @@ import torch
 torch.set_num_threads(1)
 from wordmask.distillation.records import MaskTable
 from wordmask.distillation.student import train_student
-from test_segmenter_training import NAMES, QUICK
+from support.small_archive import NAMES, QUICK
 from dataclasses import replace
 masks, out, steps = MaskTable(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 def progress(done, steps):

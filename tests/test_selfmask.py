@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-import plain_saliency
+from support import plain_saliency
 from wordmask.refinement.bilateral_solver import solve
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.found import load_encoder

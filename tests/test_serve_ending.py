@@ -13,13 +13,12 @@ from pathlib import Path
 
 import httpx
 
-from live_service import live, rest_of, until
-from test_serve_limits import body_of, head_of, png
+from support.live_service import body_of, head_of, live, png, rest_of, until
 
 CODE = """
 import sys, time
 sys.path.insert(0, TESTS)
-from painted import Painted
+from support.painted import Painted
 from wordmask import cli, segmenters
 class Slow(Painted):
     def look_many(self, images, sources):

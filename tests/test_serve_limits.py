@@ -11,35 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from live_service import live, rest_of, until
-from painted import NAMES, Painted
+from support.live_service import body_of, head_of, live, png, rest_of, until
+from support.painted import Painted
 from wordmask.serving import ServeSettings
 from wordmask.serving.rest import Service
-
-BOUNDARY = "frontier"
-
-
-def head_of(body, *more):
-    lines = ("POST /v1/segment HTTP/1.1", "Host: x", f"Content-Type: multipart/form-data; boundary={BOUNDARY}", *more)
-    return "\r\n".join((*lines, f"Content-Length: {len(body)}", "", "")).encode()
-
-
-def body_of(picture):
-    part = f"--{BOUNDARY}\r\nContent-Disposition: form-data; name="
-    return (
-        f'{part}"names"\r\n\r\n{",".join(NAMES)}\r\n{part}"image"; filename="a"\r\n\r\n'.encode()
-        + picture
-        + f"\r\n--{BOUNDARY}--\r\n".encode()
-    )
-
-
-def png(height=30, width=40, noise=False):
-    image = np.zeros((height, width, 3), np.uint8)
-    if noise:
-        image[..., 0] = 255 * (np.random.default_rng(0).random((height, width)) < 0.5)
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
 
 
 def segment(service, picture=None, address="127.0.0.1"):

@@ -6,7 +6,7 @@ import signal
 import pytest
 from PIL import Image
 
-from test_readers import photo, voc_folder
+from support.data_sets import photo, voc_folder
 from wordmask.benchmarks import open_benchmark
 from wordmask.collection.embedding_folder import EmbeddingFolder
 from wordmask.collection.piles import open_pile

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-import plain_saliency
+from support import plain_saliency
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.spectral_voting import (
     VotedMasks,

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tiny_run import Listener
+from support.tiny_run import Listener
 from wordmask.distillation.records import DistillationError
 from wordmask.distillation.stages import Stage, Stages, earlier
 

@@ -8,7 +8,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from test_evaluation import Guess, Squares
+from support.squares import Guess, Squares
 from wordmask.benchmarks import BENCHMARKS, tables
 from wordmask.benchmarks.datasets import MissingDataError
 from wordmask.benchmarks.evaluation import evaluate

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -12,19 +11,12 @@ import pytest
 import torch
 from torch import nn
 
+from support.launcher import launched
 from wordmask.segmenters.deeplab import DeepLabV3Plus, small_resnet_settings
 from wordmask.training.team import Team, TeamError
 
 PATIENCE = 300
 """Seconds after which a process hangs; a loaded machine takes a minute to import PyTorch."""
-
-
-def launched(count):
-    """What a launcher says to each of its processes, in their environments."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": str(count)}
-    return [{**meeting, "RANK": str(place), "LOCAL_RANK": str(place)} for place in range(count)]
 
 
 def team_of(count, place):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent / "mutated_weights.py"
+SCRIPT = Path(__file__).parent / "support" / "mutated_weights.py"
 MOST_MEGABYTES = 250
 
 
@@ -16,7 +16,7 @@ def run(*arguments):
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": f"{SCRIPT.parent}:{os.environ.get('PYTHONPATH', '')}",
+        "PYTHONPATH": f"{SCRIPT.parents[1]}:{os.environ.get('PYTHONPATH', '')}",
     }
     command = [sys.executable, str(SCRIPT), *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

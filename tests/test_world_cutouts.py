@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 import torch
 
-from test_world_dino import settings
+from support.tiny_world_dino import settings
 from wordmask_world.training.batches import Batch, crop
 from wordmask_world.training.cutouts import HARDLY, MOSTLY, Belonging, cut_out, mean_of_cutouts, paste, paste_both
 from wordmask_world.training.dino import SelfDistillation, train_dino

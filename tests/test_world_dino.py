@@ -6,15 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from support.tiny_world_dino import CHANNELS, settings
 from wordmask.encoders.dino import DinoEncoder
 from wordmask.training.checkpoints import CHECKPOINT, CheckpointError, read_checkpoint
 from wordmask_world.report import Teller, tell_of_resnet
-from wordmask_world.training.batches import Stage, crop, crop_places, hue_turned
+from wordmask_world.training.batches import crop, crop_places, hue_turned
 from wordmask_world.training.dino import DinoSettings, build_backbone, same_places, train_dino
 from wordmask_world.training.dino_network import evenly_used, read_resnet, read_vit
-
-CHANNELS = (8, 12, 16, 20)
-
 
 pytestmark = pytest.mark.usefixtures("few_figures")
 
@@ -22,16 +20,6 @@ pytestmark = pytest.mark.usefixtures("few_figures")
 @pytest.fixture(scope="module")
 def pictures(small_training_file: Path) -> Path:
     return small_training_file
-
-
-def settings(pictures: Path, out: Path, **changes: object) -> DinoSettings:
-    options = {
-        "image_size": 32, "width": 24, "blocks": 3, "heads": 2, "channels": CHANNELS, "prototypes": 8,
-        "place_prototypes": 6, "hidden": 8, "bottleneck": 4, "batch_norm": True, "centring": "sinkhorn",
-        "local_crops": 1, "local_size": 16, "precision": "fp32", "threads": 1, "save_every": 1,
-        "stages": (Stage(pictures=12, size=32, batch=4),), **changes,
-    }  # fmt: skip
-    return DinoSettings(pictures=pictures, out=out, **options)
 
 
 def test_a_place_in_one_crop_is_found_in_the_other() -> None:

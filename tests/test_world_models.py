@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from test_world_training import CHANNELS, student_settings, teacher_settings
+from support.tiny_world import CHANNELS, student_settings, teacher_settings
 from wordmask_world import WORLD_VERSION, models
 from wordmask_world.files.training_file import write_array
 from wordmask_world.models import WorldModelError, world_clip, world_dino, world_resnet, world_weights

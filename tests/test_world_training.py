@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from support.tiny_world import CHANNELS, TINY, student_settings, teacher_settings
 from wordmask.encoders.clip_dense import DenseViT
 from wordmask.training.checkpoints import CHECKPOINT, CheckpointError, read_checkpoint
 from wordmask.training.logs import CURVES, RunLog, last_figures
@@ -21,7 +22,6 @@ from wordmask_world.training.clip import ClipSettings, TrainedViT, train_clip
 from wordmask_world.training.clip_teacher import (
     MERGES_FILE,
     STATISTICS,
-    ClipArchitecture,
     ClipTeacher,
     ClipTeacherSettings,
     random_prompts,
@@ -33,12 +33,6 @@ from wordmask_world.training.figures import mean_iou
 from wordmask_world.training.loop import Recipe, TrainingSettings, learning_rate_at, train
 from wordmask_world.training.plans import PLANS
 from wordmask_world.training.text import count_words, learn_merges, load_tokenizer, read_text, write_merges
-
-TINY = ClipArchitecture(
-    embedding=16, image_size=32, width=32, blocks=6, head_width=16, text_width=16, text_blocks=1, text_heads=2
-)
-CHANNELS = (8, 12, 16, 20)
-
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -54,12 +48,6 @@ def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(figures, name, 4)
 
 
-def teacher_settings(pictures: Path, out: Path, **changes: object) -> ClipTeacherSettings:
-    stages = (Stage(pictures=8, size=32, batch=4), Stage(pictures=8, size=32, batch=4))
-    options = {"architecture": TINY, "channels": CHANNELS, "precision": "fp32", "log_every": 1, **changes}
-    return ClipTeacherSettings(pictures=pictures, out=out, stages=stages, **options)
-
-
 @pytest.fixture(scope="module")
 def teacher_run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("teacher")
@@ -68,12 +56,6 @@ def teacher_run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
             patch.setattr(figures, name, 4)
         train_clip_teacher(teacher_settings(pictures, out))
     return out
-
-
-def student_settings(pictures: Path, teacher: Path, out: Path, **changes: object) -> ClipSettings:
-    stages = (Stage(pictures=4, size=32, batch=4), Stage(pictures=8, size=32, batch=4, keep=0.5))
-    options = {"architecture": TINY, "teacher_channels": CHANNELS, "precision": "fp32", "log_every": 1, **changes}
-    return ClipSettings(pictures=pictures, out=out, teacher=teacher, stages=stages, **options)
 
 
 class Killed(Exception):

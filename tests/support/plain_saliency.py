@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from plain_vit import attend, gelu, layer_norm, patches_of, to_map
+from support.plain_vit import attend, gelu, layer_norm, patches_of, to_map
 from wordmask.encoders.dino import DinoEncoder
 
 PATCH, NATIVE, WIDTH, HEADS, BLOCKS = 8, 5, 48, 3, 2

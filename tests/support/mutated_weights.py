@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tiny_run import NETWORK
+from support.tiny_run import NETWORK
 from wordmask.encoders.clip import load_clip_folder
 from wordmask.errors import WordmaskError
 from wordmask.names.vocabulary import Vocabulary

@@ -1,11 +1,15 @@
 """A service over a real socket, in a thread of the test."""
 
+import io
 import socket
 import threading
 import time
 from contextlib import contextmanager
 
-from painted import Painted
+import numpy as np
+from PIL import Image
+
+from support.painted import NAMES, Painted
 from wordmask.serving import ServeSettings, build_app
 from wordmask.serving.running import Server, listener_at
 
@@ -59,3 +63,29 @@ def live(segmenter=None, *, page=False, **settings):
         finally:
             server.should_exit = True
             thread.join(20)
+
+
+BOUNDARY = "frontier"
+
+
+def head_of(body, *more):
+    lines = ("POST /v1/segment HTTP/1.1", "Host: x", f"Content-Type: multipart/form-data; boundary={BOUNDARY}", *more)
+    return "\r\n".join((*lines, f"Content-Length: {len(body)}", "", "")).encode()
+
+
+def body_of(picture):
+    part = f"--{BOUNDARY}\r\nContent-Disposition: form-data; name="
+    return (
+        f'{part}"names"\r\n\r\n{",".join(NAMES)}\r\n{part}"image"; filename="a"\r\n\r\n'.encode()
+        + picture
+        + f"\r\n--{BOUNDARY}--\r\n".encode()
+    )
+
+
+def png(height=30, width=40, noise=False):
+    image = np.zeros((height, width, 3), np.uint8)
+    if noise:
+        image[..., 0] = 255 * (np.random.default_rng(0).random((height, width)) < 0.5)
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()

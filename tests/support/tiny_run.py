@@ -4,6 +4,7 @@ As a script it is a nursery of processes to be killed: it imports everything onc
 of its input, which costs no start of Python each time.
 """
 
+import hashlib
 import json
 import os
 import sys
@@ -56,6 +57,17 @@ class Bright:
         return [np.clip((np.ptp(image.astype(np.float32), axis=2) - 40) / 80, 0, 1) for image in images]
 
 
+class Counted(Bright):
+    """Counts the pictures that it looks at."""
+
+    def __init__(self) -> None:
+        self.pictures = 0
+
+    def raw_maps(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        self.pictures += len(images)
+        return super().raw_maps(images)
+
+
 class Listener:
     """Keeps what is said."""
 
@@ -75,7 +87,7 @@ class Listener:
 
 def pipeline_with(pictures: Path, out: Path, *layers: dict[str, Any], teller: Any = None, prune: bool = False) -> Any:
     """A pipeline whose CLIP and saliency know colours."""
-    from tiny_collection import ColourClip
+    from support.tiny_collection import ColourClip
     from wordmask.distillation.config import make_run
     from wordmask.distillation.pipeline import Pipeline
 
@@ -84,6 +96,21 @@ def pipeline_with(pictures: Path, out: Path, *layers: dict[str, Any], teller: An
 
     told = {"names": NAMES, "images": pictures, "out": out}
     return Tiny(make_run(SETTINGS, told, *layers), teller, prune=prune)
+
+
+def contents(run: Path) -> dict[str, str]:
+    """What a run has made, but for times and logs."""
+    patterns = (
+        "archive/*.parquet",
+        "masks/*.arrow",
+        "experts/*/*.safetensors",
+        "refined/*.arrow",
+        "student/*.safetensors",
+    )
+    found = {}
+    for path in sorted(path for pattern in patterns for path in run.glob(pattern)):
+        found[str(path.relative_to(run))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
 
 
 def nursery() -> None:
@@ -112,6 +139,6 @@ def nursery() -> None:
 
 
 if __name__ == "__main__":
-    for module in ("tiny_collection", "wordmask.distillation.pipeline"):  # so that no child need import them
+    for module in ("support.tiny_collection", "wordmask.distillation.pipeline"):  # so that no child need import them
         import_module(module)
     nursery()

@@ -3,7 +3,10 @@
 import numpy as np
 from PIL import Image
 
+from wordmask.distillation.augmentations import Augmentation
 from wordmask.distillation.records import ImageRef, MaskRecord, MaskTable, encode_mask, write_masks
+from wordmask.distillation.student import StudentSettings
+from wordmask.segmenters.deeplab import small_resnet_settings
 
 COLOURS = {"apple": (220, 30, 30), "leaf": (30, 200, 40), "sky": (40, 60, 230)}
 
@@ -34,3 +37,22 @@ def make_archive(folder, each=4, names=tuple(COLOURS), masks_of=lambda mask: mas
             records.append(MaskRecord(name, rank, ImageRef(file), rle, 1.0, 1.0 - rank / 100))
     write_masks(folder / "masks" / "0000.arrow", records, root=folder / "pictures", names=names)
     return MaskTable(folder / "masks")
+
+
+TINY = small_resnet_settings(
+    backbone_options={"channels": (8, 8, 16, 16), "layers": (1, 1, 1, 1), "stem_width": 4}, width=16, low_width=8
+)
+
+QUICK = StudentSettings(
+    network=TINY,
+    start=None,
+    augmentation=Augmentation(crop=32, scale=(0.6, 1.0)),
+    steps=6,
+    batch=4,
+    learning_rate=3e-3,
+    backbone_rate=3e-3,
+    save_every=2,
+    log_every=1,
+)
+
+NAMES = list(COLOURS)

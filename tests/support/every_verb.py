@@ -1,8 +1,8 @@
 """Runs every verb under one condition of a hard life, and tells what came of each.
 
-As a script: `python tests/every_verb.py CONDITION FOLDER` prints one JSON object, the words of a line -> what it did.
-Everything is imported once, and every line runs in a fork of its own, so that it costs what it does and no start of
-Python.
+As a script: `python tests/support/every_verb.py CONDITION FOLDER` prints one JSON object, the words of a line -> what
+it did. Everything is imported once, and every line runs in a fork of its own, so that it costs what it does and no
+start of Python.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 MOST_SECONDS = 60
 """Of the clock, on a machine that does other things too, after which a line is ended."""
 WORLD = "--preset world"

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from tiny_collection import ColourClip
-from tiny_run import TRAINING
+from support.tiny_collection import ColourClip
+from support.tiny_run import TRAINING
 from wordmask.saliency.base import Saliency, SaliencySettings
 from wordmask_world.tables import ablations
 from wordmask_world.tables import namedmask as namedmask_world
