@@ -18,6 +18,7 @@ from wordmask.benchmarks.datasets import MissingDataError
 from wordmask.benchmarks.tables.plot import Plot
 from wordmask.benchmarks.tables.run import Run
 from wordmask.errors import WordmaskError
+from wordmask.extras import MissingExtraError
 from wordmask.segmenters.base import MissingWeightsError
 from wordmask.weights.catalogue import CatalogueError
 from wordmask.weights.checkpoints import WeightsError
@@ -44,6 +45,7 @@ NOT_ASKED = "the world's columns take minutes: --world measures them, as do --ro
 MISSING = (
     NotRunError,
     MissingDataError,
+    MissingExtraError,
     MissingWeightsError,
     WeightsError,
     DownloadError,
