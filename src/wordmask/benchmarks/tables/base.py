@@ -1,6 +1,6 @@
 """What a table is: rows that measure themselves, one cell at a time, beside the figures that were published.
 
-A module of tables says it so:
+A module of tables says it so; the figures that a paper prints may lie in a file beside it (`published.py`):
 
 >>> def measure(run, column):
 ...     return run.evaluate(run.segmenter("clip-diy"), column).miou
