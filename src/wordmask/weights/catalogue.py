@@ -25,8 +25,8 @@ class Weight:
     """One published file.
 
     `source` and `mirrors` are addresses of the same tensors, though not always the same bytes: a URL,
-    `open_clip:ARCHITECTURE/TAG` or `timm:NAME`. `bytes` is an estimate unless `bytes_exact`. `sha256`, where its
-    publisher gives one, is of the file behind the entry's only URL.
+    `open_clip:ARCHITECTURE/TAG` or `timm:NAME`. `bytes` is an estimate. `sha256`, where its publisher
+    gives one, is of the file behind the entry's only URL.
     """
 
     name: str
@@ -36,7 +36,6 @@ class Weight:
     bytes: int
     sha256: str | None = None
     mirrors: tuple[str, ...] = ()
-    bytes_exact: bool = False
     gated: bool = False  # the hub asks for a sign-in and a consent first
     note: str = ""
 
