@@ -28,7 +28,8 @@ from wordmask_world import THINGS
 from wordmask_world.benchmark import World
 from wordmask_world.models import WorldModelError
 from wordmask_world.tables import namedmask as namedmask_world
-from wordmask_world.tables.ablations import Ablations, AblationSettings, SomeOfTheWorld
+from wordmask_world.tables.ablation_settings import AblationSettings
+from wordmask_world.tables.ablations import Ablations, SomeOfTheWorld
 
 RUNS = {"copy-paste-1", "copy-paste-2", "copy-paste-3", "experts-1", "archive-1", "archive-3"}
 

@@ -5,7 +5,7 @@ import pytest
 
 from support import plain_bilateral
 from wordmask.refinement.bilateral_solver import BilateralGrid, BilateralSolverError, SolverParameters, solve
-from wordmask.refinement.clean_up import best_component, found_mask, intersection_over_union, refine
+from wordmask.refinement.clean_up import found_mask, intersection_over_union, refine
 from wordmask_world import draw_scene
 
 TOLERANCE = 1e-4
@@ -161,16 +161,9 @@ def test_found_keeps_the_input_where_the_solver_departs_from_it():
     assert found_mask(np.zeros((40, 40)), mask) is mask
 
 
-def test_found_keeps_all_components_or_the_best():
-    near, far = disc(60, (20, 20), 9), disc(60, (50, 50), 5)
-    solved, mask = (near | far).astype(float), disc(60, (21, 21), 9)
-    assert np.array_equal(found_mask(solved, mask), near | far)
-    assert np.array_equal(found_mask(solved, mask, "best"), near)
-
-
-def test_the_best_component_need_not_be_the_largest():
-    small, large = disc(60, (12, 12), 6), disc(60, (42, 42), 15)
-    assert np.array_equal(best_component(small | large, small), small)
+def test_found_keeps_all_components():
+    parts = disc(60, (20, 20), 9) | disc(60, (50, 50), 5)
+    assert np.array_equal(found_mask(parts.astype(float), disc(60, (21, 21), 9)), parts)
 
 
 def test_empty_masks_stay_empty():

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from wordmask import benchmarks
-from wordmask.benchmarks.baselines import AllBackground
 from wordmask.benchmarks.datasets import BenchmarkError
 from wordmask_world import NAMES, THINGS
+from wordmask_world.baselines import AllBackground
 from wordmask_world.benchmark import World
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from support import every_verb
-from support.every_verb import CONDITIONS, LATER, NEEDING_EXTRAS, packages_of_extras
+from support.every_verb import CONDITIONS, LATER, NEEDING_EXTRAS, NEEDING_OPENCV, packages_of_extras
 from wordmask.cli import VERBS
 from wordmask.extras import EXTRA_OF
 from wordmask_world.cli import world
@@ -28,6 +28,8 @@ STAGE = re.compile(r"\w+: begun|going on at step \d+ of \d+|[\w ]+( \.\.\.|: \d+
 """What a distillation or a training says as it goes, and whatever takes more than a moment."""
 FIGURES = ("tables",)
 """Verbs that have what they are asked for without their pictures: figures that were kept."""
+
+REFUSED = {"no extras": NEEDING_EXTRAS, "no extra but distill": NEEDING_OPENCV}
 
 lines = partial(pytest.mark.parametrize, ("condition", "name"))
 
@@ -90,10 +92,10 @@ def test_every_package_of_the_extras_is_known():
     assert set(EXTRA_OF.values()) <= set(every_verb.extras())
 
 
-@of("no extras")
+@of("no extras", "no extra but distill")
 def test_without_extras(results, condition, name):
     told = results(condition)[name]
-    if name in NEEDING_EXTRAS:
+    if name in REFUSED[condition]:
         assert re.search(r"(\w+) is not installed: pip install 'wordmask\[\w+\]'$", error_of(told))
         assert not told["changed"] + told["new"]
     else:

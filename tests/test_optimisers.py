@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from wordmask.training.optimisers import MOMENTUM, Muon, Optimisers, orthogonalised
+from wordmask_world.training.optimisers import MOMENTUM, Muon, Optimisers, orthogonalised
 
 
 @pytest.mark.parametrize("shape", [(12, 12), (8, 30), (30, 8)])

@@ -6,11 +6,11 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from support.plain_saliency import stirred
-from wordmask.benchmarks.baselines import AllBackground, BestName
 from wordmask.benchmarks.datasets import Sample
-from wordmask.benchmarks.probes import linear_probe, patch_neighbours, vote
 from wordmask.encoders.dino import DinoEncoder
 from wordmask.names.prompts import templates
+from wordmask_world.baselines import AllBackground, BestName
+from wordmask_world.probes import linear_probe, patch_neighbours, vote
 
 
 def test_a_vote_is_the_largest_sum_of_weights_among_the_nearest():

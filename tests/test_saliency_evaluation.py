@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from support.squares import Squares
-from wordmask.benchmarks.datasets import BenchmarkError
+from wordmask.benchmarks.datasets import BenchmarkError, Sample
 from wordmask.benchmarks.s_measure import s_measure
 from wordmask.benchmarks.saliency import evaluate_saliency
 from wordmask.names.vocabulary import Vocabulary
-from wordmask.saliency.figures import SaliencyFigures
 
 
 class Bright:
@@ -88,20 +87,82 @@ def test_the_s_measure_of_perfect_empty_and_full_maps():
     assert s_measure(1 - mask.astype(float), mask) < 0.1
 
 
+class Pairs(Squares):
+    """Maps as pictures, and their true foregrounds."""
+
+    def __init__(self, *pairs):
+        super().__init__(len(pairs))
+        self.pairs = pairs
+
+    def __getitem__(self, index):
+        soft, mask = self.pairs[index]
+        levels = np.rint(255 * np.asarray(soft)).astype(np.uint8)
+        return Sample(levels[..., None].repeat(3, 2), mask.astype(np.uint8), self.key(index))
+
+
+def figures_of(*pairs):
+    """IoU, max F and MAE in percent."""
+    found = evaluate_saliency(Bright(), Pairs(*pairs))
+    assert found.images == len(pairs)
+    return found.iou, found.max_f, found.mae
+
+
+def plain_figures(pairs):
+    """The same, from their definitions."""
+    best = 0.0
+    for level in range(256):
+        scores = []
+        for soft, mask in pairs:
+            if not mask.any():
+                continue
+            chosen = np.rint(soft * 255) >= level
+            right = (chosen & mask).sum()
+            precision, recall = right / max(chosen.sum(), 1), right / mask.sum()
+            scores.append(1.3 * precision * recall / (0.3 * precision + recall) if right else 0.0)
+        best = max(best, float(np.mean(scores)))
+    masks = [(soft > 0.5, mask) for soft, mask in pairs]
+    ious = [(own & mask).sum() / (own | mask).sum() if (own | mask).any() else 1 for own, mask in masks]
+    errors = [np.abs(soft - mask).mean() for soft, mask in pairs]
+    return tuple(100 * float(np.mean(figure)) for figure in (ious, best, errors))
+
+
+def half(height=8, width=10):
+    mask = np.zeros((height, width), bool)
+    mask[:, : width // 2] = True
+    return mask
+
+
+def test_a_perfect_map_has_perfect_figures():
+    assert figures_of((half(), half())) == (100, 100, 0)
+
+
+def test_the_opposite_map_has_the_worst():
+    at_the_lowest_threshold = 100 * 1.3 * 40 / (0.3 * 40 + 80)  # which takes everything
+    assert figures_of((~half(), half())) == pytest.approx((0, at_the_lowest_threshold, 100), abs=0.006)
+
+
+def test_one_threshold_serves_all_pictures():
+    """Each map is perfect at a threshold of its own; at any one threshold, one of them is not."""
+    low, high = (np.where(half(), 0.4, 0.1), half()), (np.where(half(), 0.9, 0.6), half())
+    assert figures_of(low)[1] == figures_of(high)[1] == 100
+    assert figures_of(low, high)[1] < 90
+
+
+def test_a_picture_without_foreground_is_right_when_left_empty():
+    nothing = np.zeros((5, 6), bool)
+    assert figures_of((nothing, nothing), (half(), half())) == (100, 100, 0)
+
+
 def test_the_report_equals_the_field_s_figures():
     found = evaluate_saliency(Bright(), Squares(), batch_size=3)
-    plain, structure = SaliencyFigures(), []
+    pairs = []
     for sample in Squares():
         mask = (sample.labels > 0) & (sample.labels < 255)
-        soft = np.where(sample.labels == 255, 0, Bright().maps([sample.image])[0])
-        plain.add(soft, mask)
-        structure.append(plain_s_measure(soft, mask))
-    figures = plain.figures()
+        pairs.append((np.where(sample.labels == 255, 0, Bright().maps([sample.image])[0]), mask))
+    assert any(not mask.any() for _, mask in pairs)
+    assert (found.iou, found.max_f, found.mae) == pytest.approx(plain_figures(pairs), abs=0.006)
     assert found.images == 10
-    assert found.iou == pytest.approx(100 * figures.iou, abs=0.006)
-    assert found.max_f == pytest.approx(100 * figures.max_f, abs=0.006)
-    assert found.mae == pytest.approx(100 * figures.mae, abs=0.006)
-    assert found.s_measure == pytest.approx(100 * np.mean(structure), abs=0.006)
+    assert found.s_measure == pytest.approx(100 * np.mean([plain_s_measure(*pair) for pair in pairs]), abs=0.006)
 
 
 def test_it_goes_on_after_a_stop(tmp_path):

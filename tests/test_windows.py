@@ -233,14 +233,6 @@ def test_few_names_on_a_large_picture(names: int, h: int) -> None:
     assert_best(labels, scores, full, within=KERNELS_APART)
 
 
-def test_only_the_valid_part_of_a_padded_map_counts() -> None:
-    maps = random_maps(5, 8, 9)
-    maps[:, 6:] = 7.0
-    maps[:, :, 5:] = 7.0
-    labels, scores = upsample_argmax(maps, (60, 50), valid=(6, 5))
-    assert_best(labels, scores, interpolate(maps[None, :, :6, :5], size=(60, 50), mode="bilinear")[0])
-
-
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_merge_argmax_is_all_its_steps_at_once(data: st.DataObject) -> None:

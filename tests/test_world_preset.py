@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import wordmask
-from wordmask.benchmarks.baselines import BestName
 from wordmask.names.prompts import templates
+from wordmask_world.baselines import BestName
 from wordmask_world.benchmark import World
 from wordmask_world.models import WEIGHTS, world_clip, world_weights
 

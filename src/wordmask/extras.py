@@ -5,6 +5,10 @@ from importlib.util import find_spec
 from wordmask.errors import WordmaskError
 
 EXTRA_OF = {
+    "pyarrow": "distill",
+    "sklearn": "distill",
+    "threadpoolctl": "distill",
+    "accelerate": "distill",
     "gradio": "app",
     "fastapi": "app",
     "uvicorn": "app",

@@ -59,9 +59,9 @@ def read_json(path: str | Path, *, most_bytes: int = MOST_BYTES, way_out: str = 
         raise TextFileError(f"{path}: is damaged, no valid JSON ({_one_line(error)}); {way_out}") from error
 
 
-def read_yaml(path: str | Path, *, most_bytes: int = MOST_BYTES) -> Any:
+def read_yaml(path: str | Path) -> Any:
     """Return what a YAML file holds."""
-    text = read_text(path, most_bytes=most_bytes)
+    text = read_text(path)
     try:
         return parse_yaml(text)
     except TextFileError as error:

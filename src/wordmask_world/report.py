@@ -13,10 +13,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from wordmask.benchmarks.baselines import AllBackground, BestName
 from wordmask.benchmarks.datasets import Sample
 from wordmask.benchmarks.evaluation import Report, evaluate
-from wordmask.benchmarks.probes import cls_features, linear_probe, patch_neighbours
 from wordmask.console.progress import progress_bar
 from wordmask.encoders.dino import DinoEncoder
 from wordmask.html_page import Page, text_table
@@ -26,8 +24,10 @@ from wordmask.pictures.images import to_tensor
 from wordmask.segmenters.base import Segmenter
 from wordmask.segmenters.maskclip import PRESETS, MaskClip, MaskClipSettings
 from wordmask_world import NAMES, STUFF, THINGS, WORLD_VERSION, draw_scene
+from wordmask_world.baselines import AllBackground, BestName
 from wordmask_world.benchmark import FIRST_SEED, SPLITS, World
 from wordmask_world.models import DINO, RESNET, world_clip, world_dino, world_resnet, world_weights
+from wordmask_world.probes import cls_features, linear_probe, patch_neighbours
 from wordmask_world.training.dino_network import IMAGENET
 from wordmask_world.training.figures import naming, neighbour_naming, recall_at_1
 

@@ -18,6 +18,7 @@ import time
 import tomllib
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -59,13 +60,17 @@ DRAWING = {
     "world show": "world show --count 2 --out shown.png",
 }
 """Verbs that write and read nothing of the user's."""
-LOOKING = {"models": "models", "tables, all": "tables"}
+LOOKING = {"models": "models", "tables, all": "tables", "help": "distill --help"}
 """Verbs that write nothing."""
 NEEDING_EXTRAS = {
     "serve": f"serve {WORLD} --port 0",
     "serve without a page": f"serve {WORLD} --port 0 --no-page",
     "export": f"export {WORLD} --out network.onnx",
     "segment by onnx": f"segment data/images {NAMES} {WORLD} --runtime onnx --out masks",
+    "saliency, spectral": f"saliency data/images {WORLD} --method spectral --out spectral",
+    **{verb: READING[verb] for verb in ("search", "train-selfmask", "distill")},
+}
+NEEDING_OPENCV = {
     "distill without faces": "distill --config faceless.json --names names.txt --images data/images --out faceless",
 }
 NEEDING_A_NETWORK = {
@@ -102,6 +107,7 @@ LATER: dict[str, dict[str, str]] = {
 """After all these lines have been run once where everything was well."""
 CONDITIONS: dict[str, dict[str, str]] = {
     "no extras": NEEDING_EXTRAS | READING | LOOKING,
+    "no extra but distill": NEEDING_OPENCV | READING,
     "no network": NEEDING_A_NETWORK,
     "full disk": READING | DRAWING | OF_HOURS,
     **LATER,
@@ -112,8 +118,8 @@ def main(condition: str, folder: Path) -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", "WORDMASK_CACHE": str(folder / "cache"), "HF_HOME": str(folder / "hub")}
     for switch in ("WORDMASK_OFFLINE", "HF_HUB_OFFLINE"):
         os.environ[switch] = "0" if condition == "no network" else "1"
-    if condition == "no extras":
-        forget(packages_of_extras())
+    if condition.startswith("no extra"):
+        forget(packages_of_extras(but="distill" if condition.endswith("distill") else None))
     import_all()
     folder.mkdir(parents=True)
     os.chdir(folder)
@@ -236,10 +242,13 @@ def import_all() -> None:
     """What verbs import, so that their forks need not."""
     import torch
 
+    from wordmask.extras import MissingExtraError
+
     torch.set_num_threads(1)
     for file in (REPOSITORY / "src" / "wordmask" / "commands").glob("*.py"):
         if file.stem not in ("__init__", "serve"):
-            import_module(f"wordmask.commands.{file.stem}")
+            with suppress(MissingExtraError):
+                import_module(f"wordmask.commands.{file.stem}")
 
 
 def fill_the_disk() -> None:
@@ -281,9 +290,9 @@ def extras() -> dict[str, list[str]]:
     return needs
 
 
-def packages_of_extras() -> set[str]:
-    """The modules of all that only the extras bring."""
-    core = installed_by(project()["dependencies"])
+def packages_of_extras(but: str | None = None) -> set[str]:
+    """The modules of all that only the extras bring, or all of them but one."""
+    core = installed_by([*project()["dependencies"], *(extras()[but] if but else ())])
     brought = installed_by([need for needs in extras().values() for need in needs])
     return {
         module

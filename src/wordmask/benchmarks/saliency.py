@@ -13,12 +13,12 @@ import numpy as np
 from wordmask._version import __version__
 from wordmask.benchmarks.datasets import Benchmark, BenchmarkError, Sample
 from wordmask.benchmarks.evaluation import batches_of, read_batches, versions
+from wordmask.benchmarks.f_measure import LEVELS, f_measures
 from wordmask.benchmarks.networks import networks_fingerprint
 from wordmask.benchmarks.results import ResultFolder
 from wordmask.benchmarks.s_measure import s_measure
 from wordmask.refinement.clean_up import THRESHOLD, intersection_over_union
 from wordmask.saliency.base import Saliency
-from wordmask.saliency.figures import LEVELS, f_measures
 
 
 @dataclass(frozen=True)

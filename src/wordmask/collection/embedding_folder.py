@@ -21,8 +21,6 @@ from wordmask.files import is_special
 
 ABOUT = "collection.json"
 """What our own folders say of themselves; those of others have none."""
-PLACE_COLUMNS = ("tar", "offset", "length")
-"""What our own folders tell beside `image_path` of a picture that lies in a tar."""
 
 
 @dataclass(frozen=True)

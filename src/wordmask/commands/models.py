@@ -30,8 +30,7 @@ def _print_list(entries: list[catalogue.Weight], here: list[bool]) -> None:
     for kind, group in groupby(zip(entries, here, strict=True), key=lambda pair: pair[0].kind):
         print(f"{kind}")
         for entry, is_here in group:
-            about = " " if entry.bytes_exact else "~"
-            size = f"{about}{entry.bytes / 1e6:.0f} MB" if entry.bytes >= 5e5 else f"{about}{entry.bytes / 1e3:.0f} kB"
+            size = f"~{entry.bytes / 1e6:.0f} MB" if entry.bytes >= 5e5 else f"~{entry.bytes / 1e3:.0f} kB"
             mark = "here" if is_here else "-"
             print(f"  {entry.name:{width}}  {size:>8}  {entry.licence:{licences}}  {mark:4}  {entry.source}")
     print("\n~ about. `wordmask models --fetch NAME` downloads; WORDMASK_CACHE says where to.")

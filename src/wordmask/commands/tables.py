@@ -122,7 +122,8 @@ def _ablations(name: str, distilling: Mapping[str, Any], device: str) -> "Ablati
             )
         return None
     from wordmask.commands.distill import Teller
-    from wordmask_world.tables.ablations import Ablations, AblationSettings
+    from wordmask_world.tables.ablation_settings import AblationSettings
+    from wordmask_world.tables.ablations import Ablations
 
     return Ablations(AblationSettings(**distilling), device=device, teller=Teller())
 

@@ -39,3 +39,7 @@ curves; lines with "pictures": "held-out" hold figures on a validation set.
 `experts.PRESETS` and `student.PRESETS` hold them for "paper" and "world". `validation` is a
 `wordmask.benchmarks.datasets` data set.
 """
+
+from wordmask.extras import need
+
+need("pyarrow", "sklearn")  # before the first stage, and not where one of them is used

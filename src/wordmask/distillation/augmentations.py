@@ -18,7 +18,6 @@ from torch.nn.functional import pad
 from wordmask.pictures.images import resize
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-Strength = Annotated[float, Field(ge=0)]
 
 GREY = (0.2989, 0.587, 0.114)
 """Red, green and blue in grey, as torchvision (and ITU-R 601) has them."""

@@ -15,8 +15,6 @@ from wordmask.distillation.records import DistillationError, ImageRef
 from wordmask.extras import need
 from wordmask.pictures.image_files import ImageReadError, image_size
 
-LAION_DUPLICATE = 0.94
-"""The cosine above which clip-retrieval takes two pictures for one; its archives of LAION-5B hide those."""
 LAION_UNSAFE = 0.5
 """Of `punsafe`, above which LAION's safe mode hides a picture."""
 LAION_SAFE_WORDS = ("UNLIKELY",)
@@ -38,7 +36,8 @@ class FilterError(DistillationError):
 class FilterSettings:
     """Each is off unless it is set; whatever is on is reported with counts.
 
-    duplicates: pictures whose embedding is this close to a better one of the same name (LAION's figure is 0.94).
+    duplicates: pictures whose embedding is this close to a better one of the same name (0.94 where clip-retrieval hides
+    those of LAION-5B).
     faces: "opencv" for the detector that comes with opencv-python, or the path of a YuNet model (.onnx).
     unsafe: by LAION's columns `punsafe` or `NSFW`. unsafe_names: pictures that are more like one of these phrases than
     like the name they were found for. smallest_side: in pixels. least_similarity: to the name.

@@ -87,10 +87,6 @@ class ClipEncoder:
         return (size, size) if isinstance(size, int) else tuple(size)
 
     @property
-    def is_dense(self) -> bool:
-        return not isinstance(self._reader, NotDenseError)
-
-    @property
     def patch_size(self) -> int:
         """Pixels along one side of a patch (the total stride of a ResNet)."""
         return self._dense_reader().patch

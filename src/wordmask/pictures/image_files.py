@@ -192,17 +192,14 @@ def unreadable(name: str, what: str, error: Exception) -> ImageReadError:
 
 
 @contextmanager
-def opened(source: object, name: str, formats: tuple[str, ...] | None = None) -> Iterator[Image.Image]:
+def opened(source: object, name: str) -> Iterator[Image.Image]:
     """A path or bytes as a Pillow image whose header has been read and whose pixels have not.
 
-    formats: those that are read; None for all. Of another nothing is read but its magic number. What costs more than
-    its pixels say is refused before a decoder sees it.
+    What costs more than its pixels say is refused before a decoder sees it.
     """
     with _open_file(source, name) as file:
         try:
             kind, reader = _find_reader(file.read(_BRANDS_BYTES), name)
-            if formats is not None and kind not in formats:
-                raise ImageReadError(name, f"is a {kind} picture; {', '.join(formats)} are read here")
             check_costs(file, kind)
             image = reader(file, "")
             if image.format == "PNG" and "exif" not in image.info and (exif := _late_png_exif(file)):

@@ -50,7 +50,6 @@ __all__ = [
     "shrunk",
     "size_with_longer_side",
     "size_with_shorter_side",
-    "size_within",
     "to_tensor",
 ]
 
@@ -276,31 +275,21 @@ def _levels(values: np.ndarray, white: float, name: str, span: tuple[float, floa
     return levels.astype(np.uint8)
 
 
-def size_with_shorter_side(
-    height: int, width: int, shorter: int, longest: int | None = None, *, only_shrink: bool = False
-) -> tuple[int, int]:
+def size_with_shorter_side(height: int, width: int, shorter: int, longest: int | None = None) -> tuple[int, int]:
     """The size whose shorter side is `shorter`, or less where its longer side would pass `longest` (mmcv's rule)."""
     scale = shorter / min(height, width)
     if longest is not None:
         scale = min(scale, longest / max(height, width))
-    return _scaled(height, width, scale, only_shrink)
+    return _scaled(height, width, scale)
 
 
 def size_with_longer_side(height: int, width: int, longer: int, *, only_shrink: bool = False) -> tuple[int, int]:
     """The size whose longer side is `longer`."""
-    return _scaled(height, width, longer / max(height, width), only_shrink)
+    scale = longer / max(height, width)
+    return _scaled(height, width, min(scale, 1.0) if only_shrink else scale)
 
 
-def size_within(
-    height: int, width: int, max_height: int, max_width: int, *, only_shrink: bool = False
-) -> tuple[int, int]:
-    """The largest size of the same shape that fits into a box."""
-    return _scaled(height, width, min(max_height / height, max_width / width), only_shrink)
-
-
-def _scaled(height: int, width: int, scale: float, only_shrink: bool) -> tuple[int, int]:
-    if only_shrink:
-        scale = min(scale, 1.0)
+def _scaled(height: int, width: int, scale: float) -> tuple[int, int]:
     return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
 
@@ -353,10 +342,10 @@ def centre_view(image: np.ndarray, size: tuple[int, int], *, mode: Interpolation
     return whole[:, top : top + size[0], left : left + size[1]]
 
 
-def pad_to_multiple(batch: torch.Tensor, multiple: int, value: float = 0.0) -> torch.Tensor:
-    """Pads (B, C, H, W) on the right and at the bottom until both sides are multiples of `multiple`."""
+def pad_to_multiple(batch: torch.Tensor, multiple: int) -> torch.Tensor:
+    """Pads (B, C, H, W) with zeros on the right and at the bottom until both sides are multiples of `multiple`."""
     from torch.nn.functional import pad
 
     height, width = batch.shape[-2:]
     down, right = -height % multiple, -width % multiple
-    return pad(batch, (0, right, 0, down), value=value) if down or right else batch
+    return pad(batch, (0, right, 0, down)) if down or right else batch

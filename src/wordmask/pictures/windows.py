@@ -181,16 +181,12 @@ def merge_maps(plan: SlidingWindows, maps: Tensor, patch: int | tuple[int, int],
 
 
 @torch.no_grad()
-def upsample_argmax(
-    maps: Tensor, size: tuple[int, int], *, valid: tuple[int, int] | None = None, equal: float | None = None
-) -> tuple[Tensor, Tensor]:
-    """`merge_argmax` for maps (K, h, w) of a whole picture; only their upper left `valid` (h', w') belongs to it.
+def upsample_argmax(maps: Tensor, size: tuple[int, int], *, equal: float | None = None) -> tuple[Tensor, Tensor]:
+    """`merge_argmax` for maps (K, h, w) of a whole picture.
 
     equal: scores of a pixel that differ by no more than so much of its largest count as equal. By default those do that
     differ by what upsampling may round of the largest of all pixels.
     """
-    if valid is not None:
-        maps = maps[:, : valid[0], : valid[1]]
     names, height, width = maps.shape
     cells, pixels = height * width, size[0] * size[1]
     per_name = 4 * (pixels + (0 if maps.dtype == torch.float32 else cells))  # bytes

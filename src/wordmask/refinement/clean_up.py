@@ -12,7 +12,6 @@ from wordmask.refinement.bilateral_solver import BilateralGrid
 
 Refinement = Literal["none", "solver", "found"]
 """none: the map as it is. solver: the bilateral solver's output (NamedMask). found: FOUND's mask made from it."""
-Components = Literal["all", "best"]
 
 THRESHOLD = 0.5
 """Every paper's line between foreground and background."""
@@ -28,29 +27,13 @@ def intersection_over_union(one: np.ndarray, other: np.ndarray) -> float:
     return np.count_nonzero(one & other) / union if union else 1.0
 
 
-def found_mask(solved: np.ndarray, mask: np.ndarray, components: Components = "all") -> np.ndarray:
+def found_mask(solved: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """FOUND's clean-up of a solver's output (H, W): no holes, and nothing that departs from `mask` (H, W) bool, which
-    comes back itself where the solver's mask overlaps it by no more than half.
-
-    components: "all" of them, as FOUND trains and evaluates, or only the "best", which overlaps `mask` the most, for
-    pictures of a single object.
+    comes back itself where the solver's mask overlaps it by no more than half. All connected parts stay, as where FOUND
+    trains and evaluates.
     """
     filled: np.ndarray = ndimage.binary_fill_holes(solved > THRESHOLD)
-    if components == "best":
-        filled = best_component(filled, mask)
     return filled if intersection_over_union(filled, mask) > LEAST_OVERLAP else mask
-
-
-def best_component(candidates: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The connected part (edges touching) of `candidates` with the largest IoU with `mask`; the first of equals."""
-    labels, count = ndimage.label(candidates)
-    if count <= 1:
-        return candidates
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    shared = np.bincount(labels[mask], minlength=count + 1)[1:]
-    overlaps = shared / (sizes + np.count_nonzero(mask) - shared)
-    chosen: np.ndarray = labels == 1 + int(overlaps.argmax())
-    return chosen
 
 
 def refine(image: np.ndarray, soft: np.ndarray, how: Refinement) -> np.ndarray:

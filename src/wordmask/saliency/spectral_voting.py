@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from wordmask.encoders.clip import Precision
 from wordmask.encoders.dino import DinoEncoder
+from wordmask.extras import need
 from wordmask.pictures.images import to_tensor
 from wordmask.refinement.clean_up import MOST_PIXELS
 from wordmask.saliency.base import Saliency, SaliencyError, SaliencySettings, finite, size_for_patches
@@ -61,6 +61,7 @@ class VotedMasks(Saliency):
     method = "spectral"
 
     def __init__(self, encoders: Sequence[DinoEncoder], settings: VotingSettings | None = None):
+        need("sklearn")
         if not encoders:
             raise SaliencyError("spectral voting needs at least one encoder")
         self.encoders, self.precision = list(encoders), encoders[0].precision
@@ -77,6 +78,7 @@ class VotedMasks(Saliency):
         **changes: Any,
     ) -> Self:
         """`weights` are the DINO's, where there is one only."""
+        need("sklearn")  # before a network is fetched
         settings = replace(PRESETS[preset], **changes)
         sources: list[str | Path | None] = [*settings.dino_weights] or [weights] * len(settings.dinos)
         if len(sources) != len(settings.dinos) or (weights is not None and len(sources) > 1):
@@ -201,6 +203,8 @@ def cosine_range(unit: np.ndarray) -> tuple[float, float]:
 
 def cluster(embedding: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
     """(N, k) -> (N,) labels below `count`, by k-means from seeded starts: equal inputs give equal clusters."""
+    from sklearn.cluster import KMeans
+
     count = min(count, len(np.unique(embedding, axis=0)))
     labels: np.ndarray = KMeans(count, n_init=K_MEANS_STARTS, random_state=seed).fit_predict(embedding)
     return labels

@@ -1,1 +1,1 @@
-"""What every training shares, whatever it trains: checkpoints, logs, optimisers, memory."""
+"""What every training shares, whatever it trains: checkpoints, logs, memory."""

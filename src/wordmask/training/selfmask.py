@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from wordmask.encoders.dino import DinoEncoder
+from wordmask.extras import need
 from wordmask.methods import pick_device
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.found import WORLD, load_encoder
@@ -101,6 +102,7 @@ def new_network(encoder: DinoEncoder, settings: SelfMaskTraining) -> SelfMaskNet
 
 def vote_for(settings: SelfMaskTraining, progress: Progress | None = None) -> VoteStore:
     """The voted masks of a run's pictures, in `out`; goes on where it was."""
+    need("sklearn", "threadpoolctl")
     device = pick_device(settings.device)
     sources: Sequence[str | None] = settings.voter_weights or [None] * len(settings.voters)
     if len(sources) != len(settings.voters):

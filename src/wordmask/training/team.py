@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from wordmask.errors import WordmaskError
+from wordmask.extras import need
 from wordmask.methods import pick_device
 
 PATIENCE = timedelta(days=7)
@@ -39,6 +40,7 @@ class Team:
             self._join(launched)
 
     def _join(self, launched: int) -> None:
+        need("accelerate")
         from accelerate import PartialState
 
         wished = self.device

@@ -65,16 +65,15 @@ def download(
     url: str,
     target: str | Path,
     *,
-    bytes: int | None = None,
     sha256: str | None = None,
     progress: bool | None = None,
 ) -> Path:
     """Fetch `url` to the path `target` unless it is there already, and return `target`.
 
-    `bytes` and `sha256` are the exact length and digest the file must have; an existing file is held against them
-    too. `progress` shows a bar on stderr: None only when stderr is a terminal, True always, False never.
+    `sha256` is the digest the file must have; an existing file is held against it too. `progress` shows a bar on
+    stderr: None only when stderr is a terminal, True always, False never.
     """
-    job = _Job(url, Path(target), bytes, sha256)
+    job = _Job(url, Path(target), sha256)
     if job.target.exists():
         return job.checked_existing()
     _check_address(job)
@@ -107,7 +106,6 @@ def download(
 class _Job:
     url: str
     target: Path
-    bytes: int | None
     sha256: str | None
 
     def fail(
@@ -125,15 +123,12 @@ class _Job:
 
     def problem_of(self, path: Path) -> str | None:
         """What is wrong with the content of a complete file, or None."""
-        size = path.stat().st_size
-        if self.bytes is not None and size != self.bytes:
-            return f"it has {size} bytes where {self.bytes} were expected"
-        if self.sha256 is not None:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if digest != self.sha256.lower():
-                return f"its SHA-256 is {digest} where {self.sha256} was expected"
-        return None
+        if self.sha256 is None:
+            return None
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        same = digest == self.sha256.lower()
+        return None if same else f"its SHA-256 is {digest} where {self.sha256} was expected"
 
 
 class _Part:
@@ -237,25 +232,21 @@ def _transfer(job: _Job, part: _Part, report: _Report) -> None:
             raise _Cut("the file changed at the server while it was being fetched")
         if not start:
             part.begin(job.url, _validator_of(response))
-        if job.bytes is not None and total not in {None, job.bytes}:
-            part.discard()
-            job.fail(f"the server has {total} bytes where {job.bytes} were expected")
-        expected = job.bytes if total is None else total
-        if expected is not None and shutil.disk_usage(part.path.parent).free < expected - start:
-            raise OSError(ENOSPC, f"{expected - start} more bytes are needed")
+        if total is not None and shutil.disk_usage(part.path.parent).free < total - start:
+            raise OSError(ENOSPC, f"{total - start} more bytes are needed")
         received = start
         with part.path.open("ab") as file:
             while chunk := _read(response, received):
                 received += len(chunk)
-                if received > (MAX_UNDECLARED_BYTES if expected is None else expected):
+                if received > (MAX_UNDECLARED_BYTES if total is None else total):
                     part.discard()
                     job.fail(f"the server sent more than {received - len(chunk)} bytes without naming a length")
                 file.write(chunk)
-                report(received, expected)
+                report(received, total)
             file.flush()
             os.fsync(file.fileno())
-    if expected is not None and received < expected:
-        raise _Cut(f"the connection was cut after {received} of {expected} bytes")
+    if total is not None and received < total:
+        raise _Cut(f"the connection was cut after {received} of {total} bytes")
 
 
 class _CarefulRedirects(urllib.request.HTTPRedirectHandler):

@@ -133,7 +133,6 @@ def _copy_at(entry: Weight, address: str, progress: bool | None) -> Path:
     return download(
         address,
         catalogue.place(entry, address),
-        bytes=entry.bytes if entry.bytes_exact else None,
         sha256=entry.sha256,
         progress=progress,
     )

@@ -6,13 +6,12 @@ many of them need it. Every run can be killed and gone on with.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wordmask.benchmarks.tables.base import MISSING, NotRunError, TableError
+from wordmask.benchmarks.tables.base import MISSING, NotRunError
 from wordmask.distillation.config import make_run, setting
 from wordmask.distillation.experts import EXPERT_FILE, ExpertSettings
 from wordmask.distillation.stages import Silent, Teller
@@ -22,39 +21,12 @@ from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 from wordmask_world.benchmark import PICTURES, World
 from wordmask_world.drawing.names import NAMES, THINGS
 from wordmask_world.files.writing import write_folder
+from wordmask_world.tables.ablation_settings import AblationSettings
 from wordmask_world.tables.branches import Branch
 
-COLLECTION = 12_000
-"""Pictures to search in by default. Three in four show a thing or two, so that each of 24 is on more than 500."""
 COLLECTION_SEED = 11
 EXPERTS_SHARE = 10
 """Steps of a student for one of an expert's, where only the former are told."""
-
-
-@dataclass(frozen=True)
-class AblationSettings:
-    """runs: the folder of all runs. names: of things of the world. collection: how many unlabelled pictures there are.
-
-    steps: of every student, and a tenth as many of every expert; None for the preset's. settings: KEY=VALUE, as
-    `wordmask distill --set` takes them, for all runs.
-    """
-
-    runs: Path = Path("runs/namedmask-world")
-    names: tuple[str, ...] = THINGS
-    collection: int = COLLECTION
-    steps: int | None = None
-    settings: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.names if name not in THINGS]
-        if unknown or not self.names:
-            what = f"no {unknown[0]!r}" if unknown else "nothing without a name"
-            raise TableError(f"the world has {what}: choose names among {', '.join(THINGS)}")
-
-    def described(self) -> dict[str, Any]:
-        """What figures hang on."""
-        told = asdict(self) | {"names": list(self.names), "settings": list(self.settings)}
-        return {key: value for key, value in told.items() if key != "runs"}
 
 
 class SomeOfTheWorld(World):

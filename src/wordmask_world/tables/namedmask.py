@@ -6,7 +6,7 @@ Rows are the paper's. Every one distils what it needs, in runs that share what t
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,10 @@ from wordmask.benchmarks.tables.run import Run
 from wordmask.refinement.clean_up import THRESHOLD, refine
 from wordmask.segmenters.base import Segmenter
 from wordmask.segmenters.saliency_clip import PRESETS, SaliencyClip
-from wordmask_world.tables.ablations import Ablations, AblationSettings
+from wordmask_world.tables.ablation_settings import AblationSettings
+
+if TYPE_CHECKING:
+    from wordmask_world.tables.ablations import Ablations
 
 SUITE = "namedmask-world"
 SPLITS = ("single", "multi", "all")
@@ -124,7 +127,7 @@ def _at_once(run: Run, measure: Measure, label: str) -> Mapping[str, float]:
     return known[label]
 
 
-def _of(run: Run) -> Ablations:
+def _of(run: Run) -> "Ablations":
     if run.ablations is None:
         raise NotRunError(f"this table distils what it measures: `wordmask tables {SUITE}`")
     return run.ablations

@@ -25,10 +25,10 @@ from wordmask.training.checkpoints import (
 )
 from wordmask.training.errors import TrainingError
 from wordmask.training.logs import RunLog
-from wordmask.training.optimisers import Optimisers
 from wordmask_world.files.pictures import Progress
 from wordmask_world.training.batches import Batch, Batches, Stage
 from wordmask_world.training.data import HELD_OUT_SEED, VALIDATION_SEED, TrainingPictures
+from wordmask_world.training.optimisers import Optimisers
 
 logger = logging.getLogger(__name__)
 

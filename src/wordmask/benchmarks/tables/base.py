@@ -1,6 +1,6 @@
 """What a table is: rows that measure themselves, one cell at a time, beside the figures that were published.
 
-A module of tables says it so:
+A module of tables says it so; the figures that a paper prints may lie in a file beside it (`published.py`):
 
 >>> def measure(run, column):
 ...     return run.evaluate(run.segmenter("clip-diy"), column).miou
@@ -18,6 +18,7 @@ from wordmask.benchmarks.datasets import MissingDataError
 from wordmask.benchmarks.tables.plot import Plot
 from wordmask.benchmarks.tables.run import Run
 from wordmask.errors import WordmaskError
+from wordmask.extras import MissingExtraError
 from wordmask.segmenters.base import MissingWeightsError
 from wordmask.weights.catalogue import CatalogueError
 from wordmask.weights.checkpoints import WeightsError
@@ -44,6 +45,7 @@ NOT_ASKED = "the world's columns take minutes: --world measures them, as do --ro
 MISSING = (
     NotRunError,
     MissingDataError,
+    MissingExtraError,
     MissingWeightsError,
     WeightsError,
     DownloadError,

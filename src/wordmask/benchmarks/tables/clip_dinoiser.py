@@ -6,7 +6,8 @@ Beside them stands the built-in world: with stuff, where nothing is background, 
 from functools import partial
 from typing import Any
 
-from wordmask.benchmarks.tables.base import Row, Table, archive_of
+from wordmask.benchmarks.tables.base import Measure, Table, archive_of
+from wordmask.benchmarks.tables.published import rows
 from wordmask.benchmarks.tables.run import Run
 from wordmask.segmenters.clip_dinoiser import WORLD_CORRELATED
 from wordmask_world.tables import world
@@ -58,89 +59,68 @@ def measure_reco(run: Run, column: str) -> float | None:
     return run.evaluate(run.segmenter("reco", archive=archive_of(run), **MMSEGMENTATION), benchmark).miou
 
 
-def told(label: str, columns: tuple[str, ...], *figures: float | None) -> Row:
-    """A row of others' methods, as the paper has it."""
-    return Row(label, published(columns, figures))
+def maskclip(*, key_smoothing: bool = False) -> Measure:
+    return partial(measure, method="maskclip", residual=True, key_smoothing=key_smoothing)
 
 
-def row(label: str, columns: tuple[str, ...], figures: tuple[float, ...], method: str, **settings: Any) -> Row:
-    return Row(label, published(columns, figures), partial(measure, method=method, **settings))
-
-
-def published(columns: tuple[str, ...], figures: tuple[float | None, ...]) -> dict[str, float]:
-    """Figures stand in the order of the paper's columns; the world's come after them."""
-    return {column: figure for column, figure in zip(columns, figures, strict=False) if figure is not None}
-
-
-def maskclip(label: str, columns: tuple[str, ...], figures: tuple[float, ...], *, key_smoothing: bool = False) -> Row:
-    return row(label, columns, figures, "maskclip", residual=True, key_smoothing=key_smoothing)
+def clip_dinoiser(affinity: str, background: str) -> Measure:
+    return partial(measure, method="clip-dinoiser", affinity=affinity, background=background)
 
 
 TABLES = {
-    "clip-dinoiser-1": Table(
-        "clip-dinoiser-1",
-        "CLIP-DINOiser, table 1: open-vocabulary segmentation (mIoU, percent)",
-        TABLE_1,
-        (
-            told("MaskCLIP+", TABLE_1, None, 31.1, 18.0),
-            told("NamedMask", TABLE_1, None, None, None, None, None, None, 27.7, 59.2),
-            Row("ReCo", published(TABLE_1, (57.8, 22.3, 14.8, 21.1, 11.2, 19.9, 15.7, 25.1)), measure_reco),
-            told("OVDiff", TABLE_1, 81.7, 33.7, None, None, 14.9, 30.1, 34.8, 67.1),
-            told("GroupViT", TABLE_1, 79.7, 23.4, 15.3, 11.1, 9.2, 18.7, 27.5, 50.4),
-            told("ZeroSeg", TABLE_1, None, None, None, None, None, 21.8, 22.1, 42.9),
-            told("SegCLIP", TABLE_1, None, None, None, 11.0, 8.7, 24.7, 26.5, 52.6),
-            told("TCL", TABLE_1, 77.5, 30.3, 19.6, 23.1, 14.9, 24.3, 30.4, 51.2),
-            told("CLIPpy", TABLE_1, None, None, None, None, 13.5, None, 32.0, 52.2),
-            told("OVSegmentor", TABLE_1, None, None, None, None, 5.6, 20.4, 25.1, 53.8),
-            row("CLIP-DIY", TABLE_1, (79.7, 19.8, 13.3, 11.6, 9.9, 19.7, 31.0, 59.9), "clip-diy"),
-            told("MaskCLIP, as published", TABLE_1, 53.7, 23.3, 14.7, 21.6, 10.8, 21.1, 15.5, 29.3),
-            maskclip("MaskCLIP", TABLE_1, (61.8, 25.6, 17.6, 25.0, 14.3, 22.9, 16.4, 32.9)),
-            maskclip(
-                "MaskCLIP, refined", TABLE_1, (71.9, 27.4, 18.6, 23.0, 14.9, 24.0, 21.6, 41.3), key_smoothing=True
+    table.name: table
+    for table in (
+        Table(
+            "clip-dinoiser-1",
+            "CLIP-DINOiser, table 1: open-vocabulary segmentation (mIoU, percent)",
+            TABLE_1,
+            rows(
+                "clip_dinoiser",
+                "clip-dinoiser-1",
+                {
+                    "ReCo": measure_reco,
+                    "CLIP-DIY": partial(measure, method="clip-diy"),
+                    "MaskCLIP": maskclip(),
+                    "MaskCLIP, refined": maskclip(key_smoothing=True),
+                    "CLIP-DINOiser": measure_filtered,
+                },
             ),
-            Row(
-                "CLIP-DINOiser",
-                published(TABLE_1, (80.9, 35.9, 24.6, 31.7, 20.0, 32.4, 34.8, 62.1)),
-                measure_filtered,
-            ),
+            headings=HEADINGS,
         ),
-        headings=HEADINGS,
-    ),
-    "clip-dinoiser-2a": Table(
-        "clip-dinoiser-2a",
-        "CLIP-DINOiser, table 2a: how features are pooled, without background filtering (mIoU, percent)",
-        TABLE_2A,
-        (
-            maskclip("MaskCLIP", TABLE_2A, (32.9, 61.8, 25.6, 17.6, 14.3)),
-            maskclip("CLIP keys (predictions)", TABLE_2A, (41.3, 71.9, 27.4, 18.6, 14.9), key_smoothing=True),
-            *(
-                row(label, TABLE_2A, figures, "clip-dinoiser", affinity=affinity, background="none")
-                for label, affinity, figures in (
-                    ("CLIP keys", "clip-keys", (39.2, 73.2, 23.0, 12.6, 7.7)),
-                    ("DINO's affinity", "dino", (53.7, 79.1, 35.5, 24.7, 20.4)),
-                    ("trained affinity", "trained", (54.0, 80.9, 35.9, 24.6, 20.0)),
-                )
+        Table(
+            "clip-dinoiser-2a",
+            "CLIP-DINOiser, table 2a: how features are pooled, without background filtering (mIoU, percent)",
+            TABLE_2A,
+            rows(
+                "clip_dinoiser",
+                "clip-dinoiser-2a",
+                {
+                    "MaskCLIP": maskclip(),
+                    "CLIP keys (predictions)": maskclip(key_smoothing=True),
+                    "CLIP keys": clip_dinoiser("clip-keys", "none"),
+                    "DINO's affinity": clip_dinoiser("dino", "none"),
+                    "trained affinity": clip_dinoiser("trained", "none"),
+                },
             ),
+            headings=HEADINGS,
         ),
-        headings=HEADINGS,
-    ),
-    "clip-dinoiser-2b": Table(
-        "clip-dinoiser-2b",
-        "CLIP-DINOiser, table 2b: how background is found (mIoU, percent)",
-        TABLE_2B,
-        (
-            maskclip("MaskCLIP", TABLE_2B, (16.4, 32.9)),
-            *(
-                row(label, TABLE_2B, figures, "clip-dinoiser", affinity=affinity, background=background)
-                for label, affinity, background, figures in (
-                    ("DINO's affinity", "dino", "none", (29.9, 53.7)),
-                    ("DINO's affinity, FOUND alone", "dino", "found-alone", (32.1, 60.1)),
-                    ("DINO's affinity, FOUND where unsure", "dino", "found", (34.1, 62.1)),
-                    ("DINO's affinity, trained objectness", "dino", "trained", (34.2, 61.9)),
-                    ("trained affinity, trained objectness", "trained", "trained", (34.8, 62.1)),
-                )
+        Table(
+            "clip-dinoiser-2b",
+            "CLIP-DINOiser, table 2b: how background is found (mIoU, percent)",
+            TABLE_2B,
+            rows(
+                "clip_dinoiser",
+                "clip-dinoiser-2b",
+                {
+                    "MaskCLIP": maskclip(),
+                    "DINO's affinity": clip_dinoiser("dino", "none"),
+                    "DINO's affinity, FOUND alone": clip_dinoiser("dino", "found-alone"),
+                    "DINO's affinity, FOUND where unsure": clip_dinoiser("dino", "found"),
+                    "DINO's affinity, trained objectness": clip_dinoiser("dino", "trained"),
+                    "trained affinity, trained objectness": clip_dinoiser("trained", "trained"),
+                },
             ),
+            headings=HEADINGS,
         ),
-        headings=HEADINGS,
-    ),
+    )
 }

@@ -7,7 +7,8 @@ FOUND of its own.
 from functools import partial
 from typing import Any
 
-from wordmask.benchmarks.tables.base import Row, Table
+from wordmask.benchmarks.tables.base import Measure, Table
+from wordmask.benchmarks.tables.published import rows
 from wordmask.benchmarks.tables.run import Run
 
 WORLD = "world"
@@ -15,6 +16,7 @@ COLUMNS = ("voc", "coco-object", WORLD)
 HEADINGS = {"voc": "VOC", "coco-object": "COCO"}
 SCALES = {"paper": (256, 128, 64, 32, 16), WORLD: (128, 64, 32, 16, 8)}
 """Windows of the scales 0 to 4, by preset; each halves the one before. In the world the first is the whole picture."""
+CHOICES_OF_SCALES = ((0,), (0, 1), (0, 1, 2), (0, 1, 2, 3), (0, 1, 2, 3, 4), (1, 2, 3))
 SALIENCY = {"FOUND-bkg": "seed", "FOUND": "found"}
 CUTLER = (
     "CutLER's network is no part of this package; ClipDiy(clip, objectness=InstanceSaliency(find).maps) takes what any "
@@ -32,75 +34,61 @@ def measure(run: Run, column: str, *, scales: tuple[int, ...] = (0, 1, 2), **set
     return run.evaluate(run.segmenter("clip-diy", preset, windows=windows, **settings), benchmark).miou
 
 
-def row(
-    label: str, voc: float | None, coco: float | None, *, scales: tuple[int, ...] = (0, 1, 2), **settings: Any
-) -> Row:
-    return Row(label, published(voc, coco), partial(measure, scales=scales, **settings))
-
-
-def published(voc: float | None, coco: float | None) -> dict[str, float]:
-    return {name: value for name, value in zip(COLUMNS, (voc, coco), strict=False) if value is not None}
-
-
-def told(label: str, voc: float | None, coco: float | None) -> Row:
-    """A row of others' methods, as the paper has it."""
-    return Row(label, published(voc, coco))
+def parts(**settings: Any) -> Measure:
+    return partial(measure, **settings)
 
 
 TABLES = {
-    "clip-diy-1": Table(
-        "clip-diy-1",
-        "CLIP-DIY, table 1: zero-shot open-vocabulary segmentation (mIoU, percent)",
-        COLUMNS,
-        (
-            told("ReCo", 25.1, 15.7),
-            told("ViL-Seg", 37.3, None),
-            told("MaskCLIP+", 38.8, 20.6),
-            told("CLIPpy", 52.2, 32.0),
-            told("GroupViT", 52.3, None),
-            told("ViewCo", 52.4, 23.5),
-            told("SegCLIP", 52.6, 26.5),
-            told("OVSegmentor", 53.8, 25.1),
-            told("TCL + PAMR", 55.0, 31.6),
-            row("CLIP-DIY, ViT-B/16", 59.0, 30.4, clip="ViT-B-16/laion2b_s34b_b88k"),
-            row("CLIP-DIY", 59.9, 31.0),
+    table.name: table
+    for table in (
+        Table(
+            "clip-diy-1",
+            "CLIP-DIY, table 1: zero-shot open-vocabulary segmentation (mIoU, percent)",
+            COLUMNS,
+            rows(
+                "clip_diy",
+                "clip-diy-1",
+                {"CLIP-DIY, ViT-B/16": parts(clip="ViT-B-16/laion2b_s34b_b88k"), "CLIP-DIY": parts()},
+            ),
+            headings=HEADINGS,
         ),
-        headings=HEADINGS,
-    ),
-    "clip-diy-2": Table(
-        "clip-diy-2",
-        "CLIP-DIY, table 2: what its parts are worth (mIoU, percent)",
-        COLUMNS,
-        (
-            row("CLIP-DIY", 59.9, 31.0),
-            row("w/o multi-scale", 56.0, 25.9, scales=(0,)),
-            row("w/o objectness", 24.1, 15.5, saliency="none"),
+        Table(
+            "clip-diy-2",
+            "CLIP-DIY, table 2: what its parts are worth (mIoU, percent)",
+            COLUMNS,
+            rows(
+                "clip_diy",
+                "clip-diy-2",
+                {
+                    "CLIP-DIY": parts(),
+                    "w/o multi-scale": parts(scales=(0,)),
+                    "w/o objectness": parts(saliency="none"),
+                },
+            ),
+            headings=HEADINGS,
         ),
-        headings=HEADINGS,
-    ),
-    "clip-diy-3": Table(
-        "clip-diy-3",
-        "CLIP-DIY, table 3: its scales (mIoU, percent)",
-        COLUMNS,
-        (
-            row("0", 56.0, 25.9, scales=(0,)),
-            row("0 1", 58.8, 28.7, scales=(0, 1)),
-            row("0 1 2", 59.9, 31.0, scales=(0, 1, 2)),
-            row("0 1 2 3", 59.5, 29.9, scales=(0, 1, 2, 3)),
-            row("0 1 2 3 4", 59.3, 29.4, scales=(0, 1, 2, 3, 4)),
-            row("1 2 3", 53.8, 26.4, scales=(1, 2, 3)),
+        Table(
+            "clip-diy-3",
+            "CLIP-DIY, table 3: its scales (mIoU, percent)",
+            COLUMNS,
+            rows(
+                "clip_diy",
+                "clip-diy-3",
+                {" ".join(map(str, scales)): parts(scales=scales) for scales in CHOICES_OF_SCALES},
+            ),
+            headings=HEADINGS,
         ),
-        headings=HEADINGS,
-    ),
-    "clip-diy-4": Table(
-        "clip-diy-4",
-        "CLIP-DIY, table 4: who tells what is an object (mIoU, percent)",
-        ("voc", WORLD),
-        (
-            row("FOUND-bkg", 48.4, None, saliency=SALIENCY["FOUND-bkg"]),
-            row("FOUND", 59.9, None, saliency=SALIENCY["FOUND"]),
-            Row("CutLER saliency", {"voc": 55.4}, not_run=CUTLER),
+        Table(
+            "clip-diy-4",
+            "CLIP-DIY, table 4: who tells what is an object (mIoU, percent)",
+            ("voc", WORLD),
+            rows(
+                "clip_diy",
+                "clip-diy-4",
+                {label: parts(saliency=saliency) for label, saliency in SALIENCY.items()},
+                not_run={"CutLER saliency": CUTLER},
+            ),
+            headings=HEADINGS,
         ),
-        headings=HEADINGS,
-    ),
+    )
 }

@@ -10,8 +10,9 @@ from typing import Any
 
 from wordmask.benchmarks.datasets import Benchmark
 from wordmask.benchmarks.sweep import THRESHOLDS, sweep_thresholds
-from wordmask.benchmarks.tables.base import NotRunError, Row, Table, archive_of
+from wordmask.benchmarks.tables.base import Measure, NotRunError, Table, archive_of
 from wordmask.benchmarks.tables.class_masks import EXPERTS_ROW, experts_ious, saliency_ious
+from wordmask.benchmarks.tables.published import rows
 from wordmask.benchmarks.tables.run import Run
 from wordmask.segmenters.base import Segmenter
 
@@ -129,35 +130,22 @@ def sweep(run: Run, column: str, *, method: str) -> Mapping[str, float]:
     return {f"{threshold:.2f}": miou for threshold, miou in found.items()}
 
 
-def by_columns(columns: Sequence[str], *figures: float) -> dict[str, float]:
-    return dict(zip(columns, figures, strict=True))
-
-
-def others(columns: Sequence[str], rows: Mapping[str, Sequence[float]]) -> tuple[Row, ...]:
-    """Methods of others, whose published figures alone are shown."""
-    return tuple(Row(label, by_columns(columns, *figures)) for label, figures in rows.items())
-
-
-def imagenet_s(
-    number: int,
-    classes: int,
-    unsupervised: Mapping[str, Sequence[float]],
-    maskclip_figures: Sequence[float],
-    reco_figures: Sequence[float],
-    namedmask_figures: Sequence[float],
-) -> Table:
+def imagenet_s(number: int, classes: int) -> Table:
     on = f"imagenet-s{classes}"
     test: dict[str, Any] = {"benchmark": on, "split": "test"}
     return Table(
         f"namedmask-{number}",
         f"NamedMask, table {number}: ImageNet-S{classes}, test (mIoU, percent; things by size)",
         SIZES,
-        (
-            *others(SIZES, unsupervised),
-            Row("MaskCLIP", by_columns(SIZES, *maskclip_figures), partial(maskclip, **test)),
-            Row("ReCo", by_columns(SIZES, *reco_figures), partial(reco, **test)),
-            Row("NamedMask", by_columns(SIZES, *namedmask_figures), partial(namedmask, **test)),
-            Row("NamedMask, validation", measure=partial(namedmask, benchmark=on, split="validation")),
+        rows(
+            "namedmask",
+            f"namedmask-{number}",
+            {
+                "MaskCLIP": partial(maskclip, **test),
+                "ReCo": partial(reco, **test),
+                "NamedMask": partial(namedmask, **test),
+                "NamedMask, validation": partial(namedmask, benchmark=on, split="validation"),
+            },
         ),
         notes=(TEST_IS_KEPT,),
     )
@@ -169,21 +157,12 @@ VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "dining table", "dog"),
     *("horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train", "tvmonitor"),
 )
-GROUPS = {1: 63.3, 30: 64.1, 60: 64.0, 90: 63.9}
-PASTED = {2: 58.7, 4: 58.3, 6: 58.5, 8: 58.5, 10: 58.5}
+GROUPS = {"1 expert": 1, "30 experts": 30, "60 experts": 60, "90 experts": 90}
 
 
-def pasted(most: int) -> Row:
-    """A row of table 10."""
-    measure = (
-        partial(namedmask, **VOC_TRAIN)
-        if most == 2
-        else partial(own_student, key=COPY_PASTE.format(most), how=f"--set student.most_pasted={most}", **VOC_TRAIN)
-    )
-    return Row(f"up to {most} pictures", {"mIoU": PASTED[most]}, measure)
+def pasted(most: int) -> Measure:
+    return partial(own_student, key=COPY_PASTE.format(most), how=f"--set student.most_pasted={most}", **VOC_TRAIN)
 
-
-without_copy_paste = partial(own_student, key=COPY_PASTE.format(1), how="--set student.most_pasted=1", **VOC_TRAIN)
 
 TABLES = {
     table.name: table
@@ -192,9 +171,10 @@ TABLES = {
             "namedmask-1",
             "NamedMask, table 1: masks of category experts, VOC 2012 train (IoU of each class, percent)",
             (*VOC_CLASSES, "mean"),
-            (
-                Row("SelfMask", measure=partial(saliency_ious, benchmark="voc", split="train")),
-                Row(EXPERTS_ROW, measure=experts_ious),
+            rows(
+                "namedmask",
+                "namedmask-1",
+                {"SelfMask": partial(saliency_ious, benchmark="voc", split="train"), EXPERTS_ROW: experts_ious},
             ),
             notes=("The paper gives this table as a picture. Each class's IoU is over the pictures that have it.",),
         ),
@@ -202,127 +182,82 @@ TABLES = {
             "namedmask-2",
             "NamedMask, table 2: experts for groups of names, ImageNet-S300 validation (mean IoU, percent)",
             ("mean",),
-            (
-                Row(
-                    "SelfMask",
-                    {"mean": 62.7},
-                    partial(
+            rows(
+                "namedmask",
+                "namedmask-2",
+                {
+                    "SelfMask": partial(
                         saliency_ious,
                         benchmark="imagenet-s300",
                         split="validation",
                         sides=S300_VALIDATION,
                         only_mean=True,
-                    ),
-                ),
-                *(
-                    Row(
-                        f"{count} expert{'s' if count > 1 else ''}",
-                        {"mean": figure},
-                        not_run=(
-                            "experts of groups were not published: `wordmask distill --preset imagenet-s "
-                            f"--set experts.groups={count}` trains them and reports their masks"
-                        ),
                     )
-                    for count, figure in GROUPS.items()
-                ),
+                },
+                not_run={
+                    label: "experts of groups were not published: `wordmask distill --preset imagenet-s "
+                    f"--set experts.groups={count}` trains them and reports their masks"
+                    for label, count in GROUPS.items()
+                },
             ),
         ),
         Table(
             "namedmask-3",
             "NamedMask, table 3: copy-paste, VOC 2012 train, pictures of one object and of several (mIoU, percent)",
             SUBSETS,
-            (
-                Row("SelfMask + CLIP", by_columns(SUBSETS, 63.3, 42.1, 50.4), partial(baseline, **VOC_TRAIN)),
-                Row("NamedMask without copy-paste", by_columns(SUBSETS, 67.0, 50.5, 56.6), without_copy_paste),
-                Row("NamedMask", by_columns(SUBSETS, 68.0, 53.6, 58.7), partial(namedmask, **VOC_TRAIN)),
+            rows(
+                "namedmask",
+                "namedmask-3",
+                {
+                    "SelfMask + CLIP": partial(baseline, **VOC_TRAIN),
+                    "NamedMask without copy-paste": pasted(1),
+                    "NamedMask": partial(namedmask, **VOC_TRAIN),
+                },
             ),
         ),
         Table(
             "namedmask-4",
             "NamedMask, table 4: what each model learnt from (nothing is measured)",
             (),
-            (
-                Row("MaskCLIP: WebImageText"),
-                Row("ReCo: WebImageText, ImageNet, Stylized-ImageNet"),
-                Row("NamedMask: WebImageText, ImageNet"),
-            ),
+            rows("namedmask", "namedmask-4", {}),
         ),
         Table(
             "namedmask-5",
             "NamedMask, table 5: COCO, CoCA and the objects of Cityscapes (mIoU, percent)",
             OBJECTS,
-            (
-                Row("MaskCLIP", by_columns(OBJECTS, 5.3, 3.1, 6.1), maskclip),
-                Row("ReCo", by_columns(OBJECTS, 17.1, 16.9, 14.1), reco),
-                Row("NamedMask", by_columns(OBJECTS, 27.7, 27.3, 18.2), namedmask),
-            ),
+            rows("namedmask", "namedmask-5", {"MaskCLIP": maskclip, "ReCo": reco, "NamedMask": namedmask}),
         ),
         Table(
             "namedmask-6",
             "NamedMask, table 6: VOC 2012 val (mIoU, percent)",
             ("voc",),
-            (
-                *others(
-                    ("voc",),
-                    {
-                        "Inst. Disc.": [4.3],
-                        "MoCo": [3.7],
-                        "InfoMin": [4.4],
-                        "SwAV": [4.4],
-                        "MaskContrast": [35.0],
-                        "MaskDistill": [45.8],
-                    },
-                ),
-                Row("MaskCLIP", {"voc": 29.1}, maskclip),
-                Row("ReCo", {"voc": 34.2}, reco),
-                Row("NamedMask", {"voc": 59.2}, namedmask),
-            ),
+            rows("namedmask", "namedmask-6", {"MaskCLIP": maskclip, "ReCo": reco, "NamedMask": namedmask}),
         ),
-        imagenet_s(
-            7,
-            50,
-            {
-                "MDC": (3.6, 0.4, 2.6, 3.8, 4.9),
-                "MDC, supervised start": (14.3, 2.6, 10.9, 14.6, 19.1),
-                "PiCIE": (4.5, 0.2, 3.1, 5.0, 5.3),
-                "PiCIE, supervised start": (17.6, 4.4, 13.1, 20.1, 23.1),
-                "MaskContrast": (24.2, 12.2, 25.6, 24.7, 20.4),
-                "LUSS-S": (29.3, 6.6, 25.0, 33.2, 32.6),
-                "LUSS-P": (32.0, 9.7, 26.2, 36.5, 40.5),
-            },
-            (17.9, 3.6, 13.1, 18.6, 20.6),
-            (22.6, 10.0, 24.6, 22.1, 18.8),
-            (47.5, 23.5, 48.7, 49.3, 38.0),
-        ),
-        imagenet_s(
-            8,
-            300,
-            {"LUSS-S": (16.0, 2.8, 12.0, 16.4, 21.7), "LUSS-P": (18.1, 4.2, 13.6, 19.5, 23.5)},
-            (1.6, 0.4, 0.6, 1.2, 2.5),
-            (8.5, 5.4, 9.7, 8.4, 5.6),
-            (32.8, 9.9, 29.1, 34.9, 26.0),
-        ),
-        imagenet_s(
-            9,
-            919,
-            {"LUSS-S": (6.6, 1.3, 4.6, 7.1, 8.4), "LUSS-P": (11.0, 2.4, 8.3, 11.9, 13.4)},
-            (0.5, 0.1, 0.2, 0.3, 0.8),
-            (3.8, 2.6, 4.6, 3.6, 2.5),
-            (22.9, 5.1, 19.4, 24.4, 19.8),
-        ),
+        imagenet_s(7, 50),
+        imagenet_s(8, 300),
+        imagenet_s(9, 919),
         Table(
             "namedmask-10",
             "NamedMask, table 10: how many pictures copy-paste makes one of, VOC 2012 train (mIoU, percent)",
             ("mIoU",),
-            (Row("without copy-paste", {"mIoU": 56.6}, without_copy_paste), *(pasted(most) for most in PASTED)),
+            rows(
+                "namedmask",
+                "namedmask-10",
+                {
+                    "without copy-paste": pasted(1),
+                    "up to 2 pictures": partial(namedmask, **VOC_TRAIN),
+                    **{f"up to {most} pictures": pasted(most) for most in (4, 6, 8, 10)},
+                },
+            ),
         ),
         Table(
             "namedmask-figure-6",
             "NamedMask, figure 6: background below a threshold, VOC 2012 train (mIoU, percent)",
             tuple(f"{threshold:.2f}" for threshold in THRESHOLDS),
-            (
-                Row("MaskCLIP", measure=partial(sweep, method="maskclip")),
-                Row("ReCo", measure=partial(sweep, method="reco")),
+            rows(
+                "namedmask",
+                "namedmask-figure-6",
+                {"MaskCLIP": partial(sweep, method="maskclip"), "ReCo": partial(sweep, method="reco")},
             ),
             notes=("The paper gives this as a curve, whose highest points it says are at 0.25 and at 0.9.",),
         ),

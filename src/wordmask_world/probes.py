@@ -11,6 +11,7 @@ from torch import Tensor
 from wordmask.benchmarks.datasets import Sample
 from wordmask.benchmarks.metrics import ConfusionMatrix
 from wordmask.encoders.dino import DinoEncoder
+from wordmask.extras import need
 from wordmask.pictures.images import to_tensor
 
 NEIGHBOURS = 20
@@ -22,6 +23,7 @@ PICTURES_PER_PASS = 32
 
 def linear_probe(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> float:
     """Accuracy in percent of a logistic regression on frozen features. Each set is (features (n, D), classes (n,))."""
+    need("sklearn")
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
