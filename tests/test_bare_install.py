@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from every_verb import REPOSITORY, installed_by, packages_of_extras, project
 
+from support.every_verb import REPOSITORY, installed_by, packages_of_extras, project
 from wordmask.extras import EXTRA_OF
 
 SEGMENTERS = ("maskclip", "clip-diy", "clip-dinoiser", "selfmask-clip", "namedmask")
