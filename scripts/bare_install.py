@@ -5,6 +5,7 @@ python scripts/bare_install.py --extras distill,app
 """
 
 import argparse
+import shutil
 import subprocess
 import tempfile
 import time
@@ -31,7 +32,8 @@ def main() -> None:
         environment = Path(folder, "environment")
         venv.create(environment, with_pip=True)
         python = environment / "bin" / "python"
-        what = f"{REPOSITORY}[{asked.extras}]" if asked.extras else str(REPOSITORY)
+        source = copy(Path(folder, "source"))
+        what = f"{source}[{asked.extras}]" if asked.extras else str(source)
         packages = environment / "lib"
         empty = size_of(packages)
         start = time.perf_counter()
@@ -45,6 +47,14 @@ def main() -> None:
         print(f"import wordmask: {seconds(python, '-I', '-c', 'import wordmask'):.2f} s")
         print(f"wordmask --help: {seconds(environment / 'bin' / 'wordmask', '--help'):.2f} s")
         print(f"a picture from start to end: {seconds(python, '-I', '-c', SEGMENT, repeats=2):.1f} s")
+
+
+def copy(source: Path) -> Path:
+    """What is built from: in the repository itself, files of earlier builds would be in the package too."""
+    shutil.copytree(REPOSITORY / "src", source / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, source)
+    return source
 
 
 def run(*command: str | Path) -> None:

@@ -15,8 +15,10 @@ from wordmask.benchmarks.evaluation import evaluate
 from wordmask.benchmarks.tables import base, namedmask
 from wordmask.benchmarks.tables.base import NotRunError, Row, Table, TableError, fill
 from wordmask.benchmarks.tables.class_masks import ClassIous, add_masks, saliency_ious
+from wordmask.benchmarks.tables.published import rows
 from wordmask.benchmarks.tables.run import Run, RunError
 from wordmask.benchmarks.tables.saliency import Middle
+from wordmask.extras import MissingExtraError
 from wordmask.methods import MethodError
 from wordmask.names.vocabulary import Vocabulary
 
@@ -84,7 +86,7 @@ def test_one_pass_may_answer_for_all_columns(tmp_path):
     assert (row.ours, calls) == ({"a": 1.0, "b": 2.0}, ["a"])
 
 
-@pytest.mark.parametrize("error", [NotRunError, MissingDataError])
+@pytest.mark.parametrize("error", [NotRunError, MissingDataError, MissingExtraError])
 def test_what_is_missing_is_the_reason_and_is_tried_again(tmp_path, error):
     def measure(run, column):
         if column == "a":
@@ -95,6 +97,11 @@ def test_what_is_missing_is_the_reason_and_is_tried_again(tmp_path, error):
     (row,) = fill(table, Run(tmp_path / "run"))
     assert (row.ours, row.not_run) == ({"b": 3.0}, {"a": "there is no data; get it"})
     assert Run(tmp_path / "run").kept("ours", "a") is None
+
+
+def test_a_row_that_no_paper_has_is_not_measured_in_its_table():
+    with pytest.raises(TableError, match=r"no row \['CLIP-DIM'\] in clip-diy-2"):
+        rows("clip_diy", "clip-diy-2", {"CLIP-DIM": lambda run, column: 1.0})
 
 
 def test_methods_that_cannot_be_loaded_are_tried_once(tmp_path, monkeypatch):
