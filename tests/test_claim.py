@@ -14,7 +14,7 @@ from support import plain_saliency
 from support.tiny_voting import found_settings, voters
 from wordmask.benchmarks.tables.run import Run, RunError
 from wordmask.distillation.config import ConfigError
-from wordmask.distillation.pipeline import _claim
+from wordmask.distillation.pipeline import _claimed
 from wordmask.errors import WordmaskError
 from wordmask.runs.claim import ClaimError, Marker, check_claim, claimed, mark, read_marker
 from wordmask.saliency.base import SaliencyError
@@ -150,9 +150,10 @@ def test_a_project_with_a_config_of_its_own_is_no_run_of_distill(tmp_path):
     config.parent.mkdir()
     config.write_text("learning_rate: 1\n")
     with pytest.raises(ConfigError, match=r"config.yaml is there already, and not by `wordmask distill`"):
-        _claim(config.parent, tmp_path / "photos")
+        _claimed(config.parent, tmp_path / "photos").__enter__()
     config.write_text("names: {}\nimages: photos\nout: project\n")
-    _claim(config.parent, tmp_path / "photos")
+    with _claimed(config.parent, tmp_path / "photos"):
+        pass
     assert read_marker(config.parent) == Marker("distill")
 
 

@@ -11,7 +11,7 @@ from support.tiny_collection import write_pictures
 from support.tiny_run import Listener, contents, pipeline_with
 from wordmask.collection import embedding
 from wordmask.collection.embedding_folder import EmbeddingFolder
-from wordmask.collection.piles import CollectionError
+from wordmask.collection.references import CollectionError
 from wordmask.distillation import experts, pseudo_masks, training
 from wordmask.distillation.records import DistillationError, MaskTable
 from wordmask.runs.parts import CHECKSUMS, Parts, vouch_for, write_part

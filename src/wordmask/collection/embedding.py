@@ -22,7 +22,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from wordmask.collection.embedding_folder import ABOUT, EmbeddingFolder, embedding_name, metadata_name
-from wordmask.collection.piles import Bad, CollectionError, Part, Picture, Pile, Survey
+from wordmask.collection.piles import Bad, Part, Picture, Pile, Survey
+from wordmask.collection.references import CollectionError
 from wordmask.files import atomic_write
 from wordmask.pictures.image_files import ImageReadError
 from wordmask.pictures.images import resize, size_with_shorter_side

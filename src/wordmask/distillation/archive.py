@@ -14,10 +14,11 @@ from pydantic import ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass as settings
 
 from wordmask.collection.embedding_folder import EmbeddingFolder
+from wordmask.collection.references import ImageRef
 from wordmask.collection.search import Queries
 from wordmask.distillation.curation import Counts, Entry, curate
 from wordmask.distillation.filters import FilterSettings, filters_of
-from wordmask.distillation.records import DistillationError, ImageRef
+from wordmask.distillation.records import DistillationError
 from wordmask.files import atomic_write
 from wordmask.names.text_embeddings import TextEmbedder, embed_phrases
 from wordmask.names.vocabulary import Vocabulary

@@ -9,7 +9,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from wordmask.distillation.records import ImageRef, MaskRecord, MaskTable
+from wordmask.collection.references import ImageRef
+from wordmask.distillation.records import MaskRecord, MaskTable
 from wordmask.pictures.image_files import ImageReadError
 from wordmask.runs.parts import Parts, Say, warn, write_part
 from wordmask.text_files import read_json

@@ -4,7 +4,6 @@ A stage owns one folder of the run. Its record, `RUN/stages/NAME.json`, is writt
 the inputs it was made from, and the contents of its outputs by their hashes.
 """
 
-import hashlib
 import json
 import shutil
 import time
@@ -19,7 +18,7 @@ from pydantic import TypeAdapter
 from wordmask.distillation.config import changes
 from wordmask.distillation.records import DistillationError
 from wordmask.files import NO_ROOM, atomic_write
-from wordmask.fingerprints import file_digest
+from wordmask.fingerprints import digest, file_digest
 from wordmask.runs.parts import vouch_for, warn
 
 RECORDS = "stages"
@@ -228,7 +227,7 @@ def _contents(stage: Stage, known: Mapping[str, Output]) -> dict[str, Output]:
 
 
 def _digest(outputs: Mapping[str, Output]) -> str:
-    return hashlib.sha256(json.dumps([[name, outputs[name][2]] for name in sorted(outputs)]).encode()).hexdigest()
+    return digest(json.dumps([[name, outputs[name][2]] for name in sorted(outputs)]))
 
 
 def record_path(run: Path, stage: str) -> Path:

@@ -25,7 +25,7 @@ from typing import Any
 from wordmask import segmenters
 from wordmask.console.counting import CountAhead
 from wordmask.console.notices import Taken, notices
-from wordmask.files import atomic_write, is_temporary
+from wordmask.files import atomic_write
 from wordmask.labelling.claim import claim
 from wordmask.labelling.formats import LabelFormat, load_format
 from wordmask.labelling.ledger import Entry, Ledger, Row, explained
@@ -93,12 +93,11 @@ def label_folder(
     if not (state / "ledger.sqlite").exists():
         segmenter = _checked(job, segmenter, workers)
     with ExitStack() as stack:
-        stack.enter_context(claimed(out, VERB, sweeps=False, error=LabelError))
+        stack.enter_context(claimed(out, VERB, sweeps=files.folders, error=LabelError))
         stack.enter_context(explained(state / "ledger.sqlite"))
         ledger = Ledger(state / "ledger.sqlite")
         stack.callback(ledger.close)
         claim(state / "settings.json", job, batch_size, has_labels=ledger.has_labels)
-        _remove_leftovers(out, files)
         vanished = _look_for_vanished(job, ledger, on_note, prune=prune) if ledger.has_rows else 0
         walk = _Walk(job, files, ledger, frozenset() if prune or not vanished else ledger.names_of_vanished())
         new = walk.label(segmenter, workers, batch_size, on_bad, on_progress)
@@ -167,14 +166,6 @@ def _checked(job: Job, segmenter: Segmenter | None, workers: int) -> Segmenter |
     if next(_pictures(job, lambda _: None), None) is None:
         raise LabelError(f"no pictures found in {job.folder}")
     return segmenters.load(**job.load) if segmenter is None and workers == 1 else segmenter
-
-
-def _remove_leftovers(out: Path, files: LabelFormat) -> None:
-    """Of a run that was killed; nothing that others put there."""
-    for found in (out.glob(".*.part"), *((out / own).rglob(".*.part") for own in files.folders)):
-        for path in found:
-            if is_temporary(path):
-                path.unlink(missing_ok=True)
 
 
 class _Walk:
