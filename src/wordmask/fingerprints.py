@@ -9,19 +9,19 @@ CHUNK = 2**20
 Content = str | bytes
 
 
-def digest(content: Content) -> str:
+def digest_of(content: Content) -> str:
     """Return the SHA-256 of a text or of bytes, as 64 hexadecimal digits."""
     return hashlib.sha256(_bytes(content)).hexdigest()
 
 
-def short_digest(content: Content) -> str:
+def short_digest_of(content: Content) -> str:
     """Return 16 hexadecimal digits, where the places to tell apart are few."""
     return hashlib.blake2b(_bytes(content), digest_size=8).hexdigest()
 
 
 def number_of(content: Content) -> int:
     """Return 64 bits that stand for a text, where there may be millions in memory."""
-    return int(short_digest(content), 16)
+    return int(short_digest_of(content), 16)
 
 
 def digest_of_lines(lines: Iterable[str]) -> str:
@@ -46,7 +46,7 @@ def known_digest(path: Path) -> str:
 
 def digest_of_files(paths: Iterable[Path]) -> str:
     """Return one hash of some files' contents, in the order given."""
-    return digest("".join(map(known_digest, paths)))
+    return digest_of("".join(map(known_digest, paths)))
 
 
 def file_fingerprint(path: Path) -> str | None:

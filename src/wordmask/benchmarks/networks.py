@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import nn
 
-from wordmask.fingerprints import short_digest
+from wordmask.fingerprints import short_digest_of
 from wordmask.weights.loading import fingerprint
 
 
 def networks_fingerprint(method: Any) -> str | None:
     """One hash of all the networks that a segmenter or a saliency method holds; None if it holds none."""
     found = [fingerprint(network) for network in networks_of(method)]
-    return short_digest(" ".join(found)) if found else None
+    return short_digest_of(" ".join(found)) if found else None
 
 
 def networks_of(method: Any) -> list[nn.Module]:

@@ -15,7 +15,7 @@ from typing import Any
 from wordmask.collection.references import CollectionError, ImageRef
 from wordmask.collection.tars import TarError, pictures_in
 from wordmask.files import is_special
-from wordmask.fingerprints import digest, digest_of_lines
+from wordmask.fingerprints import digest_of, digest_of_lines
 from wordmask.pictures.image_files import EXTENSIONS, ImageReadError, find_images
 
 PER_PART = 10_000
@@ -81,7 +81,7 @@ class Pile(ABC):
             raise CollectionError(
                 f"no pictures found in {self.root}: give a folder that holds some, or webdataset tars"
             )
-        return Survey(digest(self.kind + "".join(fingerprints)), len(fingerprints), weight, self.unit)
+        return Survey(digest_of(self.kind + "".join(fingerprints)), len(fingerprints), weight, self.unit)
 
 
 class FolderPile(Pile):

@@ -1,6 +1,5 @@
 """For every name, the pictures of a collection that look most like it (the paper's equation 1)."""
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from wordmask.distillation.curation import Counts, Entry, curate
 from wordmask.distillation.filters import FilterSettings, filters_of
 from wordmask.distillation.records import DistillationError
 from wordmask.files import atomic_write
+from wordmask.fingerprints import digest_of
 from wordmask.names.text_embeddings import TextEmbedder, embed_phrases
 from wordmask.names.vocabulary import Vocabulary
 
@@ -84,7 +84,7 @@ class Archive:
     def digest(self) -> str:
         """Changes whenever a picture of an archive does; not with the rest of the collection."""
         told = self._table.drop_columns(["row"]).to_pylist()
-        return hashlib.sha256(json.dumps([self.names, str(self.root), told]).encode()).hexdigest()
+        return digest_of(json.dumps([self.names, str(self.root), told]))
 
     @cached_property
     def _places(self) -> dict[str, tuple[int, int]]:

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from wordmask.distillation.config import changes
 from wordmask.distillation.records import DistillationError
 from wordmask.files import NO_ROOM, atomic_write
-from wordmask.fingerprints import digest, file_digest
+from wordmask.fingerprints import digest_of, file_digest
 from wordmask.runs.parts import vouch_for, warn
 
 RECORDS = "stages"
@@ -227,7 +227,7 @@ def _contents(stage: Stage, known: Mapping[str, Output]) -> dict[str, Output]:
 
 
 def _digest(outputs: Mapping[str, Output]) -> str:
-    return digest(json.dumps([[name, outputs[name][2]] for name in sorted(outputs)]))
+    return digest_of(json.dumps([[name, outputs[name][2]] for name in sorted(outputs)]))
 
 
 def record_path(run: Path, stage: str) -> Path:
