@@ -24,13 +24,13 @@ from wordmask.distillation.known_masks import KnownMasks
 from wordmask.distillation.pseudo_masks import check_none_empty, make_masks
 from wordmask.distillation.records import MaskTable
 from wordmask.distillation.report import write_report
-from wordmask.distillation.stages import Report, Silent, Stage, Stages, Teller, earlier
 from wordmask.extras import need
 from wordmask.files import atomic_write
 from wordmask.fingerprints import file_digest, listing_digest
 from wordmask.methods import pick_device
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.runs.claim import claimed
+from wordmask.runs.stages import Report, Silent, Stage, Stages, Teller, earlier
 from wordmask.segmenters.namedmask import NamedMask
 from wordmask.text_files import read_yaml
 

@@ -1,7 +1,7 @@
 """What a run was asked for, kept in its folder, so that what is made otherwise is not mixed with what is there."""
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,21 +58,19 @@ def check_settings(
     holds: the message's beginning, as "out/ holds labels". free: settings that may change from start to start.
     before: what was done before there were such settings. explain: what is said of a difference.
     """
-    difference = _difference({**(before or {}), **found}, settings, free)
-    if difference is not None:
+    for difference in differences({**(before or {}), **found}, settings, free):
         raise error(f"{holds} {explain(*difference)}, {way_out}")
 
 
-def _difference(
-    found: Mapping[str, Any], settings: Mapping[str, Any], free: Collection[str]
-) -> tuple[str, Any, Any] | None:
+def differences(
+    found: Mapping[str, Any], settings: Mapping[str, Any], free: Collection[str] = ()
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yield each setting that differs, by its dotted name, with both values; None for one that is not there."""
     for key in [*settings, *(key for key in found if key not in settings)]:
         old, new = found.get(key), settings.get(key)
         if key in free or old == new:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
-            inner = _difference(old, new, ())
-            assert inner is not None  # they differ
-            return f"{key}.{inner[0]}", *inner[1:]
-        return key, old, new
-    return None
+            yield from ((f"{key}.{inner}", *values) for inner, *values in differences(old, new))
+        else:
+            yield key, old, new
