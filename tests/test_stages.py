@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from support.tiny_run import Listener
-from wordmask.runs.stages import Stage, Stages, StageError, earlier
+from wordmask.runs.stages import Stage, StageError, Stages, earlier
 
 
 class Kitchen:
