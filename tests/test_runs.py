@@ -108,7 +108,7 @@ def test_only_shards_that_are_missing_or_damaged_are_made(tmp_path, workers):
 
 
 def test_a_process_that_dies_is_told_of_in_a_line_and_the_rest_is_kept(tmp_path):
-    with pytest.raises(BakeryError, match="a process of this run died"):
+    with pytest.raises(BakeryError, match="a worker process ended of itself"):
         bake_all(tmp_path, make=bake_or_die, workers=2)
     assert bake_all(tmp_path)[-1] == (50, 50)
 

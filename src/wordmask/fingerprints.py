@@ -2,10 +2,9 @@
 
 import hashlib
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
-CHUNK = 2**20
 Content = str | bytes
 
 
@@ -102,8 +101,5 @@ def _known_digest(path: Path, size: int, changed: int) -> str:
 
 @cache
 def _size_and_digest(path: Path, size: int, changed: int) -> str:
-    found = hashlib.blake2b(digest_size=8)
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            found.update(chunk)
-    return f"{size} bytes, {found.hexdigest()}"
+        return f"{size} bytes, {hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=8)).hexdigest()}"
