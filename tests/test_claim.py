@@ -12,9 +12,12 @@ from filelock import FileLock
 
 from support import plain_saliency
 from support.tiny_voting import found_settings, voters
+from wordmask.benchmarks.datasets import BenchmarkError
+from wordmask.benchmarks.results import ResultFolder
+from wordmask.benchmarks.tables.base import Row, Table, fill
 from wordmask.benchmarks.tables.run import Run, RunError
 from wordmask.distillation.config import ConfigError
-from wordmask.distillation.pipeline import _claim
+from wordmask.distillation.pipeline import _claimed
 from wordmask.errors import WordmaskError
 from wordmask.runs.claim import ClaimError, Marker, check_claim, claimed, mark, read_marker
 from wordmask.saliency.base import SaliencyError
@@ -106,7 +109,18 @@ def _found(folder, out):
     return train_head(plain_saliency.tiny_dino(), found_settings(folder, out, steps=1), Pictures(folder))
 
 
+def _evaluation(folder, out):
+    with ResultFolder(out, {"names": ["dog"]}).claimed():
+        pass
+
+
+def _table(folder, out):
+    list(fill(Table("small", "", ("a",), (Row("ours", measure=lambda run, column: 1.0),)), Run(out)))
+
+
 COMMANDS = {
+    "evaluate": (BenchmarkError, _evaluation),
+    "tables": (RunError, _table),
     "train-found": (WordmaskError, _found),
     "votes": (SaliencyError, lambda folder, out: VoteStore(out, Pictures(folder), voters())),
     "world make": (WorldError, lambda folder, out: write_folder(out, 2, size=32)),
@@ -150,9 +164,10 @@ def test_a_project_with_a_config_of_its_own_is_no_run_of_distill(tmp_path):
     config.parent.mkdir()
     config.write_text("learning_rate: 1\n")
     with pytest.raises(ConfigError, match=r"config.yaml is there already, and not by `wordmask distill`"):
-        _claim(config.parent, tmp_path / "photos")
+        _claimed(config.parent, tmp_path / "photos").__enter__()
     config.write_text("names: {}\nimages: photos\nout: project\n")
-    _claim(config.parent, tmp_path / "photos")
+    with _claimed(config.parent, tmp_path / "photos"):
+        pass
     assert read_marker(config.parent) == Marker("distill")
 
 

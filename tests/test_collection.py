@@ -12,7 +12,8 @@ from support.tiny_collection import ColourClip, encoded, picture, write_embeddin
 from wordmask.collection import embedding as embedding_module
 from wordmask.collection.embedding import EmbeddingSettings, VanishedError, clip_crop, embed
 from wordmask.collection.embedding_folder import EmbeddingFolder
-from wordmask.collection.piles import CollectionError, open_pile
+from wordmask.collection.piles import open_pile
+from wordmask.collection.references import CollectionError
 from wordmask.collection.tars import pictures_in
 from wordmask.pictures.images import read_image
 from wordmask.pictures.left_out import read_left_out

@@ -11,10 +11,11 @@ from support.tiny_collection import write_pictures
 from support.tiny_run import Listener, contents, pipeline_with
 from wordmask.collection import embedding
 from wordmask.collection.embedding_folder import EmbeddingFolder
-from wordmask.collection.piles import CollectionError
+from wordmask.collection.references import CollectionError
 from wordmask.distillation import experts, pseudo_masks, training
 from wordmask.distillation.records import DistillationError, MaskTable
 from wordmask.runs.parts import CHECKSUMS, Parts, vouch_for, write_part
+from wordmask.runs.stages import StageError
 from wordmask.training.checkpoints import BEFORE, CHECKPOINT, load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -198,7 +199,7 @@ def test_masks_that_somebody_has_changed_are_no_damage(pictures, undisturbed, tm
 def test_a_damaged_record_names_itself(pictures, undisturbed, tmp_path, record):
     shutil.copytree(pictures.parent / "whole", tmp_path / "run")
     (tmp_path / "run" / "stages" / "masks.json").write_bytes(record)
-    with pytest.raises(DistillationError, match=r"masks\.json.*delete it"):
+    with pytest.raises(StageError, match=r"masks\.json.*delete it"):
         pipeline_with(pictures, tmp_path / "run").run_all()
 
 

@@ -8,14 +8,16 @@ import torch
 
 from support.tiny_collection import encoded, picture, write_pictures
 from support.tiny_run import NETWORK, Counted, Listener, contents, pipeline_with
-from wordmask.distillation import known_masks, pseudo_masks, stages
+from wordmask.collection.references import ImageRef
+from wordmask.distillation import known_masks, pseudo_masks
 from wordmask.distillation.archive import Archive
 from wordmask.distillation.batches import Examples
 from wordmask.distillation.known_masks import KnownMasks
-from wordmask.distillation.records import ImageRef, MaskTable
-from wordmask.distillation.stages import EARLIER, earlier
+from wordmask.distillation.records import MaskTable
 from wordmask.distillation.student import StudentSettings
 from wordmask.fingerprints import start_identity
+from wordmask.runs import stages
+from wordmask.runs.stages import EARLIER, earlier
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
 from wordmask_world import models, weights
 

@@ -251,5 +251,5 @@ def test_another_method_is_refused_by_its_name_alone(folder, tmp_path):
     first = replace(job(folder, tmp_path / "out"), load={"method": "maskclip", "preset": "world"})
     label_folder(first, segmenter=Painted())
     other = replace(first, load={"method": "clip-dinoiser", "preset": "world"})
-    with pytest.raises(LabelError, match=r"made with method 'maskclip', not 'clip-dinoiser': use the same segmenter"):
+    with pytest.raises(LabelError, match=r"made with segmenter.method 'maskclip', not 'clip-dinoiser'"):
         label_folder(other, segmenter=Painted())

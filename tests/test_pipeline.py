@@ -20,6 +20,7 @@ import wordmask
 from support.tiny_collection import encoded, picture, write_pictures
 from support.tiny_run import NAMES, Listener, contents, pipeline_with
 from wordmask.collection.embedding_folder import EmbeddingFolder
+from wordmask.collection.references import CollectionError
 from wordmask.distillation.archive import Archive
 from wordmask.distillation.config import ConfigError
 from wordmask.distillation.records import DistillationError, MaskTable
@@ -122,7 +123,7 @@ def test_pictures_that_are_away_cost_a_run_nothing_unless_it_is_told_to_prune(ru
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     for name in ("000 red.png", "003 red.png"):
         (own / "ünï" / name).rename(tmp_path / name)
-    with pytest.raises(DistillationError, match=r"2 pictures of .* are no longer there, as ünï/000 red.png.*--prune"):
+    with pytest.raises(CollectionError, match=r"2 pictures of .* are no longer there, as ünï/000 red.png.*--prune"):
         pipeline_with(own, out).run_all()
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     (tmp_path / "000 red.png").rename(own / "ünï" / "000 red.png")
@@ -156,7 +157,8 @@ def test_two_processes_do_not_share_a_run(run):
     from filelock import FileLock
 
     pictures, out = run
-    with FileLock(out / ".lock"), pytest.raises(DistillationError, match="another process"):
+    lock = FileLock(out / ".wordmask" / "lock")
+    with lock, pytest.raises(DistillationError, match="written by another run"):
         pipeline_with(pictures, out).run_all()
 
 

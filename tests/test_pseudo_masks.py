@@ -11,17 +11,11 @@ from support.tiny_collection import ColourClip, embedder, picture, write_picture
 from support.tiny_run import Bright
 from wordmask.collection.embedding import embed
 from wordmask.collection.piles import open_pile
+from wordmask.collection.references import ImageRef
 from wordmask.distillation import pseudo_masks
 from wordmask.distillation.archive import ArchiveSettings, build_archive
 from wordmask.distillation.pseudo_masks import MaskSettings, make_masks, mask_and_score, masks_of
-from wordmask.distillation.records import (
-    DistillationError,
-    ImageRef,
-    MaskRecord,
-    MaskTable,
-    encode_mask,
-    write_masks,
-)
+from wordmask.distillation.records import DistillationError, MaskRecord, MaskTable, encode_mask, write_masks
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.saliency.selfmask import SelfMask, SelfMaskSettings
 from wordmask.saliency.selfmask_network import SelfMaskNetwork, SelfMaskShape

@@ -229,7 +229,7 @@ def test_votes_are_done_once_and_are_those_of_the_voters(folder, tmp_path, monke
 def test_votes_of_other_settings_are_refused(folder, tmp_path):
     VoteStore(tmp_path, Pictures(folder), voters())
     others = VotedMasks([plain_saliency.tiny_dino()], VotingSettings(clusters=(4,)))
-    with pytest.raises(SaliencyError, match="other pictures, networks or settings"):
+    with pytest.raises(SaliencyError, match=r"made with settings.clusters \[2, 3\], not \[4\]"):
         VoteStore(tmp_path, Pictures(folder), others)
 
 

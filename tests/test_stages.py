@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from support.tiny_run import Listener
-from wordmask.distillation.records import DistillationError
-from wordmask.distillation.stages import Stage, Stages, earlier
+from wordmask.runs.stages import Stage, StageError, Stages, earlier
 
 
 class Kitchen:
@@ -92,7 +91,7 @@ def test_a_full_disk_is_explained_and_costs_only_the_step(kitchen):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     stage = Stage("bread", kitchen.run / "bread", {}, ("*.txt",), make)
-    with pytest.raises(DistillationError, match="bread: no room is left on the disk .* make room, and start"):
+    with pytest.raises(StageError, match="bread: no room is left on the disk .* make room, and start"):
         Stages(kitchen.run, kitchen.listener).run_stage(stage)
     kitchen.bake("bread")
     assert kitchen.listener.of("bread") == "bread: goes on where it stopped"
@@ -109,7 +108,7 @@ def test_other_errors_pass_as_they_are(kitchen):
 def test_a_damaged_record_is_named(kitchen):
     kitchen.bake("bread")
     (kitchen.run / "stages" / "bread.json").write_text("{")
-    with pytest.raises(DistillationError, match=r"stages/bread\.json cannot be read"):
+    with pytest.raises(StageError, match=r"stages/bread\.json cannot be read"):
         kitchen.bake("bread")
 
 

@@ -61,13 +61,13 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(write, tmp_path):
     write(tmp_path / "whole")
     with pytest.raises(Killed):
         write(tmp_path / "killed", progress=_kill_after(8))
-    (tmp_path / "killed" / ".half.tar.0123.part").write_bytes(b"half a file")
+    (tmp_path / "killed" / ".0123456789abcdef.part").write_bytes(b"half a file")
     begun = []
     write(tmp_path / "killed", progress=lambda done, total: begun.append(done))
     assert begun[0] == 8, "the finished block is not drawn again"
     assert begun[-1] == 20
     left = _files(tmp_path / "killed")
-    left.pop(".half.tar.0123.part", None)
+    left.pop(".0123456789abcdef.part", None)
     assert left == _files(tmp_path / "whole")
 
 
@@ -75,7 +75,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(write, tmp_path):
 def test_leftovers_of_a_killed_run_are_swept_away(write, tmp_path):
     with pytest.raises(Killed):
         write(tmp_path, progress=_kill_after(8))
-    (tmp_path / ".half.tar.0123.part").write_bytes(b"half a file")
+    (tmp_path / ".0123456789abcdef.part").write_bytes(b"half a file")
     write(tmp_path)
     assert not [name for name in _files(tmp_path) if "part" in name]
 

@@ -7,8 +7,9 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -119,12 +120,14 @@ def append(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def remove_leftovers(folder: Path, *, alone: bool = False) -> None:
+def remove_leftovers(folder: Path, *, alone: bool = False, below: Collection[str] | None = None) -> None:
     """Remove the hidden files that killed processes left half-written, in a folder and all below it.
 
-    alone: the caller holds the folder's lock, so that nobody can be writing one; else those that are old.
+    alone: the caller holds the folder's lock, so that nobody can be writing one; else those that are old. below: the
+    only ones of the folders below that are looked into.
     """
-    for file in folder.rglob(".*"):
+    deep = [folder] if below is None else [folder / own for own in below]
+    for file in chain(folder.glob(".*"), *(place.rglob(".*") for place in deep)):
         if is_temporary(file) and (alone or _is_old(file)):
             file.unlink(missing_ok=True)
 

@@ -1,19 +1,66 @@
-"""What files are known by: their content, so that a run hears of it when one changes under its name."""
+"""Content hashes: what files and texts are known by, so that a run hears of it when one changes under its name."""
 
 import hashlib
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
-HASHED_AT_ONCE = 2**20
+Content = str | bytes
 
 
-def file_digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(HASHED_AT_ONCE):
-            digest.update(block)
-    return digest.hexdigest()
+def digest_of(content: Content) -> str:
+    """Return the SHA-256 of a text or of bytes, as 64 hexadecimal digits."""
+    return hashlib.sha256(_bytes(content)).hexdigest()
+
+
+def short_digest_of(content: Content) -> str:
+    """Return 16 hexadecimal digits, where the places to tell apart are few."""
+    return hashlib.blake2b(_bytes(content), digest_size=8).hexdigest()
+
+
+def number_of(content: Content) -> int:
+    """Return 64 bits that stand for a text, where there may be millions in memory."""
+    return int(short_digest_of(content), 16)
+
+
+def digest_of_lines(lines: Iterable[str]) -> str:
+    """Return the SHA-256 of lines that need not be in memory at once; of names of files as well, whatever they hold."""
+    found = hashlib.sha256()
+    for line in lines:
+        found.update(_bytes(line) + b"\n")
+    return found.hexdigest()
+
+
+def file_digest(path: str | Path) -> str:
+    """Return the SHA-256 of a file's content, as `sha256sum` writes it."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def known_digest(path: Path) -> str:
+    """Return `file_digest`, read once as long as the file's size and time stay: a hundred experts may start from it."""
+    status = path.stat()
+    return _known_digest(path.resolve(), status.st_size, status.st_mtime_ns)
+
+
+def digest_of_files(paths: Iterable[Path]) -> str:
+    """Return one hash of some files' contents, in the order given."""
+    return digest_of("".join(map(known_digest, paths)))
+
+
+def file_fingerprint(path: Path) -> str | None:
+    """Return a file's size and a short hash; None for what is no file here, such as an address."""
+    try:
+        status = path.stat()
+        return _size_and_digest(path, status.st_size, status.st_mtime_ns) if path.is_file() else None
+    except OSError:
+        return None
+
+
+def listing_digest(paths: Iterable[Path]) -> str:
+    """Return a hash of files that may have any size: of their names, sizes and times of change."""
+    told = ((path.name, path.stat()) for path in paths)
+    return digest_of_lines(f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in told)
 
 
 def weights_identity(weights: str | None) -> str:
@@ -21,7 +68,7 @@ def weights_identity(weights: str | None) -> str:
     if weights is None:
         return ""
     path = Path(weights).expanduser()
-    return _unchanged_digest(path) if path.is_file() else weights
+    return known_digest(path) if path.is_file() else weights
 
 
 def start_identity(start: str | None) -> str | None:
@@ -31,7 +78,7 @@ def start_identity(start: str | None) -> str | None:
 
     carried = {"world": RESNET, "world-clip": CLIP_RESNET}
     if start in carried:
-        return f"{start} {_digest_of_all((WEIGHTS / carried[start]).glob('*.*'))}"
+        return f"{start} {digest_of_files(sorted((WEIGHTS / carried[start]).glob('*.*')))}"
     return None if start is None else weights_identity(start)
 
 
@@ -39,32 +86,20 @@ def world_identity() -> str:
     """Of the small models that the package carries."""
     from wordmask_world.weights import WEIGHTS
 
-    saliency = [_unchanged_digest(WEIGHTS / name) for name in ("found.safetensors", "selfmask.safetensors")]
-    encoders = [_unchanged_digest(path) for path in sorted(WEIGHTS.glob("*/*.*"))]
-    return hashlib.sha256("".join(saliency + encoders).encode()).hexdigest()
+    saliency = [WEIGHTS / name for name in ("found.safetensors", "selfmask.safetensors")]
+    return digest_of_files([*saliency, *sorted(WEIGHTS.glob("*/*.*"))])
 
 
-def listing_digest(folder: Path) -> str:
-    """Of embeddings that are somebody else's: names, sizes and times of change, as they may have any size."""
-    digest = hashlib.sha256()
-    for path in sorted([*folder.glob("img_emb/*.npy"), *folder.glob("metadata/*.parquet")]):
-        status = path.stat()
-        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
-def _digest_of_all(paths: Iterable[Path]) -> str:
-    return hashlib.sha256(
-        "".join(_unchanged_digest(path) for path in sorted(paths) if path.is_file()).encode()
-    ).hexdigest()
-
-
-def _unchanged_digest(path: Path) -> str:
-    """A hundred experts may start from one file, which is read once."""
-    status = path.stat()
-    return _digest_known(path.resolve(), status.st_size, status.st_mtime_ns)
+def _bytes(content: Content) -> bytes:
+    return content.encode(errors="surrogateescape") if isinstance(content, str) else content
 
 
 @cache
-def _digest_known(path: Path, size: int, changed: int) -> str:
+def _known_digest(path: Path, size: int, changed: int) -> str:
     return file_digest(path)
+
+
+@cache
+def _size_and_digest(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return f"{size} bytes, {hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=8)).hexdigest()}"

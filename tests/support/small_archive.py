@@ -3,8 +3,9 @@
 import numpy as np
 from PIL import Image
 
+from wordmask.collection.references import ImageRef
 from wordmask.distillation.augmentations import Augmentation
-from wordmask.distillation.records import ImageRef, MaskRecord, MaskTable, encode_mask, write_masks
+from wordmask.distillation.records import MaskRecord, MaskTable, encode_mask, write_masks
 from wordmask.distillation.student import StudentSettings
 from wordmask.segmenters.deeplab import small_resnet_settings
 

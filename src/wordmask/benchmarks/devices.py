@@ -41,8 +41,7 @@ def evaluate_on_devices(
     segmenter = segmenters.load(**{**load, "device": "cpu"})
     plan = configuration(segmenter, benchmark, batch_size=batch_size, boundary=boundary, asked=asked)
     folder = ResultFolder(out, plan)
-    with folder.locked():
-        folder.mend()
+    with folder.claimed():
         _share_out(load, opening, devices, folder, plan, batch_size, boundary, len(benchmark), on_progress)
         found = finish(folder, segmenter, benchmark, devices=devices)
         write_page(folder, found, segmenter, benchmark)

@@ -89,8 +89,7 @@ def evaluate(
 
     plan = configuration(segmenter, benchmark, batch_size=batch_size, boundary=boundary, asked=asked)
     folder = ResultFolder(out, plan)
-    with folder.locked():
-        folder.mend()
+    with folder.claimed():
         evaluate_share(segmenter, benchmark, folder, batch_size=batch_size, boundary=boundary, on_progress=on_progress)
         found = finish(folder, segmenter, benchmark, devices=[str(getattr(segmenter, "device", "cpu"))])
         if page:

@@ -1,23 +1,20 @@
 """Which networks a method answers with, told by their values: a file may be trained anew under its old name."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
 from types import CellType, FunctionType, MethodType
 from typing import Any
 
 from torch import nn
 
+from wordmask.fingerprints import short_digest_of
 from wordmask.weights.loading import fingerprint
-
-CHUNK = 2**20
 
 
 def networks_fingerprint(method: Any) -> str | None:
     """One hash of all the networks that a segmenter or a saliency method holds; None if it holds none."""
     found = [fingerprint(network) for network in networks_of(method)]
-    return hashlib.blake2b(" ".join(found).encode(), digest_size=8).hexdigest() if found else None
+    return short_digest_of(" ".join(found)) if found else None
 
 
 def networks_of(method: Any) -> list[nn.Module]:
@@ -57,21 +54,3 @@ def _parts(thing: Any, *, always: bool = False) -> Iterator[Any]:
         yield from thing
     elif always or type(thing).__module__.startswith("wordmask."):
         yield from getattr(thing, "__dict__", {}).values()
-
-
-def file_fingerprint(path: Path) -> str | None:
-    """A hash of a file's content; None for what is no file here, such as an address or a name of the catalogue."""
-    try:
-        status = path.stat()
-        return _hashed(path, status.st_size, status.st_mtime_ns) if path.is_file() else None
-    except OSError:
-        return None
-
-
-@lru_cache
-def _hashed(path: Path, size: int, changed: int) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return f"{size} bytes, {digest.hexdigest()}"

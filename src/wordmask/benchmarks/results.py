@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from wordmask.benchmarks.datasets import BenchmarkError
-from wordmask.files import atomic_write, naming_a_full_disk, remove_leftovers
+from wordmask.files import atomic_write, naming_a_full_disk
+from wordmask.runs.claim import claimed
 from wordmask.runs.parts import warn
+from wordmask.runs.records import keep_settings, plain
 
+VERB = "evaluate"
 PLAN, RESULT, PAGE = "evaluation.json", "result.json", "result.html"
 
 
@@ -23,46 +24,20 @@ class ResultFolder:
     """
 
     def __init__(self, path: Path, configuration: Mapping[str, Any]):
-        self.path = path
-        self.configuration = json.loads(json.dumps(configuration, default=str))
-        plan = path / PLAN
-        if plan.exists():
-            self._check(plan)
-            return
-        if path.exists() and (not path.is_dir() or any(not file.name.startswith(".") for file in path.iterdir())):
-            raise BenchmarkError(f"{path} is there already and holds no evaluation: choose another --out")
-        with atomic_write(plan) as file:
-            file.write(json.dumps(self.configuration, indent=1, ensure_ascii=False).encode())
-
-    def _check(self, plan: Path) -> None:
-        try:
-            there = json.loads(plan.read_text(encoding="utf-8"))
-            if not isinstance(there, dict):
-                raise ValueError(f"it holds a {type(there).__name__}")
-        except (ValueError, OSError) as error:
-            raise BenchmarkError(f"{plan} cannot be read ({error}): choose another --out") from error
-        for key in sorted({*there, *self.configuration}):
-            old, new = there.get(key), self.configuration.get(key)
-            if old != new:
-                held = (
-                    f"with {key} = {old!r}, not {new!r}" if key in there else f"that does not say its {key} ({new!r})"
-                )
-                raise BenchmarkError(f"{self.path} holds an evaluation {held}: choose another --out, or delete it")
+        self.path, self.configuration = path, plain(configuration)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """For one evaluation at a time."""
-        lock = FileLock(self.path / ".lock")
-        try:
-            with lock.acquire(timeout=0):
-                yield
-        except Timeout as error:
-            raise BenchmarkError(f"another evaluation is at work in {self.path}") from error
+    def claimed(self) -> Iterator[None]:
+        """Hold the folder for one evaluation at a time, what a killed one left mended."""
+        with claimed(self.path, VERB, was_ours=is_evaluation, error=BenchmarkError):
+            holds = f"{self.path} holds an evaluation"
+            keep_settings(self.path / PLAN, self.configuration, holds=holds, error=BenchmarkError)
+            self._mend()
+            yield
 
-    def mend(self) -> None:
-        """Remove files that a killed process began, the line that it did not finish, and lines that are damaged, whose
-        pictures are measured again."""
-        remove_leftovers(self.path)
+    def _mend(self) -> None:
+        """Remove the line that a killed process did not finish, and lines that are damaged, whose pictures are measured
+        again."""
         for file in self._files():
             lines = file.read_bytes().split(b"\n")
             kept = [line for line in lines[:-1] if _row(line) is not None]
@@ -106,6 +81,11 @@ class ResultFolder:
 
     def _files(self) -> list[Path]:
         return sorted(self.path.glob("images-*.jsonl"))
+
+
+def is_evaluation(folder: Path) -> bool:
+    """Whether something was measured here before there were markers."""
+    return (folder / PLAN).exists()
 
 
 def _row(line: bytes) -> dict[str, Any] | None:

@@ -62,8 +62,7 @@ def evaluate_saliency(
     if out is None:
         return _report(_rows(method, benchmark, batch_size, set(), None, on_progress), method, benchmark)
     folder = ResultFolder(out, saliency_configuration(method, benchmark, batch_size, asked))
-    with folder.locked():
-        folder.mend()
+    with folder.claimed():
         for _ in _rows(method, benchmark, batch_size, folder.done(), folder, on_progress):
             pass
         found = _report(folder.rows(), method, benchmark)

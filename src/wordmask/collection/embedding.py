@@ -4,7 +4,6 @@ A shard is whole or not there. Killed and started again, the work goes on at the
 files have changed is made anew, and no other.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -22,8 +21,10 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from wordmask.collection.embedding_folder import ABOUT, EmbeddingFolder, embedding_name, metadata_name
-from wordmask.collection.piles import Bad, CollectionError, Part, Picture, Pile, Survey
+from wordmask.collection.piles import Bad, Part, Picture, Pile, Survey
+from wordmask.collection.references import CollectionError
 from wordmask.files import atomic_write
+from wordmask.fingerprints import digest_of, number_of
 from wordmask.pictures.image_files import ImageReadError
 from wordmask.pictures.images import resize, size_with_shorter_side
 from wordmask.pictures.left_out import LEFT_OUT, write_left_out
@@ -89,7 +90,7 @@ def embed(
     _write_json(out / ABOUT, {**about, "finished": False})
     done = number = 0
     for number, part in enumerate(pile.parts()):
-        wanted = hashlib.sha256(f"{part.fingerprint} {mark} {PREPROCESSING} {settings.stored}".encode()).hexdigest()
+        wanted = digest_of(f"{part.fingerprint} {mark} {PREPROCESSING} {settings.stored}")
         if _written(out, number, parts) != wanted:
             _embed_part(part, pile.root, encoder, out, number, wanted, settings, _within(progress, done, part, survey))
         done += part.weight
@@ -118,10 +119,10 @@ def check_all_there(pile: Pile, out: Path, survey: Survey) -> None:
         return
     if told.get("digest") == survey.digest:
         return
-    there = np.sort(np.fromiter(map(_short, pile.sources()), np.uint64))
+    there = np.sort(np.fromiter(map(number_of, pile.sources()), np.uint64))
     gone, example = 0, ""
     for names in _embedded(out, pile.kind):
-        marks = np.fromiter(map(_short, names), np.uint64)
+        marks = np.fromiter(map(number_of, names), np.uint64)
         found = np.searchsorted(there, marks, "left") < np.searchsorted(there, marks, "right")
         if not found.all():
             gone, example = gone + int((~found).sum()), example or names[int(np.argmin(found))]
@@ -145,16 +146,11 @@ def _embedded(out: Path, kind: str) -> Iterator[list[str]]:
             yield [name for name in pc.unique(table[column]).to_pylist() if name is not None]
 
 
-def _short(name: str) -> int:
-    """Eight bytes that stand for a name, as there may be millions in memory."""
-    return int.from_bytes(hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest())
-
-
 def clip_fingerprint(encoder: "ClipEncoder") -> str:
     """Changes whenever an image's embedding may."""
     visual = {name: value for name, value in encoder.model.state_dict().items() if name.startswith("visual.")}
     told = f"{fingerprint(visual)} {encoder.model.visual!r} {encoder.statistics} {encoder.image_size} {encoder.dtype}"
-    return hashlib.sha256(told.encode()).hexdigest()
+    return digest_of(told)
 
 
 def _embed_part(

@@ -14,9 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wordmask.collection.piles import CollectionError
+from wordmask.collection.references import CollectionError, ImageRef
 from wordmask.collection.tars import TarError, pictures_in
-from wordmask.distillation.records import ImageRef
 from wordmask.files import is_special
 
 ABOUT = "collection.json"

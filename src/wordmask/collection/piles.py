@@ -4,7 +4,6 @@ A pile comes in parts, each with a fingerprint that changes when one of its file
 collection too: see `embedding_folder.py`.)
 """
 
-import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -13,17 +12,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from wordmask.collection.references import CollectionError, ImageRef
 from wordmask.collection.tars import TarError, pictures_in
-from wordmask.distillation.records import DistillationError, ImageRef
 from wordmask.files import is_special
+from wordmask.fingerprints import digest_of, digest_of_lines
 from wordmask.pictures.image_files import EXTENSIONS, ImageReadError, find_images
 
 PER_PART = 10_000
 """Pictures of a folder that are finished together: img2dataset's size of a shard."""
-
-
-class CollectionError(DistillationError):
-    """There are no pictures, or they cannot be told where they are."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +73,15 @@ class Pile(ABC):
 
     def survey(self) -> Survey:
         """Walk through the whole pile without opening a picture. Its digest changes when any file does."""
-        digest, count, weight = hashlib.sha256(self.kind.encode()), 0, 0
+        fingerprints, weight = [], 0
         for part in self.parts():
-            digest.update(part.fingerprint.encode())
-            count, weight = count + 1, weight + part.weight
-        if not count:
+            fingerprints.append(part.fingerprint)
+            weight += part.weight
+        if not fingerprints:
             raise CollectionError(
                 f"no pictures found in {self.root}: give a folder that holds some, or webdataset tars"
             )
-        return Survey(digest.hexdigest(), count, weight, self.unit)
+        return Survey(digest_of(self.kind + "".join(fingerprints)), len(fingerprints), weight, self.unit)
 
 
 class FolderPile(Pile):
@@ -148,7 +144,7 @@ class TarPile(Pile):
     def parts(self) -> Iterator[Part]:
         for name in self.tars:
             size, changed = _size_and_time(self.root / name)
-            yield Part(_digest([f"{name}\0{size}\0{changed}"]), size, lambda name=name: self._load(name))  # type: ignore[misc]
+            yield Part(digest_of_lines([f"{name}\0{size}\0{changed}"]), size, lambda name=name: self._load(name))  # type: ignore[misc]
 
     def sources(self) -> Iterator[str]:
         return iter(self.tars)
@@ -198,10 +194,10 @@ def _parts_of_files(root: Path, names: Iterator[str], per_part: int, unlisted: l
         lines = [f"{name}\0{size}\0{changed}" for name in block for size, changed in [_size_and_time(root / name)]]
         early = [Bad(_printable(error.source), error.reason) for error in unlisted]
         unlisted.clear()
-        yield Part(_digest([*lines, *map(repr, early)]), len(block), lambda b=block, e=early: _load_files(b, e))  # type: ignore[misc]
+        yield Part(digest_of_lines([*lines, *map(repr, early)]), len(block), lambda b=block, e=early: _load_files(b, e))  # type: ignore[misc]
     if unlisted:
         early = [Bad(_printable(error.source), error.reason) for error in unlisted]
-        yield Part(_digest(map(repr, early)), 0, lambda: ([], early))
+        yield Part(digest_of_lines(map(repr, early)), 0, lambda: ([], early))
 
 
 def _load_files(names: list[str], bad: list[Bad]) -> tuple[list[Picture], list[Bad]]:
@@ -234,10 +230,3 @@ def _unsayable(name: str) -> str | None:
 
 def _printable(name: str) -> str:
     return os.fsencode(name).decode(errors="backslashreplace")
-
-
-def _digest(lines: "Iterator[str] | list[str] | map[str]") -> str:
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(line.encode(errors="surrogateescape") + b"\n")
-    return digest.hexdigest()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from wordmask.distillation.records import DistillationError, ImageRef
+from wordmask.collection.references import CollectionError, ImageRef
 from wordmask.pictures.image_files import EXTENSIONS
 
 MOST_HEADER_BYTES = 2**20
@@ -23,7 +23,7 @@ TOLD = {"caption": str, "url": str, "NSFW": str, "punsafe": float, "pwatermark":
 """What is kept of a sample's JSON: LAION's columns, by the names that img2dataset passes on."""
 
 
-class TarError(DistillationError):
+class TarError(CollectionError):
     """A tar that cannot be walked through to its end."""
 
 

@@ -11,12 +11,12 @@ from PIL import Image
 from wordmask.collection.embedding import VanishedError, embed
 from wordmask.collection.embedding_folder import ABOUT, EmbeddingFolder, is_embedding_folder
 from wordmask.collection.piles import open_pile
+from wordmask.collection.references import ImageRef
 from wordmask.collection.search import search
 from wordmask.console import say, show
 from wordmask.console.progress import progress_bar
 from wordmask.distillation.archive import queries_of
 from wordmask.distillation.config import PRESETS, ConfigError
-from wordmask.distillation.records import ImageRef
 from wordmask.distillation.report_page import RunPage, small
 from wordmask.masks.palette import colours_of
 from wordmask.methods import pick_device

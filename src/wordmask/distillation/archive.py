@@ -1,6 +1,5 @@
 """For every name, the pictures of a collection that look most like it (the paper's equation 1)."""
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,11 +13,13 @@ from pydantic import ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass as settings
 
 from wordmask.collection.embedding_folder import EmbeddingFolder
+from wordmask.collection.references import ImageRef
 from wordmask.collection.search import Queries
 from wordmask.distillation.curation import Counts, Entry, curate
 from wordmask.distillation.filters import FilterSettings, filters_of
-from wordmask.distillation.records import DistillationError, ImageRef
+from wordmask.distillation.records import DistillationError
 from wordmask.files import atomic_write
+from wordmask.fingerprints import digest_of
 from wordmask.names.text_embeddings import TextEmbedder, embed_phrases
 from wordmask.names.vocabulary import Vocabulary
 
@@ -83,7 +84,7 @@ class Archive:
     def digest(self) -> str:
         """Changes whenever a picture of an archive does; not with the rest of the collection."""
         told = self._table.drop_columns(["row"]).to_pylist()
-        return hashlib.sha256(json.dumps([self.names, str(self.root), told]).encode()).hexdigest()
+        return digest_of(json.dumps([self.names, str(self.root), told]))
 
     @cached_property
     def _places(self) -> dict[str, tuple[int, int]]:

@@ -4,7 +4,6 @@ What lies at a place of a run's order depends on the seed and the place alone: n
 shared among threads and processes, or on what came before.
 """
 
-import hashlib
 import logging
 import threading
 from collections.abc import Generator, Iterable, Mapping
@@ -19,6 +18,7 @@ from torch import Tensor
 from wordmask.distillation.augmentations import Augmentation, coloured, draw_colours, draw_view, see
 from wordmask.distillation.copy_paste import paste
 from wordmask.distillation.records import DistillationError, MaskRecord, MaskTable
+from wordmask.fingerprints import short_digest_of
 from wordmask.pictures.image_files import ImageReadError
 from wordmask.training.order import shuffled
 
@@ -51,7 +51,7 @@ class Examples:
                 "masks' filter, or take these names out"
             )
         told = repr((masks.fingerprint(self.rows), self.labels.tolist()))
-        self.fingerprint = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+        self.fingerprint = short_digest_of(told)
 
     def __len__(self) -> int:
         return len(self.rows)

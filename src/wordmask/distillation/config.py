@@ -176,17 +176,6 @@ def setting(pair: str) -> dict[str, Any]:
     return dict(nested)
 
 
-def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What differs between two flat dictionaries, in words."""
-    words = []
-    for key in [*after, *(key for key in before if key not in after)]:
-        if before.get(key) != after.get(key):
-            short = max(len(str(before.get(key))), len(str(after.get(key)))) <= 40
-            told = f"{key} changed from {before.get(key)} to {after.get(key)}" if short else f"{key} changed"
-            words.append(told)
-    return words
-
-
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any], at: str = "") -> dict[str, Any]:
     merged = dict(under)
     for key, value in over.items():

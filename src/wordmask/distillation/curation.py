@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from wordmask.collection.embedding_folder import EmbeddingFolder
+from wordmask.collection.references import ImageRef
 from wordmask.collection.search import Place, Queries, rows_with_direction, search
 from wordmask.distillation.filters import Candidate, Filter
-from wordmask.distillation.records import ImageRef
 
 NAMES_TOGETHER = 50
 """Names whose candidates are looked at side by side, as reading the metadata of a shard serves them all."""

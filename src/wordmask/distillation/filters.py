@@ -11,7 +11,8 @@ from pydantic import ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass as settings
 
 from wordmask.collection.embedding_folder import EmbeddingFolder
-from wordmask.distillation.records import DistillationError, ImageRef
+from wordmask.collection.references import ImageRef
+from wordmask.distillation.records import DistillationError
 from wordmask.extras import need
 from wordmask.pictures.image_files import ImageReadError, image_size
 

@@ -4,12 +4,13 @@ Beside every shard of masks stands what its pictures were: a hash of each one's 
 since, whatever its name, is looked at anew.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from wordmask.distillation.records import ImageRef, MaskRecord, MaskTable
+from wordmask.collection.references import ImageRef
+from wordmask.distillation.records import MaskRecord, MaskTable
+from wordmask.fingerprints import digest_of, file_digest
 from wordmask.pictures.image_files import ImageReadError
 from wordmask.runs.parts import Parts, Say, warn, write_part
 from wordmask.text_files import read_json
@@ -22,7 +23,7 @@ def picture_digest(ref: ImageRef, root: Path) -> str | None:
     """None where it cannot be read."""
     try:
         content = ref.bytes_of(root)
-        return hashlib.sha256(content.read_bytes() if isinstance(content, Path) else content).hexdigest()
+        return file_digest(content) if isinstance(content, Path) else digest_of(content)
     except (OSError, ImageReadError):
         return None
 

@@ -7,11 +7,11 @@ other settings or pictures, it makes anew what follows from them, and nothing el
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from wordmask.collection.embedding import check_all_there, embed
 from wordmask.collection.embedding_folder import EmbeddingFolder, is_embedding_folder
@@ -22,15 +22,15 @@ from wordmask.distillation.config import ConfigError, Run, as_dict, make_run, re
 from wordmask.distillation.ingredients import Ingredients, start_of
 from wordmask.distillation.known_masks import KnownMasks
 from wordmask.distillation.pseudo_masks import check_none_empty, make_masks
-from wordmask.distillation.records import DistillationError, MaskTable
+from wordmask.distillation.records import MaskTable
 from wordmask.distillation.report import write_report
-from wordmask.distillation.stages import Report, Silent, Stage, Stages, Teller, earlier
 from wordmask.extras import need
-from wordmask.files import atomic_write, remove_leftovers
+from wordmask.files import atomic_write
 from wordmask.fingerprints import file_digest, listing_digest
 from wordmask.methods import pick_device
 from wordmask.names.vocabulary import Vocabulary
-from wordmask.runs.claim import Marker, check_claim, mark, read_marker
+from wordmask.runs.claim import claimed
+from wordmask.runs.stages import Report, Silent, Stage, Stages, Teller, earlier
 from wordmask.segmenters.namedmask import NamedMask
 from wordmask.text_files import read_yaml
 
@@ -83,16 +83,9 @@ class Pipeline(Ingredients):
         if self.config.archive.filters.faces is not None:
             need("cv2")  # the stages that come before the filters take hours
         if self.stages.leads:
-            _claim(self.out, self.run.images)
-            try:
-                with FileLock(self.out / ".lock", timeout=0):
-                    remove_leftovers(self.out, alone=True)
-                    self._write_config()
-                    path = self._run_stages()
-            except Timeout as error:
-                raise DistillationError(
-                    f"another process works in {self.out}: wait for it, or choose another out"
-                ) from error
+            with _claimed(self.out, self.run.images):
+                self._write_config()
+                path = self._run_stages()
         else:
             path = self._run_stages()
         return NamedMask.load(weights=path, device=pick_device(self.config.device))
@@ -147,7 +140,7 @@ class Pipeline(Ingredients):
         images, folder = self.run.images, self.out / "embeddings"
         if is_embedding_folder(images):
             self.say(f"embeddings: those of {images}")
-            return images, listing_digest(images)
+            return images, listing_digest(sorted([*images.glob("img_emb/*.npy"), *images.glob("metadata/*.parquet")]))
         clip = self._inputs("clip", "clip_weights") | {"the CLIP": self._clip_identity}
         outputs = ("img_emb/*.npy", "metadata/*.parquet", "bad/*.jsonl", "bad_images.jsonl", "collection.json")
         if images.suffix in PICKLES:
@@ -315,13 +308,11 @@ class Part:
         self.report(int(1000 * (self.number + done / max(total, 1))), 1000 * self.of)
 
 
-def _claim(out: Path, images: Path) -> None:
-    """`out` is a run's, or nobody's."""
+def _claimed(out: Path, images: Path) -> AbstractContextManager[None]:
+    """Hold `out`, which is a run's or nobody's."""
     if out == images or images.is_relative_to(out):
         raise ConfigError(f"out={out} holds the pictures themselves: choose another folder")
-    check_claim(out, VERB, was_ours=_was_ours, error=ConfigError)
-    if read_marker(out, shared=False) is None:
-        mark(out, Marker(VERB))
+    return claimed(out, VERB, was_ours=_was_ours, error=ConfigError)
 
 
 def _was_ours(out: Path) -> bool:

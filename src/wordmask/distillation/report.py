@@ -10,11 +10,12 @@ import numpy as np
 from PIL import Image
 
 from wordmask.collection.embedding_folder import EmbeddingFolder, is_embedding_folder
+from wordmask.collection.references import ImageRef
 from wordmask.distillation.archive import Archive
 from wordmask.distillation.charts import Curve, chart
 from wordmask.distillation.config import Run
 from wordmask.distillation.curation import Counts, Entry
-from wordmask.distillation.records import ImageRef, MaskRecord, MaskTable
+from wordmask.distillation.records import MaskRecord, MaskTable
 from wordmask.distillation.report_page import RunPage, small
 from wordmask.distillation.student import STUDENT_FILE
 from wordmask.masks.overlay import draw_overlay

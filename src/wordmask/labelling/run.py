@@ -7,15 +7,12 @@ the network sees the same pictures together, and the labels are those of a run t
 
 import csv
 import io
-import multiprocessing
 import os
 import time
 import warnings
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, islice
@@ -24,24 +21,23 @@ from typing import Any
 
 from wordmask import segmenters
 from wordmask.console.counting import CountAhead
-from wordmask.console.notices import Taken, notices
-from wordmask.files import atomic_write, is_temporary
+from wordmask.console.notices import notices
+from wordmask.files import atomic_write
 from wordmask.labelling.claim import claim
 from wordmask.labelling.formats import LabelFormat, load_format
 from wordmask.labelling.ledger import Entry, Ledger, Row, explained
 from wordmask.labelling.places import ResultNames
 from wordmask.labelling.review import write_review
 from wordmask.labelling.settings import LabelError
-from wordmask.labelling.worker import Job, Worker, label_in_process, start_process
+from wordmask.labelling.worker import Job, ProcessWorker, Worker, prepare_process
 from wordmask.methods import check_method
 from wordmask.pictures.image_files import ImageReadError, find_images, warn_left_out
 from wordmask.pictures.left_out import LEFT_OUT, write_left_out
 from wordmask.runs.claim import STATE, check_claim, claimed
-from wordmask.runs.processes import holding_interrupts
+from wordmask.runs.processes import shared_out
 from wordmask.segmenters.base import Segmenter, asked
 
 VERB = "label"
-WAITING_PER_WORKER = 2
 FOLDERS_REMEMBERED = 16
 """Of results, while those of the pictures are looked for: a walk comes back to the folders above."""
 
@@ -93,12 +89,11 @@ def label_folder(
     if not (state / "ledger.sqlite").exists():
         segmenter = _checked(job, segmenter, workers)
     with ExitStack() as stack:
-        stack.enter_context(claimed(out, VERB, sweeps=False, error=LabelError))
+        stack.enter_context(claimed(out, VERB, sweeps=files.folders, error=LabelError))
         stack.enter_context(explained(state / "ledger.sqlite"))
         ledger = Ledger(state / "ledger.sqlite")
         stack.callback(ledger.close)
         claim(state / "settings.json", job, batch_size, has_labels=ledger.has_labels)
-        _remove_leftovers(out, files)
         vanished = _look_for_vanished(job, ledger, on_note, prune=prune) if ledger.has_rows else 0
         walk = _Walk(job, files, ledger, frozenset() if prune or not vanished else ledger.names_of_vanished())
         new = walk.label(segmenter, workers, batch_size, on_bad, on_progress)
@@ -167,14 +162,6 @@ def _checked(job: Job, segmenter: Segmenter | None, workers: int) -> Segmenter |
     if next(_pictures(job, lambda _: None), None) is None:
         raise LabelError(f"no pictures found in {job.folder}")
     return segmenters.load(**job.load) if segmenter is None and workers == 1 else segmenter
-
-
-def _remove_leftovers(out: Path, files: LabelFormat) -> None:
-    """Of a run that was killed; nothing that others put there."""
-    for found in (out.glob(".*.part"), *((out / own).rglob(".*.part") for own in files.folders)):
-        for path in found:
-            if is_temporary(path):
-                path.unlink(missing_ok=True)
 
 
 class _Walk:
@@ -286,34 +273,11 @@ def _labelled(
             worker = worker or Worker(job, segmenter)
             yield place, batch, worker.label(batch)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=start_process, initargs=(job,)) as pool:
-        waiting: deque[tuple[int, list[Entry], Future[tuple[list[Row], Taken]]]] = deque()
-        try:
-            for place, batch in batches:
-                with holding_interrupts():  # the first starts the processes, which it is not for to end them
-                    future = pool.submit(label_in_process, batch)
-                waiting.append((place, batch, future))
-                if len(waiting) > WAITING_PER_WORKER * workers:
-                    yield _taken(waiting)
-            while waiting:
-                yield _taken(waiting)
-        except BrokenProcessPool as error:
-            raise LabelError(
-                "a worker process ended of itself, perhaps for want of memory: try fewer --workers or a smaller "
-                "--batch-size; what is done is kept, and the same command goes on"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _taken(
-    waiting: deque[tuple[int, list[Entry], Future[tuple[list[Row], Taken]]]],
-) -> tuple[int, list[Entry], list[Row]]:
-    place, batch, future = waiting.popleft()
-    rows, told = future.result()
-    notices.merge(told)
-    return place, batch, rows
+    shared = shared_out(batches, ProcessWorker(job), workers=workers, error=LabelError, prepare=prepare_process)
+    with closing(shared) as labelled:
+        for (place, batch), (rows, told) in labelled:
+            notices.merge(told)
+            yield place, batch, rows
 
 
 def _finish(job: Job, files: LabelFormat, ledger: Ledger) -> tuple[int, int, int, str | None]:

@@ -20,7 +20,6 @@ from wordmask.masks.instances import find_instances
 from wordmask.masks.segmentation import Segmentation
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.image_files import ImageReadError
-from wordmask.runs.processes import end_with_parent
 from wordmask.segmenters.base import Segmenter
 
 
@@ -108,36 +107,30 @@ def _failed(entry: Entry, reason: str) -> Row:
     return Row(entry.picture, entry.name, error=reason)
 
 
-_worker: Worker | None = None  # of this process
-_failure: Exception | None = None
+class ProcessWorker:
+    """Labels batches in a process of a pool, which loads its segmenter at the first."""
+
+    def __init__(self, job: Job):
+        self.job = job
+        self._worker: Worker | None = None
+
+    def __call__(self, batch: tuple[int, Sequence[Entry]]) -> tuple[list[Row], Taken]:
+        """Return the rows, and what is to be said once of such pictures."""
+        try:
+            self._worker = self._worker or self._begun()
+        except (WordmaskError, OSError) as error:
+            raise LabelError(str(error)) from None  # whatever its own class asks for, this one travels
+        return self._worker.label(batch[1]), notices.taken()
+
+    def _begun(self) -> Worker:
+        import torch
+
+        if self.job.threads is not None:
+            torch.set_num_threads(self.job.threads)
+        return Worker(self.job)
 
 
-def start_process(job: Job) -> None:
-    """A pool's process begins: it loads its segmenter once, and ends when the process that started it does.
-
-    What goes wrong here is raised by its first piece of work: a pool would print it and hand on no more than that it
-    is broken.
-    """
-    global _worker, _failure
+def prepare_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is sent to every process, and only the first is to act on it
-    end_with_parent()
     notices.counting = True  # the first process says it
     quiet_log()
-    import torch
-
-    if job.threads is not None:
-        torch.set_num_threads(job.threads)
-    try:
-        _worker = Worker(job)
-    except Exception as error:
-        _failure = error
-
-
-def label_in_process(entries: Sequence[Entry]) -> tuple[list[Row], Taken]:
-    """The rows, and what is to be said once of such pictures."""
-    if isinstance(_failure, WordmaskError | OSError):
-        raise LabelError(str(_failure))  # whatever their own class asks for, this one travels between processes
-    if _failure is not None:
-        raise _failure
-    assert _worker is not None  # the pool's initializer has run
-    return _worker.label(entries), notices.taken()

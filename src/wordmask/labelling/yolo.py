@@ -1,6 +1,5 @@
 """Ultralytics' YOLO format for segmentation: a text file a picture, one polygon a line."""
 
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from typing import Any
 import yaml
 
 from wordmask.files import atomic_write
+from wordmask.fingerprints import file_digest
 from wordmask.labelling.formats import LabelFormat, Labelled, put_beside
 from wordmask.labelling.ledger import Row
 from wordmask.labelling.polygons import in_one_ring, polygons_of
@@ -85,9 +85,7 @@ class Yolo(LabelFormat):
         """By the picture's content alone: whatever it is called, and whatever lies beside it, it stays where it is."""
         if not self.settings.val:
             return ""
-        with source.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").digest()
-        share = int.from_bytes(digest[:8], "big") / 2**64
+        share = int(file_digest(source)[:16], 16) / 2**64
         return VALIDATION if share < self.settings.val else TRAINING
 
     def _below(self, side: str, name: str) -> str:

@@ -1,10 +1,10 @@
 """The sentences in which CLIP reads a phrase."""
 
-import hashlib
 from dataclasses import dataclass
 from functools import cache, cached_property
 
 from wordmask.errors import WordmaskError
+from wordmask.fingerprints import digest_of
 
 RECO_TEMPLATES = (
     "there is a {} in the scene.",
@@ -46,7 +46,7 @@ class Templates:
     @cached_property
     def digest(self) -> str:
         """Changes whenever a sentence does: part of the cache key."""
-        return hashlib.sha256("\n".join([str(self.by_vowel), *self.sentences]).encode()).hexdigest()[:16]
+        return digest_of("\n".join([str(self.by_vowel), *self.sentences]))[:16]
 
 
 @cache

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -52,15 +53,16 @@ def claimed(
     pictures: tuple[str, ...] = (),
     was_ours: Callable[[Path], bool] = never,
     nested: bool = False,
-    sweeps: bool = True,
+    sweeps: Collection[str] | None = None,
     error: type[WordmaskError] = ClaimError,
 ) -> Iterator[None]:
     """Hold `out` for a command: one that is new or empty becomes its own, its own is gone on with, others are refused.
 
     was_ours: whether a folder without a marker was made by this command before there were markers. nested: whoever
-    holds the folder already may claim it once more, further in. A claim under which nothing came to be leaves nothing.
-    sweeps: whether what killed processes left half-written in it, and in all folders below, is removed first.
-    error: what a refusal is.
+    holds the folder already may claim it once more, further in. error: what a refusal is.
+
+    What killed processes left half-written in it is removed first; `sweeps` are the only folders below it to be looked
+    into for that, where there may be others. A claim under which nothing came to be leaves nothing.
     """
     place = out.resolve()
     if nested and place in _held.get():
@@ -70,30 +72,33 @@ def claimed(
     new = [folder for folder in (out, *out.parents) if not folder.exists()]
     state = out / STATE
     state.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(state / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as timeout:
-        raise error(f"{out} is being written by another run: wait for it, or choose another --out") from timeout
-    try:
-        check_claim(out, verb, was_ours=was_ours, error=error)  # again: another may have come first
-        if read_marker(out, shared=False) is None:
-            mark(out, Marker(verb, pictures))
-        if sweeps:
-            remove_leftovers(out, alone=True)
-        token = _held.set(_held.get() | {place})
+    with locked(state / LOCK, error(f"{out} is being written by another run: wait for it, or choose another --out")):
         try:
-            yield
+            check_claim(out, verb, was_ours=was_ours, error=error)  # again: another may have come first
+            if read_marker(out, shared=False) is None:
+                mark(out, Marker(verb, pictures))
+            remove_leftovers(out, alone=True, below=sweeps)
+            token = _held.set(_held.get() | {place})
+            try:
+                yield
+            finally:
+                _held.reset(token)
         finally:
-            _held.reset(token)
+            _leave_nothing(out, new)
+
+
+@contextmanager
+def locked(lock: Path, refusal: WordmaskError) -> Iterator[None]:
+    """Hold a lock, or raise the refusal where another process has it. However a process ends, its locks are free."""
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout as timeout:
+        raise refusal from timeout
+    try:
+        yield
     finally:
-        if {path.name for path in state.iterdir()} <= {MARKER, LOCK} and first_file(out) is None and not _drafts(out):
-            (state / MARKER).unlink(missing_ok=True)
-            (state / LOCK).unlink(missing_ok=True)
-            with suppress(OSError):
-                for folder in (state, *new):
-                    folder.rmdir()
-        lock.release()
+        held.release()
 
 
 def check_claim(
@@ -154,6 +159,22 @@ def note_results(folder: Path, verb: str) -> None:
         mark(folder, Marker(verb, among_others=True))
 
 
-def _drafts(out: Path) -> bool:
-    """Whether there are hidden folders of unfinished work."""
-    return any(path.name != STATE and path.name.startswith(".") for path in out.iterdir())
+def empty(out: Path) -> None:
+    """Delete what is in a folder that the caller holds, but for what says whose it is."""
+    for path in out.iterdir():
+        if path.name != STATE:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _leave_nothing(out: Path, new: list[Path]) -> None:
+    """Take a claim back under which nothing came to be; hidden folders are of unfinished work."""
+    state = out / STATE
+    drafts = any(path.name != STATE and path.name.startswith(".") for path in out.iterdir())
+    kept = {path.name for path in state.iterdir()} - {MARKER, LOCK}
+    if drafts or kept or first_file(out) is not None:
+        return
+    for file in (MARKER, LOCK):
+        (state / file).unlink(missing_ok=True)
+    with suppress(OSError):
+        for folder in (state, *new):
+            folder.rmdir()

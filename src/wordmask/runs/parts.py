@@ -8,7 +8,6 @@ known by; here it guards against disks and copies, not against people, who could
 What an earlier version wrote has no line, and is taken as it is, as far as its own format can be read.
 """
 
-import hashlib
 import logging
 import os
 import re
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from wordmask.files import atomic_write
+from wordmask.fingerprints import file_digest
 
 CHECKSUMS = ".checksums"
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
@@ -38,13 +38,13 @@ def write_part(path: Path) -> Iterator[IO[bytes]]:
     with atomic_write(path) as file:
         yield file
         file.flush()
-        _append(path, _digest(Path(file.name)))
+        _append(path, file_digest(file.name))
 
 
 def vouch_for(path: Path) -> None:
     """Take a part as it is now: somebody has changed it and wants it so."""
     if (path.parent / CHECKSUMS).exists():
-        _append(path, _digest(path))
+        _append(path, file_digest(path))
 
 
 class Parts:
@@ -66,7 +66,7 @@ class Parts:
     def is_damaged(self, path: Path, *, name: str | None = None) -> bool:
         """Return whether a file holds something else than was written. name: what it was called then."""
         digests = self._of(path.parent).get(name or path.name)
-        return digests is not None and _digest(path) not in digests
+        return digests is not None and file_digest(path) not in digests
 
     def knows(self, path: Path, *, name: str | None = None) -> bool:
         """Return whether there is a checksum for this file."""
@@ -101,8 +101,3 @@ def _append(path: Path, digest: str) -> None:
                 line = b"\n" + line  # a full disk has cut the one before
         file.write(line)
         os.fsync(file.fileno())
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

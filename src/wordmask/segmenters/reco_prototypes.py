@@ -5,7 +5,6 @@ name (text attention) or it looks like what surrounds many things (context elimi
 prototype.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from wordmask.encoders.clip import ClipEncoder
 from wordmask.files import atomic_write
+from wordmask.fingerprints import digest_of, file_digest
 from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.image_files import ImageReadError, warn_left_out
@@ -171,7 +171,7 @@ class Prototypes:
         return features, weights
 
     def _key(self, phrases: Sequence[str], pictures: Sequence[Path | bytes], context: Sequence[str]) -> str:
-        contents = [hashlib.sha256(own if isinstance(own, bytes) else own.read_bytes()).hexdigest() for own in pictures]
+        contents = [digest_of(own) if isinstance(own, bytes) else file_digest(own) for own in pictures]
         recipe = [self.recipe.side, self.recipe.text_attention, self.recipe.weighed]
         networks = [
             self.encoder.fingerprint,
@@ -180,7 +180,7 @@ class Prototypes:
             self.embed.templates.digest,
         ]
         everything = json.dumps([networks, recipe, list(phrases), contents, list(context)])
-        return hashlib.sha256(everything.encode(errors="surrogatepass")).hexdigest()
+        return digest_of(everything)
 
 
 def _read(path: Path) -> Tensor | None:

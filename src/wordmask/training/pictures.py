@@ -1,12 +1,12 @@
 """The pictures that a training without captions learns from: no labels, no captions, no masks."""
 
-import hashlib
 import json
 import logging
 from pathlib import Path
 
 import numpy as np
 
+from wordmask.fingerprints import short_digest_of
 from wordmask.pictures.image_files import ImageReadError, find_images, raise_at_once
 from wordmask.pictures.images import read_image
 from wordmask.training.errors import TrainingError
@@ -40,7 +40,7 @@ class Pictures:
         if most is not None and most < there:
             self._chosen = np.sort(shuffled(self._chosen, seed, 0)[:most])
             told += f" {most} of them by seed {seed}"
-        self.fingerprint = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+        self.fingerprint = short_digest_of(told)
 
     def __reduce__(self) -> tuple[type["Pictures"], tuple[Path, int | None, int]]:
         """Another process opens the file again, and is not sent what is in it."""

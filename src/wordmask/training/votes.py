@@ -1,11 +1,6 @@
 """The voted masks of all pictures that SelfMask learns from: made once, by as many processes as there are cores."""
 
 import json
-import multiprocessing
-import pickle
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -17,7 +12,8 @@ from pydantic import TypeAdapter
 from wordmask.files import atomic_write
 from wordmask.runs.claim import claimed
 from wordmask.runs.parts import Parts, Say, warn, write_part
-from wordmask.runs.processes import end_with_parent
+from wordmask.runs.records import check_settings
+from wordmask.runs.shards import Progress, make_shards
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings
 from wordmask.text_files import read_json
@@ -30,9 +26,8 @@ BLOCK = 32
 MOST_BYTES = 2**28
 """Of a file of voted masks: 32 of pictures of many megapixels."""
 ANEW = "delete it and run again"
-
-Progress = Callable[[int, int], None]
-"""Called with how much is done and how much there is to do."""
+IDENTITY = ("pictures", "networks", "settings")
+"""What the list in a folder's settings.json says, in this order."""
 
 
 class VoteStore:
@@ -43,34 +38,42 @@ class VoteStore:
         told = TypeAdapter(VotingSettings).dump_python(voters.settings, mode="json")
         encoders = [(encoder.name, fingerprint(encoder.model)) for encoder in voters.encoders]
         self.identity = json.dumps([pictures.fingerprint, encoders, told], sort_keys=True)
-        claim = folder / "settings.json"
         with self._claimed():
-            if not claim.exists():
-                with atomic_write(claim) as file:
-                    file.write(self.identity.encode())
-            elif read_json(claim, way_out=ANEW) != json.loads(self.identity):
-                raise SaliencyError(
-                    f"{folder} holds masks of other pictures, networks or settings: choose another folder"
-                )
+            self._keep_identity(folder / "settings.json")
+
+    def _keep_identity(self, path: Path) -> None:
+        if not path.exists():
+            with atomic_write(path) as file:
+                file.write(self.identity.encode())
+            return
+        found, asked = read_json(path, way_out=ANEW), json.loads(self.identity)
+        if not isinstance(found, list) or len(found) != len(IDENTITY):
+            raise SaliencyError(f"{path}: is damaged, it holds no settings of votes; {ANEW}")
+        check_settings(
+            dict(zip(IDENTITY, found, strict=True)),
+            dict(zip(IDENTITY, asked, strict=True)),
+            holds=f"{self.folder} holds masks",
+            error=SaliencyError,
+            way_out="or choose another folder",
+        )
 
     def complete(self, *, workers: int = 1, progress: Progress | None = None, say: Say = warn) -> None:
         """Vote for every picture that has no mask yet, in this process or in several. say: is told of damaged files."""
         with self._claimed():
-            self._complete(workers, progress, Parts(say))
+            parts = Parts(say)
+            make_shards(
+                range(-(-len(self.pictures) // BLOCK)),
+                self.write,
+                is_made=lambda number: parts.whole(self._path(number)),
+                weight=self._size,
+                error=SaliencyError,
+                workers=workers,
+                prepare=_take_one_thread,
+                progress=progress,
+            )
 
     def _claimed(self) -> AbstractContextManager[None]:
         return claimed(self.folder, VOTES, was_ours=is_votes, error=SaliencyError)
-
-    def _complete(self, workers: int, progress: Progress | None, parts: Parts) -> None:
-        blocks = range(-(-len(self.pictures) // BLOCK))
-        missing = [number for number in blocks if not parts.whole(self._path(number))]
-        done = sum(self._size(number) for number in blocks) - sum(self._size(number) for number in missing)
-        if progress:
-            progress(done, len(self.pictures))
-        for number in self._written(missing, min(workers, len(missing))):
-            done += self._size(number)
-            if progress:
-                progress(done, len(self.pictures))
 
     def mask(self, index: int, image: np.ndarray) -> np.ndarray:
         """The mask (H, W) bool of a picture."""
@@ -97,29 +100,6 @@ class VoteStore:
         with write_part(self._path(number)) as file:
             file.write(json.dumps(entries).encode())
 
-    def _written(self, numbers: Iterable[int], workers: int) -> Iterator[int]:
-        """Each block's number as soon as it is on the disk."""
-        if workers <= 1:
-            for number in numbers:
-                self.write(number)
-                yield number
-            return
-        context = multiprocessing.get_context("spawn")
-        told = pickle.dumps(self)  # plainly: torch's own way would share its memory with this process
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_work, initargs=(told,)) as pool:
-            waiting = {pool.submit(_write_block, number): number for number in numbers}
-            try:
-                for future in as_completed(waiting):
-                    future.result()
-                    yield waiting[future]
-            except BrokenProcessPool as error:
-                raise SaliencyError(
-                    "a process that votes died (was there memory enough?): start again, with fewer workers"
-                ) from error
-            finally:
-                for future in waiting:
-                    future.cancel()
-
     def _size(self, number: int) -> int:
         return min(BLOCK, len(self.pictures) - number * BLOCK)
 
@@ -127,20 +107,9 @@ class VoteStore:
         return self.folder / f"{number:06d}.json"
 
 
-_store: VoteStore | None = None
-"""In a process that votes: what it votes for."""
-
-
-def _begin_work(told: bytes) -> None:
+def _take_one_thread() -> None:
+    """Of the processor: the processes are as many as its cores."""
     from threadpoolctl import threadpool_limits
 
-    global _store
-    end_with_parent()
-    torch.set_num_threads(1)  # the processes are as many as the cores
+    torch.set_num_threads(1)
     threadpool_limits(1)
-    _store = pickle.loads(told)
-
-
-def _write_block(number: int) -> None:
-    assert _store is not None
-    _store.write(number)

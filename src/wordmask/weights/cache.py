@@ -1,10 +1,11 @@
 """Where fetched files live on this machine, and under which names. Read from the environment at every call."""
 
-import hashlib
 import os
 import re
 import urllib.parse
 from pathlib import Path
+
+from wordmask.fingerprints import digest_of
 
 LONGEST_FILE_NAME = 100  # characters; far below the 255 bytes of common file systems, as suffixes are added
 
@@ -34,7 +35,7 @@ def file_name(url: str) -> str:
 
 def address_mark(url: str) -> str:
     """A short mark that tells this address from every other one, for files whose names may coincide."""
-    return hashlib.sha256(url.encode()).hexdigest()[:16]
+    return digest_of(url)[:16]
 
 
 def cached_path(url: str) -> Path:

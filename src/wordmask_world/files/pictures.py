@@ -7,9 +7,7 @@ where it stopped and ends as if nothing had happened.
 from __future__ import annotations
 
 import json
-import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,14 +15,12 @@ from typing import Any
 
 from wordmask.files import atomic_write
 from wordmask.runs.parts import write_part
-from wordmask.runs.processes import end_with_parent
-from wordmask.text_files import read_json
+from wordmask.runs.records import keep_settings
+from wordmask.runs.shards import Progress, make_shards
 from wordmask_world.drawing.captions import LEAVE_OUT
 from wordmask_world.drawing.dice import Dice
 from wordmask_world.drawing.scenes import KINDS, MIXTURE, WORLD_VERSION, Kind, Scene, WorldError, draw_scene
 
-Progress = Callable[[int, int], None]
-"""Called with the number of finished pictures and of all pictures."""
 Kinds = Mapping[Kind, float] | Sequence[Kind]
 """Kinds of picture with their shares; a plain list shares equally."""
 
@@ -102,29 +98,9 @@ def part_of(parts: Path, block: Block) -> Path:
     return parts / f"{block[0]:09d}.jsonl"
 
 
-def claim(path: Path, settings: dict[str, Any]) -> None:
+def keep(path: Path, settings: dict[str, Any]) -> None:
     """Keep the settings beside the files, or make sure that those files were written with the same ones."""
-    if path.exists():
-        found = read_json(path, way_out="choose another --out, or delete that folder to have all made anew")
-        if not isinstance(found, dict):
-            raise WorldError(f"{path}: is damaged, it holds no settings; choose another --out")
-        differing = [key for key in settings if found.get(key) != settings[key]]
-        if differing:
-            key = differing[0]
-            raise WorldError(
-                f"{path}: written with {key} {found.get(key)!r}, not {settings[key]!r}; "
-                "use the same settings, another place, or delete it"
-            )
-        return
-    with atomic_write(path) as file:
-        file.write(json.dumps(settings, indent=1).encode())
-
-
-def sweep(*folders: Path) -> None:
-    """Remove what a killed run left half-written."""
-    for folder in folders:
-        for leftover in folder.glob(".*.part"):
-            leftover.unlink(missing_ok=True)
+    keep_settings(path, settings, holds=f"{path}: holds pictures", error=WorldError)
 
 
 def join(parts: Path, blocks: Sequence[Block], target: Path) -> None:
@@ -134,40 +110,18 @@ def join(parts: Path, blocks: Sequence[Block], target: Path) -> None:
 
 
 def work(
-    write: Callable[[Block], None],
     blocks: Sequence[Block],
-    finished: Sequence[Block],
+    write: Callable[[Block], None],
+    is_written: Callable[[Block], bool],
     workers: int,
     progress: Progress | None,
 ) -> None:
-    """Write the blocks that are not finished, in this process or in several."""
-    total, done = sum(stop - start for start, stop in blocks), sum(stop - start for start, stop in finished)
-    left = [block for block in blocks if block not in set(finished)]
-    if progress:
-        progress(done, total)
-    for start, stop in _written(write, left, min(workers, len(left))):
-        done += stop - start
-        if progress:
-            progress(done, total)
+    """Write the blocks that are not written yet, in this process or in several."""
+    make_shards(blocks, write, is_made=is_written, weight=_length, error=WorldError, workers=workers, progress=progress)
 
 
-def _written(write: Callable[[Block], None], blocks: Sequence[Block], workers: int) -> Iterator[Block]:
-    """Each block as soon as it is written."""
-    if workers <= 1:
-        for block in blocks:
-            write(block)
-            yield block
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
-        waiting = {pool.submit(write, block): block for block in blocks}
-        try:
-            for future in as_completed(waiting):
-                future.result()
-                yield waiting[future]
-        finally:
-            for future in waiting:
-                future.cancel()
+def _length(block: Block) -> int:
+    return block[1] - block[0]
 
 
 def caption_line(scene: Scene, **more: Any) -> dict[str, Any]:

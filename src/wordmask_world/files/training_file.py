@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
-from wordmask.files import is_special
+from wordmask.files import is_special, remove_leftovers
+from wordmask.runs.claim import locked
 from wordmask.runs.collecting import is_world
 from wordmask.runs.parts import Parts
+from wordmask.runs.shards import Progress
 from wordmask.text_files import read_json
 from wordmask_world.drawing.captions import LEAVE_OUT
 from wordmask_world.drawing.scenes import WorldError
@@ -23,14 +24,12 @@ from wordmask_world.files.pictures import (
     Block,
     Kinds,
     Pictures,
-    Progress,
     blocks_of,
     caption_line,
-    claim,
     join,
+    keep,
     part_of,
     save_lines,
-    sweep,
     work,
 )
 
@@ -56,12 +55,9 @@ def write_array(
         raise WorldError(f"{path}: the training file's name must end in .npy")
     pictures = Pictures(count, seed, size, kinds, leave_out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.stem}.lock"))
-    try:
-        with lock.acquire(timeout=0):
-            return _write_array(path, pictures, labels=labels, workers=workers, progress=progress)
-    except Timeout as error:
-        raise WorldError(f"{path} is being written by another run: wait for it, or choose another name") from error
+    refusal = WorldError(f"{path} is being written by another run: wait for it, or choose another name")
+    with locked(path.with_name(f".{path.stem}.lock"), refusal):
+        return _write_array(path, pictures, labels=labels, workers=workers, progress=progress)
 
 
 def _write_array(path: Path, pictures: Pictures, *, labels: bool, workers: int, progress: Progress | None) -> Path:
@@ -69,7 +65,7 @@ def _write_array(path: Path, pictures: Pictures, *, labels: bool, workers: int, 
     parts = path.with_name(f".{path.stem}.parts")
     blocks = blocks_of(count, BLOCK)
     if path.exists() and path.with_suffix(".json").exists():
-        claim(path.with_suffix(".json"), settings)
+        keep(path.with_suffix(".json"), settings)
         shutil.rmtree(parts, ignore_errors=True)
         return path
     arrays = {"images.npy": path}
@@ -85,16 +81,16 @@ def _write_array(path: Path, pictures: Pictures, *, labels: bool, workers: int, 
         for name in arrays:
             shape = (count, *pictures.shape) + ((3,) if name == "images.npy" else ())
             np.lib.format.open_memmap(parts / name, mode="w+", dtype=np.uint8, shape=shape).flush()
-    claim(parts / "world.json", settings)
-    sweep(parts)
+    keep(parts / "world.json", settings)
+    remove_leftovers(parts, alone=True)
     known = Parts()
-    finished = [block for block in blocks if known.whole(part_of(parts, block))]
-    work(partial(_array_block, pictures, parts, labels), blocks, finished, workers, progress)
+    write = partial(_array_block, pictures, parts, labels)
+    work(blocks, write, lambda block: known.whole(part_of(parts, block)), workers, progress)
     join(parts, blocks, path.with_suffix(".captions.jsonl"))
     for name, target in arrays.items():
         if (parts / name).exists():
             (parts / name).replace(target)
-    claim(path.with_suffix(".json"), settings)
+    keep(path.with_suffix(".json"), settings)
     shutil.rmtree(parts)
     return path
 

@@ -18,6 +18,7 @@ from wordmask.masks.palette import colours_of
 from wordmask.runs.claim import claimed
 from wordmask.runs.collecting import PICTURES_OF_WORLD, is_world
 from wordmask.runs.parts import Parts
+from wordmask.runs.shards import Progress
 from wordmask_world.drawing.captions import LEAVE_OUT
 from wordmask_world.drawing.names import NAMES
 from wordmask_world.drawing.scenes import WorldError
@@ -26,14 +27,12 @@ from wordmask_world.files.pictures import (
     Block,
     Kinds,
     Pictures,
-    Progress,
     blocks_of,
     caption_line,
-    claim,
     join,
+    keep,
     part_of,
     save_lines,
-    sweep,
     work,
 )
 
@@ -64,16 +63,14 @@ def write_folder(
         raise WorldError(f"world: images cannot be written as {image_format!r}; use jpg or png")
     pictures = Pictures(count, seed, size, kinds, leave_out)
     with claimed(out, VERB, pictures=PICTURES_OF_WORLD, was_ours=_was_ours, error=WorldError):
-        claim(out / SETTINGS, pictures.described(image_format=image_format))
+        keep(out / SETTINGS, pictures.described(image_format=image_format))
         captions, parts = out / "captions.jsonl", out / ".parts"
         if not captions.exists():
-            sweep(out, out / "images", out / "labels", parts)
             for folder in ("images", "labels"):
                 (out / folder).mkdir(exist_ok=True)
-            blocks = blocks_of(count, BLOCK)
-            known = Parts()
-            finished = [block for block in blocks if known.whole(part_of(parts, block))]
-            work(partial(_folder_block, pictures, out, image_format), blocks, finished, workers, progress)
+            blocks, known = blocks_of(count, BLOCK), Parts()
+            write = partial(_folder_block, pictures, out, image_format)
+            work(blocks, write, lambda block: known.whole(part_of(parts, block)), workers, progress)
             with atomic_write(out / "names.txt") as file:
                 file.write("".join(f"{name}\n" for name in NAMES).encode())
             join(parts, blocks, captions)
@@ -103,11 +100,9 @@ def write_shards(
         raise WorldError(f"world: {per_shard} pictures per shard are out of range; use 1 to {_MOST_PER_SHARD}")
     pictures = Pictures(count, seed, size, kinds, leave_out)
     with claimed(out, VERB, was_ours=_was_ours, error=WorldError):
-        claim(out / SETTINGS, pictures.described(per_shard=per_shard, labels=labels))
-        sweep(out)
-        blocks = blocks_of(count, per_shard)
-        finished = [block for block in blocks if (out / f"{block[0] // per_shard:05d}.tar").exists()]
-        work(partial(_shard, pictures, out, per_shard, labels), blocks, finished, workers, progress)
+        keep(out / SETTINGS, pictures.described(per_shard=per_shard, labels=labels))
+        write = partial(_shard, pictures, out, per_shard, labels)
+        work(blocks_of(count, per_shard), write, lambda block: _tar(out, block, per_shard).exists(), workers, progress)
     return out
 
 
@@ -148,10 +143,14 @@ def _folder_block(pictures: Pictures, out: Path, image_format: str, block: Block
     save_lines(part_of(out / ".parts", block), lines)
 
 
+def _tar(out: Path, block: Block, per_shard: int) -> Path:
+    return out / f"{block[0] // per_shard:05d}.tar"
+
+
 def _shard(pictures: Pictures, out: Path, per_shard: int, labels: bool, block: Block) -> None:
     number = block[0] // per_shard
     height, width = pictures.shape
-    with atomic_write(out / f"{number:05d}.tar") as file, tarfile.open(fileobj=file, mode="w|") as tar:
+    with atomic_write(_tar(out, block, per_shard)) as file, tarfile.open(fileobj=file, mode="w|") as tar:
         for index in range(*block):
             scene = pictures.draw(index)
             key = f"{number:05d}{index - block[0]:04d}"

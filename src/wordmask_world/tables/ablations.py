@@ -14,10 +14,10 @@ import numpy as np
 from wordmask.benchmarks.tables.base import MISSING, NotRunError
 from wordmask.distillation.config import make_run, setting
 from wordmask.distillation.experts import EXPERT_FILE, ExpertSettings
-from wordmask.distillation.stages import Silent, Teller
 from wordmask.distillation.student import STUDENT_FILE
 from wordmask.errors import WordmaskError
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
+from wordmask.runs.stages import Silent, Teller
 from wordmask_world.benchmark import PICTURES, World
 from wordmask_world.drawing.names import NAMES, THINGS
 from wordmask_world.files.writing import write_folder

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from wordmask.distillation.config import Run
 from wordmask.distillation.pipeline import Pipeline
-from wordmask.distillation.stages import Stage, Stages, Teller, read_record, write_record
+from wordmask.runs.stages import Stage, Stages, Teller, read_record, write_record
 
 OF_ITS_OWN = "report"
 """The stage that tells of its own run."""

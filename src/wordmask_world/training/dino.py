@@ -21,9 +21,9 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from wordmask.encoders.dino import DinoEncoder
+from wordmask.runs.shards import Progress
 from wordmask.training.checkpoints import CHECKPOINT, read_checkpoint
 from wordmask.weights.loading import load_into
-from wordmask_world.files.pictures import Progress
 from wordmask_world.training import losses
 from wordmask_world.training.batches import Batch, Stage, blurred, crop, crop_places, greyed, hue_turned, jitter
 from wordmask_world.training.cutouts import HARDLY, Belonging, cut_out, mean_of_cutouts, paste_both

@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from wordmask.runs.shards import Progress
 from wordmask.training.allocation import keep_freed_memory
 from wordmask.training.checkpoints import (
     CHECKPOINT,
@@ -25,7 +26,6 @@ from wordmask.training.checkpoints import (
 )
 from wordmask.training.errors import TrainingError
 from wordmask.training.logs import RunLog
-from wordmask_world.files.pictures import Progress
 from wordmask_world.training.batches import Batch, Batches, Stage
 from wordmask_world.training.data import HELD_OUT_SEED, VALIDATION_SEED, TrainingPictures
 from wordmask_world.training.optimisers import Optimisers

@@ -1,6 +1,5 @@
 """COCO 2017: its 80 things with background, from the instance annotations, and COCO-Stuff's 171 classes."""
 
-import hashlib
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from wordmask.benchmarks.datasets import IGNORE, BenchmarkError
 from wordmask.benchmarks.names import class_names
 from wordmask.benchmarks.readers.base import Item, Layout, Pictures, as_indices, table_of, translate
 from wordmask.files import atomic_write
+from wordmask.fingerprints import digest_of
 from wordmask.pictures.image_files import image_size
 from wordmask.text_files import read_small
 from wordmask.weights.cache import cache_dir
@@ -86,7 +86,7 @@ def masks_folder(annotations: Path) -> Path:
     """Where the masks of one file of annotations are kept; a changed file has another place."""
     status = annotations.stat()
     mark = f"{annotations.resolve()} {status.st_size} {status.st_mtime_ns}"
-    return cache_dir() / "benchmarks" / "coco-object" / hashlib.sha256(mark.encode()).hexdigest()[:16]
+    return cache_dir() / "benchmarks" / "coco-object" / digest_of(mark)[:16]
 
 
 def make_masks(annotations: Path, items: list[Item]) -> None:

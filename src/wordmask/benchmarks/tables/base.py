@@ -130,8 +130,9 @@ def archive_of(run: Run) -> str:
 
 def fill(table: Table, run: Run) -> Iterator[FilledRow]:
     """Row after row. Every figure is kept in the run's folder as soon as it is there, and not measured twice."""
-    for row in table.rows:
-        yield _filled(row, table, run)
+    with run.held():
+        for row in table.rows:
+            yield _filled(row, table, run)
 
 
 def _filled(row: Row, table: Table, run: Run) -> FilledRow:

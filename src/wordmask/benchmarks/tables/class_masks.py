@@ -92,8 +92,7 @@ def saliency_ious(
         return [_at_size(soft, sample.labels.shape) > THRESHOLD for sample, soft in pairs]
 
     folder = ResultFolder(run.cell_folder / "masks", plan)
-    with folder.locked(), run.progress(run.describe(opened), len(opened)) as report:
-        folder.mend()
+    with folder.claimed(), run.progress(run.describe(opened), len(opened)) as report:
         done = folder.done()
         missing = [batch for batch in batches_of(len(opened), run.batch_size) if not done.issuperset(batch)]
         for indices, samples in read_batches(opened, missing):

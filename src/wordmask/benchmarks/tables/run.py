@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -14,11 +13,12 @@ from wordmask._version import __version__
 from wordmask.benchmarks import evaluation
 from wordmask.benchmarks.datasets import Benchmark
 from wordmask.benchmarks.evaluation import Report
-from wordmask.benchmarks.networks import file_fingerprint
-from wordmask.benchmarks.results import PLAN
+from wordmask.benchmarks.results import is_evaluation
 from wordmask.errors import WordmaskError
 from wordmask.files import atomic_write
-from wordmask.runs.claim import Marker, check_claim, mark, read_marker
+from wordmask.fingerprints import file_fingerprint
+from wordmask.runs.claim import check_claim, claimed, empty
+from wordmask.runs.records import check_settings, plain
 from wordmask.segmenters.base import Segmenter
 from wordmask.text_files import TextFileError, read_json
 from wordmask_world.weights import WEIGHTS as PACKAGE
@@ -42,7 +42,7 @@ def _was_ours(folder: Path) -> bool:
     try:
         told = read_json(folder / FIGURES)
     except TextFileError:
-        return any((folder / "work").glob(f"*/*/{PLAN}"))
+        return any(map(is_evaluation, (folder / "work").glob("*/*")))
     return isinstance(told, dict) and told.keys() >= {"of", "figures"}
 
 
@@ -91,9 +91,14 @@ class Run:
         self._unloadable: dict[str, str] = {}  # why, so that a server is not asked again for every cell
         self._cell: tuple[str, str] = ("", "")
         check_claim(folder, VERB, was_ours=_was_ours, error=RunError)
-        if fresh:
-            shutil.rmtree(folder, ignore_errors=True)
+        if fresh and folder.exists():
+            with self.held():
+                empty(folder)
         self._figures: dict[str, dict[str, dict[str, float]]] = self._open()
+
+    def held(self) -> AbstractContextManager[None]:
+        """Hold the folder while cells are measured."""
+        return claimed(self.folder, VERB, was_ours=_was_ours, error=RunError)
 
     def segmenter(self, method: str, preset: str = "paper", **settings: Any) -> Segmenter:
         """`wordmask.load` on this run's device. The last one stays loaded for the next cell of its row."""
@@ -140,8 +145,6 @@ class Run:
         for column, value in figures.items():
             self._figures.setdefault(row, {})[column] = {"value": float(value), "seconds": round(seconds, 2)}
         text = json.dumps({"of": self._described(), "figures": self._figures}, indent=1, ensure_ascii=False)
-        if read_marker(self.folder) is None:
-            mark(self.folder, Marker(VERB))
         with atomic_write(self._file) as file:
             file.write(text.encode())
 
@@ -170,15 +173,12 @@ class Run:
             return {}
         try:
             read = json.loads(self._file.read_text())
-            of, figures = read["of"], read["figures"]
+            of, figures = dict(read["of"]), dict(read["figures"])
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(f"{self._file} holds no figures of a table ({error}); --fresh starts anew") from error
-        if of != self._described():
-            raise RunError(
-                f"{self._file} holds figures measured with {of}, not with {self._described()}: "
-                "choose another --out-dir, or --fresh to measure anew"
-            )
-        return dict(figures)
+        asked, way_out = plain(self._described()), "choose another --out-dir, or --fresh to measure anew"
+        check_settings(of, asked, holds=f"{self._file} holds figures", error=RunError, way_out=way_out)
+        return figures
 
     def _load(self, load: Callable[..., Any], known: Mapping[str, Any], method: str, preset: str, settings: Any) -> Any:
         from wordmask.benchmarks.tables.base import MISSING, NotRunError

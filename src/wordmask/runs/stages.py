@@ -4,7 +4,6 @@ A stage owns one folder of the run. Its record, `RUN/stages/NAME.json`, is writt
 the inputs it was made from, and the contents of its outputs by their hashes.
 """
 
-import hashlib
 import json
 import shutil
 import time
@@ -16,21 +15,25 @@ from typing import Protocol
 
 from pydantic import TypeAdapter
 
-from wordmask.distillation.config import changes
-from wordmask.distillation.records import DistillationError
+from wordmask.errors import WordmaskError
 from wordmask.files import NO_ROOM, atomic_write
-from wordmask.fingerprints import file_digest
+from wordmask.fingerprints import digest_of, file_digest
 from wordmask.runs.parts import vouch_for, warn
+from wordmask.runs.records import differences
 
 RECORDS = "stages"
 """The folder of a run that holds its stages' records."""
 EARLIER, MADE_FROM = "earlier", "made_from.json"
 """The folder of a run that holds what stale stages have made, and the file in each that tells of what."""
-REASONS_TOLD = 3
+REASONS_TOLD, MOST_SHOWN = 3, 40
 LOOKS_EVERY = 0.2
 """Seconds between two looks of a process that waits for the first one."""
 
 Report = Callable[[int, int], None]
+
+
+class StageError(WordmaskError):
+    """A stage cannot go on: says which, why, and the way out."""
 
 
 class Teller(Protocol):
@@ -135,7 +138,7 @@ class Stages:
             self._forget(stage)
         except OSError as error:
             if error.errno in NO_ROOM:
-                raise DistillationError(
+                raise StageError(
                     f"{stage.name}: no room is left on the disk of {self.run} ({error.strerror}). What is finished is "
                     "kept: make room, and start the same command again"
                 ) from error
@@ -154,7 +157,7 @@ class Stages:
         if record is None:
             return None, "begun"
         if record.inputs != dict(stage.inputs):
-            told = changes(record.inputs, stage.inputs)
+            told = [_changed(*each) for each in differences(record.inputs, stage.inputs)]
             more = f" and {len(told) - REASONS_TOLD} more" if len(told) > REASONS_TOLD else ""
             return None, f"made anew, as {', '.join(told[:REASONS_TOLD])}{more}"
         if not record.done:
@@ -213,6 +216,11 @@ def _made_from(path: Path) -> dict[str, str]:
         return {}
 
 
+def _changed(key: str, old: str | None, new: str | None) -> str:
+    short = max(len(str(old)), len(str(new))) <= MOST_SHOWN
+    return f"{key} changed from {old} to {new}" if short else f"{key} changed"
+
+
 def _contents(stage: Stage, known: Mapping[str, Output]) -> dict[str, Output]:
     """Every output's size, time of change and hash; `known` saves hashing what has not changed."""
     found = {}
@@ -228,7 +236,7 @@ def _contents(stage: Stage, known: Mapping[str, Output]) -> dict[str, Output]:
 
 
 def _digest(outputs: Mapping[str, Output]) -> str:
-    return hashlib.sha256(json.dumps([[name, outputs[name][2]] for name in sorted(outputs)]).encode()).hexdigest()
+    return digest_of(json.dumps([[name, outputs[name][2]] for name in sorted(outputs)]))
 
 
 def record_path(run: Path, stage: str) -> Path:
@@ -243,7 +251,7 @@ def read_record(run: Path, stage: str) -> Record | None:
         return None
     except (ValueError, RecursionError) as error:  # what it holds is no JSON, or no record
         why = str(error).splitlines()[0]
-        raise DistillationError(f"{path} cannot be read ({why}): delete it to have its stage made anew") from error
+        raise StageError(f"{path} cannot be read ({why}): delete it to have its stage made anew") from error
 
 
 def write_record(run: Path, stage: str, record: Record) -> None:
