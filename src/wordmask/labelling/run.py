@@ -23,8 +23,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from wordmask import segmenters
-from wordmask.console.counting import CountAhead
 from wordmask.console.notices import Taken, notices
+from wordmask.console.progress import CountAhead
 from wordmask.files import atomic_write, is_temporary
 from wordmask.labelling.claim import claim
 from wordmask.labelling.formats import LabelFormat, load_format
