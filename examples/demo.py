@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import wordmask
-from wordmask.commands.distill import Teller
+from wordmask.console.progress import OnStderr
 from wordmask.distillation.pipeline import distill
 from wordmask.files import atomic_write
 from wordmask.html_page import Page, text_table
@@ -30,7 +30,7 @@ SEED = 21
 SPLITS = ("single", "multi", "all")
 SHOWN = ("single", "pairs", "multi", "clutter")
 """A held-out picture of each kind; the first there is, not the best."""
-TELLER = Teller()
+TELLER = OnStderr()
 
 
 def main() -> None:

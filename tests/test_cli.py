@@ -1,5 +1,6 @@
 """The command line: results on stdout, complaints on stderr, exit 0, 1 or 2, never a traceback unasked."""
 
+import ast
 import json
 import os
 import subprocess
@@ -10,8 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from wordmask import cli, segmenters
+from wordmask import cli, saliency, segmenters
+from wordmask.cli.verbs import VERBS, all_verbs, built
 from wordmask.masks.segmentation import Segmentation
+from wordmask.plugins import Plugin, Verb
 
 
 @pytest.fixture
@@ -146,7 +149,8 @@ def test_one_bad_picture_does_not_stop_the_rest(wordmask, photo, tmp_path):
     ("arguments", "status", "message"),
     [
         (["segment", "{photo}"], 2, "--names"),
-        (["segment", "{photo}", "--names", "dog", "--fill", "--names-file", "x"], 2, "either --names"),
+        (["segment", "{photo}", "--names", "dog", "--fill", "--names-file", "x"], 2, "give --names"),
+        (["segment", "{photo}", "--names", "none.txt"], 1, "none.txt"),
         (["segment", "{photo}", "--names", "dog,dog", "--fill"], 1, "'dog' is there twice"),
         (["segment", "{photo}", "--names", "dog,cat", "--fill", "--format", "bmp"], 2, "--format is png or json"),
         (["segment", "{photo}", "{photo}", "--names", "a,b", "--fill", "-o", "{tmp}/x.png"], 1, "is one file"),
@@ -173,13 +177,27 @@ def test_mistakes_are_explained_in_a_line(wordmask, photo, tmp_path, monkeypatch
     assert "Traceback" not in err
 
 
-def test_a_file_of_names_is_not_taken_for_a_name(wordmask, photo, tmp_path, monkeypatch):
+def test_names_are_a_list_or_a_file(wordmask, photo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "names.txt").write_text("dog\ncat\n")
-    status, _, err = wordmask("segment", photo, "--names", "names.txt", "--fill")
+    (tmp_path / "names").write_text("dog\ncat\n")
+    for given in (["--names", "dog,cat"], ["--names", "names.txt"], ["--names", "./names"], ["--names-file", "names"]):
+        status, out, err = wordmask("segment", photo, *given, "--fill", "--json")
+        assert (status, json.loads(out)["names"]) == (0, ["dog", "cat"]), err
+
+
+def test_what_may_be_a_name_or_a_file_is_refused(wordmask, photo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dog").write_text("cat\n")
+    status, _, err = wordmask("segment", photo, "--names", "dog", "--fill")
     assert status == 2
-    assert "--names names.txt is a file" in err
+    assert "./dog" in err
     assert "Traceback" not in err
+    status, out, _ = wordmask("segment", photo, "--names", "dog,", "--fill", "--json")
+    assert (status, json.loads(out)["names"]) == (0, ["dog"])
+    (tmp_path / "dog").unlink()
+    (tmp_path / "dog").mkdir()
+    assert wordmask("segment", photo, "--names", "dog", "--fill")[0] == 0
 
 
 def test_two_pictures_of_one_name_are_not_written_over_each_other(wordmask, photo, tmp_path):
@@ -283,11 +301,96 @@ def test_importing_wordmask_costs_nothing():
     assert out.split()[1:] == ["False", "False"]
 
 
-def test_every_verb_has_help_with_an_example(wordmask):
-    for verb in ("segment", "models"):
-        status, out, _ = wordmask(verb, "--help")
-        assert status == 0
-        assert f"wordmask {verb}" in out.split("Example:")[1]
+HEAVY = ("torch", "numpy", "PIL", "pydantic", "yaml", "wordmask_world.cli")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "may_come"),
+    [
+        ([], ("numpy", "PIL", "yaml")),
+        (["serve"], HEAVY[1:]),
+        *(([verb], HEAVY[1:-1]) for verb in VERBS if verb != "serve"),
+        (["world"], HEAVY[1:]),
+        (["world", "train-clip"], HEAVY[1:]),
+    ],
+)
+def test_help_imports_nothing_heavy(arguments, may_come):
+    code = (
+        "import sys; from wordmask.cli import main\n"
+        f"sys.argv = ['wordmask', *{arguments!r}, '--help']\n"
+        "try: main()\n"
+        f"finally: print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Usage: wordmask" in done.stdout
+    assert set(ast.literal_eval(done.stderr)) <= set(may_come)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(wordmask, verb):
+    status, out, _ = wordmask(verb, "--help")
+    assert status == 0
+    assert f"wordmask {verb}" in out.split("Example:")[1]
+
+
+def test_the_list_of_verbs_says_what_their_own_help_begins_with():
+    for word, verb in all_verbs().items():
+        assert " ".join(built(word, verb).help.split("\n\n")[0].split()) == verb.about
+
+
+def test_every_option_of_one_word_says_the_same():
+    """Names are given in one way, and so is whatever else verbs share."""
+    helps = {option.help for verb in all_verbs() for option in options_of(verb) if "--names" in option.opts}
+    assert len(helps) == 1
+
+
+def options_of(word):
+    return getattr(built(word, all_verbs()[word]), "params", [])
+
+
+@pytest.fixture
+def plugin(monkeypatch):
+    """Adds a plug-in with these verbs."""
+
+    def add(**verbs_of_it):
+        monkeypatch.setattr("wordmask.cli.verbs.installed", lambda: (Plugin(verbs=verbs_of_it),))
+
+    return add
+
+
+def greet(who: str) -> None:
+    """Greet somebody."""
+    print(f"hello {who}")
+
+
+def test_a_plugin_s_verb_is_one_of_ours(command, plugin):
+    plugin(greet=Verb("test_cli:greet", "Greet somebody.", resumes=True))
+    assert command("greet", "you")[:2] == (0, "hello you\n")
+    assert "Greet somebody." in command("--help")[1]
+    assert cli._how_to_go_on(["greet", "you"]) == "stopped; the same command goes on from here"
+
+
+def test_a_plugin_s_verb_is_imported_when_it_is_called(command, plugin):
+    plugin(broken=Verb("no_such_module:verb", "Fail."))
+    assert "broken" in command("--help")[1]
+    status, _, err = command("broken")
+    assert status == 1
+    assert "no_such_module" in err
+
+
+def test_a_plugin_takes_no_verb_away(plugin):
+    plugin(segment=Verb("test_cli:greet", "Greet somebody."))
+    with pytest.warns(UserWarning, match="a second verb segment"):
+        assert all_verbs() == VERBS
+
+
+def test_methods_are_listed(wordmask):
+    status, out, _ = wordmask("methods")
+    assert status == 0
+    assert all(name in out for name in [*segmenters.METHODS, *saliency.METHODS])
+    rows = json.loads(wordmask("methods", "--json", "--kind", "saliency")[1])
+    assert [row["name"] for row in rows] == list(saliency.METHODS)
+    assert wordmask("methods", "--kind", "fish")[0] == 2
 
 
 def test_the_python_interface_is_what_the_documentation_says(photo, tmp_path):

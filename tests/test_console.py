@@ -117,7 +117,6 @@ def test_warnings_of_pictures_left_out_are_counted_too(command, monkeypatch):
         for number in range(100):
             warn_left_out(ImageReadError(f"bad{number}.jpg", "is empty"))
 
-    monkeypatch.setattr("wordmask.commands.models.run", many, raising=False)
     monkeypatch.setattr(cli, "app", lambda **_: many() or sys.exit(0))
     with warnings.catch_warnings():
         warnings.simplefilter("always")

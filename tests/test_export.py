@@ -135,7 +135,6 @@ def test_mistakes_are_explained(files, maskclip, dinoiser, student, tmp_path):
 @pytest.mark.usefixtures("traced")
 def test_the_verb_says_how_well_the_file_agrees(maskclip, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(segmenters, "load", lambda **options: maskclip)
-    assert callable(cli.VERBS["export"])
     arguments = ["export", "-o", str(tmp_path / "m.onnx"), "--names", "dog,cat", "--int8", "--json"]
     monkeypatch.setattr(sys, "argv", ["wordmask", *arguments])
     with pytest.raises(SystemExit) as stop:

@@ -59,7 +59,7 @@ def labelled(tmp_path, command, form, tries):
     """What is named as full, until the labels are those of a run that had room."""
     write_folder(tmp_path / "world", 6, size=48)
     asked = ["label", tmp_path / "world" / "images", "--preset", "world", "--method", "maskclip", "--format", form]
-    asked += ["--names-file", tmp_path / "world" / "names.txt", "--batch-size", 3, "--out"]
+    asked += ["--names", tmp_path / "world" / "names.txt", "--batch-size", 3, "--out"]
     assert command(*asked, tmp_path / "whole")[0] == 0
     named = set()
     with closing(tries):

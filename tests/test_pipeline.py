@@ -198,9 +198,8 @@ def test_the_command_line_asks_for_what_is_missing_and_explains_mistakes(tmp_pat
 def test_a_run_can_be_asked_for_phrases(finished, monkeypatch):
     from support.tiny_collection import ColourClip
     from wordmask.cli import app
-    from wordmask.commands import search as command
 
-    monkeypatch.setattr(command, "open_clip_encoder", lambda *_: ColourClip())
+    monkeypatch.setattr("wordmask.segmenters.maskclip.open_clip_encoder", lambda *_: ColourClip())
     place, _ = finished
     page = place / "page.html"
     arguments = [

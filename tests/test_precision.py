@@ -12,8 +12,6 @@ from support import plain_saliency
 from support.small_clip import small_clip
 from wordmask import saliency, segmenters
 from wordmask.cli import options
-from wordmask.commands import label as label_command
-from wordmask.commands import tables as tables_command
 from wordmask.distillation import ingredients
 from wordmask.distillation.pseudo_masks import MaskSettings
 from wordmask.encoders.precision import PrecisionError, has_bf16, pick_precision
@@ -170,7 +168,7 @@ def asked(monkeypatch):
         raise EnoughError
 
     monkeypatch.setattr(options, "segmenter", segmenter)
-    monkeypatch.setattr(tables_command, "run", run)
+    monkeypatch.setattr("wordmask.benchmarks.tables.run.Run", run)
     return seen
 
 
@@ -218,7 +216,7 @@ def test_labels_remember_the_precision_they_were_made_in(processor, command, mon
         raise EnoughError
 
     processor(told)
-    monkeypatch.setattr(label_command, "label_folder", label_folder)
+    monkeypatch.setattr("wordmask.labelling.label_folder", label_folder)
     command("label", tmp_path, "--names", "dog", "--device", "cpu")
     assert [job.load["precision"] for job in jobs] == [chosen]
 

@@ -4,8 +4,7 @@ import time
 
 import pytest
 
-from wordmask.console.counting import CountAhead
-from wordmask.console.progress import EVERY_SECONDS, Lines, duration, progress_bar, rate
+from wordmask.console.progress import EVERY_SECONDS, CountAhead, Lines, duration, progress_bar, rate
 
 
 class Clock:

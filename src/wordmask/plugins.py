@@ -10,7 +10,7 @@ module that holds it must be light itself.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -21,6 +21,18 @@ GROUP = "wordmask.plugins"
 
 
 @dataclass(frozen=True)
+class Verb:
+    """A verb of the command line, imported when it is called or its help is asked for."""
+
+    address: str
+    """A function as typer takes it, or a typer application with verbs of its own: "module:attribute"."""
+    about: str
+    """What `wordmask --help` says of it: the first paragraph of its own help."""
+    resumes: bool | Collection[str] = False
+    """Whether the same command goes on where it was stopped; of an application, those of its verbs that do."""
+
+
+@dataclass(frozen=True)
 class Plugin:
     """What one package brings. Every value is an address of Python's, "module:attribute"."""
 
@@ -28,8 +40,8 @@ class Plugin:
     """Method -> preset -> an instance of the method's settings."""
     addresses: Mapping[str, str] = field(default_factory=dict)
     """Scheme -> a function from a name to the file or folder that `scheme:name` stands for."""
-    verbs: Mapping[str, str] = field(default_factory=dict)
-    """Verb -> a typer application with its commands."""
+    verbs: Mapping[str, Verb] = field(default_factory=dict)
+    """What `wordmask` is to be able to do besides, by its word."""
 
 
 @cache

@@ -60,7 +60,7 @@ DRAWING = {
     "world show": "world show --count 2 --out shown.png",
 }
 """Verbs that write and read nothing of the user's."""
-LOOKING = {"models": "models", "tables, all": "tables", "help": "distill --help"}
+LOOKING = {"methods": "methods", "models": "models", "tables, all": "tables", "help": "distill --help"}
 """Verbs that write nothing."""
 NEEDING_EXTRAS = {
     "serve": f"serve {WORLD} --port 0",
@@ -112,6 +112,24 @@ CONDITIONS: dict[str, dict[str, str]] = {
     "full disk": READING | DRAWING | OF_HOURS,
     **LATER,
 }
+
+
+HEAVY = (
+    "wordmask.benchmarks.devices",
+    "wordmask.benchmarks.saliency",
+    "wordmask.benchmarks.tables.run",
+    "wordmask.cli.compare",
+    "wordmask.cli.train_saliency",
+    "wordmask.collection.search",
+    "wordmask.distillation.pipeline",
+    "wordmask.export",
+    "wordmask.labelling.run",
+    "wordmask.training.clip_dinoiser",
+    "wordmask.training.found",
+    "wordmask.training.selfmask",
+    "wordmask_world.training.ship",
+)
+"""What verbs import when they are called."""
 
 
 def main(condition: str, folder: Path) -> None:
@@ -245,10 +263,9 @@ def import_all() -> None:
     from wordmask.extras import MissingExtraError
 
     torch.set_num_threads(1)
-    for file in (REPOSITORY / "src" / "wordmask" / "commands").glob("*.py"):
-        if file.stem not in ("__init__", "serve"):
-            with suppress(MissingExtraError):
-                import_module(f"wordmask.commands.{file.stem}")
+    for module in HEAVY:
+        with suppress(MissingExtraError):
+            import_module(module)
 
 
 def fill_the_disk() -> None:

@@ -1,7 +1,7 @@
-"""The command line: one verb a task, each a thin layer over the library.
+"""The command line: one verb a task, each a file with its options and what it does.
 
 Results go to stdout, progress and complaints to stderr. Exit status: 0 done, 1 a failure explained in one line, 2 wrong
-usage. Heavy modules are imported inside the verbs, so that --help answers at once.
+usage. A verb is imported when it is called, and heavy packages inside it, so that --help answers at once.
 """
 
 import io
@@ -9,51 +9,25 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from wordmask._version import __version__
-from wordmask.cli.distill import distill
-from wordmask.cli.evaluate import evaluate
-from wordmask.cli.export import export
-from wordmask.cli.label import label
-from wordmask.cli.models import models
-from wordmask.cli.saliency import saliency
-from wordmask.cli.search import search
-from wordmask.cli.segment import segment
-from wordmask.cli.serve import serve
-from wordmask.cli.tables import tables
-from wordmask.cli.train_dinoiser import train_dinoiser
-from wordmask.cli.train_found import train_found
-from wordmask.cli.train_selfmask import train_selfmask
-from wordmask.console import MOST_NAMED, LeftOut, complain, printable, quiet_log
+from wordmask.cli.verbs import Verbs, all_verbs
+from wordmask.console import MOST_NAMED, LeftOut, complain, quiet_log
 from wordmask.console.notices import LeftOutWarning, notices
 from wordmask.errors import WordmaskError
 from wordmask.files import NO_ROOM, NoRoomError
-from wordmask.segmenters import listing
-from wordmask_world.cli import world
 
-__all__ = ["app", "complain", "main"]
+__all__ = ["app", "main"]
 
-
-class _Verbs(TyperGroup):
-    """Wrong usage repeats what was typed, or what a shell made of a *: names of files among it."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except Exception as error:
-            if hasattr(error, "format_message"):  # one of click's, of which typer may bring its own copy
-                error.message = printable(error.message)  # type: ignore[attr-defined]
-            raise
-
+INTERRUPTED = 130
+"""The exit status after Ctrl-C: 128 and the number of the signal."""
 
 app = typer.Typer(
-    cls=_Verbs,
+    cls=Verbs,
     name="wordmask",
     help="Names in, masks out, no pixel labels.",
     no_args_is_help=True,
@@ -62,31 +36,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-VERBS: dict[str, Callable[..., None]] = {
-    "segment": segment,
-    "distill": distill,
-    "search": search,
-    "evaluate": evaluate,
-    "tables": tables,
-    "label": label,
-    "saliency": saliency,
-    "train-found": train_found,
-    "train-selfmask": train_selfmask,
-    "train-dinoiser": train_dinoiser,
-    "models": models,
-    "serve": serve,
-    "export": export,
-}
-OF_METHODS = ("segment", "label", "evaluate", "serve")
-"""Verbs whose --help lists the methods."""
-for name, verb in VERBS.items():
-    app.command(name, epilog=listing() if name in OF_METHODS else None)(verb)
-app.add_typer(world)
-
-INTERRUPTED = 130
-"""The exit status after Ctrl-C: 128 and the number of the signal."""
-RESUMING = ("distill", "label", "tables", "train-found", "train-selfmask", "train-dinoiser")
-RESUMING_IN_THE_WORLD = ("make", "train-clip", "train-dino")
 
 
 def main() -> None:
@@ -122,14 +71,19 @@ def _tell_counts(left_out: LeftOut) -> None:
     left_out.finish()
     for line in notices.lines():
         complain(f"note: {line}")
+    if passed := notices.passed_over():
+        from wordmask.pictures.lookalikes import passed_over
+
+        complain(f"note: {passed_over(passed)}")
 
 
 def _how_to_go_on(arguments: list[str]) -> str:
-    if "segment" in arguments[:1]:
+    word, below = (*arguments[:2], "", "")[:2]
+    if word == "segment":
         return "stopped; --skip-done goes on where `segment` was"
-    again = arguments[1:2] if arguments[:1] == ["world"] else arguments[:1]
-    known = RESUMING_IN_THE_WORLD if arguments[:1] == ["world"] else RESUMING
-    return "stopped; the same command goes on from here" if again and again[0] in known else "stopped"
+    verb = all_verbs().get(word)
+    resumes = verb is not None and (verb.resumes if isinstance(verb.resumes, bool) else below in verb.resumes)
+    return "stopped; the same command goes on from here" if resumes else "stopped"
 
 
 def _explain(error: BaseException) -> str:

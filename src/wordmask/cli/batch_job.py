@@ -6,8 +6,7 @@ from pathlib import Path
 
 from wordmask.cli.places import PlaceError, Places
 from wordmask.console import LeftOut, complain
-from wordmask.console.counting import CountAhead
-from wordmask.console.progress import progress_bar
+from wordmask.console.progress import CountAhead, progress_bar
 from wordmask.errors import WordmaskError
 from wordmask.names.vocabulary import ROOM, Vocabulary
 from wordmask.pictures.image_files import ImageReadError
@@ -18,7 +17,7 @@ class SegmentError(WordmaskError):
     """Nothing to segment, or nowhere to put it."""
 
 
-class Errand:
+class BatchJob:
     """Pictures in turn, without those that are done. One that fails is named at once, and counted at the end; all that
     were left out or passed over are listed in `left-out.txt` beside the results."""
 
@@ -69,7 +68,7 @@ class Errand:
         self._listed.append((error.source, error.reason))
 
     @contextmanager
-    def progress(self, description: str) -> Iterator["Errand"]:
+    def progress(self, description: str) -> Iterator["BatchJob"]:
         """While it lasts, `tell_progress` is shown; the pictures are counted ahead of the work."""
         total = self.places.count()
         with progress_bar(description, total) as self._report, CountAhead(self._all()) as self._ahead:

@@ -2,13 +2,13 @@
 
 import errno
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from wordmask import segmenters
-from wordmask.cli.batch_job import Errand, SegmentError, tell_of_room
-from wordmask.cli.places import Places
-from wordmask.commands.segment import format_of
+from wordmask.cli.batch_job import BatchJob, SegmentError, tell_of_room
+from wordmask.cli.places import Places, format_of
 from wordmask.console import show
 from wordmask.masks.comparison import Drawn, draw_cell, draw_sheet, shrunk
 from wordmask.masks.overlay import save_drawn
@@ -22,54 +22,53 @@ FORMATS = ("jpg", "png")
 SUFFIXES = (".jpg", ".png")
 
 
-def run(
-    *,
-    images: list[Path],
-    vocabulary: Vocabulary,
-    choosing: dict[str, Any],
-    out: Path,
-    format: str | None,
-    skip_done: bool,
-    loads: dict[str, dict[str, Any]],
-    batch_size: int,
-    max_pixels: int | None,
-    json_lines: bool,
-) -> None:
-    """loads: for every title on the sheet, the arguments of `wordmask.load`."""
+def places_of_sheets(pictures: list[Path], out: Path, format: str | None) -> Places:
     suffix = format_of(out, format, FORMATS, SUFFIXES)
-    places = Places(images, out, suffix, verb="segment", kind=COMPARISON, file_suffixes=SUFFIXES)
-    errand = Errand(places, skip_done=skip_done)
+    return Places(pictures, out, suffix, verb="segment", kind=COMPARISON, file_suffixes=SUFFIXES)
+
+
+def compare_methods(
+    job: BatchJob,
+    loads: Mapping[str, Mapping[str, Any]],
+    vocabulary: Vocabulary,
+    asked: Mapping[str, Any],
+    reading: Mapping[str, Any],
+    *,
+    as_json: bool,
+) -> None:
+    """Draw a sheet of every picture.
+
+    loads: for every title on the sheet, the arguments of `wordmask.load`. asked: what all methods are asked besides the
+    names. reading: how pictures are read.
+    """
     methods = {title: segmenters.load(**load) for title, load in loads.items()}
     tell_of_room(vocabulary)
-    with errand.progress("comparing"):
-        stream = read_ahead(errand.pictures(), batch_size, on_bad=errand.leave_out, max_pixels=max_pixels)
+    with job.progress("comparing"):
+        stream = read_ahead(job.pictures(), on_bad=job.leave_out, **reading)
         for batch in stream:
-            for read, drawings, pixels in _by_all(methods, batch, vocabulary, choosing):
-                target = places.target(Path(read.source))
+            for read, drawings, pixels in _by_all(methods, batch, vocabulary, asked):
+                target = job.places.target(Path(read.source))
                 try:
-                    places.begin()
+                    job.places.begin()
                     _write(read, drawings, vocabulary, target)
                 except SegmentError as error:
-                    errand.leave_out(error, read.source)
+                    job.leave_out(error, read.source)
                     continue
-                errand.done += 1
-                errand.tell_progress()
-                if json_lines:
-                    row = {"image": read.source, "names": list(vocabulary.names), "methods": pixels, "out": str(target)}
-                    show(json.dumps(row))
-                else:
-                    show(target)
-    errand.finish()
+                job.done += 1
+                job.tell_progress()
+                row = {"image": read.source, "names": list(vocabulary.names), "methods": pixels, "out": str(target)}
+                show(json.dumps(row) if as_json else target)
+    job.finish()
 
 
 def _by_all(
-    methods: dict[str, Segmenter], batch: list[Read], vocabulary: Vocabulary, choosing: dict[str, Any]
+    methods: dict[str, Segmenter], batch: list[Read], vocabulary: Vocabulary, asked: Mapping[str, Any]
 ) -> list[tuple[Read, list[Drawn], dict[str, dict[str, int]]]]:
     """What the methods make of each picture: drawings, and each name's pixels. Only drawings are kept of a batch."""
     made: list[tuple[Read, list[Drawn], dict[str, dict[str, int]]]] = [(read, [], {}) for read in batch]
     pictures = [read.image for read in batch]
     for title, method in methods.items():
-        results = method.segment_many(pictures, vocabulary, fill=True, **choosing, batch_size=len(pictures))
+        results = method.segment_many(pictures, vocabulary, **asked, batch_size=len(pictures))
         for (_, drawings, pixels), result in zip(made, results, strict=True):
             drawings.append(draw_cell(title, result))
             pixels[title] = result.pixels

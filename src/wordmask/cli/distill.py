@@ -1,20 +1,17 @@
 """`wordmask distill`: a segmenter of one's own, from names and unlabelled pictures."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from wordmask.cli import options
+from wordmask.console import show
 
 
 def distill(
-    names: Annotated[
-        Path | None,
-        typer.Option(
-            "--names", help="A file of names: one a line; YAML or JSON, also with synonyms; YOLO's data.yaml."
-        ),
-    ] = None,
+    names: options.Names = None,
     images: Annotated[
         Path | None,
         typer.Option(
@@ -33,7 +30,7 @@ def distill(
     prune: Annotated[
         bool, typer.Option("--prune", help="Go on without pictures that are no longer there; a run stops at them else.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
 ) -> None:
     """Train a fast segmenter from nothing but names and unlabelled pictures (NamedMask).
 
@@ -41,17 +38,26 @@ def distill(
 
     Example: `wordmask distill --names names.txt --images pictures --out run`
     """
-    from wordmask.commands.distill import run
+    from wordmask.console.progress import OnStderr
+    from wordmask.distillation.config import make_run, read_config, setting
+    from wordmask.distillation.pipeline import CONFIG, REPORT, Pipeline
+    from wordmask.distillation.student import STUDENT_FILE
 
-    run(
-        names=names,
-        images=images,
-        out=out,
-        config=config,
-        preset=preset,
-        seed=seed,
-        device=device,
-        pairs=settings or [],
-        as_json=json,
-        prune=prune,
-    )
+    given = {"names": names, "images": images, "out": out, "preset": preset, "seed": seed, "device": device}
+    told: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if config is None and out is not None and names is None and images is None and (out / CONFIG).is_file():
+        config = out / CONFIG  # what the run was told when it was begun
+    layers = [read_config(config)] if config is not None else []
+    if not layers:
+        for key in ("names", "images", "out"):
+            if key not in told:
+                raise typer.BadParameter(f"--{key} is missing (or give --config FILE)")
+    if names is not None:
+        told["names"] = options.names(names)
+    run = make_run(*layers, told, *map(setting, settings or []))
+    Pipeline(run, OnStderr(), prune=prune).run_all()
+    student, report = run.out / "student" / STUDENT_FILE, run.out / "report" / REPORT
+    if as_json:
+        show(json.dumps({"student": str(student), "report": str(report), "names": list(run.names.names)}))
+    else:
+        show(f"student: {student}\nreport:  {report}")

@@ -1,12 +1,16 @@
 """`wordmask evaluate`: a segmenter, or a saliency method, against a benchmark."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from wordmask import benchmarks, saliency, segmenters
 from wordmask.benchmarks import BENCHMARKS
 from wordmask.cli import options
+from wordmask.console import complain, show
+from wordmask.console.progress import progress_bar
 from wordmask.segmenters import DEFAULT_METHOD
 
 
@@ -37,28 +41,76 @@ def evaluate(
         Path | None,
         typer.Option("--out", "-o", help="A folder for every picture's scores, the result and a page; goes on there."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Measure a segmenter on a benchmark: mIoU, pixel accuracy, every name's IoU.
 
     Example: `wordmask evaluate --benchmark world --split single --preset world`
     or `wordmask evaluate --benchmark voc --root data --method clip-dinoiser --out runs/voc`
     """
-    from wordmask.commands.evaluate import check_data, run
-
-    opening = {"name": benchmark, "split": split, "root": root, "pictures": pictures}
+    opening: dict[str, Any] = {"name": benchmark, "split": split, "root": root, "pictures": pictures}
     if check:
-        check_data(opening, as_json=json)
+        _check_data(opening, as_json=as_json)
         return
     devices = [name.strip() for name in device.split(",")]
     if len(devices) > 1 and out is None:
         raise typer.BadParameter(f"--device {device} shares the work through a folder: give --out")
-    run(
-        opening=opening,
-        load=options.segmenter(method, preset, weights, devices[0], precision, settings),
-        devices=devices,
-        batch_size=batch_size,
-        boundary=boundary,
-        out=out,
-        as_json=json,
-    )
+    load = options.segmenter(method, preset, weights, devices[0], precision, settings)
+    from wordmask.benchmarks import evaluation
+    from wordmask.benchmarks.datasets import BenchmarkError
+
+    opened = benchmarks.open_benchmark(**opening)
+    asked = {"weights": weights}
+    with progress_bar("evaluating", len(opened)) as progress:
+        report: Any
+        if method in saliency.METHODS:
+            if len(devices) > 1 or boundary:
+                raise BenchmarkError("saliency is evaluated on one device, and without --boundary")
+            from wordmask.benchmarks.saliency import evaluate_saliency
+
+            report = evaluate_saliency(
+                saliency.load(**load), opened, batch_size=batch_size, out=out, asked=asked, on_progress=progress
+            )
+        elif len(devices) > 1 and out is not None:
+            from wordmask.benchmarks.devices import evaluate_on_devices
+
+            report = evaluate_on_devices(
+                load,
+                opening,
+                devices,
+                out=out,
+                batch_size=batch_size,
+                boundary=boundary,
+                asked=asked,
+                on_progress=progress,
+            )
+        else:
+            report = evaluation.evaluate(
+                segmenters.load(**load),
+                opened,
+                batch_size=batch_size,
+                out=out,
+                boundary=boundary,
+                asked=asked,
+                on_progress=progress,
+            )
+    show(json.dumps(report.as_json(), ensure_ascii=False) if as_json else report.table())
+    if out is not None:
+        complain(f"written: {out}")
+
+
+def _check_data(opening: dict[str, Any], *, as_json: bool) -> None:
+    """Open the benchmark, and read its first and its last picture; what is wrong is an error that says so."""
+    benchmark = benchmarks.open_benchmark(**opening)
+    for index in (0, len(benchmark) - 1):
+        benchmark[index]
+    found = {
+        "benchmark": benchmark.name,
+        "split": benchmark.split,
+        "images": len(benchmark),
+        "names": list(benchmark.vocabulary.names),
+    }
+    if as_json:
+        show(json.dumps(found, ensure_ascii=False))
+    else:
+        show(f"{benchmark.name}, {benchmark.split}: {len(benchmark)} pictures, {len(benchmark.vocabulary)} names")

@@ -1,12 +1,23 @@
 """`wordmask label`: a folder of pictures becomes a data set."""
 
+import json
+import os
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from wordmask.cli import options
+from wordmask.cli.batch_job import tell_of_room
+from wordmask.console import LeftOut, complain, show
+from wordmask.console.progress import progress_bar
+from wordmask.pictures.left_out import LEFT_OUT
 from wordmask.segmenters import DEFAULT_METHOD
+
+if TYPE_CHECKING:
+    from wordmask.labelling import LabelSettings
 
 
 def label(
@@ -47,39 +58,96 @@ def label(
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     batch_size: options.BatchSize = 8,
-    max_pixels: Annotated[int | None, typer.Option(min=1, help="Largest picture that is decoded.")] = None,
+    max_pixels: options.MaxPixels = None,
     prune: Annotated[
         bool, typer.Option("--prune", help="Drop the labels of pictures that are no longer there, which are kept else.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Label a folder of pictures. Started again after a stop, it goes on where it was.
 
+    A student of `wordmask distill` brings its own names.
+
     Example: `wordmask label photos --names "dog, cat" --format yolo --out labels`
     """
-    from wordmask.commands.label import run
+    vocabulary = options.vocabulary(names, names_file, method=method, fill=fill)
+    load = options.segmenter(method, preset, weights, device, precision, settings)
+    from wordmask import segmenters
+    from wordmask.encoders.precision import pick_precision
+    from wordmask.labelling import Job, label_folder
+    from wordmask.methods import pick_device
 
-    run(
-        folder=folder,
-        vocabulary=options.vocabulary(names, names_file, method=method, fill=fill),
-        fill=fill,
-        out=out,
-        settings={
-            "format": format,
-            "min_area": min_area,
-            "tolerance": tolerance,
-            "coco_masks": coco_masks,
-            "url_prefix": url_prefix,
-            "val": val,
-            "pictures": pictures,
-            "review": review,
-            "min_score": min_score,
-            "drop_absent": drop_absent,
-        },
-        workers=workers,
-        load=options.segmenter(method, preset, weights, device, precision, settings),
-        batch_size=batch_size,
-        max_pixels=max_pixels,
-        as_json=json,
-        prune=prune,
+    chosen = _chosen(
+        format=format,
+        min_area=min_area,
+        tolerance=tolerance,
+        coco_masks=coco_masks,
+        url_prefix=url_prefix,
+        val=val,
+        pictures=pictures,
+        review=review,
+        min_score=min_score,
+        drop_absent=drop_absent,
     )
+    device = pick_device(device)
+    load = load | {"device": device, "precision": pick_precision(precision, device)}
+    segmenter = None
+    if vocabulary is None:
+        segmenter = segmenters.load(**load)
+        vocabulary, fill = segmenter.vocabulary, True  # type: ignore[attr-defined]
+    job = Job(
+        folder=folder,
+        out=out,
+        vocabulary=vocabulary,
+        settings=chosen,
+        load=load,
+        max_pixels=max_pixels,
+        fill=fill,
+        threads=max(1, (os.cpu_count() or 1) // workers) if workers > 1 else None,
+    )
+    left_out = LeftOut(f"{out / LEFT_OUT} lists them")
+    has_begun = False
+
+    def on_progress(done: int, total: int | None) -> None:
+        nonlocal has_begun
+        if not has_begun:  # what is refused needs no notes
+            tell_of_room(vocabulary)
+        has_begun = True
+        progress(done, total)
+
+    with progress_bar(f"labelling in {load['precision']}", None) as progress:
+        labels = label_folder(
+            job,
+            segmenter=segmenter if workers == 1 else None,
+            workers=workers,
+            batch_size=batch_size,
+            on_bad=left_out,
+            on_progress=on_progress,
+            on_note=lambda note: complain(f"note: {note}"),
+            prune=prune,
+        )
+    left_out.finish()
+    if as_json:
+        show(json.dumps({"out": str(out), "format": chosen.format, **asdict(labels)}))
+        return
+    told = f"{out}: {labels.pictures} pictures, {labels.instances} masks"
+    missing = [f"{labels.left_out} left out"] if labels.left_out else []
+    missing += [f"{sum(labels.passed_over.values())} passed over"] if labels.passed_over else []
+    told += f", {' and '.join(missing)} ({LEFT_OUT})" if missing else ""
+    show(f"{told}; look at {out / 'review.html'}")
+
+
+def _chosen(**settings: Any) -> "LabelSettings":
+    from wordmask.labelling import LabelSettings
+    from wordmask.labelling.claim import ONLY_FOR
+
+    given = {name: value for name, value in settings.items() if value is not None}
+    for name, formats in ONLY_FOR.items():
+        if name in given and given["format"] not in formats:
+            raise typer.BadParameter(f"--{name} is for --format {' and '.join(formats)}, not {given['format']}")
+    try:
+        return LabelSettings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + str(first["loc"][0]).replace("_", "-")
+        raise typer.BadParameter(f"{option} {first['input']!r}: {first['msg'].lower()}") from error

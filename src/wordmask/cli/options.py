@@ -2,9 +2,15 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from wordmask.names.vocabulary import Vocabulary
+
+NAMES_SUFFIXES = (".txt", ".yaml", ".yml", ".json", ".xml")
+"""Of files of names."""
 
 
 def local(path: Path | None) -> Path | None:
@@ -19,16 +25,13 @@ def local(path: Path | None) -> Path | None:
 Names = Annotated[
     str | None,
     typer.Option(
-        help='Names, parted by commas: "dog, traffic light" or "person: [man, woman], dog". A student brings its own.'
+        "--names",
+        help='Names, parted by commas: "dog, traffic light" or "person: [man, woman], dog". Or a file of them: one a '
+        "line; YAML or JSON, also with synonyms; YOLO's data.yaml, COCO's categories.",
     ),
 ]
-NamesFile = Annotated[
-    Path | None,
-    typer.Option(
-        help="A file of names: one a line; YAML or JSON, also with synonyms; YOLO's data.yaml, COCO's categories.",
-        callback=local,
-    ),
-]
+NamesFile = Annotated[Path | None, typer.Option("--names-file", hidden=True, callback=local)]
+"""How a file was given before --names took one."""
 Fill = Annotated[
     bool,
     typer.Option("--fill", help="Every pixel gets one of the names. Else background is added, where it is not named."),
@@ -52,6 +55,9 @@ Precision = Annotated[
 Runtime = Annotated[str, typer.Option(help="torch, or onnx: the network runs from a file of `wordmask export`.")]
 Onnx = Annotated[Path, typer.Option(help="That file.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Pictures that are looked at together.")]
+MaxPixels = Annotated[int | None, typer.Option(min=1, help="Largest picture that is decoded.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object a picture.")]
 
 Run = Annotated[Path, typer.Option("--out", "-o", help="The folder of the run: checkpoints, log, weights.")]
 TrainingImages = Annotated[
@@ -87,23 +93,44 @@ def paths(arguments: list[str]) -> list[Path]:
     return [Path(argument) for argument in arguments]
 
 
-def vocabulary(names: str | None, names_file: Path | None, *, method: str, fill: bool) -> Any:
+def vocabulary(given: str | None, file: Path | None = None, *, method: str, fill: bool) -> "Vocabulary | None":
     """The names with room for what none of them names, unless they are to fill the picture. None where a student is
     to bring its own: any may still be chosen from them."""
-    if names is None and names_file is None and method == "namedmask":
+    if given is None and file is None and method == "namedmask":
         return None
-    given = _given_names(names, names_file)
-    return given if fill else given.with_room()
+    if (given is None) == (file is None):
+        raise typer.BadParameter('give --names "dog, cat" or --names FILE')
+    if given is not None:
+        found = names(given)
+    else:
+        from wordmask.names.lists import read_names
+
+        found = read_names(file)  # type: ignore[arg-type]
+    return found if fill else found.with_room()
 
 
-def _given_names(names: str | None, names_file: Path | None) -> Any:
+def names(given: str) -> "Vocabulary":
+    """Return names as they are typed, or those in a file."""
     from wordmask.names.lists import parse_names, read_names
 
-    if (names is None) == (names_file is None):
-        raise typer.BadParameter('give either --names "dog, cat" or --names-file FILE')
-    if names is not None and Path(names).suffix in (".txt", ".yaml", ".yml", ".json", ".xml") and Path(names).is_file():
-        raise typer.BadParameter(f"--names {names} is a file: give it as --names-file {names}")
-    return parse_names(names) if names is not None else read_names(names_file)  # type: ignore[arg-type]
+    return read_names(given) if _is_file_of_names(given) else parse_names(given)
+
+
+def _is_file_of_names(given: str) -> bool:
+    """Whether --names is a file, as its suffix or its folder tells. What may be a name as well is refused."""
+    path = Path(given)
+    local(path)
+    if path.suffix.lower() in NAMES_SUFFIXES or given.startswith(("/", "./", "../")):
+        return True
+    try:
+        is_file = path.is_file()
+    except (OSError, ValueError):  # too long for a path
+        return False
+    if is_file and path.parent == Path():
+        raise typer.BadParameter(
+            f"--names {given} may be a name or a file that is called so: ./{given} is the file, '{given},' the name"
+        )
+    return is_file
 
 
 def segmenter(

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
+import typer
+
 from wordmask.console import complain
 from wordmask.errors import WordmaskError
 from wordmask.pictures.image_files import ImageReadError, find_images, image_size, names_of_pictures
@@ -185,6 +187,16 @@ class Places:
             if self.overlays:
                 check_output(self.overlay_of(self.out), OVERLAY)
         return targets
+
+
+def format_of(out: Path, chosen: str | None, formats: tuple[str, ...], suffixes: tuple[str, ...]) -> str:
+    """Return what --format says, or the suffix of --out, which must not disagree."""
+    told = out.suffix.lower().lstrip(".") if out.suffix.lower() in suffixes and not out.is_dir() else None
+    if chosen is not None and chosen not in formats:
+        raise typer.BadParameter(f"--format is {' or '.join(formats)}, not {chosen!r}")
+    if told and chosen and told != chosen:
+        raise typer.BadParameter(f"--out {out} and --format {chosen} disagree")
+    return told or chosen or formats[0]
 
 
 def _is_damaged(file: Path) -> bool:

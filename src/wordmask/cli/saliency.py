@@ -1,11 +1,23 @@
 """`wordmask saliency`: foreground of pictures, without a name."""
 
+import errno
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
 
+from wordmask import saliency as methods
 from wordmask.cli import options
+from wordmask.cli.batch_job import BatchJob
+from wordmask.cli.places import Places
+from wordmask.console import show
+from wordmask.errors import WordmaskError
+from wordmask.runs.marks import SALIENCY, source_of
+
+if TYPE_CHECKING:
+    from wordmask.saliency.base import SaliencyMap
 
 
 def saliency(
@@ -27,25 +39,61 @@ def saliency(
     skip_done: Annotated[
         bool, typer.Option("--skip-done", help="Leave out pictures whose maps are there: go on after a stop.")
     ] = False,
-    max_pixels: Annotated[int | None, typer.Option(min=1, help="Largest picture that is decoded.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture.")] = False,
+    max_pixels: options.MaxPixels = None,
+    as_json: options.JsonLines = False,
 ) -> None:
     """Find what stands out in pictures: a grey map each, white where foreground is.
 
     Example: `wordmask saliency photo.jpg --method found --refine solver --out maps`
     """
-    from wordmask.commands.saliency import run
+    from wordmask.saliency.base import SaliencyError
 
     load = options.segmenter(method, preset, weights, device, precision, settings)
     if "refine" in load:
         raise typer.BadParameter("--set refine=... is an option of its own: --refine")
-    run(
-        images=options.paths(images),
-        out=out,
-        load=load | {"refine": refine},
-        overlay=overlay,
-        skip_done=skip_done,
-        batch_size=batch_size,
-        max_pixels=max_pixels,
-        json_lines=json,
-    )
+    if out.suffix.lower() == ".json" and not out.is_dir():
+        raise SaliencyError(f"--out {out}: maps are written as .png, or into a folder")
+    places = Places(options.paths(images), out, "png", verb="saliency", kind=SALIENCY, overlays=overlay)
+    job = BatchJob(places, skip_done=skip_done, error=SaliencyError, done="done")
+    looking = methods.load(**load, refine=refine)
+    with job.progress(f"looking in {looking.precision}"):
+        stream = looking.look_many(job.pictures(), batch_size=batch_size, on_bad=job.leave_out, max_pixels=max_pixels)
+        for seen in stream:
+            target = places.target(Path(seen.source))
+            drawn = places.overlay_of(target) if overlay else None
+            try:
+                places.begin()
+                _write(seen, target, drawn)
+            except WordmaskError as error:
+                job.leave_out(error, seen.source)
+                continue
+            job.done += 1
+            job.tell_progress()
+            show(_line(seen, target, drawn) if as_json else target)
+    job.finish()
+
+
+def _line(seen: "SaliencyMap", target: Path, overlay: Path | None) -> str:
+    row = {
+        "image": seen.source,
+        "size": list(seen.soft.shape),
+        "foreground": int(np.count_nonzero(seen.mask)),
+        "out": str(target),
+        "overlay": str(overlay) if overlay is not None else None,
+    }
+    return json.dumps(row)
+
+
+def _write(seen: "SaliencyMap", target: Path, overlay: Path | None) -> None:
+    """The overlay first and the map last, so that a picture with a map is done."""
+    of = source_of(Path(seen.source), target)
+    try:
+        if overlay is not None:
+            seen.save_overlay(overlay, of=of)
+        seen.save(target, of=of)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        from wordmask.saliency.base import SaliencyError
+
+        raise SaliencyError(f"{seen.source}: its name is too long to add to ({target.name}); rename it") from error

@@ -1,13 +1,27 @@
 """`wordmask segment`: masks of pictures, now."""
 
+import errno
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from wordmask import segmenters
 from wordmask.cli import options
+from wordmask.cli.batch_job import BatchJob, SegmentError, tell_of_room
+from wordmask.cli.places import FILE_SUFFIXES, Places, format_of
+from wordmask.console import complain, show
+from wordmask.errors import WordmaskError
+from wordmask.files import is_special
+from wordmask.masks.segmentation import NAMES_KEY, Segmentation
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures.image_files import opened
+from wordmask.runs.marks import MASKS, source_of
 from wordmask.segmenters import DEFAULT_METHOD
+
+FORMATS = ("png", "json")
 
 
 def segment(
@@ -50,44 +64,69 @@ def segment(
     skip_done: Annotated[
         bool, typer.Option("--skip-done", help="Leave out pictures whose results are there: go on after a stop.")
     ] = False,
-    max_pixels: Annotated[int | None, typer.Option(min=1, help="Largest picture that is decoded.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture.")] = False,
+    max_pixels: options.MaxPixels = None,
+    as_json: options.JsonLines = False,
 ) -> None:
     """Segment pictures by names. What none of them names is background, unless --fill says otherwise.
+
+    A student of `wordmask distill` brings its own names.
 
     Example: `wordmask segment photo.jpg --names "dog, cat" --out masks`
 
     Several methods on one sheet, settings of one of them behind colons:
     `wordmask segment photo.jpg --names "dog, cat" --method "maskclip, maskclip:refine=pamr, clip-diy" --compare`
     """
-    shared = {
-        "images": options.paths(images),
-        "vocabulary": options.vocabulary(names, names_file, method="" if compare else method, fill=fill),
-        "choosing": {"min_score": min_score, "drop_absent": drop_absent},
-        "format": format,
-        "skip_done": skip_done,
-        "batch_size": batch_size,
-        "max_pixels": max_pixels,
-        "json_lines": json,
+    pictures = options.paths(images)
+    vocabulary = options.vocabulary(names, names_file, method="" if compare else method, fill=fill)
+    on_onnx = options.runtime(runtime, onnx)
+    asked: dict[str, Any] = {
+        "fill": True,  # what room there is to be, the vocabulary has
+        "min_score": min_score,
+        "drop_absent": drop_absent,
     }
+    reading: dict[str, Any] = {"batch_size": batch_size, "max_pixels": max_pixels}
     if compare:
-        from wordmask.cli.compare import run as run_comparison
+        from wordmask.cli.compare import compare_methods, places_of_sheets
 
-        if options.runtime(runtime, onnx):
+        if on_onnx:
             raise typer.BadParameter("--runtime is for one method; to compare, write METHOD:onnx=FILE behind --method")
         loads = _of_each(method, preset, weights, device, precision, settings)
-        run_comparison(**shared, out=out or Path("comparisons"), loads=loads)
+        places = places_of_sheets(pictures, out or Path("comparisons"), format)
+        assert vocabulary is not None  # as no method was named that could bring its own
+        compare_methods(BatchJob(places, skip_done=skip_done), loads, vocabulary, asked, reading, as_json=as_json)
         return
     if "," in method:
         raise typer.BadParameter(f"--method {method!r} names several: add --compare to see them side by side")
-    from wordmask.commands.segment import run
+    load = options.segmenter(method, preset, weights, device, precision, settings) | on_onnx
+    out = out or Path("masks")
+    suffix = format_of(out, format, FORMATS, FILE_SUFFIXES)
+    places = Places(pictures, out, suffix, verb="segment", kind=MASKS, overlays=overlay)
+    segmenter = None
+    if vocabulary is None:  # the student's own
+        segmenter = segmenters.load(**load)
+        vocabulary = segmenter.vocabulary  # type: ignore[attr-defined]
+    job = _Masks(places, vocabulary, skip_done=skip_done)
+    segmenter = segmenter or segmenters.load(**load)
+    tell_of_room(vocabulary)
+    with job.progress(f"segmenting in {segmenter.precision}"):
+        for result in segmenter.segment_many(job.pictures(), vocabulary, on_bad=job.leave_out, **asked, **reading):
+            target = places.target(Path(str(result.source)))
+            try:
+                places.begin()
+                _write(result, target, places.overlay_of(target) if overlay else None)
+            except WordmaskError as error:
+                job.leave_out(error, str(result.source))
+                continue
+            job.done += 1
+            job.tell_progress()
+            show(_row(result, target) if as_json else target)
+    if skip_done:
+        complain(job.told_of_skipped())
+    job.finish()
 
-    run(
-        **shared,
-        out=out or Path("masks"),
-        overlay=overlay,
-        load=options.segmenter(method, preset, weights, device, precision, settings) | options.runtime(runtime, onnx),
-    )
+
+def _row(result: Segmentation, target: Path) -> str:
+    return json.dumps({"image": result.source, "names": result.names, "pixels": result.pixels, "out": str(target)})
 
 
 def _of_each(
@@ -111,3 +150,53 @@ def _of_each(
     if weights is not None and len(loads) > 1:
         raise typer.BadParameter("--weights is one method's file; methods that are compared each bring their own")
     return loads
+
+
+class _Masks(BatchJob):
+    """Masks are done if they are of the names that are asked for."""
+
+    def __init__(self, places: Places, vocabulary: Vocabulary, *, skip_done: bool):
+        super().__init__(places, skip_done=skip_done)
+        self._names = list(vocabulary.names)
+        self._of_other_names = 0
+
+    def is_done(self, target: Path) -> bool:
+        if not super().is_done(target):
+            return False
+        is_done = names_in(target) == self._names
+        self._of_other_names += not is_done
+        return is_done
+
+    def told_of_skipped(self) -> str:
+        told = f"skipped: {self.skipped} that were done"
+        if self._of_other_names:
+            told += f"; {self._of_other_names} had masks of other names, or none that can be read, and were done anew"
+        return told
+
+
+def names_in(path: Path) -> list[str] | None:
+    """The names in masks that were saved; None where there are none to be read. A PNG's pixels are not decoded."""
+    try:
+        if is_special(path):
+            return None
+        if path.suffix.lower() == ".json":
+            names = json.loads(path.read_bytes())["names"]
+        else:
+            with opened(path, str(path)) as file:
+                names = json.loads(file.info[NAMES_KEY])
+    except Exception:  # a file from elsewhere may hold anything anywhere
+        return None
+    return names if isinstance(names, list) else None
+
+
+def _write(result: Segmentation, target: Path, overlay: Path | None) -> None:
+    """The overlay first and the masks last, so that a picture with masks is done."""
+    of = source_of(Path(str(result.source)), target)
+    try:
+        if overlay is not None:
+            result.save_overlay(overlay, of=of)
+        result.save(target, of=of)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise SegmentError(f"{result.source}: its name is too long to add to ({target.name}); rename it") from error

@@ -1,11 +1,28 @@
-"""`wordmask tables`: the papers' tables, ours beside the published figures."""
+"""`wordmask tables`: the papers' tables, ours beside the published figures: as text, as JSON, or on a page."""
 
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wordmask.benchmarks import tables as papers
 from wordmask.cli import options
+from wordmask.console import complain
+from wordmask.console.progress import progress_bar
+from wordmask.html_page import Page, cell
+
+if TYPE_CHECKING:
+    from wordmask.benchmarks.tables.base import FilledRow, Table
+    from wordmask.benchmarks.tables.run import Run
+    from wordmask_world.tables.ablations import Ablations
+
+NARROWEST = 7
+"""Letters of a column of figures."""
+Line = tuple[str, str, list[object]]
+"""A row's label, whose figures they are, the figures."""
 
 
 def tables(
@@ -30,7 +47,7 @@ def tables(
     runs: Annotated[
         Path | None, typer.Option(help="namedmask-world: the folder of what is distilled. [runs/namedmask-world]")
     ] = None,
-    names: Annotated[str | None, typer.Option(help='namedmask-world: only these things, "dog, cat".')] = None,
+    names: options.Names = None,
     collection: Annotated[
         int | None, typer.Option(min=1, help="namedmask-world: how many unlabelled pictures are drawn. [12000]")
     ] = None,
@@ -43,47 +60,65 @@ def tables(
     device: options.Device = "auto",
     precision: options.StatedPrecision = "fp32",
     batch_size: options.BatchSize = 8,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Measure a paper's table and print it beside the published figures. What is missing is named, not skipped.
 
     Without --root a paper's table shows its published figures at once, and says what data it needs.
 
-    `namedmask-world` distils what it measures: started again, it goes on where it was.
+    `namedmask-world` distils what it measures, by --names only those things: started again, it goes on where it was.
 
     Example: `wordmask tables world --pictures 40` or `wordmask tables clip-diy-1 --root data`
     """
-    from wordmask.commands.tables import list_tables, run
-
     if name is None:
-        list_tables(as_json=json)
+        _list_tables(as_json=as_json)
         return
-    run(
-        name,
-        root=root,
-        pictures=pictures,
-        only=only or [],
-        out=out,
-        out_dir=out_dir,
-        fresh=fresh,
-        weights=dict(map(_method_and_file, weights or [])),
-        archive=archive,
-        world=world,
-        distilling=_distilling(runs=runs, names=names, collection=collection, steps=steps, settings=settings),
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-        as_json=json,
-    )
+    from wordmask.benchmarks.tables.base import TableError
+    from wordmask.benchmarks.tables.run import Run
+
+    files = dict(map(_method_and_file, weights or []))
+    distilling = _distilling(runs=runs, names=names, collection=collection, steps=steps, settings=settings)
+    if root is not None and not root.is_dir():
+        raise TableError(f"there is no folder {root}, which --root names")
+    ablations = _ablations(name, distilling, device)
+    page = Page(name, "tables")
+    if out is not None:
+        page.check(out)
+    told: list[dict[str, Any]] = []
+    for table in _chosen(name, only or [], ablations):
+        measuring = Run(
+            out_dir / table.name,
+            root=root,
+            pictures=table.pictures if pictures is None else pictures,
+            weights=files,
+            archive=archive,
+            ablations=ablations,
+            world=world or root is not None or pictures is not None,
+            device=device,
+            precision=precision,
+            batch_size=batch_size,
+            fresh=fresh,
+            progress=progress_bar,
+        )
+        if told and not as_json:
+            print()
+        shown = _measured(table, measuring, quiet=as_json)
+        rows = [row.as_json(table.columns) for row in shown.rows]
+        told.append({"table": table.name, "columns": list(table.columns), "rows": rows})
+        shown.onto(page)
+    if as_json:
+        suite = name in papers.SUITES
+        print(json.dumps({"table": name, "tables": told} if suite else told[0], ensure_ascii=False))
+    if out is not None:
+        page.save(out)
+        complain(f"written: {out}")
 
 
 def _distilling(*, names: str | None, settings: list[str] | None, **others: Any) -> dict[str, Any]:
     """What was said, and nothing else."""
-    from wordmask.names.lists import parse_names
-
     told = {key: value for key, value in others.items() if value is not None}
     if names is not None:
-        told["names"] = parse_names(names).without_background().names
+        told["names"] = options.names(names).without_background().names
     return told | ({"settings": tuple(settings)} if settings else {})
 
 
@@ -94,3 +129,129 @@ def _method_and_file(pair: str) -> tuple[str, str]:
             f"--weights takes METHOD=FILE, such as namedmask=run/student/student.safetensors, not {pair!r}"
         )
     return method, file
+
+
+def _list_tables(*, as_json: bool) -> None:
+    found = [papers.find(name) for name in papers.TABLES]
+    titles = {table.name: table.title for table in found}
+    titles |= {suite: f"{', '.join(members)}, one after the other" for suite, members in papers.SUITES.items()}
+    if as_json:
+        print(json.dumps([{"table": name, "title": title} for name, title in titles.items()], ensure_ascii=False))
+        return
+    width = max(map(len, titles), default=0)
+    for name, title in titles.items():
+        print(f"{name:{width}}  {title}")
+
+
+def _measured(table: "Table", measuring: "Run", *, quiet: bool) -> "Shown":
+    if measuring.count_kept:
+        complain(
+            f"note: {measuring.count_kept} figures were measured before, in {measuring.folder}; --fresh forgets them"
+        )
+    shown = Shown(table)
+    if not quiet:
+        print("\n".join(shown.head()), flush=True)
+    from wordmask.benchmarks.tables.base import fill
+
+    for row in fill(table, measuring):
+        lines = shown.add(row)
+        if not quiet:
+            print("\n".join(lines), flush=True)
+    if not quiet and (foot := shown.foot()):
+        print("\n".join(["", *foot]))
+    figures = {row.label: row.ours[table.columns[0]] for row in shown.rows if row.ours} if table.plot else {}
+    if table.plot is not None and figures:
+        table.plot.save(measuring.folder / table.plot.file, figures)
+        complain(f"written: {measuring.folder / table.plot.file}")
+    return shown
+
+
+def _ablations(name: str, distilling: Mapping[str, Any], device: str) -> "Ablations | None":
+    if name not in (papers.DISTILLING, *papers.SUITES[papers.DISTILLING]):
+        if distilling:
+            raise typer.BadParameter(
+                "--runs, --names, --collection, --steps and --set are for tables that distil what they measure: "
+                f"{papers.DISTILLING}"
+            )
+        return None
+    from wordmask.console.progress import OnStderr
+    from wordmask_world.tables.ablation_settings import AblationSettings
+    from wordmask_world.tables.ablations import Ablations
+
+    return Ablations(AblationSettings(**distilling), device=device, teller=OnStderr())
+
+
+def _chosen(name: str, only: list[str], ablations: "Ablations | None") -> "list[Table]":
+    """A table, or those of a suite, with the rows that are asked for; tables that have none of them are left out."""
+    members = papers.SUITES.get(name, (name,))
+    if ablations is None:
+        found = [papers.find(member) for member in members]
+    else:
+        from wordmask_world.tables.namedmask import tables_of
+
+        own = tables_of(ablations.chosen)
+        found = [own[member] for member in members]
+    chosen = [replace(table, rows=tuple(row for row in table.rows if _is_asked(row.label, only))) for table in found]
+    chosen = [table for table in chosen if table.rows]
+    if not chosen:
+        from wordmask.benchmarks.tables.base import TableError
+
+        raise TableError(f"table {name!r} has no row with {' or '.join(only)} in its label")
+    return chosen
+
+
+def _is_asked(label: str, only: list[str]) -> bool:
+    return not only or any(part.casefold() in label.casefold() for part in only)
+
+
+class Shown:
+    """A table as it fills: a line of published figures and one of ours for each row, reasons at the foot."""
+
+    def __init__(self, table: "Table"):
+        self.table = table
+        self.rows: list[FilledRow] = []
+        self._reasons: list[str] = []
+        self._headings = [table.headings.get(column, column) for column in table.columns]
+        self._label_width = max(len(row.label) for row in table.rows)
+        self._widths = [max(NARROWEST, len(heading)) for heading in self._headings]
+
+    def head(self) -> list[str]:
+        return [self.table.title, "", self._line(("", "", list(self._headings)))]
+
+    def add(self, row: "FilledRow") -> list[str]:
+        self.rows.append(row)
+        return [self._line(line) for line in self._lines(row)]
+
+    def foot(self) -> list[str]:
+        reasons = [f"[{number}] not run: {reason}" for number, reason in enumerate(self._reasons, start=1)]
+        return [*reasons, *self.table.notes]
+
+    def onto(self, page: Page) -> None:
+        page.heading(self.table.title)
+        lines = [line for row in self.rows for line in self._lines(row)]
+        page.table(["", "", *self._headings], [[label, whose, *figures] for label, whose, figures in lines])
+        for line in self.foot():
+            page.text(line)
+
+    def _lines(self, row: "FilledRow") -> Iterator[Line]:
+        label = row.label
+        if self.table.has_published and (row.published or not row.is_ours):
+            yield label, "published", [row.published.get(column) for column in self.table.columns]
+            label = ""
+        if row.is_ours:
+            whose = "ours" if self.table.has_published else ""
+            yield label, whose, [self._ours(row, column) for column in self.table.columns]
+
+    def _ours(self, row: "FilledRow", column: str) -> object:
+        reason = row.not_run.get(column)
+        if reason is None:
+            return row.ours.get(column)
+        if reason not in self._reasons:
+            self._reasons.append(reason)
+        return f"[{self._reasons.index(reason) + 1}]"
+
+    def _line(self, line: Line) -> str:
+        label, whose, figures = line
+        whose_width = len("published") if self.table.has_published else 0
+        cells = [cell(value).rjust(width) for value, width in zip(figures, self._widths, strict=True)]
+        return "  ".join([label.ljust(self._label_width), whose.ljust(whose_width), *cells]).rstrip()

@@ -1,10 +1,17 @@
 """`wordmask train-dinoiser`: CLIP-DINOiser's two heads, from pictures alone."""
 
+import logging
+import os
 from typing import Annotated
 
 import typer
 
 from wordmask.cli import options
+from wordmask.console import log_to_stderr
+from wordmask.console.progress import progress_bar
+
+ASKED_FOR_ALIKE = ("clip", "clip_weights")
+"""What was trained on must be segmented with."""
 
 
 def train_dinoiser(
@@ -22,7 +29,7 @@ def train_dinoiser(
     device: options.Device = "auto",
     precision: options.TrainingPrecision = None,
     seed: options.Seed = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Train CLIP-DINOiser's heads on a folder of pictures, without labels. A killed run goes on when started again.
 
@@ -30,7 +37,13 @@ def train_dinoiser(
 
     On several devices: `accelerate launch --num_processes 2 $(which wordmask) train-dinoiser ...`
     """
-    from wordmask.commands.dinoiser_training import run
+    from wordmask.cli.train_saliency import place_of_pictures, tell_how_to_use
+    from wordmask.training.claim import claimed_run
+    from wordmask.training.clip_dinoiser import HEADS_FILE, VERB, WORLD_PICTURES, DinoiserTraining
+    from wordmask.training.clip_dinoiser import train_dinoiser as train
+    from wordmask.training.plans import plan
+    from wordmask.training.team import Team
+    from wordmask_world.files.training_file import write_array
 
     changes = options.changes(
         settings,
@@ -41,4 +54,19 @@ def train_dinoiser(
         found_weights=found_weights,
         precision=precision,
     )
-    run(images, out, preset, {**changes, "device": device, "seed": seed}, as_json=json)
+    changes |= {"device": device, "seed": seed}
+    pictures = place_of_pictures(images, out, preset)
+    chosen = plan(DinoiserTraining, preset, pictures=pictures, out=out, changes=changes)
+    team = Team(chosen.device)
+    log_to_stderr(logging.INFO if team.is_first else logging.WARNING)
+    with claimed_run(out, VERB, DinoiserTraining.__name__, is_first=team.is_first):
+        if images is None and team.is_first:
+            with progress_bar("drawing", WORLD_PICTURES) as progress:
+                write_array(pictures, WORLD_PICTURES, workers=os.cpu_count() or 1, progress=progress)
+        team.wait()
+        with progress_bar("training", chosen.steps if team.is_first else 1) as progress:
+            train(chosen, progress, team)
+    if team.is_first:
+        reads = {name: changes[name] for name in ASKED_FOR_ALIKE if name in changes}
+        use = 'wordmask segment photo.jpg --names "dog, background"'
+        tell_how_to_use(use, "clip-dinoiser", out / HEADS_FILE, preset, reads, as_json=as_json)

@@ -1,10 +1,10 @@
 """`wordmask train-found`: FOUND's head, from pictures alone."""
 
-from typing import Annotated
-
-import typer
-
 from wordmask.cli import options
+from wordmask.console.progress import progress_bar
+
+ASKED_FOR_ALIKE = ("dino", "dino_weights")
+"""What was trained on must be looked with."""
 
 
 def train_found(
@@ -17,13 +17,24 @@ def train_found(
     device: options.Device = "auto",
     precision: options.TrainingPrecision = None,
     seed: options.Seed = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Train FOUND's head on a folder of pictures, without labels. A killed run goes on when started again.
 
     Example: `wordmask train-found --images photos --out runs/found`
     """
-    from wordmask.cli.train_saliency import found
+    from wordmask.cli.train_saliency import draw_pictures, place_of_pictures, tell_how_to_use
+    from wordmask.training.claim import claimed_run
+    from wordmask.training.found import HEAD_FILE, VERB, FoundTraining
+    from wordmask.training.found import train_found as train
+    from wordmask.training.plans import plan
 
     changes = options.changes(settings, dino=dino, dino_weights=dino_weights, precision=precision)
-    found(images, out, preset, {**changes, "device": device, "seed": seed}, as_json=json)
+    changes |= {"device": device, "seed": seed}
+    chosen = plan(FoundTraining, preset, pictures=place_of_pictures(images, out, preset), out=out, changes=changes)
+    with claimed_run(out, VERB, FoundTraining.__name__):
+        draw_pictures(images, chosen.pictures)
+        with progress_bar("training", chosen.steps) as progress:
+            train(chosen, progress)
+    reads = {name: changes[name] for name in ASKED_FOR_ALIKE if name in changes}
+    tell_how_to_use("wordmask saliency photo.jpg", "found", out / HEAD_FILE, preset, reads, as_json=as_json)

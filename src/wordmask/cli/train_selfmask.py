@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from wordmask.cli import options
+from wordmask.console.progress import progress_bar
 
 
 def train_selfmask(
@@ -21,14 +22,18 @@ def train_selfmask(
     precision: options.TrainingPrecision = None,
     seed: options.Seed = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that vote; by default one a core.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Train SelfMask on a folder of pictures, without labels: first masks are voted for, then the network learns them.
     A killed run goes on when started again.
 
     Example: `wordmask train-selfmask --images photos --out runs/selfmask`
     """
-    from wordmask.cli.train_saliency import selfmask
+    from wordmask.cli.train_saliency import draw_pictures, place_of_pictures, tell_how_to_use
+    from wordmask.training.claim import claimed_run
+    from wordmask.training.plans import plan
+    from wordmask.training.selfmask import NETWORK_FILE, VERB, SelfMaskTraining, vote_for
+    from wordmask.training.selfmask import train_selfmask as train
 
     changes = options.changes(
         settings,
@@ -39,4 +44,11 @@ def train_selfmask(
         precision=precision,
     )
     changes |= {"device": device, "seed": seed, "workers": workers or os.cpu_count() or 1}
-    selfmask(images, out, preset, changes, as_json=json)
+    chosen = plan(SelfMaskTraining, preset, pictures=place_of_pictures(images, out, preset), out=out, changes=changes)
+    with claimed_run(out, VERB, SelfMaskTraining.__name__):
+        draw_pictures(images, chosen.pictures)
+        with progress_bar("voting", None) as progress:
+            votes = vote_for(chosen, progress)
+        with progress_bar("training", None) as progress:
+            train(chosen, votes, progress)
+    tell_how_to_use("wordmask saliency photo.jpg", "selfmask", out / NETWORK_FILE, preset, {}, as_json=as_json)

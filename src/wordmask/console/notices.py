@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from wordmask.pictures.lookalikes import passed_over
-
 FRAMES, DEPTH = "frames", "depth"
 _AT_THE_FIRST = {
     FRAMES: "has several frames or pages, and the first is taken",
@@ -57,9 +55,11 @@ class Notices:
         for kind, (one, many) in _AT_THE_END.items():
             if count := len(self._seen.get(kind, ())):
                 yield f"1 picture {one}" if count == 1 else f"{count} pictures {many}"
+
+    def passed_over(self) -> dict[str, int]:
+        """Return how many files with each ending were passed over."""
         kinds = [kind for kind in self._seen if kind.startswith(_PASSED_OVER)]
-        if kinds:
-            yield passed_over({kind.removeprefix(_PASSED_OVER): len(self._seen[kind]) for kind in kinds})
+        return {kind.removeprefix(_PASSED_OVER): len(self._seen[kind]) for kind in kinds}
 
     def taken(self) -> Taken:
         """Return what was counted in this process, for another to `merge`, and forget it."""

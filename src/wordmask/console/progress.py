@@ -1,11 +1,15 @@
-"""How far a long command is: a bar with the time left where somebody watches, and elsewhere a line now and then."""
+"""How far a long command is: a bar with the time left where somebody watches, and elsewhere a line now and then.
+
+`Progress` is what long work tells it to, wherever that is.
+"""
 
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
 
 from wordmask.console import printable, say
 
@@ -15,21 +19,21 @@ EVERY_SECONDS = 30.0
 """How often a log that nobody watches hears of progress."""
 WINDOW_SECONDS = 20.0
 """The speed is that of the last so many seconds: what a resumed run finds done does not count."""
-Report = Callable[..., None]
-"""(done, total=None); a total of None is one that is not known yet."""
+Progress = Callable[[int, int | None], None]
+"""(done, total): how much of the work is done; a total of None is one that is not known yet."""
 
 
 @contextmanager
 def progress_bar(
     description: str, total: int | None, *, counts: bool = True, announce: bool = True
-) -> Iterator[Report]:
+) -> Iterator[Progress]:
     """Yield `report(done, total)`. Silent where there is one thing to do.
 
     counts: whether the numbers mean something to people; else only their share is told. announce: whether to say what
     has begun, where nobody watches a bar and it takes more than a moment.
     """
     if total == 1:
-        yield lambda done, total=None: None
+        yield _unsaid
     elif sys.stderr.isatty():
         with _bar(printable(description), total) as report:
             yield report
@@ -45,6 +49,16 @@ def progress_bar(
             beginning.cancel()
         if lines.has_begun or not announce:
             lines.end()
+
+
+class OnStderr:
+    """Says sentences and progress on stderr: of a work that says itself what it begins."""
+
+    def say(self, text: str) -> None:
+        say(text)
+
+    def progress(self, description: str) -> AbstractContextManager[Progress]:
+        return progress_bar(description, None, counts=False, announce=False)
 
 
 class Lines:
@@ -103,6 +117,40 @@ class Lines:
                 yield f"about {duration((self._total - done) / speed)} left"
 
 
+class CountAhead:
+    """Counts while the work goes on; `total` is None until all have been counted.
+
+    What goes wrong in the walk is left to the work to meet and to tell: then the total stays unknown.
+    """
+
+    def __init__(self, things: Iterable[object]):
+        self.total: int | None = None
+        self._things = things
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._count, name="wordmask-count", daemon=True)
+
+    def __enter__(self) -> "CountAhead":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _count(self) -> None:
+        count = 0
+        try:
+            for _ in self._things:
+                count += 1
+                if self._stopped.is_set():
+                    return
+        except Exception:
+            return
+        self.total = count
+
+
 def duration(seconds: float) -> str:
     """Return a time as people say it: 45 s, 12 min, 3 h 20 min."""
     if seconds < 100:
@@ -119,12 +167,17 @@ def rate(each_second: float) -> str:
     return f"{each_second * 3600:.1f} an hour"
 
 
-@contextmanager
-def _bar(description: str, total: int | None) -> Iterator[Report]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _unsaid(done: int, total: int | None = None) -> None:
+    """Say nothing of progress."""
 
-    bar = Progress(
+
+@contextmanager
+def _bar(description: str, total: int | None) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    bar = RichProgress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),

@@ -20,8 +20,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from wordmask import segmenters
-from wordmask.console.counting import CountAhead
 from wordmask.console.notices import notices
+from wordmask.console.progress import CountAhead
 from wordmask.files import atomic_write
 from wordmask.labelling.claim import claim
 from wordmask.labelling.formats import LabelFormat, load_format
