@@ -51,7 +51,8 @@ def measure(way: str, arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
     from PIL import Image
 
-    from wordmask.encoders.clip import ClipEncoder, build_clip
+    from wordmask.encoders.clip import ClipEncoder
+    from wordmask.encoders.clip_building import build_clip
     from wordmask.names.vocabulary import Vocabulary
     from wordmask.segmenters.clip_diy import ClipDiy, ClipDiySettings
 

@@ -45,7 +45,8 @@ def measure(batch_size: int, arguments: argparse.Namespace) -> dict[str, float]:
     import torch
     from PIL import Image
 
-    from wordmask.encoders.clip import ClipEncoder, build_clip
+    from wordmask.encoders.clip import ClipEncoder
+    from wordmask.encoders.clip_building import build_clip
     from wordmask.names.vocabulary import Vocabulary
     from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
 

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from wordmask.encoders.dino import DinoEncoder, build_dino
+from wordmask.encoders.dino import DinoEncoder
+from wordmask.encoders.dino_building import build_dino
 from wordmask.saliency.base import Saliency, size_for_patches
 from wordmask.saliency.found import Found, FoundSettings, SeedSaliency, new_head
 from wordmask.saliency.selfmask import SelfMask, SelfMaskSettings

@@ -8,7 +8,8 @@ from open_clip.modified_resnet import ModifiedResNet
 
 from support import plain_vit
 from support.small_clip import CONTEXT, HEADS, LAYERS, NATIVE, PATCH, small_clip
-from wordmask.encoders.clip import ClipEncoder, ClipError, build_clip
+from wordmask.encoders.clip import ClipEncoder, ClipError
+from wordmask.encoders.clip_building import build_clip
 from wordmask.encoders.clip_dense import NotDenseError, key_affinity
 
 SIZES = [(32, 32), (40, 72), (29, 50)]

@@ -10,8 +10,9 @@ from timm.models.vision_transformer import VisionTransformer
 
 import wordmask
 from support import plain_vit
-from wordmask.encoders.clip import ClipError, build_clip, load_clip
-from wordmask.encoders.dino import load_dino
+from wordmask.encoders.clip import ClipError
+from wordmask.encoders.clip_building import build_clip, load_clip
+from wordmask.encoders.dino_building import load_dino
 from wordmask.pictures.images import to_tensor
 from wordmask.weights.loading import WeightsError
 

@@ -12,9 +12,9 @@ from support import plain_saliency
 from support.small_clip import small_clip
 from wordmask import saliency, segmenters
 from wordmask.cli import options
+from wordmask.compute import PrecisionError, has_bf16, pick_precision
 from wordmask.distillation import ingredients
 from wordmask.distillation.pseudo_masks import MaskSettings
-from wordmask.encoders.precision import PrecisionError, has_bf16, pick_precision
 from wordmask.errors import WordmaskError
 from wordmask.methods import Method, MethodError
 from wordmask.saliency.found import SeedSaliency

@@ -11,7 +11,7 @@ from wordmask.benchmarks import open_benchmark
 from wordmask.collection.embedding_folder import EmbeddingFolder
 from wordmask.collection.piles import open_pile
 from wordmask.distillation.published import _read_lists
-from wordmask.encoders.clip import load_clip_folder
+from wordmask.encoders.clip_building import load_clip_folder
 from wordmask.errors import WordmaskError
 from wordmask.masks.segmentation import Segmentation
 from wordmask.pictures.image_files import ImageReadError

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from wordmask.benchmarks import evaluate
     from wordmask.distillation.pipeline import distill
     from wordmask.masks.segmentation import Segmentation
+    from wordmask.methods import list_methods
     from wordmask.names.vocabulary import Vocabulary
     from wordmask.segmenters import load
 
-__all__ = ["Segmentation", "Vocabulary", "WordmaskError", "__version__", "distill", "evaluate", "load"]
+__all__ = ["Segmentation", "Vocabulary", "WordmaskError", "__version__", "distill", "evaluate", "list_methods", "load"]
 
 _HOMES = {
+    "list_methods": "wordmask.methods",
     "load": "wordmask.segmenters",
     "distill": "wordmask.distillation.pipeline",
     "evaluate": "wordmask.benchmarks",

@@ -63,33 +63,6 @@ def listing_digest(paths: Iterable[Path]) -> str:
     return digest_of_lines(f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in told)
 
 
-def weights_identity(weights: str | None) -> str:
-    """A file is known by its content, what is published by its name."""
-    if weights is None:
-        return ""
-    path = Path(weights).expanduser()
-    return known_digest(path) if path.is_file() else weights
-
-
-def start_identity(start: str | None) -> str | None:
-    """Of what `fill_backbone` takes: what the package carries may change as a file of the user's may."""
-    from wordmask_world.models import CLIP_RESNET, RESNET
-    from wordmask_world.weights import WEIGHTS
-
-    carried = {"world": RESNET, "world-clip": CLIP_RESNET}
-    if start in carried:
-        return f"{start} {digest_of_files(sorted((WEIGHTS / carried[start]).glob('*.*')))}"
-    return None if start is None else weights_identity(start)
-
-
-def world_identity() -> str:
-    """Of the small models that the package carries."""
-    from wordmask_world.weights import WEIGHTS
-
-    saliency = [WEIGHTS / name for name in ("found.safetensors", "selfmask.safetensors")]
-    return digest_of_files([*saliency, *sorted(WEIGHTS.glob("*/*.*"))])
-
-
 def _bytes(content: Content) -> bytes:
     return content.encode(errors="surrogateescape") if isinstance(content, str) else content
 

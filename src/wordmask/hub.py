@@ -11,7 +11,7 @@ from wordmask.errors import WordmaskError
 from wordmask.files import atomic_write
 from wordmask.segmenters.namedmask import NamedMask
 from wordmask.segmenters.student_file import Student, read_student, write_student
-from wordmask.weights.loading import resolve
+from wordmask.weights.addresses import resolve
 
 WEIGHTS, CARD = "student.safetensors", "README.md"
 

@@ -1,87 +1,318 @@
-"""Methods by name: a small table, modules imported when they are asked for, settings that are checked."""
+"""Methods by name: one registry of segmenters, saliency and refinements, those of plug-ins included.
+
+What a name stands for is imported when it is asked for; settings are checked before anything is loaded.
+"""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from importlib import import_module
-from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import ValidationError
 
+from wordmask.compute import Compute
 from wordmask.errors import WordmaskError
+from wordmask.plugins import installed, named, presets_of
 from wordmask.text_files import shown
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from torch import nn
+
+Kind = Literal["segmenter", "saliency", "refinement"]
+CALLED: dict[str, str] = {"segmenter": "method", "saliency": "saliency method", "refinement": "refinement"}
+"""Kinds as messages call them."""
 FEW = 12
 """Settings that a message lists whole."""
 MOST_LETTERS = 60
 """Of a setting that is not there: comparing long ones takes long."""
+DEFAULT_PRESET = "paper"
 
 
 class MethodError(WordmaskError):
-    """No such method, preset, setting or device."""
+    """No such method, preset or setting."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """Where a method lives: a class with `load`, its dataclass of settings, and its presets by name."""
+    """What is known of a method before it is imported.
 
-    paper: str
-    module: str
+    at: "module:attribute" of the class, a `Segmenter` or a `Saliency`; of a refinement of names' scores, of a
+    `wordmask.refinement.by_name.Refiner`. paper: whose it is. about: what it does, in a few words. needs: which
+    networks, and what else. licence: of the weights that the preset "paper" loads. refines: what a refinement is for.
+    """
+
     name: str
-    settings: str
-    presets: str = "PRESETS"
+    kind: Kind
+    at: str
+    paper: str
     about: str = ""
-    """What it does, in a few words."""
+    needs: str = "nothing"
+    licence: str = "unknown"
+    refines: tuple[Literal["names", "saliency"], ...] = ("names",)
 
 
-def load_method(
-    kind: str,
-    methods: Mapping[str, Method],
-    method: str,
-    *,
-    preset: str,
-    weights: str | Path | None,
-    device: str,
-    precision: str,
-    settings: Mapping[str, Any],
-) -> Any:
-    """The method of a table, set up from a preset with single settings changed. `kind` is what messages call it."""
-    from wordmask.encoders.precision import pick_precision
+_SEGMENTERS = "wordmask.segmenters"
+_SALIENCY = "wordmask.saliency"
+METHODS = (
+    Method(
+        "maskclip",
+        "segmenter",
+        f"{_SEGMENTERS}.maskclip:MaskClip",
+        "Zhou et al., ECCV 2022",
+        "CLIP's patches, each by its nearest name",
+        "CLIP ViT-B/16",
+        "MIT (OpenCLIP)",
+    ),
+    Method(
+        "clip-diy",
+        "segmenter",
+        f"{_SEGMENTERS}.clip_diy:ClipDiy",
+        "Wysoczańska et al., WACV 2024",
+        "CLIP on windows of several sizes, times what is an object",
+        "CLIP ViT-B/32, FOUND",
+        "MIT (OpenCLIP), Apache-2.0 (DINO, FOUND)",
+    ),
+    Method(
+        "clip-dinoiser",
+        "segmenter",
+        f"{_SEGMENTERS}.clip_dinoiser:ClipDinoiser",
+        "Wysoczańska et al., ECCV 2024",
+        "CLIP's patches, pooled where DINO sees one thing",
+        "CLIP ViT-B/16, two trained layers",
+        "MIT (OpenCLIP), Apache-2.0 (CLIP-DINOiser)",
+    ),
+    Method(
+        "reco",
+        "segmenter",
+        f"{_SEGMENTERS}.reco:ReCo",
+        "Shin et al., NeurIPS 2022",
+        "names learnt from an archive of pictures",
+        "CLIP RN50x16, CLIP ViT-L/14 at 336 pixels, DINO ViT-S/16, pictures of the names",
+        "MIT (OpenAI's CLIP), Apache-2.0 (DINO)",
+    ),
+    Method(
+        "selfmask-clip",
+        "segmenter",
+        f"{_SEGMENTERS}.saliency_clip:SaliencyClip",
+        "NamedMask's baseline",
+        "one mask of what is salient, named by CLIP",
+        "CLIP ViT-L/14 at 336 pixels, SelfMask",
+        "MIT (OpenAI's CLIP, SelfMask)",
+    ),
+    Method(
+        "namedmask",
+        "segmenter",
+        f"{_SEGMENTERS}.namedmask:NamedMask",
+        "Shin et al., CVPRW 2023",
+        "a student of `wordmask distill`, by its own names",
+        "a student: one of the paper's, or your own",
+        "MIT (NamedMask)",
+    ),
+    Method(
+        "found",
+        "saliency",
+        f"{_SALIENCY}.found:Found",
+        "Simeoni et al., CVPR 2023",
+        "one convolution on DINO's keys, taught by the seed",
+        "DINO ViT-S/8, one trained layer",
+        "Apache-2.0 (DINO, FOUND)",
+    ),
+    Method(
+        "seed",
+        "saliency",
+        f"{_SALIENCY}.found:SeedSaliency",
+        "FOUND's background seed, untrained",
+        "all that is unlike the patch that DINO attends to least",
+        "DINO ViT-S/8",
+        "Apache-2.0 (DINO)",
+    ),
+    Method(
+        "selfmask",
+        "saliency",
+        f"{_SALIENCY}.selfmask:SelfMask",
+        "Shin et al., CVPRW 2022",
+        "queries that ask a transformer's patches for objects",
+        "SelfMask's network",
+        "MIT (SelfMask)",
+    ),
+    Method(
+        "spectral",
+        "saliency",
+        f"{_SALIENCY}.spectral_voting:VotedMasks",
+        "SelfMask's voted clusters, untrained",
+        "what many clusterings of DINO's features agree on",
+        "DINO ViT-S/16",
+        "Apache-2.0 (DINO)",
+    ),
+    Method(
+        "pamr",
+        "refinement",
+        "wordmask.refinement.by_name:by_pamr",
+        "Araslanov and Roth, CVPR 2020",
+        "names' scores flow between pixels of like colour",
+        licence="no weights",
+    ),
+    Method(
+        "solver",
+        "refinement",
+        "wordmask.refinement.by_name:by_solver",
+        "Barron and Poole, ECCV 2016",
+        "maps made smooth within the edges of the picture",
+        licence="no weights",
+        refines=("names", "saliency"),
+    ),
+    Method(
+        "found",
+        "refinement",
+        "wordmask.refinement.clean_up:found_mask",
+        "Simeoni et al., CVPR 2023",
+        "the solver's mask without holes, where it agrees with the one before",
+        licence="no weights",
+        refines=("saliency",),
+    ),
+)
 
-    chosen, module = check_method(kind, methods, method, preset=preset, settings=settings)
+
+def list_methods(kind: Kind | None = None) -> tuple[Method, ...]:
+    """Return all methods, or those of a kind: "segmenter", "saliency", "refinement"; the plug-ins' come last."""
+    if kind is not None and kind not in get_args(Kind):
+        raise MethodError(f"no kind of methods is called {shown(kind)}; choose one of {', '.join(get_args(Kind))}")
+    brought = (named(address) for plugin in installed() for address in plugin.methods.values())
+    return tuple(method for method in (*METHODS, *brought) if kind in (None, method.kind))
+
+
+def methods_of(kind: Kind) -> dict[str, Method]:
+    """Return a kind's methods by name. The package's own go before others of their name."""
+    known: dict[str, Method] = {}
+    for method in list_methods(kind):
+        known.setdefault(method.name, method)
+    return known
+
+
+def find_method(kind: Kind, name: str) -> Method:
+    """Return the method of this name."""
+    known = methods_of(kind)
+    if name not in known:
+        raise MethodError(f"no {CALLED[kind]} is called {shown(name)}; choose one of {', '.join(known)}")
+    return known[name]
+
+
+class Declared:
+    """What a method says of its parts; every `Segmenter` and `Saliency` does.
+
+    Settings: the dataclass of its settings, whose defaults are the paper's. presets: choices of them by name.
+    has_weights: whether there are trained weights of its own, that `weights` can be given for.
+    """
+
+    method: ClassVar[str]
+    Settings: ClassVar[Any] = None
+    presets: ClassVar[Mapping[str, Any]] = {}
+    has_weights: ClassVar[bool] = False
+    preset: str = "custom"
+    precision: str = "fp32"
+    """What the networks compute with, "fp32" or "bf16"."""
+
+    @classmethod
+    def build(cls, *given: Any, **weights: Any) -> Self:
+        """Return the method with the networks that its settings name: `build(settings, compute)`.
+
+        Where it `has_weights`, `weights` is the address of those in place of the settings' own.
+        """
+        raise MethodError(f"{cls.__name__} cannot be loaded by its name: it has no `build`")
+
+    @property
+    def networks(self) -> "Mapping[str, nn.Module]":
+        """Its networks by what they are to it. Here, those that are attributes of its own."""
+        from torch import nn
+
+        return {name: part for name, part in vars(self).items() if isinstance(part, nn.Module)}
+
+    @property
+    def device(self) -> "torch.device":
+        """Where its networks compute."""
+        import torch
+
+        weights = (weight for network in self.networks.values() for weight in network.parameters())
+        first = next(weights, None)
+        return torch.device("cpu") if first is None else first.device
+
+    def to(self, device: "str | torch.device") -> Self:
+        """Move its networks to a device, and return it."""
+        for network in self.networks.values():
+            network.to(Compute(str(device), "fp32").device)
+        return self
+
+
+def networks_behind(part: object, name: str) -> "dict[str, nn.Module]":
+    """Return the networks of a method that another one asks, by itself or by one of its functions: `found.maps`."""
+    owner = getattr(part, "__self__", part)
+    return {f"{name}.{key}": network for key, network in owner.networks.items()} if isinstance(owner, Declared) else {}
+
+
+def presets_by_name(kind: Kind, name: str) -> dict[str, Any]:
+    """Return a method's presets, those of plug-ins included: settings, or those of them that differ from its own."""
+    chosen = named(find_method(kind, name).at)
+    return {**chosen.presets, **presets_of(name)}
+
+
+def check_method(kind: Kind, name: str, *, preset: str, settings: Iterable[str]) -> type[Declared]:
+    """Return the class of a method that has such a preset and settings; nothing is loaded but its module."""
+    chosen: type[Declared] = named(find_method(kind, name).at)
+    presets = presets_by_name(kind, name)
+    if preset not in presets:
+        raise MethodError(f"{name} has no preset {shown(preset)}; choose one of {', '.join(presets)}")
+    known = [field.name for field in fields(chosen.Settings)]
+    for key in settings:
+        if key not in known:
+            where = f"{chosen.Settings.__module__}.{chosen.Settings.__name__}"
+            raise MethodError(f"{name} has no setting {shown(key)}; {nearest(key, known, where)}")
+    return chosen
+
+
+def settings_of(kind: Kind, name: str, preset: str = DEFAULT_PRESET, **changes: Any) -> Any:
+    """Return a preset's settings, with single ones changed."""
+    chosen = check_method(kind, name, preset=preset, settings=changes)
+    told = presets_by_name(kind, name)[preset]
+    if not isinstance(told, Mapping):
+        usual = chosen.Settings()
+        told = {key: value for key, value in vars(told).items() if value != getattr(usual, key, None)}
     try:
-        device = pick_device(device)
-        loaded = getattr(module, chosen.name).load(
-            preset, weights=weights, device=device, precision=pick_precision(precision, device), **settings
-        )
+        return chosen.Settings(**{**told, **changes})
     except ValidationError as error:
         first = error.errors()[0]
         raise MethodError(
-            f"{method}: {first['loc'][0]}={shown(first['input'])} cannot be used: {first['msg'].lower()}"
+            f"{name}: {first['loc'][0]}={shown(first['input'])} cannot be used: {first['msg'].lower()}"
         ) from error
-    loaded.preset = preset
+
+
+def load_method(
+    kind: Kind,
+    name: str,
+    *,
+    preset: str,
+    weights: "str | Path | None",
+    compute: Compute | Callable[[], Compute],
+    settings: Mapping[str, Any],
+) -> Any:
+    """Return a method by its name, from a preset with single settings changed. compute: or what makes it, once the rest
+    is known to be right."""
+    chosen = check_method(kind, name, preset=preset, settings=settings)
+    if weights is not None and not chosen.has_weights:
+        own = [field.name for field in fields(chosen.Settings) if field.name.endswith("_weights")]
+        instead = " or ".join(f"{key}={weights}" for key in own)
+        raise MethodError(
+            f"{name} has no trained weights of its own to take from {weights}"
+            + (f": for those of its networks say {instead} (`--set {own[0]}=...`)" if own else "")
+        )
+    told = settings_of(kind, name, preset, **settings)
+    given = {} if weights is None else {"weights": weights}
+    loaded = chosen.build(told, compute() if callable(compute) else compute, **given)
+    if "preset" not in vars(loaded):  # a student may know better
+        loaded.preset = preset
     return loaded
-
-
-def check_method(
-    kind: str, methods: Mapping[str, Method], method: str, *, preset: str, settings: Iterable[str]
-) -> tuple[Method, ModuleType]:
-    """That there is such a method with such a preset and settings; nothing is loaded but its module."""
-    if method not in methods:
-        raise MethodError(f"no {kind} is called {shown(method)}; choose one of {', '.join(methods)}")
-    chosen = methods[method]
-    module = import_module(chosen.module)
-    presets = getattr(module, chosen.presets)
-    if preset not in presets:
-        raise MethodError(f"{method} has no preset {shown(preset)}; choose one of {', '.join(presets)}")
-    known = [field.name for field in fields(getattr(module, chosen.settings))]
-    for key in settings:
-        if key not in known:
-            where = f"{chosen.module}.{chosen.settings}"
-            raise MethodError(f"{method} has no setting {shown(key)}; {nearest(key, known, where)}")
-    return chosen, module
 
 
 def nearest(key: str, known: Sequence[str], where: str) -> str:
@@ -95,18 +326,3 @@ def nearest(key: str, known: Sequence[str], where: str) -> str:
     near = list(dict.fromkeys([*own, *difflib.get_close_matches(key[:MOST_LETTERS], known, n=3)]))[:3]
     meant = f"did you mean {' or '.join(near)}? " if near else ""
     return f"{meant}`python -m pydoc {where}` explains all {len(known)}"
-
-
-def pick_device(device: str) -> str:
-    """ "auto" -> the accelerator of this machine, or the CPU."""
-    import torch
-
-    if device != "auto":
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise MethodError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}; try cpu") from error
-        return device
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

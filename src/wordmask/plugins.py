@@ -37,9 +37,13 @@ class Plugin:
     """What one package brings. Every value is an address of Python's, "module:attribute"."""
 
     presets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Method -> preset -> an instance of the method's settings."""
+    """Method -> preset -> the settings that differ from the method's own, by name."""
+    methods: Mapping[str, str] = field(default_factory=dict)
+    """Method -> what describes it: `wordmask.methods.Method`."""
     addresses: Mapping[str, str] = field(default_factory=dict)
-    """Scheme -> a function from a name to the file or folder that `scheme:name` stands for."""
+    """Scheme -> a function from a name to what `scheme:name` stands for: `wordmask.weights.addresses.Found`."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Words that stand for an address of weights. The only values here that are no addresses of Python's."""
     verbs: Mapping[str, Verb] = field(default_factory=dict)
     """What `wordmask` is to be able to do besides, by its word."""
 
@@ -59,6 +63,12 @@ def installed() -> tuple[Plugin, ...]:
             continue
         found.append(plugin)
     return tuple(found)
+
+
+def presets_of(name: str) -> dict[str, Any]:
+    """Return the presets that plug-ins bring for a method."""
+    found = (plugin.presets.get(name, {}) for plugin in installed())
+    return {preset: named(address) for presets in found for preset, address in presets.items()}
 
 
 def named(address: str) -> Any:

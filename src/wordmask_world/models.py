@@ -1,94 +1,92 @@
 """The world's small models, from the files that the package carries. Nothing is downloaded."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-import open_clip
-import timm
-import torch
 from torch import nn
 
-from wordmask.encoders.clip import ClipEncoder, Precision, load_clip_folder
-from wordmask.encoders.dino import DinoEncoder, DinoError
-from wordmask.errors import WordmaskError
-from wordmask.weights.loading import load_into, read_metadata, read_state_dict
+from wordmask.compute import PLAIN, Compute
+from wordmask.encoders.clip import ClipEncoder
+from wordmask.encoders.clip_building import clip_at
+from wordmask.encoders.dino import DinoEncoder
+from wordmask.encoders.dino_building import dino_at
+from wordmask.encoders.timm_folder import load_timm_folder
+from wordmask.fingerprints import digest_of_files
+from wordmask.text_files import shown
+from wordmask.weights.addresses import Found, files_of
+from wordmask.weights.checkpoints import WeightsError
+from wordmask.weights.loading import read_metadata
 from wordmask_world.drawing.names import STUFF
 from wordmask_world.weights import WEIGHTS
 
 CLIP, CLIP_RESNET, DINO, RESNET = "clip", "clip-resnet", "dino", "resnet"
+FOUND, SELFMASK, HEADS, STUDENT = "found", "selfmask", "clip-dinoiser", "namedmask"
 
 TRAINED_BY = {
-    CLIP: "train-clip",
-    CLIP_RESNET: "train-clip",
-    DINO: "train-dino",
-    RESNET: "train-dino --network resnet",
+    CLIP: "world train-clip",
+    CLIP_RESNET: "world train-clip",
+    DINO: "world train-dino",
+    RESNET: "world train-dino --network resnet",
+    FOUND: "train-found --preset world",
+    SELFMASK: "train-selfmask --preset world",
+    HEADS: "train-dinoiser --preset world",
+    STUDENT: "distill --preset world",
 }
+ROLES = {"backbone": RESNET, "head": FOUND, "heads": HEADS, "network": SELFMASK, "student": STUDENT}
+"""What is asked for, where it is not called as the model is."""
 
 _FILES = {CLIP: "open_clip_model.safetensors"} | dict.fromkeys((CLIP_RESNET, DINO, RESNET), "model.safetensors")
 
 
-class WorldModelError(WordmaskError):
-    """A model of the world that this installation does not carry."""
+class WorldModelError(WeightsError):
+    """A model of the world that there is not, or that this installation does not carry."""
 
 
-def world_clip(device: str | torch.device = "cpu", precision: Precision = "fp32") -> ClipEncoder:
-    """The CLIP that learnt from the world's captions: an `open_clip` vision transformer with patches of 8 pixels."""
-    folder = _folder(CLIP)
-    config = json.loads((folder / "open_clip_config.json").read_text())
-    tokenizer = open_clip.SimpleTokenizer(
-        bpe_path=str(folder / "merges.txt.gz"), context_length=config["model_cfg"]["text_cfg"]["context_length"]
-    )
-    encoder = load_clip_folder(folder, tokenizer=tokenizer, device=device, precision=precision)
-    encoder.name = "world/clip"
-    encoder.grounds = STUFF
-    return encoder
+def find(name: str) -> Found:
+    """Return what `world:NAME` stands for."""
+    name = ROLES.get(name, name)
+    if name not in TRAINED_BY:
+        raise WorldModelError(f"the world has no model {shown(name)}; choose one of {', '.join(TRAINED_BY)}")
+    place = WEIGHTS / name if name in _FILES else WEIGHTS / f"{name}.safetensors"
+    if not (place / _FILES[name] if name in _FILES else place).exists():
+        raise WorldModelError(
+            f"this installation carries no weights for the world's {name} ({place}): install wordmask from a wheel, "
+            f"or train it with `wordmask {TRAINED_BY[name]}`"
+        )
+    grounds = STUFF if name == CLIP else None
+    return Found(place, f"world/{name}", grounds, () if name in (RESNET, CLIP_RESNET) else _taking_part())
 
 
-def world_dino(device: str | torch.device = "cpu", precision: Precision = "fp32") -> DinoEncoder:
-    """The DINO that learnt from the world's pictures alone: a `timm` vision transformer with patches of 8 pixels."""
-    return DinoEncoder(_timm_model(DINO, precision, dynamic_img_size=True), name="world/dino", device=device)
+def _taking_part() -> tuple[Path, ...]:
+    """All that may take part in a distillation, in the order in which runs have always been known by it. A backbone
+    that a training starts from is known by itself."""
+    saliency = [path for path in (WEIGHTS / f"{name}.safetensors" for name in (FOUND, SELFMASK)) if path.is_file()]
+    encoders = [path for path in files_of(WEIGHTS) if path.parent.parent == WEIGHTS]
+    return (*saliency, *encoders)
 
 
-def world_resnet(device: str | torch.device = "cpu", output_stride: int = 32) -> nn.Module:
-    """The ResNet that learnt in the same way, without a classifier: a backbone for segmenters, in training mode."""
-    model: nn.Module = _timm_model(RESNET, "fp32", output_stride=output_stride)
-    return model.to(device)
+def fingerprint() -> str:
+    """Return a hash of all files that the package carries: weights, configs, the tokenizer."""
+    return digest_of_files(path for path in files_of(WEIGHTS) if path.suffix != ".py")
 
 
-def world_clip_resnet(device: str | torch.device = "cpu", output_stride: int = 32) -> nn.Module:
-    """The trunk of the small CLIP's teacher, of the same shape: it learnt from captions what things are called."""
-    model: nn.Module = _timm_model(CLIP_RESNET, "fp32", output_stride=output_stride)
+def world_clip(compute: Compute = PLAIN) -> ClipEncoder:
+    """Return the CLIP that learnt from the world's captions: an `open_clip` ViT with patches of 8 pixels."""
+    return clip_at("world:clip", None, compute)
+
+
+def world_dino(compute: Compute = PLAIN) -> DinoEncoder:
+    """Return the DINO that learnt from the world's pictures alone: a `timm` ViT with patches of 8 pixels."""
+    return dino_at("world:dino", None, compute)
+
+
+def world_resnet(device: Any = "cpu", output_stride: int = 32) -> nn.Module:
+    """Return the ResNet that learnt in the same way, without a classifier, in training mode: a segmenter's backbone."""
+    model: nn.Module = load_timm_folder(find(RESNET).path, what="the world's resnet", output_stride=output_stride)
     return model.to(device)
 
 
 def world_weights() -> dict[str, dict[str, str]]:
-    """For every model that is there: how it was trained, and its figures on held-out pictures."""
+    """Return, for every encoder that is there, how it was trained, and its figures on held-out pictures."""
     files = {name: WEIGHTS / name / file for name, file in _FILES.items()}
     return {name: read_metadata(path) for name, path in files.items() if path.exists()}
-
-
-def _timm_model(name: str, precision: Precision, **options: Any) -> Any:
-    folder = _folder(name)
-    config = json.loads((folder / "config.json").read_text())
-    # `create_model` would take a pretrained_cfg for weights to fetch; only its statistics are wanted
-    model = timm.create_model(
-        config["architecture"], pretrained=False, num_classes=0, **config["model_args"], **options
-    )
-    model.pretrained_cfg.update(config["pretrained_cfg"])
-    load_into(model, read_state_dict(folder / _FILES[name]), what=f"the world's {name}")
-    if precision == "bf16":
-        return model.to(torch.bfloat16)
-    if precision != "fp32":
-        raise DinoError(f"precision {precision!r} is unknown: choose fp32 or bf16")
-    return model
-
-
-def _folder(name: str) -> Path:
-    folder = WEIGHTS / name
-    if not (folder / _FILES[name]).exists():
-        raise WorldModelError(
-            f"this installation carries no weights for the world's {name} ({folder}): install wordmask from a wheel, "
-            f"or train it with `wordmask world {TRAINED_BY[name]}`"
-        )
-    return folder

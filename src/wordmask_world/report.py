@@ -15,14 +15,16 @@ from torch import nn
 
 from wordmask.benchmarks.datasets import Sample
 from wordmask.benchmarks.evaluation import Report, evaluate
+from wordmask.compute import Compute
 from wordmask.console.progress import progress_bar
 from wordmask.encoders.dino import DinoEncoder
 from wordmask.html_page import Page, text_table
+from wordmask.methods import settings_of
 from wordmask.names.prompts import templates
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.images import to_tensor
 from wordmask.segmenters.base import Segmenter
-from wordmask.segmenters.maskclip import PRESETS, MaskClip, MaskClipSettings
+from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
 from wordmask_world import NAMES, STUFF, THINGS, WORLD_VERSION, draw_scene
 from wordmask_world.baselines import AllBackground, BestName
 from wordmask_world.benchmark import FIRST_SEED, SPLITS, World
@@ -81,7 +83,7 @@ def run(out: Path, *, pictures: int, device: str) -> None:
     """Print the figures and write them, with pictures, to `out`."""
     tell = Teller("The built-in world and its models")
     tell.page.check(out)
-    clip = world_clip(device=device)
+    clip = world_clip(Compute(device, "fp32"))
     print(f"World {WORLD_VERSION}, held-out pictures of {World().size} x {World().size} pixels")
 
     tell.section("The small CLIP", "Zero-shot naming of one thing among all things; retrieval among 100 captions.")
@@ -94,7 +96,7 @@ def run(out: Path, *, pictures: int, device: str) -> None:
     )
 
     if DINO in world_weights():
-        tell_of_dino(tell, world_dino(device=device))
+        tell_of_dino(tell, world_dino(Compute(device, "fp32")))
     else:
         tell.section("The small DINO", "This installation carries none; `wordmask world train-dino` trains one.")
 
@@ -128,7 +130,8 @@ def run(out: Path, *, pictures: int, device: str) -> None:
         )
     tell.page.heading("MaskCLIP looks at held-out pictures")
     tell.page.picture(
-        mask_pictures(MaskClip(clip, PRESETS["world"])), "Pictures, and what MaskCLIP finds of all the world's names."
+        mask_pictures(MaskClip(clip, settings_of("segmenter", "maskclip", "world"))),
+        "Pictures, and what MaskCLIP finds of all the world's names.",
     )
     tell.page.save(out)
     print(f"\n{out}")
@@ -177,7 +180,7 @@ def tell_of_resnet(tell: Teller, resnet: nn.Module) -> None:
 
 
 def maskclip_variants(background_threshold: float | None) -> list[MaskClipSettings]:
-    settings = replace(PRESETS["world"], background_threshold=background_threshold)
+    settings = settings_of("segmenter", "maskclip", "world", background_threshold=background_threshold)
     return [replace(settings, residual=residual) for residual in (False, True)]
 
 

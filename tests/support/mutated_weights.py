@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from support.tiny_run import NETWORK
-from wordmask.encoders.clip import load_clip_folder
+from wordmask.encoders.clip_building import load_clip_folder
 from wordmask.errors import WordmaskError
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.saliency.found import load_head

@@ -11,6 +11,7 @@ from wordmask.benchmarks import BENCHMARKS
 from wordmask.cli import options
 from wordmask.console import complain, show
 from wordmask.console.progress import progress_bar
+from wordmask.methods import methods_of
 from wordmask.segmenters import DEFAULT_METHOD
 
 
@@ -63,7 +64,7 @@ def evaluate(
     asked = {"weights": weights}
     with progress_bar("evaluating", len(opened)) as progress:
         report: Any
-        if method in saliency.METHODS:
+        if method in methods_of("saliency"):
             if len(devices) > 1 or boundary:
                 raise BenchmarkError("saliency is evaluated on one device, and without --boundary")
             from wordmask.benchmarks.saliency import evaluate_saliency

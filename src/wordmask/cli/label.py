@@ -73,9 +73,8 @@ def label(
     vocabulary = options.vocabulary(names, names_file, method=method, fill=fill)
     load = options.segmenter(method, preset, weights, device, precision, settings)
     from wordmask import segmenters
-    from wordmask.encoders.precision import pick_precision
+    from wordmask.compute import Compute
     from wordmask.labelling import Job, label_folder
-    from wordmask.methods import pick_device
 
     chosen = _chosen(
         format=format,
@@ -89,8 +88,8 @@ def label(
         min_score=min_score,
         drop_absent=drop_absent,
     )
-    device = pick_device(device)
-    load = load | {"device": device, "precision": pick_precision(precision, device)}
+    compute = Compute(device, precision)
+    load = load | {"device": compute.device, "precision": compute.precision}
     segmenter = None
     if vocabulary is None:
         segmenter = segmenters.load(**load)

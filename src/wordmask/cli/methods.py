@@ -2,11 +2,12 @@
 
 import json
 from itertools import groupby
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
 from wordmask.console import show
+from wordmask.methods import Kind, Method, methods_of
 
 
 def methods(
@@ -17,27 +18,21 @@ def methods(
 
     Example: `wordmask methods --kind segmenter`
     """
-    rows = _rows()
-    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    kinds = get_args(Kind)
     if kind is not None and kind not in kinds:
         raise typer.BadParameter(f"--kind is {', '.join(kinds)}, not {kind!r}")
-    rows = [row for row in rows if kind in (None, row["kind"])]
+    found = [method for of in kinds if kind in (None, of) for method in methods_of(of).values()]
     if as_json:
-        show(json.dumps(rows, indent=1, ensure_ascii=False))
+        show(json.dumps([_row(method) for method in found], indent=1, ensure_ascii=False))
         return
-    width = max(len(row["name"]) for row in rows)
-    for of, group in groupby(rows, key=lambda row: row["kind"]):
+    width = max(len(method.name) for method in found)
+    for of, group in groupby(found, key=lambda method: method.kind):
         show(of)
-        for row in group:
-            show(f"  {row['name']:{width}}  {'; '.join(filter(None, (row['about'], row['paper'])))}")
+        for method in group:
+            show(f"  {method.name:{width}}  {'; '.join(filter(None, (method.about, method.paper)))}")
+            show(f"  {'':{width}}  needs {method.needs}; licence of its weights: {method.licence}")
 
 
-def _rows() -> list[dict[str, Any]]:
-    from wordmask import saliency, segmenters
-
-    tables = {"segmenter": segmenters.METHODS, "saliency": saliency.METHODS}
-    return [
-        {"kind": kind, "name": name, "paper": method.paper, "about": method.about}
-        for kind, table in tables.items()
-        for name, method in table.items()
-    ]
+def _row(method: Method) -> dict[str, Any]:
+    told = ("kind", "name", "paper", "about", "needs", "licence")
+    return {key: getattr(method, key) for key in told}

@@ -19,7 +19,7 @@ def models(
     Example: `wordmask models --kind clip` or `wordmask models --fetch clip-dinoiser`
     """
     if fetch:
-        from wordmask.weights.loading import resolve
+        from wordmask.weights.addresses import resolve
 
         for name in fetch:
             print(resolve(catalogue.find(name).name, progress=True))

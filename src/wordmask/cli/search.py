@@ -58,13 +58,13 @@ def search(
         raise typer.BadParameter("give either phrases to look for, or --names")
     vocabulary = Vocabulary.of(phrases) if phrases else options.names(str(names))
     from wordmask.collection.search import search as find_best
+    from wordmask.compute import Compute
     from wordmask.distillation.archive import queries_of
     from wordmask.distillation.config import PRESETS, ConfigError
     from wordmask.distillation.report_page import RunPage
-    from wordmask.methods import pick_device
+    from wordmask.encoders.clip_building import clip_at
     from wordmask.names.prompts import templates
     from wordmask.names.text_embeddings import TextEmbedder
-    from wordmask.segmenters.maskclip import open_clip_encoder
 
     if preset not in PRESETS:
         raise ConfigError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
@@ -72,7 +72,7 @@ def search(
     if sheet is not None:
         page.check(sheet, option="--sheet")
     model = clip or PRESETS[preset].clip
-    encoder = open_clip_encoder(model, None, pick_device(device), "fp32")
+    encoder = clip_at(model, None, Compute(device, "fp32"))
     folder = _embeddings(collection, encoder, model, image_root, prune=prune)
     embedder = TextEmbedder(encoder, templates(PRESETS[preset].templates))
     best = find_best(folder, queries_of(vocabulary, embedder, folder), top)

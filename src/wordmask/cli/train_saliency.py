@@ -9,14 +9,13 @@ from pathlib import Path
 from wordmask.console import complain, log_to_stderr, show
 from wordmask.console.progress import progress_bar
 from wordmask.saliency.base import SaliencyError
-from wordmask.saliency.found import WORLD
 from wordmask.training.plans import WORLD_KINDS, WORLD_PICTURES
 from wordmask_world.files.training_file import write_array
 
 
 def place_of_pictures(images: Path | None, out: Path, preset: str) -> Path:
     """Return where the pictures to learn from are, or will be once they are drawn."""
-    if images is None and preset != WORLD:
+    if images is None and preset != "world":
         raise SaliencyError("--images is missing: give a folder of pictures (only --preset world draws its own)")
     return out / "pictures.npy" if images is None else images
 

@@ -19,7 +19,6 @@ from wordmask.distillation.batches import Examples
 from wordmask.distillation.records import DistillationError, MaskRecord, MaskTable, encode_mask, write_masks
 from wordmask.distillation.student import RUN, WORLD, is_done
 from wordmask.distillation.training import Progress, SegmenterTraining, train
-from wordmask.methods import pick_device
 from wordmask.names.vocabulary import BACKGROUND, MAX_NAME_LENGTH, Vocabulary
 from wordmask.pictures.image_files import ImageReadError
 from wordmask.refinement.by_name import NameRefinement
@@ -185,7 +184,7 @@ def _segmenter(expert: Path, settings: ExpertSettings, device: str) -> NamedMask
     return NamedMask(
         read_student(expert),
         NamedMaskSettings(most_pixels=settings.most_pixels, refine=settings.edges),
-        device=pick_device(device),
+        device=device,
         precision=settings.precision,
     )
 

@@ -5,20 +5,22 @@ known by, so that a stage is made anew when one of them has changed, and only th
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wordmask import saliency
+from wordmask.compute import Compute
 from wordmask.distillation import experts
 from wordmask.distillation.archive import Archive
 from wordmask.distillation.config import FREE, Run
+from wordmask.distillation.identities import brought_identity, clip_identity, start_identity, weights_identity
 from wordmask.distillation.records import MaskTable
 from wordmask.distillation.training import SegmenterTraining
-from wordmask.fingerprints import start_identity, weights_identity, world_identity
-from wordmask.methods import pick_device
+from wordmask.encoders.clip import ClipEncoder
+from wordmask.encoders.clip_building import clip_at
+from wordmask.methods import DEFAULT_PRESET, presets_by_name, settings_of
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder
 from wordmask.saliency.base import Saliency
-from wordmask.segmenters.maskclip import WORLD_CLIP, open_clip_encoder
 
 if TYPE_CHECKING:
     from wordmask.benchmarks.datasets import Benchmark
@@ -32,9 +34,8 @@ class Ingredients:
         self.names = run.names.without_background()
 
     @cached_property
-    def clip(self) -> Any:
-        device = pick_device(self.config.device)
-        return open_clip_encoder(self.config.clip, self.config.clip_weights, device, "fp32")
+    def clip(self) -> ClipEncoder:
+        return clip_at(self.config.clip, self.config.clip_weights, Compute(self.config.device, "fp32"))
 
     @cached_property
     def embedder(self) -> TextEmbedder:
@@ -45,11 +46,17 @@ class Ingredients:
         chosen = self.config.masks
         return saliency.load(
             chosen.saliency,
-            preset="world" if self.run.preset == "world" else "paper",
+            preset=self._saliency_preset,
             weights=chosen.weights,
             device=self.config.device,
             **{"precision": "fp32", **chosen.settings},  # "auto" would make other pseudo-masks on other machines
         )
+
+    @property
+    def _saliency_preset(self) -> str:
+        """The one that is called as the run's, where there is such a one."""
+        known = presets_by_name("saliency", self.config.masks.saliency)
+        return self.run.preset if self.run.preset in known else DEFAULT_PRESET
 
     @cached_property
     def archive(self) -> Archive:
@@ -104,15 +111,12 @@ class Ingredients:
 
     @cached_property
     def _clip_identity(self) -> str:
-        return (
-            WORLD_CLIP + world_identity()
-            if self.config.clip == WORLD_CLIP
-            else weights_identity(self.config.clip_weights)
-        )
+        return clip_identity(self.config.clip, self.config.clip_weights)
 
     @cached_property
     def _saliency_identity(self) -> str:
-        return (world_identity() if self.run.preset == "world" else "") + weights_identity(self.config.masks.weights)
+        settings = settings_of("saliency", self.config.masks.saliency, self._saliency_preset)
+        return brought_identity(settings) + weights_identity(self.config.masks.weights)
 
 
 def start_of(settings: SegmenterTraining) -> dict[str, str]:

@@ -16,6 +16,7 @@ import yaml
 from wordmask.collection.embedding import check_all_there, embed
 from wordmask.collection.embedding_folder import EmbeddingFolder, is_embedding_folder
 from wordmask.collection.piles import Pile, open_pile
+from wordmask.compute import Compute
 from wordmask.distillation import experts, published, student
 from wordmask.distillation.archive import build_archive
 from wordmask.distillation.config import ConfigError, Run, as_dict, make_run, read_config
@@ -27,11 +28,10 @@ from wordmask.distillation.report import write_report
 from wordmask.extras import need
 from wordmask.files import atomic_write
 from wordmask.fingerprints import file_digest, listing_digest
-from wordmask.methods import pick_device
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.runs.claim import claimed
 from wordmask.runs.stages import Report, Silent, Stage, Stages, Teller, earlier
-from wordmask.segmenters.namedmask import NamedMask
+from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
 from wordmask.text_files import read_yaml
 
 VERB, CONFIG = "distill", "config.yaml"
@@ -88,7 +88,7 @@ class Pipeline(Ingredients):
                 path = self._run_stages()
         else:
             path = self._run_stages()
-        return NamedMask.load(weights=path, device=pick_device(self.config.device))
+        return NamedMask.build(NamedMaskSettings(), Compute(self.config.device, "fp32"), weights=path)
 
     def _run_stages(self) -> Path:
         archive = self._archive_stages()
@@ -274,6 +274,7 @@ class Pipeline(Ingredients):
                 device=self.config.device,
                 progress=report,
                 validation=self._validation(),
+                preset=self.run.preset,
                 say=self.say,
             )
 

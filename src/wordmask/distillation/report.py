@@ -11,6 +11,7 @@ from PIL import Image
 
 from wordmask.collection.embedding_folder import EmbeddingFolder, is_embedding_folder
 from wordmask.collection.references import ImageRef
+from wordmask.compute import Compute
 from wordmask.distillation.archive import Archive
 from wordmask.distillation.charts import Curve, chart
 from wordmask.distillation.config import Run
@@ -20,10 +21,9 @@ from wordmask.distillation.report_page import RunPage, small
 from wordmask.distillation.student import STUDENT_FILE
 from wordmask.masks.overlay import draw_overlay
 from wordmask.masks.palette import Colour, colours_of
-from wordmask.methods import pick_device
 from wordmask.pictures.image_files import ImageReadError
 from wordmask.refinement.clean_up import intersection_over_union
-from wordmask.segmenters.namedmask import NamedMask
+from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
 from wordmask.training.logs import read_log
 
 Progress = Callable[[int, int], None]
@@ -40,7 +40,8 @@ def write_report(out: Path, run: Run, *, seconds: Mapping[str, float], progress:
     archive = Archive(out / "archive" / "archive.parquet")
     masks = MaskTable(out / "masks")
     refined = MaskTable(out / "refined") if run.config.experts is not None else None
-    student = NamedMask.load(weights=out / "student" / STUDENT_FILE, device=pick_device(run.config.device))
+    compute = Compute(run.config.device, "fp32")
+    student = NamedMask.build(NamedMaskSettings(), compute, weights=out / "student" / STUDENT_FILE)
     stories = [_story(name, archive, masks, refined) for name in archive.names]
     page = RunPage(f"{len(archive.names)} names, and no labels")
     page.text(_summary(run, archive, masks))

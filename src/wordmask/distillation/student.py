@@ -15,7 +15,8 @@ from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 from wordmask.runs.parts import Parts, Say, warn, write_part
 from wordmask.segmenters.base import Names
 from wordmask.segmenters.deeplab import DeepLabV3Plus, small_resnet_settings
-from wordmask.segmenters.student_file import write_student
+from wordmask.segmenters.namedmask import PRESET, NamedMask
+from wordmask.segmenters.student_file import Student, write_student
 from wordmask.training.checkpoints import forget_checkpoints
 from wordmask.weights.loading import read_metadata
 
@@ -71,10 +72,14 @@ def train_student(
     device: str = "auto",
     progress: Progress | None = None,
     validation: "Benchmark | None" = None,
+    preset: str | None = None,
     say: Say = warn,
 ) -> Path:
-    """Run, or go on with, the training of a student; its file. Figures on `validation` go to the log as it learns, and
-    nothing is chosen by them: true labels only tell how good it is."""
+    """Run, or go on with, the training of a student; its file, which says by which preset.
+
+    Figures on `validation` go to the log as it learns, and nothing is chosen by them: true labels only tell how good it
+    is.
+    """
     vocabulary = with_background(names)
     examples = Examples(masks, {name: label for label, name in enumerate(vocabulary.names) if label > 0})
     path = out / STUDENT_FILE
@@ -82,7 +87,8 @@ def train_student(
         return path
 
     def finish(network: DeepLabV3Plus, run: str) -> None:
-        write_student(path, network, vocabulary, {RUN: run, "steps": str(settings.steps)}, write=write_part)
+        told = {RUN: run, "steps": str(settings.steps)} | ({} if preset is None else {PRESET: preset})
+        write_student(path, network, vocabulary, told, write=write_part)
 
     train(
         len(vocabulary),
@@ -118,12 +124,10 @@ def check_on(validation: "Benchmark", vocabulary: Vocabulary) -> Check:
     from copy import deepcopy
 
     from wordmask.benchmarks.evaluation import evaluate
-    from wordmask.segmenters.namedmask import NamedMask
-    from wordmask.segmenters.student_file import Student
 
     def check(network: DeepLabV3Plus) -> Mapping[str, float]:
         device = next(network.parameters()).device
-        segmenter = NamedMask(Student(deepcopy(network), vocabulary, {}), device=device)
+        segmenter = NamedMask(Student(deepcopy(network), vocabulary, {}), device=device, precision="fp32")
         report = evaluate(segmenter, validation)
         return {"miou": report.miou, "pixel_accuracy": report.pixel_accuracy}
 

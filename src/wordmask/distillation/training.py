@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from wordmask.distillation.augmentations import Augmentation
 from wordmask.distillation.batches import Batch, Examples, Lessons, stream
+from wordmask.distillation.identities import start_identity
 from wordmask.distillation.records import DistillationError
-from wordmask.fingerprints import start_identity
 from wordmask.runs.parts import Say, warn
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus, fill_backbone
 from wordmask.training.allocation import keep_freed_memory

@@ -7,18 +7,15 @@ looks, and on the patch tokens. All come from one pass, at any input size.
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from timm.layers import apply_rot_embed_cat
-from timm.models import eva, vision_transformer
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from wordmask.encoders.clip import ImageStatistics, Precision
+from wordmask.compute import Precision
 from wordmask.encoders.grid import (
     DINO_POSITIONS,
     DINOV2_REGISTER_POSITIONS,
@@ -27,9 +24,10 @@ from wordmask.encoders.grid import (
     resize_positions,
     to_maps,
 )
+from wordmask.encoders.statistics import IMAGENET, ImageStatistics
 from wordmask.errors import WordmaskError
 from wordmask.pictures.images import pad_to_multiple
-from wordmask.weights import loading as weight_files
+from wordmask.weights.loading import fingerprint
 
 
 class DinoError(WordmaskError):
@@ -75,14 +73,17 @@ class DinoEncoder:
             raise DinoError(f"{name} has no CLS token, whose attention is part of what is read; choose a DINO ViT")
         self.model = model.eval().requires_grad_(False).to(device)
         self.name = name
-        self.device = torch.device(device)
         self.patch_size = int(model.patch_embed.patch_size[0])
         self.statistics = ImageStatistics(
-            tuple(model.pretrained_cfg.get("mean", timm.data.IMAGENET_DEFAULT_MEAN)),
-            tuple(model.pretrained_cfg.get("std", timm.data.IMAGENET_DEFAULT_STD)),
+            tuple(model.pretrained_cfg.get("mean", IMAGENET.mean)),
+            tuple(model.pretrained_cfg.get("std", IMAGENET.std)),
         )
         self.dtype = model.patch_embed.proj.weight.dtype
         self._positions = position_rule(model)
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.model.parameters())).device
 
     @property
     def precision(self) -> Precision:
@@ -100,7 +101,7 @@ class DinoEncoder:
     def fingerprint(self) -> str:
         """Changes whenever anything that shapes a feature does: a cache key."""
         shape = f"{self.model!r} {self.heads} {self.statistics}"
-        return hashlib.sha256(f"{weight_files.fingerprint(self.model)} {shape}".encode()).hexdigest()
+        return hashlib.sha256(f"{fingerprint(self.model)} {shape}".encode()).hexdigest()
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> DinoFeatures:
@@ -184,38 +185,3 @@ def _cls_attention(attention: Any, q: Tensor, k: Tensor, rope: Tensor | None, pr
         k = torch.cat([k[:, :, :prefix], turned], dim=2)
     scores = (q[:, :, :1].float() * attention.scale) @ k.float().transpose(-2, -1)  # (B, heads, 1, N)
     return scores.softmax(dim=-1)[:, :, 0, prefix:]
-
-
-def build_dino(architecture: str, *, precision: Precision = "fp32", **timm_options: Any) -> Any:
-    """A `timm` vision transformer with random weights. Nothing is downloaded."""
-    if not timm.is_model(architecture):
-        raise DinoError(
-            f"no network of timm's is called {architecture!r}; a few that serve here: vit_small_patch8_224.dino, "
-            "vit_base_patch16_224.dino, vit_small_patch14_dinov2.lvd142m, vit_small_patch16_dinov3.lvd1689m"
-        )
-    model = timm.create_model(architecture, pretrained=False, num_classes=0, dynamic_img_size=True, **timm_options)
-    if precision == "bf16":
-        model = model.to(torch.bfloat16)
-    elif precision != "fp32":
-        raise DinoError(f"precision {precision!r} is unknown: choose fp32 or bf16")
-    return model
-
-
-def load_dino(
-    architecture: str,
-    weights: str | Path | None = None,
-    *,
-    device: str | torch.device = "cpu",
-    precision: Precision = "fp32",
-) -> DinoEncoder:
-    """A DINO by its `timm` name ("vit_small_patch8_224.dino"), with `timm`'s own weights, or from a file or a URL in
-    `timm`'s layout or in the authors' (DINO's backbone and full checkpoints, DINOv2, DINOv3)."""
-    model = build_dino(architecture, precision=precision)
-    path = weight_files.resolve(f"timm:{architecture}" if weights is None else weights)
-    state = weight_files.read_state_dict(
-        path, unwrap=("teacher", "state_dict", "model"), strip=("module.", "backbone.")
-    )
-    state = {key: value for key, value in state.items() if not key.startswith("head.")}
-    convert = eva.checkpoint_filter_fn if isinstance(model, Eva) else vision_transformer.checkpoint_filter_fn
-    weight_files.load_into(model, convert(state, model), what=f"DINO {architecture}")
-    return DinoEncoder(model, name=architecture, device=device)

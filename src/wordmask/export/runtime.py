@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from wordmask.export.errors import ExportError
 from wordmask.export.graphs import LOGITS, PIXELS, WORDS
 from wordmask.export.session import Told, open_session, read_told
+from wordmask.methods import Declared
 from wordmask.names.text_embeddings import TextEmbeddings
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.images import to_tensor
@@ -24,14 +25,25 @@ IN_THE_FILE = ("student", "benchmark", "names", "names_file")
 """Settings of a student that say which it is."""
 
 
-class OnnxOpenVocabulary(OpenVocabularySegmenter):
+class _OnProcessor(Declared):
+    """A method whose network is an ONNX file: it has none of torch's, and stays where it is."""
+
+    def to(self, device: str | torch.device) -> Self:
+        if torch.device(device).type != "cpu":
+            raise ExportError(
+                f"an ONNX file runs on the processor, not on {str(device)!r}: load the method without onnx"
+            )
+        return self
+
+
+class OnnxOpenVocabulary(_OnProcessor, OpenVocabularySegmenter):
     """The words and the scores are the original's; its picture side is the file."""
 
     def __init__(self, original: OpenVocabularySegmenter, session: Any, told: Told):
         super().__init__(original.embed, original.sliding, background_threshold=original.background_threshold)
         self.method = original.method  # type: ignore[misc]
         self.preset = original.preset
-        self.patch_size, self.device = original.patch_size, torch.device("cpu")
+        self.patch_size = original.patch_size
         self._original, self._session = original, session
         self._kept = [name for name in told.outputs if name != LOGITS]
         self._no_words = np.zeros((1, original.embed.encoder.embedding_size), np.float32)
@@ -44,11 +56,11 @@ class OnnxOpenVocabulary(OpenVocabularySegmenter):
         return self._original.score(features, text)
 
 
-class OnnxStudent(NamedMask):
+class OnnxStudent(_OnProcessor, NamedMask):
     """A student that is all in its file, names included."""
 
     def __init__(self, session: Any, vocabulary: Vocabulary, settings: NamedMaskSettings):
-        self.device, self.precision = torch.device("cpu"), "fp32"
+        self.precision = "fp32"
         self.vocabulary, self.settings, self.told = vocabulary, settings, {}
         self._session = session
         self._learn_names(vocabulary)

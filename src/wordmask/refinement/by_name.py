@@ -6,19 +6,36 @@ a few at a time, at a bounded size; the refined scores are upsampled before the 
 
 from collections.abc import Callable, Sequence
 from math import sqrt
-from typing import Literal
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 from torch import Tensor
 
+from wordmask.methods import find_method, methods_of
 from wordmask.pictures.images import resize
 from wordmask.pictures.windows import upsample_argmax
+from wordmask.plugins import named
 from wordmask.refinement.bilateral_solver import BilateralGrid
 from wordmask.refinement.pamr import PixelAffinity
 
-NameRefinement = Literal["none", "pamr", "solver"]
-"""none: scores as they are. pamr: Araslanov and Roth's. solver: the fast bilateral solver, one name after another."""
+NONE = "none"
+
+
+def _known(how: str) -> str:
+    known = [NONE, *(name for name, method in methods_of("refinement").items() if "names" in method.refines)]
+    if how not in known:
+        raise PydanticCustomError("refinement", "Input should be one of {known}", {"known": ", ".join(known)})
+    return how
+
+
+NameRefinement = Annotated[str, AfterValidator(_known)]
+"""none: scores as they are. Or a refinement by its name, such as pamr, Araslanov and Roth's, and solver, the fast
+bilateral solver, one name after another."""
+Refiner = Callable[[Tensor], Callable[[Tensor], Tensor]]
+"""A picture (3, H, W) uint8 -> a function from scores (k, H, W) to the refined ones."""
 MapsOf = Callable[[Sequence[int], tuple[int, int]], Tensor]
 """Labels and a size (h, w) -> those names' scores there, (k, h, w)."""
 
@@ -43,12 +60,13 @@ def refine_names(
 
     Names that have no pixel in `labels` win none here.
     """
-    if how == "none":
+    if how == NONE:
         raise ValueError("nothing is to be refined: keep the labels")
     height, width = labels.shape
     size = working_size(height, width)
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)  # (3, H, W)
-    refiner = _REFINERS[how](resize(pixels, size))
+    refine: Refiner = named(find_method("refinement", how).at)
+    refiner = refine(resize(pixels, size))
     present = np.flatnonzero(np.bincount(labels.ravel()))
     found, sure = np.zeros((height, width), np.int64), np.full((height, width), -np.inf, np.float32)
     for start in range(0, len(present), NAMES_TOGETHER):
@@ -61,7 +79,8 @@ def refine_names(
     return found, sure
 
 
-def _pamr(image: Tensor) -> Callable[[Tensor], Tensor]:
+def by_pamr(image: Tensor) -> Callable[[Tensor], Tensor]:
+    """Refine by PAMR, a `Refiner`."""
     affinity: list[PixelAffinity] = []
 
     def refine(maps: Tensor) -> Tensor:
@@ -72,9 +91,7 @@ def _pamr(image: Tensor) -> Callable[[Tensor], Tensor]:
     return refine
 
 
-def _solver(image: Tensor) -> Callable[[Tensor], Tensor]:
+def by_solver(image: Tensor) -> Callable[[Tensor], Tensor]:
+    """Refine by the bilateral solver, a `Refiner`."""
     grid = BilateralGrid(image.permute(1, 2, 0).contiguous().numpy())
     return lambda maps: torch.stack([torch.from_numpy(grid.solve(own.double().cpu().numpy())).float() for own in maps])
-
-
-_REFINERS: dict[NameRefinement, Callable[[Tensor], Callable[[Tensor], Tensor]]] = {"pamr": _pamr, "solver": _solver}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from wordmask.errors import WordmaskError
 from wordmask.files import atomic_write
 from wordmask.masks.overlay import draw_overlay, save_drawn
+from wordmask.methods import Declared
 from wordmask.pictures.image_files import ImageReadError, raise_at_once
 from wordmask.pictures.images import ImageSource, resize, to_tensor
 from wordmask.pictures.streaming import Read, many_pictures, read_ahead
@@ -77,13 +78,9 @@ class SaliencyMap:
         save_drawn(path, self.overlay, SaliencyError, marks.Made(marks.OVERLAY, of))
 
 
-class Saliency(ABC):
+class Saliency(Declared, ABC):
     """Pictures of any sizes -> soft maps (H, W) in [0, 1] of the same sizes, never NaN."""
 
-    method: ClassVar[str]
-    preset: str = "custom"
-    precision: str = "fp32"
-    """What the network computes with, "fp32" or "bf16"."""
     settings: SaliencySettings
 
     @abstractmethod

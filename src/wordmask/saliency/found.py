@@ -4,10 +4,9 @@ Objects differ, backgrounds are alike: the patch that a DINO attends to least is
 like it. That seed mask needs no training; FOUND proper is one 1x1 convolution on the same features, taught by it.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import numpy as np
 import torch
@@ -16,48 +15,45 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from wordmask.encoders.clip import Precision
-from wordmask.encoders.dino import DinoEncoder, DinoFeatures, load_dino
+from wordmask.compute import Compute
+from wordmask.encoders.dino import DinoEncoder, DinoFeatures
+from wordmask.encoders.dino_building import dino_at
 from wordmask.refinement.clean_up import THRESHOLD
 from wordmask.saliency.base import Saliency, SaliencyError, SaliencySettings, network_maps
+from wordmask.weights.addresses import Address, resolve
 from wordmask.weights.building import built_from
-from wordmask.weights.loading import read_state_dict, resolve
-from wordmask_world.weights import WEIGHTS as WORLD_WEIGHTS
+from wordmask.weights.loading import read_state_dict
 
-WORLD = "world"
-"""In place of a `timm` name: the small DINO that ships with the package."""
-USUAL_WEIGHTS = {"vit_small_patch8_224.dino": "dino-vit-s-8"}
-"""FOUND's head and SelfMask were trained on the authors' 300-epoch run; `timm` carries another one under this name."""
-WORLD_HEAD = WORLD_WEIGHTS / "found.safetensors"
+HEAD = "head"
+"""The role of the head among a plug-in's addresses."""
 EPSILON = 1e-10
 """Keeps the logarithm finite for a head in which no patch is above the mean."""
 
 
 @dataclass(frozen=True)
 class FoundSettings(SaliencySettings):
-    """dino: a `timm` name or "world". dino_weights: in place of its usual ones; a catalogue name, a file or a URL.
+    """dino: a `timm` name, or another address of a whole network. dino_weights: those of a `timm` name, in place of its
+    usual ones; a catalogue name, a file or a URL.
 
-    head: the 1x1 convolution's weights, by the same kinds of name; "world" for the one that ships with the package.
+    head: the address of the 1x1 convolution's weights.
     """
 
-    dino: str = "vit_small_patch8_224.dino"
-    dino_weights: str | None = None
-    head: str = "found"
+    dino: Address = "vit_small_patch8_224.dino"
+    dino_weights: Address | None = None
+    head: Address = "found"
 
 
 @dataclass(frozen=True)
 class SeedSettings(SaliencySettings):
     """similarity: patches whose cosine with the seed is above this are background."""
 
-    dino: str = "vit_small_patch8_224.dino"
-    dino_weights: str | None = None
+    dino: Address = "vit_small_patch8_224.dino"
+    dino_weights: Address | None = None
     similarity: Annotated[float, Field(ge=-1, le=1)] = 0.3
 
 
-WORLD_SIMILARITY = 0.7
-"""The keys of the world's DINO are more alike than the paper's, whose figure is 0.3. Chosen on validation pictures."""
-PRESETS = {"paper": FoundSettings(), "world": FoundSettings(dino=WORLD, head=WORLD, zoom=2)}
-SEED_PRESETS = {"paper": SeedSettings(), "world": SeedSettings(dino=WORLD, similarity=WORLD_SIMILARITY, zoom=2)}
+PRESETS = {"paper": FoundSettings()}
+SEED_PRESETS = {"paper": SeedSettings()}
 
 
 def head_weights(cls_attention: Tensor) -> Tensor:
@@ -93,24 +89,20 @@ class SeedSaliency(Saliency):
     """The complement of the seed's background: no training at all. Maps are 0 or 1."""
 
     method = "seed"
+    Settings = SeedSettings
+    presets = SEED_PRESETS
 
     def __init__(self, encoder: DinoEncoder, settings: SeedSettings | None = None):
         self.encoder, self.precision = encoder, encoder.precision
         self.settings: SeedSettings = settings or SeedSettings()
 
     @classmethod
-    def load(
-        cls,
-        preset: str = "paper",
-        *,
-        weights: str | Path | None = None,
-        device: str | torch.device = "cpu",
-        precision: Precision = "fp32",
-        **changes: Any,
-    ) -> Self:
-        """`weights` are the DINO's here: there are no others."""
-        settings = replace(SEED_PRESETS[preset], **changes)
-        return cls(load_encoder(settings.dino, weights or settings.dino_weights, device, precision), settings)
+    def build(cls, settings: SeedSettings, compute: Compute) -> Self:
+        return cls(dino_at(settings.dino, settings.dino_weights, compute), settings)
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {"dino": self.encoder.model}
 
     def raw_maps(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         soft = network_maps(images, self.read, patch=self.encoder.patch_size, settings=self.settings)
@@ -126,6 +118,9 @@ class Found(Saliency):
     """The trained head: sigmoid of a 1x1 convolution on the last attention's keys."""
 
     method = "found"
+    Settings = FoundSettings
+    presets = PRESETS
+    has_weights = True
 
     def __init__(self, encoder: DinoEncoder, head: nn.Conv2d, settings: FoundSettings | None = None):
         if head.in_channels != encoder.width:
@@ -138,19 +133,14 @@ class Found(Saliency):
         self.settings: FoundSettings = settings or FoundSettings()
 
     @classmethod
-    def load(
-        cls,
-        preset: str = "paper",
-        *,
-        weights: str | Path | None = None,
-        device: str | torch.device = "cpu",
-        precision: Precision = "fp32",
-        **changes: Any,
-    ) -> Self:
-        """With a preset's head, or with `weights` (a catalogue name, a file or a URL)."""
-        settings = replace(PRESETS[preset], **changes)
-        encoder = load_encoder(settings.dino, settings.dino_weights, device, precision)
+    def build(cls, settings: FoundSettings, compute: Compute, *, weights: str | Path | None = None) -> Self:
+        """weights: of the head."""
+        encoder = dino_at(settings.dino, settings.dino_weights, compute)
         return cls(encoder, load_head(weights or settings.head), settings)
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {"dino": self.encoder.model, "head": self.head}
 
     def raw_maps(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         return network_maps(images, self.read, patch=self.encoder.patch_size, settings=self.settings)
@@ -174,38 +164,9 @@ def new_head(width: int) -> nn.Conv2d:
 
 
 def load_head(weights: str | Path) -> nn.Conv2d:
-    """A head from the published file (a torch pickle with the tensors under "decoder") or from one of our own."""
-    path = world_head() if str(weights) == WORLD else resolve(weights)
+    """Return a head from the published file, a torch pickle with the tensors under "decoder", or from one of ours."""
+    path = resolve(weights, HEAD)
     state = read_state_dict(path, unwrap=("decoder",), strip=("decoder.",))
     if "weight" not in state or state["weight"].ndim != 4:
         raise SaliencyError(f"{path} is no head of FOUND: it has {', '.join(sorted(state))}, not weight and bias")
     return built_from(lambda: new_head(state["weight"].shape[1]), state, what=f"FOUND's head {path}")
-
-
-def world_head() -> Path:
-    return shipped(WORLD_HEAD, "head of FOUND", "train-found")
-
-
-def shipped(path: Path, what: str, trained_by: str) -> Path:
-    """A file of the package's, or the way to get it."""
-    if not path.exists():
-        from wordmask_world.models import WorldModelError
-
-        raise WorldModelError(
-            f"this installation carries no {what} for the world ({path}): install wordmask from a wheel, or train it "
-            f"with `wordmask {trained_by} --preset world`"
-        )
-    return path
-
-
-def load_encoder(
-    dino: str, weights: str | Path | None, device: str | torch.device, precision: Precision = "fp32"
-) -> DinoEncoder:
-    """A `timm` name, with its usual weights or others; or "world"."""
-    if dino != WORLD:
-        return load_dino(dino, weights or USUAL_WEIGHTS.get(dino), device=device, precision=precision)
-    if weights is not None:
-        raise SaliencyError(f"dino='world' brings its own weights; name the architecture that {weights} is of")
-    from wordmask_world.models import world_dino
-
-    return world_dino(device=device, precision=precision)

@@ -6,7 +6,6 @@ The network is in `selfmask_network`; here are its weights, its maps, and the ma
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,68 +16,57 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from wordmask.encoders.clip import Precision
+from wordmask.compute import PLAIN, Compute
+from wordmask.encoders.dino_building import dino_at
 from wordmask.pictures.images import size_with_shorter_side, to_tensor
 from wordmask.refinement.bilateral_solver import BilateralGrid
 from wordmask.refinement.clean_up import THRESHOLD
 from wordmask.saliency.base import Saliency, SaliencyError, SaliencySettings, network_maps, size_for_patches
-from wordmask.saliency.found import WORLD, load_encoder, shipped
 from wordmask.saliency.selfmask_network import FINER, SelfMaskNetwork, network_of, to_published
 from wordmask.text_files import shown
-from wordmask.weights.loading import fingerprint, read_metadata, read_state_dict, resolve, write_state_dict
-from wordmask_world.weights import WEIGHTS as WORLD_WEIGHTS
+from wordmask.weights.addresses import Address, is_brought, resolve
+from wordmask.weights.loading import fingerprint, read_metadata, read_state_dict, write_state_dict
 
-WORLD_DINO = "world/dino"
-"""The encoder of a file that brings none of its own."""
 ENCODER = "encoder."
-WORLD_NETWORK = WORLD_WEIGHTS / "selfmask.safetensors"
+NETWORK = "network"
+"""The role of the network among a plug-in's addresses."""
 
 
 @dataclass(frozen=True)
 class SelfMaskSettings(SaliencySettings):
-    """network: a catalogue name, a file or a URL; "world" for the one that ships with the package.
+    """network: the address of its weights. archive_side: what `archive_mask` resizes a picture's shorter side to."""
 
-    archive_side: what `archive_mask` resizes a picture's shorter side to.
-    """
-
-    network: str = "selfmask-nq20"
+    network: Address = "selfmask-nq20"
     archive_side: PositiveInt = 512
 
 
-PRESETS = {"paper": SelfMaskSettings(), "world": SelfMaskSettings(network=WORLD, zoom=2, archive_side=256)}
+PRESETS = {"paper": SelfMaskSettings()}
 
 
 class SelfMask(Saliency):
     method = "selfmask"
+    Settings = SelfMaskSettings
+    presets = PRESETS
+    has_weights = True
 
     def __init__(
         self,
         network: SelfMaskNetwork,
         settings: SelfMaskSettings | None = None,
         *,
-        device: str | torch.device = "cpu",
-        precision: Precision = "fp32",
+        device: str | torch.device = "auto",
+        precision: str = "auto",
     ):
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}.get(precision)
-        if dtype is None:
-            raise SaliencyError(f"precision {precision!r} is unknown: choose fp32 or bf16")
-        self.network = network.eval().requires_grad_(False).to(device, dtype)
+        compute = Compute(str(device), precision)
+        self.dtype, self.precision = compute.dtype, compute.precision
+        self.network = network.eval().requires_grad_(False).to(compute.device, self.dtype)
         self.settings: SelfMaskSettings = settings or SelfMaskSettings()
-        self.device, self.dtype, self.precision = torch.device(device), dtype, precision
 
     @classmethod
-    def load(
-        cls,
-        preset: str = "paper",
-        *,
-        weights: str | Path | None = None,
-        device: str | torch.device = "cpu",
-        precision: Precision = "fp32",
-        **changes: Any,
-    ) -> Self:
-        """With a preset's network, or with `weights` (a catalogue name, a file or a URL)."""
-        settings = replace(PRESETS[preset], **changes)
-        return cls(load_network(weights or settings.network), settings, device=device, precision=precision)
+    def build(cls, settings: SelfMaskSettings, compute: Compute, *, weights: str | Path | None = None) -> Self:
+        """weights: of the network."""
+        network = load_network(weights or settings.network)
+        return cls(network, settings, device=compute.device, precision=compute.precision)
 
     def raw_maps(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         return network_maps(images, self.read, patch=self.network.shape.patch, settings=self.settings)
@@ -106,14 +94,16 @@ class SelfMask(Saliency):
 
 
 def load_network(weights: str | Path) -> SelfMaskNetwork:
-    """The published file, its state dict bare or under "model", or a file of `write_network`."""
-    path = world_network() if str(weights) == WORLD else resolve(weights)
+    """Return the network of the published file, its state dict bare or under "model", or of one of `write_network`."""
+    path = resolve(weights, NETWORK)
     state = read_state_dict(path, unwrap=("model",), strip=("module.",))
     told = read_metadata(path) if path.suffix == ".safetensors" else {}
-    if told.get("encoder") == WORLD_DINO:
-        dino = load_encoder(WORLD, None, "cpu")
+    if encoder := told.get("encoder"):
+        if not is_brought(encoder):  # nothing is fetched because a file says so
+            raise SaliencyError(f"{path} was trained on {shown(encoder)}, which no package of this installation brings")
+        dino = dino_at(encoder, None, PLAIN)
         if fingerprint(dino.model) != told.get("encoder_fingerprint"):
-            raise SaliencyError(f"{path} was trained on another DINO of the world than this installation carries")
+            raise SaliencyError(f"{path} was trained on another DINO than the {encoder} that is installed here")
         state = {**state, **{f"{ENCODER}{name}": value for name, value in dino.model.state_dict().items()}}
     heads = None
     if "heads" in told:
@@ -126,16 +116,14 @@ def load_network(weights: str | Path) -> SelfMaskNetwork:
 def write_network(
     path: str | Path, network: SelfMaskNetwork, metadata: dict[str, Any] | None = None, *, encoder: str | None = None
 ) -> None:
-    """As safetensors in half precision, under the published file's names. metadata: how it came about.
+    """Write the network as safetensors in half precision, under the published file's names.
 
-    encoder: WORLD_DINO where the network's encoder is that, untouched; it is named then, and not written again."""
+    metadata: how it came about. encoder: the address of the DINO of a plug-in that the network's encoder is, untouched;
+    it is named then, and not written again.
+    """
     state = {to_published(name): value.half() for name, value in network.state_dict().items()}
     told = {name: value if isinstance(value, str) else json.dumps(value) for name, value in (metadata or {}).items()}
     if encoder is not None:
         state = {name: value for name, value in state.items() if not name.startswith(ENCODER)}
         told |= {"encoder": encoder, "encoder_fingerprint": fingerprint(network.encoder)}
     write_state_dict(path, state, {**told, "heads": str(network.shape.heads)})
-
-
-def world_network() -> Path:
-    return shipped(WORLD_NETWORK, "SelfMask", "train-selfmask")

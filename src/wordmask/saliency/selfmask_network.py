@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from wordmask.encoders.clip import ImageStatistics
 from wordmask.encoders.grid import Grid, PositionRule, resize_positions, to_maps
+from wordmask.encoders.statistics import IMAGENET
 from wordmask.pictures.images import pad_to_multiple
 from wordmask.saliency.base import SaliencyError
 from wordmask.weights.building import built_from
 
-STATISTICS = ImageStatistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""ImageNet's, which DINO was trained with."""
+STATISTICS = IMAGENET
+"""Which DINO was trained with."""
 POSITIONS = PositionRule()
 """SelfMask resizes positions to the grid's exact size, without DINO's offset."""
 HEAD_WIDTH = 64

@@ -5,26 +5,24 @@ so the matrix of all affinities is a product of the features with themselves and
 a matrix of the features' width, exactly, without the N x N matrix ever being there.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from math import sqrt
-from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor
+from torch import Tensor, nn
 
-from wordmask.encoders.clip import Precision
+from wordmask.compute import Compute
 from wordmask.encoders.dino import DinoEncoder
+from wordmask.encoders.dino_building import dino_at
 from wordmask.extras import need
 from wordmask.pictures.images import to_tensor
 from wordmask.refinement.clean_up import MOST_PIXELS
 from wordmask.saliency.base import Saliency, SaliencyError, SaliencySettings, finite, size_for_patches
-from wordmask.saliency.found import WORLD, load_encoder
+from wordmask.weights.addresses import Address
 
 FINER = 2
 """The paper clusters features on a grid so many times as fine as the network's."""
@@ -37,28 +35,30 @@ K_MEANS_STARTS = 10
 
 @dataclass(frozen=True)
 class VotingSettings(SaliencySettings):
-    """dinos: one or several `timm` names, or "world", each of which clusters and votes. dino_weights: a catalogue name,
-    a file or a URL for each; empty for their usual ones.
+    """dinos: one or several `timm` names, or other addresses of whole networks, each of which clusters and votes.
+    dino_weights: a catalogue name, a file or a URL for each; empty for their usual ones.
 
     most_points: of the features' grid when it is clustered. The paper's grid has four points a patch; where these are
     more, it is coarser: features are interpolated to the largest grid of the same shape that fits, and averaged where
     that is coarser than the patches. 4,096 points are all of a picture of 512 x 512 pixels under patches of 16.
     """
 
-    dinos: tuple[str, ...] = ("vit_small_patch16_224.dino",)
-    dino_weights: tuple[str, ...] = ()
+    dinos: tuple[Address, ...] = ("vit_small_patch16_224.dino",)
+    dino_weights: tuple[Address, ...] = ()
     clusters: tuple[Annotated[int, Field(ge=2)], ...] = (2, 3, 4)
     most_points: Annotated[int, Field(ge=64)] = 4096
     seed: int = 0
 
 
-PRESETS = {"paper": VotingSettings(), "world": VotingSettings(dinos=(WORLD,), zoom=2)}
+PRESETS = {"paper": VotingSettings()}
 
 
 class VotedMasks(Saliency):
     """Maps are 0 or 1. A picture without any structure, whose patches are all alike, has no foreground."""
 
     method = "spectral"
+    Settings = VotingSettings
+    presets = PRESETS
 
     def __init__(self, encoders: Sequence[DinoEncoder], settings: VotingSettings | None = None):
         need("sklearn")
@@ -68,25 +68,16 @@ class VotedMasks(Saliency):
         self.settings: VotingSettings = settings or VotingSettings()
 
     @classmethod
-    def load(
-        cls,
-        preset: str = "paper",
-        *,
-        weights: str | Path | None = None,
-        device: str | torch.device = "cpu",
-        precision: Precision = "fp32",
-        **changes: Any,
-    ) -> Self:
-        """`weights` are the DINO's, where there is one only."""
+    def build(cls, settings: VotingSettings, compute: Compute) -> Self:
         need("sklearn")  # before a network is fetched
-        settings = replace(PRESETS[preset], **changes)
-        sources: list[str | Path | None] = [*settings.dino_weights] or [weights] * len(settings.dinos)
-        if len(sources) != len(settings.dinos) or (weights is not None and len(sources) > 1):
+        weights = settings.dino_weights or [None] * len(settings.dinos)
+        if len(weights) != len(settings.dinos):
             raise SaliencyError(f"{len(settings.dinos)} encoders need as many weights: give dino_weights, one for each")
-        loaded = [
-            load_encoder(dino, source, device, precision) for dino, source in zip(settings.dinos, sources, strict=True)
-        ]
-        return cls(loaded, settings)
+        return cls([dino_at(dino, own, compute) for dino, own in zip(settings.dinos, weights, strict=True)], settings)
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {f"dino.{number}": encoder.model for number, encoder in enumerate(self.encoders)}
 
     def raw_maps(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         return [self._vote(image) for image in images]

@@ -1,68 +1,25 @@
-"""One file a paper, behind one interface. A new paper is one file here and one line in `METHODS`."""
+"""One file a paper, behind one interface. A new paper is one file here and one entry of `wordmask.methods`."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wordmask.compute import Compute
 from wordmask.extras import need
-from wordmask.methods import Method, MethodError, check_method, load_method
+from wordmask.methods import DEFAULT_PRESET, MethodError, check_method, list_methods, load_method
 
 if TYPE_CHECKING:
     from wordmask.segmenters.base import Segmenter
 
 DEFAULT_METHOD = "clip-dinoiser"
 """Of every verb: the best of the methods that take any names, by the papers and on the built-in world."""
-DEFAULT_PRESET = "paper"
-METHODS = {
-    "maskclip": Method(
-        "Zhou et al., ECCV 2022",
-        "wordmask.segmenters.maskclip",
-        "MaskClip",
-        "MaskClipSettings",
-        about="CLIP's patches, each by its nearest name",
-    ),
-    "clip-diy": Method(
-        "Wysoczańska et al., WACV 2024",
-        "wordmask.segmenters.clip_diy",
-        "ClipDiy",
-        "ClipDiySettings",
-        about="CLIP on windows of several sizes, times what is an object",
-    ),
-    "clip-dinoiser": Method(
-        "Wysoczańska et al., ECCV 2024",
-        "wordmask.segmenters.clip_dinoiser",
-        "ClipDinoiser",
-        "ClipDinoiserSettings",
-        about="CLIP's patches, pooled where DINO sees one thing",
-    ),
-    "reco": Method(
-        "Shin et al., NeurIPS 2022",
-        "wordmask.segmenters.reco",
-        "ReCo",
-        "ReCoSettings",
-        about="names learnt from an archive of pictures",
-    ),
-    "selfmask-clip": Method(
-        "NamedMask's baseline",
-        "wordmask.segmenters.saliency_clip",
-        "SaliencyClip",
-        "SaliencyClipSettings",
-        about="one mask of what is salient, named by CLIP",
-    ),
-    "namedmask": Method(
-        "Shin et al., CVPRW 2023",
-        "wordmask.segmenters.namedmask",
-        "NamedMask",
-        "NamedMaskSettings",
-        about="a student of `wordmask distill`, by its own names",
-    ),
-}
 
 
 def listing() -> str:
     """Return every method with what it does, a line each, in Markdown."""
     rows = [
-        f"- {name}: {method.about} ({method.paper}){'; the default' if name == DEFAULT_METHOD else ''}"
-        for name, method in METHODS.items()
+        f"- {method.name}: {method.about} ({method.paper}){'; the default' if method.name == DEFAULT_METHOD else ''}"
+        for method in list_methods("segmenter")
     ]
     return "Methods:\n\n" + "\n".join(rows)
 
@@ -77,10 +34,11 @@ def load(
     onnx: str | Path | None = None,
     **settings: Any,
 ) -> "Segmenter":
-    """A segmenter by the name of its paper.
+    """Return a segmenter by the name of its paper.
 
     preset: whose backbones and settings to start from; `settings` change single ones.
-    weights: a file or a URL in place of the preset's weights.
+    weights: a file, a URL or a name of the catalogue in place of the weights that the method learnt itself. Those of
+    other networks have settings of their own, as `clip_weights`.
     device: "auto" takes an accelerator where there is one.
     precision: "auto" is bf16 where the device multiplies it natively, and fp32 elsewhere; "fp32" gives the papers'
     figures. What was chosen is the segmenter's `precision`.
@@ -89,15 +47,9 @@ def load(
     """
     if onnx is not None:
         return _load_onnx(onnx, method, preset, weights, device, precision, settings)
+    compute = partial(Compute, device, precision)
     segmenter: Segmenter = load_method(
-        "method",
-        METHODS,
-        method,
-        preset=preset,
-        weights=weights,
-        device=device,
-        precision=precision,
-        settings=settings,
+        "segmenter", method, preset=preset, weights=weights, compute=compute, settings=settings
     )
     return segmenter
 
@@ -121,7 +73,7 @@ def _load_onnx(
     if method != "namedmask":
         original = load(method, preset=preset, weights=weights, device="cpu", precision="fp32", **settings)
         return load_onnx(onnx, original)
-    check_method("method", METHODS, method, preset=preset, settings=settings)
+    check_method("segmenter", method, preset=preset, settings=settings)
     if weights is not None:
         raise MethodError(f"{onnx} holds the student's weights: leave out weights={weights}")
     student = load_onnx(onnx, settings=settings)

@@ -10,12 +10,13 @@ the method finds it in its own way. `fill` says no to that: then every pixel bea
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from wordmask.errors import WordmaskError
 from wordmask.masks.segmentation import Segmentation
+from wordmask.methods import Declared
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 from wordmask.pictures.image_files import ImageReadError, name_of
 from wordmask.pictures.images import ImageSource, read_image
@@ -91,13 +92,8 @@ def asked(names: Names, fill: bool, min_score: float, drop_absent: float) -> Voc
     return vocabulary
 
 
-class Segmenter(ABC):
+class Segmenter(Declared, ABC):
     """Picture + names -> `Segmentation`."""
-
-    method: ClassVar[str]
-    preset: str = "custom"
-    precision: str = "fp32"
-    """What the networks compute with, "fp32" or "bf16"."""
 
     @property
     def background_words(self) -> tuple[str, ...]:

@@ -5,8 +5,7 @@ together is read from CLIP itself, by a 3x3 convolution that learnt DINO's corre
 convolution that learnt FOUND's masks. One pass of CLIP, two light layers.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,20 +16,23 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from wordmask import saliency
-from wordmask.encoders.clip import ClipEncoder, Precision
+from wordmask.compute import Compute
+from wordmask.encoders.clip import ClipEncoder
+from wordmask.encoders.clip_building import clip_at
 from wordmask.encoders.clip_dense import DenseFeatures, key_affinity
 from wordmask.encoders.dino import DinoEncoder
+from wordmask.encoders.dino_building import dino_at
+from wordmask.methods import DEFAULT_PRESET, networks_behind
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
 from wordmask.pictures.windows import SlidingWindows
-from wordmask.saliency.found import load_encoder, shipped
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.clip_diy import Objectness, look_for_objects
-from wordmask.segmenters.maskclip import COSINE_SCALE, WORLD_CLIP, open_clip_encoder
+from wordmask.segmenters.maskclip import COSINE_SCALE
 from wordmask.segmenters.open_vocabulary import OpenVocabularySegmenter, Sliding
+from wordmask.weights.addresses import Address, resolve
 from wordmask.weights.building import built_from
-from wordmask.weights.loading import read_state_dict, resolve
-from wordmask_world.weights import WEIGHTS as WORLD_WEIGHTS
+from wordmask.weights.loading import read_state_dict
 
 GUIDING_BLOCK = -3
 """Layer l of the paper: both heads read the ln_2 output of the third block from the end."""
@@ -40,12 +42,8 @@ TINY = 1e-6
 """Added to the sum of weights in equation 1."""
 AFFINITY_BYTES = 64 * 2**20
 """The most of a picture's N x N that is made at a time: all of it up to 4096 patches, beyond that some rows of it."""
-WORLD = "world"
-"""In place of a file: the heads that ship with the package."""
-WORLD_HEADS = WORLD_WEIGHTS / "clip-dinoiser.safetensors"
-WORLD_CORRELATED = 0.95
-"""Gamma for the values of the world's DINO, of which nearly all correlate above the paper's 0.2. The head that learns
-what is above this is read at 0.2, as in the paper."""
+GAMMA = 0.2
+"""The paper's, for all guides."""
 
 
 class DinoiserHeads(nn.Module):
@@ -72,10 +70,9 @@ class DinoiserHeads(nn.Module):
 
 
 def load_heads(source: str | Path) -> DinoiserHeads:
-    """From the published checkpoint's layout, {"model_state_dict": {"obj_proj.weight", ...}}, or from a file of those
-    tensors alone, as `wordmask train-dinoiser` writes it. "world" names the heads that ship with the package."""
-    path = world_heads() if str(source) == WORLD else resolve(source)
-    state = read_state_dict(path, unwrap=("model_state_dict",))
+    """Return the heads of a file in the published checkpoint's layout, {"model_state_dict": {"obj_proj.weight", ...}},
+    or of one of those tensors alone, as `wordmask train-dinoiser` writes it."""
+    state = read_state_dict(resolve(source, "heads"), unwrap=("model_state_dict",))
     guide = state.get("obj_proj.weight")
     if guide is None or guide.ndim != 4:
         raise SegmenterError(f"{source} holds no heads of CLIP-DINOiser: there is no obj_proj.weight (256, C, 3, 3)")
@@ -84,8 +81,10 @@ def load_heads(source: str | Path) -> DinoiserHeads:
     return heads.eval().requires_grad_(False)
 
 
-def world_heads() -> Path:
-    return shipped(WORLD_HEADS, "heads of CLIP-DINOiser", "train-dinoiser")
+def _gamma(settings: dict[str, Any]) -> float:
+    """Of those settings that are known before it."""
+    of_dino: float | None = settings.get("dino_threshold")
+    return GAMMA if of_dino is None or settings.get("affinity") != "dino" else of_dino
 
 
 @dataclass(frozen=True)
@@ -96,20 +95,24 @@ class ClipDinoiserSettings(Sliding):
     their name and no object for the trained head. found: the same, by FOUND's mask of the whole picture. found-alone:
     all that FOUND's mask leaves out, however sure. none: it is left to the prompt.
 
-    affinity_threshold is the paper's gamma, confidence its delta. heads: a file, URL or catalogue name, or "world";
-    clip_weights, dino_weights, found_weights are by the same kinds of name, in place of the preset's.
+    affinity_threshold is the paper's gamma, confidence its delta. Gamma is 0.2 by default; for affinity="dino" it is
+    `dino_threshold`, where a preset says how much the values of its own DINO correlate.
+    clip, clip_weights: see `MaskClipSettings`; dino, dino_weights: see `FoundSettings`. heads: the address of the two
+    trained layers. found_preset: of FOUND, "paper" by default, with found_weights in place of its head.
     """
 
-    clip: str = "ViT-B-16/laion2b_s34b_b88k"
-    clip_weights: str | None = None
-    heads: str = "clip-dinoiser"
-    dino: str = "vit_base_patch16_224.dino"
-    dino_weights: str | None = None
-    found_weights: str | None = None
+    clip: Address = "ViT-B-16/laion2b_s34b_b88k"
+    clip_weights: Address | None = None
+    heads: Address = "clip-dinoiser"
+    dino: Address = "vit_base_patch16_224.dino"
+    dino_weights: Address | None = None
+    found_weights: Address | None = None
+    found_preset: str | None = None
     templates: str = "imagenet-80"
     affinity: Literal["trained", "dino", "clip-keys"] = "trained"
     background: Literal["trained", "found", "found-alone", "none"] = "trained"
-    affinity_threshold: Annotated[float, Field(ge=-1, le=1)] = 0.2
+    dino_threshold: Annotated[float, Field(ge=-1, le=1)] | None = None
+    affinity_threshold: float = Field(default_factory=_gamma, ge=-1, le=1)
     confidence: Annotated[float, Field(ge=0, le=1)] = 0.99
 
     @property
@@ -121,16 +124,14 @@ class ClipDinoiserSettings(Sliding):
         return self.background in ("found", "found-alone")
 
 
-PRESETS = {
-    "paper": ClipDinoiserSettings(),
-    "world": ClipDinoiserSettings(
-        clip=WORLD_CLIP, heads=WORLD, dino=WORLD, templates="photo", shorter_side=128, window=128, stride=64
-    ),
-}
+PRESETS = {"paper": ClipDinoiserSettings()}
 
 
 class ClipDinoiser(OpenVocabularySegmenter):
     method = "clip-dinoiser"
+    Settings = ClipDinoiserSettings
+    presets = PRESETS
+    has_weights = True
 
     def __init__(
         self,
@@ -153,31 +154,32 @@ class ClipDinoiser(OpenVocabularySegmenter):
         self.clip, self.dino, self.objectness, self.settings = clip, dino, objectness, settings
         self.heads = None if heads is None else heads.eval().requires_grad_(False).to(clip.device)
         self.patch_size = clip.patch_size
-        self.device, self.precision = clip.device, clip.precision
+        self.precision = clip.precision
 
     @classmethod
-    def load(
-        cls,
-        preset: str = "paper",
-        *,
-        weights: str | Path | None = None,
-        device: str | torch.device = "cpu",
-        precision: Precision = "fp32",
-        **changes: Any,
-    ) -> Self:
-        """With a preset's heads, or with `weights` (a file, URL or catalogue name): the two trained layers."""
-        settings = replace(PRESETS[preset], **changes)
+    def build(cls, settings: ClipDinoiserSettings, compute: Compute, *, weights: str | Path | None = None) -> Self:
+        """weights: of the heads."""
         heads = load_heads(weights or settings.heads) if settings.needs_heads else None
-        clip = open_clip_encoder(settings.clip, settings.clip_weights, device, precision)
+        clip = clip_at(settings.clip, settings.clip_weights, compute)
         dino = objectness = None
         if settings.affinity == "dino":
-            dino = load_encoder(settings.dino, settings.dino_weights, device, precision)
+            dino = dino_at(settings.dino, settings.dino_weights, compute)
         if settings.needs_objectness:
             found = saliency.load(
-                "found", preset=preset, weights=settings.found_weights, device=str(device), precision=precision
+                "found",
+                preset=settings.found_preset or DEFAULT_PRESET,
+                weights=settings.found_weights,
+                device=compute.device,
+                precision=compute.precision,
             )
             objectness = found.maps
         return cls(clip, heads, settings, dino=dino, objectness=objectness)
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        dino = {} if self.dino is None else {"dino": self.dino.model}
+        heads = {} if self.heads is None else {"heads": self.heads}
+        return {"clip": self.clip.model, **dino, **networks_behind(self.objectness, "found"), **heads}
 
     def read(self, windows: Tensor) -> tuple[Tensor, ...]:
         """Pooled features (n, D, h, w), and the trained objectness (n, 1, h, w) where it will be asked for: names play

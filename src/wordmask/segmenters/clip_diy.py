@@ -4,21 +4,22 @@ CLIP classifies windows of several sizes, each alone. The windows' cosines, put 
 over the sizes, are multiplied with a saliency network's idea of what is an object.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
-from torch import Tensor
+from torch import Tensor, nn
 
 from wordmask import saliency
-from wordmask.encoders.clip import ClipEncoder, Precision
+from wordmask.compute import Compute
+from wordmask.encoders.clip import ClipEncoder
+from wordmask.encoders.clip_building import clip_at
 from wordmask.masks.segmentation import Segmentation, label_type
+from wordmask.methods import DEFAULT_PRESET, networks_behind
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
@@ -26,7 +27,7 @@ from wordmask.pictures.images import resize, size_with_shorter_side
 from wordmask.pictures.windows import SlidingWindows, upsample_argmax
 from wordmask.refinement.by_name import NameRefinement, refine_names
 from wordmask.segmenters.base import Seen, Segmenter, SegmenterError
-from wordmask.segmenters.maskclip import WORLD_CLIP, open_clip_encoder
+from wordmask.weights.addresses import Address
 
 Objectness = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 """Pictures (H, W, 3) uint8 -> maps (H, W) in [0, 1]."""
@@ -41,18 +42,21 @@ precision are no more exact than that. Of them the first is taken."""
 
 @dataclass(frozen=True)
 class ClipDiySettings:
-    """windows: sizes in pixels of the resized picture (table 3), with weights in `scale_weights` (equal by default).
+    """clip, clip_weights: see `MaskClipSettings`.
+
+    windows: sizes in pixels of the resized picture (table 3), with weights in `scale_weights` (equal by default).
 
     square: resize to a square of so many pixels, as the published code does (256); by default the picture keeps its
     shape and its shorter side becomes `shorter_side`, as the paper says.
-    saliency: which registered method tells objects (table 4), with `saliency_weights` in place of its usual ones, or
-    "none" (table 2).
+    saliency: which registered method tells objects (table 4), as its own preset `saliency_preset` has it ("paper" by
+    default) and with `saliency_weights` in place of its usual ones; or "none" (table 2).
     positive: cosines are moved to [0, 1], (1 + cosine) / 2, before they are multiplied with objectness. Those of the
     published CLIPs are all above 0 and need it not; below 0, names would win by being no object.
     refine: what makes the names' scores follow the picture's edges.
     """
 
-    clip: str = "ViT-B-32/laion2b_s34b_b79k"
+    clip: Address = "ViT-B-32/laion2b_s34b_b79k"
+    clip_weights: Address | None = None
     templates: str = "photo-a"
     windows: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (256, 128, 64)
     scale_weights: tuple[PositiveFloat, ...] | None = None
@@ -61,17 +65,13 @@ class ClipDiySettings:
     longest_side: PositiveInt = 2048
     square: PositiveInt | None = None
     saliency: str = "found"
-    saliency_weights: str | None = None
+    saliency_weights: Address | None = None
+    saliency_preset: str | None = None
     positive: bool = False
     refine: NameRefinement = "none"
 
 
-PRESETS = {
-    "paper": ClipDiySettings(),
-    "world": ClipDiySettings(
-        clip=WORLD_CLIP, templates="photo", windows=(128, 64, 32), shorter_side=128, positive=True
-    ),
-}
+PRESETS = {"paper": ClipDiySettings()}
 
 
 class SeenAtScales(Seen):
@@ -151,6 +151,8 @@ class SeenAtScales(Seen):
 
 class ClipDiy(Segmenter):
     method = "clip-diy"
+    Settings = ClipDiySettings
+    presets = PRESETS
 
     def __init__(
         self, clip: ClipEncoder, settings: ClipDiySettings | None = None, *, objectness: Objectness | None = None
@@ -160,7 +162,7 @@ class ClipDiy(Segmenter):
         if len(weights) != len(settings.windows):
             raise SegmenterError(f"{len(settings.windows)} windows {settings.windows} but {len(weights)} scale_weights")
         self.clip, self.settings, self.objectness = clip, settings, objectness
-        self.device, self.precision = clip.device, clip.precision
+        self.precision = clip.precision
         self.embed = TextEmbedder(clip, templates(settings.templates))
         self.scale_weights = [weight / sum(weights) for weight in weights]
 
@@ -169,28 +171,22 @@ class ClipDiy(Segmenter):
         return super().background_words if self.objectness is not None else (BACKGROUND, *self.clip.grounds)
 
     @classmethod
-    def load(
-        cls,
-        preset: str = "paper",
-        *,
-        weights: str | Path | None = None,
-        device: str | torch.device = "cpu",
-        precision: Precision = "fp32",
-        **changes: Any,
-    ) -> Self:
-        """With a preset's CLIP, or with `weights` (file or URL) for the architecture that `clip` names."""
-        settings = replace(PRESETS[preset], **changes)
-        clip = open_clip_encoder(settings.clip, weights, device, precision)
+    def build(cls, settings: ClipDiySettings, compute: Compute) -> Self:
+        clip = clip_at(settings.clip, settings.clip_weights, compute)
         if settings.saliency == "none":
             return cls(clip, settings)
         objects = saliency.load(
             settings.saliency,
-            preset=preset,
+            preset=settings.saliency_preset or DEFAULT_PRESET,
             weights=settings.saliency_weights,
-            device=str(device),
-            precision=precision,
+            device=compute.device,
+            precision=compute.precision,
         )
         return cls(clip, settings, objectness=objects.maps)
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {"clip": self.clip.model, **networks_behind(self.objectness, "saliency")}
 
     @torch.inference_mode()
     def look_many(self, images: Sequence[np.ndarray], sources: Sequence[str]) -> list[Seen]:

@@ -18,22 +18,18 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
-from wordmask.encoders.clip import ImageStatistics
+from wordmask.encoders.statistics import IMAGENET, ImageStatistics
+from wordmask.encoders.timm_folder import RESERVED, WEIGHTS, is_timm_folder
 from wordmask.errors import WordmaskError
-from wordmask.weights.loading import load_into, read_state_dict, resolve
+from wordmask.weights.addresses import find, resolve
+from wordmask.weights.loading import load_into, read_state_dict
 
 LARGEST_RATE = 1024
 """Cells: as many as a picture of eight thousand pixels has. What lies beyond it is padding."""
+BACKBONE = "backbone"
+"""The role of one among a plug-in's addresses."""
 LOW_LEVEL_STRIDE = 4
 """Of the features that give the edges back: layer1 of a ResNet."""
-
-IMAGENET = ImageStatistics(timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD)
-
-RESERVED = frozenset(
-    {"cache_dir", "checkpoint_path", "features_only", "output_stride"}
-    | {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay"}
-)
-"""What `timm.create_model` takes beside the options of a network; a student's file may come from anywhere."""
 
 
 class DeepLabError(WordmaskError):
@@ -61,7 +57,7 @@ class DeepLabSettings:
 
 
 def small_resnet_settings(**changes: Any) -> DeepLabSettings:
-    """The world's ResNet with a head to match: for pictures of 128 pixels and some hundred steps, on two processor
+    """Return a small ResNet with a head to match: for pictures of 128 pixels and some hundred steps, on two processor
     cores. At the paper's momentum, its statistics would still be half those of before the first step."""
     small = DeepLabSettings(
         backbone="resnet10t",
@@ -185,19 +181,20 @@ def _build_backbone(settings: DeepLabSettings) -> Any:
 
 
 def fill_backbone(network: DeepLabV3Plus, weights: str | Path) -> None:
-    """Start from a backbone that learnt without labels: a file, a URL, a name of the catalogue ("dino-resnet50"),
-    "timm" for the weights that `timm` has under the backbone's own name, or one of those that the package carries:
-    "world", which learnt from the world's pictures alone, and "world-clip", which learnt from their captions."""
+    """Start from a backbone that learnt without labels, by its address.
+
+    That is a file, a folder in `timm`'s layout, a URL, a name of the catalogue ("dino-resnet50"), or what a plug-in
+    brings; or "timm" for the weights that `timm` has under the backbone's own name.
+    """
     name = network.settings.backbone
     extra = ["fc.*"]  # a classifier, which no segmenter has
-    if weights in ("world", "world-clip"):
-        from wordmask_world.models import world_clip_resnet, world_resnet
-
-        state: Mapping[str, Tensor] = (world_resnet() if weights == "world" else world_clip_resnet()).state_dict()
-    elif weights == "timm":
+    state: Mapping[str, Tensor]
+    if weights == "timm":
         state, extra = _as_built(network.settings, read_state_dict(resolve(f"timm:{name}"))), ["*"]
     else:
-        state = read_state_dict(resolve(weights), unwrap=("state_dict", "model"), strip=("module.", "backbone."))
+        path = find(weights, BACKBONE).path
+        path = path / WEIGHTS if is_timm_folder(path) else path
+        state = read_state_dict(path, unwrap=("state_dict", "model"), strip=("module.", "backbone."))
     prefix = "model." if all(key.startswith("model.") for key in network.backbone.state_dict()) else ""
     load_into(
         network.backbone,

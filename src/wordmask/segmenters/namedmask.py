@@ -7,11 +7,10 @@ A student segments by the names that it was distilled for, in one pass of a plai
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import numpy as np
 import torch
@@ -20,26 +19,27 @@ from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from wordmask.encoders.clip import Precision
+from wordmask.compute import Compute
 from wordmask.masks.segmentation import Segmentation, label_type
 from wordmask.names.lists import read_names
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 from wordmask.pictures.images import size_with_longer_side, size_with_shorter_side, to_tensor
 from wordmask.pictures.windows import upsample_argmax
 from wordmask.refinement.by_name import NameRefinement, refine_names
-from wordmask.saliency.found import shipped
 from wordmask.segmenters.base import MissingWeightsError, Seen, Segmenter, SegmenterError
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
 from wordmask.segmenters.student_file import Student, is_student_file, read_student
+from wordmask.weights.addresses import Address, resolve
 from wordmask.weights.building import built_from
-from wordmask.weights.loading import read_state_dict, resolve
-from wordmask_world.weights import WEIGHTS as WORLD_WEIGHTS
+from wordmask.weights.loading import read_state_dict
 
 LAST_LAYER = "classifier.classifier.3.weight"
 PIXELS_PER_PASS = 2_000_000
 """Pictures of one size go through the network together up to so many pixels: more take memory and gain no time."""
 SWEEP_BYTES = 16 * 2**20
 """Of the scores at a picture's own size that are made together."""
+PRESET = "preset"
+"""The key of a student's metadata that says which preset it was distilled by."""
 EXPERT = "namedmask-expert-"
 """What the catalogue calls the published experts, before their names."""
 ALSO_CALLED = {
@@ -57,7 +57,7 @@ ALSO_CALLED = {
 
 @dataclass(frozen=True)
 class NamedMaskSettings:
-    """student: a file, URL or catalogue name of weights, unless `weights` gives another.
+    """student: the address of its weights, unless `weights` gives another.
 
     benchmark, names, names_file: what a published checkpoint's classes are called, background first: as in a benchmark,
     as listed here, or as listed in a file. A student that was distilled here knows its names itself.
@@ -67,7 +67,7 @@ class NamedMaskSettings:
     refine: what makes the names' scores follow the picture's edges.
     """
 
-    student: str | None = None
+    student: Address | None = None
     benchmark: str | None = None
     names: tuple[str, ...] | None = None
     names_file: Path | None = None
@@ -89,9 +89,6 @@ class NamedMaskSettings:
 
 
 IMAGENET_S_SIDE = 1024
-WORLD = "world"
-"""In place of a file: the student that ships with the package."""
-WORLD_STUDENT = WORLD_WEIGHTS / "namedmask.safetensors"
 PRESETS = {
     "paper": NamedMaskSettings("namedmask-voc2012", "voc"),
     "voc2012": NamedMaskSettings("namedmask-voc2012", "voc"),
@@ -101,7 +98,6 @@ PRESETS = {
     "imagenet_s50": NamedMaskSettings("namedmask-imagenet-s50", longer_side=IMAGENET_S_SIDE),
     "imagenet_s300": NamedMaskSettings("namedmask-imagenet-s300", longer_side=IMAGENET_S_SIDE),
     "imagenet_s919": NamedMaskSettings("namedmask-imagenet-s919", longer_side=IMAGENET_S_SIDE),
-    "world": NamedMaskSettings(WORLD),
 }
 
 
@@ -115,49 +111,44 @@ def benchmark_names(benchmark: str) -> tuple[str, ...]:
 
 class NamedMask(Segmenter):
     method = "namedmask"
+    Settings = NamedMaskSettings
+    presets = PRESETS
+    has_weights = True
 
     def __init__(
         self,
         student: Student,
         settings: NamedMaskSettings | None = None,
         *,
-        device: str | torch.device = "cpu",
-        precision: Precision = "fp32",
+        device: str | torch.device = "auto",
+        precision: str = "auto",
     ):
-        self.device = torch.device(device)
-        network = student.network.eval().requires_grad_(False).to(self.device)
+        compute = Compute(str(device), precision)
+        network = student.network.eval().requires_grad_(False).to(compute.device)
         self.network: DeepLabV3Plus = network.to(memory_format=torch.channels_last)
         self.vocabulary = student.vocabulary
         self.told = student.told
         self.settings = settings or NamedMaskSettings()
-        self.precision = precision
+        self.precision = compute.precision
         self._statistics = self.network.statistics
         names, phrases = student.vocabulary.names, student.vocabulary.phrases
         self._class_of = {phrase.casefold(): number for number, own in enumerate(phrases) for phrase in own}
         self._class_of |= {name.casefold(): number for number, name in enumerate(names)}
 
     @classmethod
-    def load(
-        cls,
-        preset: str = "paper",
-        *,
-        weights: str | Path | None = None,
-        device: str | torch.device = "cpu",
-        precision: Precision = "fp32",
-        **changes: Any,
-    ) -> Self:
-        """With a preset's published student, or with the one in `weights`: a file of `wordmask distill`'s or another
-        checkpoint in the published layout."""
-        settings = replace(PRESETS[preset], **changes)
+    def build(cls, settings: NamedMaskSettings, compute: Compute, *, weights: str | Path | None = None) -> Self:
+        """weights: a file of `wordmask distill`'s, or another checkpoint in the published layout."""
         source = settings.student if weights is None else weights
         if source is None:
             raise MissingWeightsError(
-                f"preset {preset!r} brings no student: distil one with `wordmask distill` and give "
+                "student=None brings no student: distil one with `wordmask distill` and give "
                 "weights=RUN/student/student.safetensors"
             )
-        path = shipped(WORLD_STUDENT, "student", "distill") if str(source) == WORLD else resolve(source)
-        student = read_student(path) if is_student_file(path) else read_published(path, str(source), settings)
-        return cls(student, settings, device=device, precision=precision)
+        student = load_student(source, settings)
+        segmenter = cls(student, settings, device=compute.device, precision=compute.precision)
+        if weights is not None and student.told:
+            segmenter.preset = student.told.get(PRESET, cls.preset)  # whose student it is, not whose place it takes
+        return segmenter
 
     @torch.inference_mode()
     def look_many(self, images: Sequence[np.ndarray], sources: Sequence[str]) -> list[Seen]:
@@ -267,6 +258,12 @@ def _log_of_sum(logits: Tensor, size: tuple[int, int]) -> Tensor:
         large = F.interpolate(part[None], size=size, mode="bilinear", align_corners=False)[0]
         total = torch.logaddexp(total, large.logsumexp(dim=0))
     return total
+
+
+def load_student(source: str | Path, settings: NamedMaskSettings) -> Student:
+    """Return the student at an address: one of ours knows its names, a published one is told them by `settings`."""
+    path = resolve(source, "student")
+    return read_student(path) if is_student_file(path) else read_published(path, str(source), settings)
 
 
 def read_published(path: Path, source: str, settings: NamedMaskSettings) -> Student:

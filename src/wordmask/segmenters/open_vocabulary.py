@@ -117,7 +117,6 @@ class OpenVocabularySegmenter(Segmenter):
     """A subclass says what to keep of a window (`read`) and how names score on it (`score`)."""
 
     patch_size: int
-    device: torch.device
 
     def __init__(self, embedder: TextEmbedder, sliding: Sliding, *, background_threshold: float | None = None):
         self.embed: TextEmbedder = embedder

@@ -5,7 +5,7 @@ A name becomes a prototype: CLIP finds pictures of it in an archive, and co-segm
 times CLIP's opinion of the same patch.
 """
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -14,17 +14,19 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
-from torch import Tensor
+from torch import Tensor, nn
 
-from wordmask.encoders.clip import ClipEncoder, Precision
+from wordmask.compute import Compute
+from wordmask.encoders.clip import ClipEncoder
+from wordmask.encoders.clip_building import clip_at
+from wordmask.encoders.dino_building import dino_at
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
-from wordmask.saliency.found import WORLD, load_encoder
 from wordmask.segmenters.base import SegmenterError
-from wordmask.segmenters.maskclip import WORLD_CLIP, open_clip_encoder
 from wordmask.segmenters.open_vocabulary import OpenVocabularySegmenter, Sliding
 from wordmask.segmenters.reco_archive import RUN_ARCHIVE, Archive, FolderArchive
 from wordmask.segmenters.reco_prototypes import PatchEncoder, Prototypes, Recipe, Weighed, on_grid, text_attention
+from wordmask.weights.addresses import Address
 
 Features = Literal["tokens", "keys", "values"]
 CLIP_ITSELF = "clip"
@@ -33,10 +35,10 @@ CLIP_ITSELF = "clip"
 @dataclass(frozen=True)
 class ReCoSettings(Sliding):
     """archive: a folder of pictures, or that of a run of `wordmask distill`. pictures: how many of them stand for a
-    name. archive_clip: what finds them.
+    name. archive_clip, archive_clip_weights: what finds them, as clip and clip_weights.
 
-    clip: the CLIP that text attention comes from. encoder: what pictures are co-segmented with, a vision transformer
-    of `timm`'s, "world", or "clip" for that CLIP itself; features: what is read of its last block.
+    clip, clip_weights: the CLIP that text attention comes from, see `MaskClipSettings`. encoder: what pictures are
+    co-segmented with, the address of a DINO, or "clip" for that CLIP itself; features: what is read of its last block.
     archive_side, context, text_attention, weighed: see `reco_prototypes.Recipe`. clip_at_inference: whether CLIP has a
     say in new pictures too.
     background_threshold: "background" is where the best name scores less than this share of the best score in the
@@ -44,9 +46,11 @@ class ReCoSettings(Sliding):
     paper can only be a share.
     """
 
-    clip: str = "RN50x16/openai"
-    archive_clip: str = "ViT-L-14-336/openai"
-    encoder: str = "vit_small_patch16_224.dino"
+    clip: Address = "RN50x16/openai"
+    clip_weights: Address | None = None
+    archive_clip: Address = "ViT-L-14-336/openai"
+    archive_clip_weights: Address | None = None
+    encoder: Address = "vit_small_patch16_224.dino"
     features: Features = "tokens"
     templates: str = "imagenet-85"
     archive: Path | None = None
@@ -64,24 +68,13 @@ class ReCoSettings(Sliding):
         return Recipe(self.pictures, self.archive_side, self.context, self.text_attention, self.weighed)
 
 
-PRESETS = {
-    "paper": ReCoSettings(),
-    "world": ReCoSettings(
-        clip=WORLD_CLIP,
-        archive_clip=WORLD_CLIP,
-        encoder=WORLD,
-        templates="photo",
-        archive_side=128,
-        context=("sky", "road", "person"),
-        shorter_side=128,
-        window=128,
-        stride=64,
-    ),
-}
+PRESETS = {"paper": ReCoSettings()}
 
 
 class ReCo(OpenVocabularySegmenter):
     method = "reco"
+    Settings = ReCoSettings
+    presets = PRESETS
 
     def __init__(
         self, clip: ClipEncoder, encoder: PatchEncoder, archive: Archive, settings: ReCoSettings | None = None
@@ -92,30 +85,27 @@ class ReCo(OpenVocabularySegmenter):
         self.clip, self.encoder, self.settings = clip, encoder, settings
         self.prototypes = Prototypes(archive, encoder, clip, embed, settings.recipe)
         self.patch_size = encoder.patch_size
-        self.device, self.precision = clip.device, clip.precision
+        self.precision = clip.precision
 
     @classmethod
-    def load(
-        cls,
-        preset: str = "paper",
-        *,
-        weights: str | Path | None = None,
-        device: str | torch.device = "cpu",
-        precision: Precision = "fp32",
-        **changes: Any,
-    ) -> Self:
-        """With a preset's networks; `weights` (file or URL) are those of the architecture that `clip` names."""
-        settings = replace(PRESETS[preset], **changes)
+    def build(cls, settings: ReCoSettings, compute: Compute) -> Self:
         if settings.archive is None:
             raise SegmenterError(
                 "ReCo learns names from pictures: give archive=FOLDER (`--set archive=FOLDER`), of pictures "
                 "or of a run of `wordmask distill`"
             )
-        clip = open_clip_encoder(settings.clip, weights, device, precision)
-        same = settings.archive_clip == settings.clip and weights is None
-        finder = clip if same else open_clip_encoder(settings.archive_clip, None, device, precision)
+        own, finding = (settings.clip, settings.clip_weights), (settings.archive_clip, settings.archive_clip_weights)
+        clip = clip_at(*own, compute)
+        finder = clip if finding == own else clip_at(*finding, compute)
         archive = open_archive(settings.archive, finder, TextEmbedder(finder, templates(settings.templates)))
-        return cls(clip, patch_encoder(settings.encoder, settings.features, clip, precision), archive, settings)
+        return cls(clip, patch_encoder(settings.encoder, settings.features, clip, compute), archive, settings)
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        finder = getattr(getattr(self.prototypes.archive, "embed", None), "encoder", None)
+        found = {"archive_clip": finder.model} if isinstance(finder, ClipEncoder) else {}
+        encoder = {} if self.encoder.network is None else {"encoder": self.encoder.network}
+        return {"clip": self.clip.model, **encoder, **found}
 
     def read(self, windows: Tensor) -> tuple[Tensor, ...]:
         features = F.normalize(self.encoder.read(windows), dim=1)
@@ -143,19 +133,20 @@ def open_archive(folder: Path, finder: ClipEncoder, embed: TextEmbedder) -> Arch
     return RunArchive(folder, embed)
 
 
-def patch_encoder(encoder: str, features: Features, clip: ClipEncoder, precision: Precision) -> PatchEncoder:
-    """A vision transformer of `timm`'s or the world's, or "clip"."""
+def patch_encoder(encoder: str, features: Features, clip: ClipEncoder, compute: Compute) -> PatchEncoder:
+    """Return what co-segments: the DINO at an address, or "clip"."""
     if encoder == CLIP_ITSELF:
         if features == "tokens":
             raise SegmenterError("encoder='clip' is read by its keys or values: give features='keys' or 'values'")
-        return PatchEncoder(_reader_of_clip(clip, features), clip.patch_size, f"{clip.image_fingerprint} {features}")
-    dino = load_encoder(encoder, None, clip.device, precision)
-    readers = {
+        fingerprint = f"{clip.image_fingerprint} {features}"
+        return PatchEncoder(_reader_of_clip(clip, features), clip.patch_size, fingerprint, clip.model)
+    dino = dino_at(encoder, None, compute)
+    readers: dict[Features, Callable[[Tensor], Tensor]] = {
         "tokens": lambda windows: dino(windows).tokens,
         "keys": lambda windows: dino(windows).key_maps(),
         "values": lambda windows: dino(windows).value_maps(),
     }
-    return PatchEncoder(readers[features], dino.patch_size, f"{dino.fingerprint} {features}")
+    return PatchEncoder(readers[features], dino.patch_size, f"{dino.fingerprint} {features}", dino.model)
 
 
 def _reader_of_clip(clip: ClipEncoder, features: Features) -> Any:

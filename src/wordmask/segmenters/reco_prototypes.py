@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from wordmask.encoders.clip import ClipEncoder
 from wordmask.files import atomic_write
@@ -34,11 +34,15 @@ Weighed = Literal["patches", "matches"]
 
 @dataclass(frozen=True)
 class PatchEncoder:
-    """Pictures (B, 3, H, W) in [0, 1] -> features (B, C, h, w) of patches of `patch_size` pixels."""
+    """Pictures (B, 3, H, W) in [0, 1] -> features (B, C, h, w) of patches of `patch_size` pixels.
+
+    network: the one that `read` asks.
+    """
 
     read: Callable[[Tensor], Tensor]
     patch_size: int
     fingerprint: str
+    network: nn.Module | None = None
 
 
 @dataclass(frozen=True)

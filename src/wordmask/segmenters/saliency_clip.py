@@ -4,55 +4,62 @@ Whatever is salient bears the name that CLIP gives to the picture, everything el
 name at most; what it lacks beside NamedMask is what distillation brings.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor
+from torch import Tensor, nn
 
 from wordmask import saliency
-from wordmask.encoders.clip import ClipEncoder, Precision
+from wordmask.compute import Compute
+from wordmask.encoders.clip import ClipEncoder
+from wordmask.encoders.clip_building import clip_at
 from wordmask.masks.segmentation import Segmentation, label_type
+from wordmask.methods import DEFAULT_PRESET, networks_behind
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.images import centre_view, resize, to_tensor
 from wordmask.refinement.by_name import NameRefinement, refine_names
-from wordmask.refinement.clean_up import THRESHOLD
+from wordmask.refinement.clean_up import THRESHOLD, Refinement
 from wordmask.refinement.clean_up import refine as refine_saliency
 from wordmask.segmenters.base import Seen, Segmenter
 from wordmask.segmenters.clip_diy import Objectness
-from wordmask.segmenters.maskclip import COSINE_SCALE, WORLD_CLIP, open_clip_encoder
+from wordmask.segmenters.maskclip import COSINE_SCALE
+from wordmask.weights.addresses import Address
 
 PICTURES_PER_PASS = 32
+SOFT: dict[str, Refinement] = {"none": "none", "solver": "solver"}
+"""Refinements of the soft map itself; others choose between its two sides."""
 
 
 @dataclass(frozen=True)
 class SaliencyClipSettings:
-    """saliency: which registered method tells what is salient. refine: what becomes of its map; the paper has the
+    """clip, clip_weights: see `MaskClipSettings`.
+
+    saliency: which registered method tells what is salient, as its own preset `saliency_preset` has it ("paper" by
+    default) and with `saliency_weights` in place of its usual ones. refine: what becomes of its map; the paper has the
     bilateral solver.
 
     named_by: what CLIP looks at. image: all of it, as in the paper. crop: the box around the mask, with `margin` times
     its sides to spare. masked: the same with all else in CLIP's mean colour.
     """
 
-    clip: str = "ViT-L-14-336/openai"
+    clip: Address = "ViT-L-14-336/openai"
+    clip_weights: Address | None = None
     templates: str = "imagenet-85"
     saliency: str = "selfmask"
+    saliency_weights: Address | None = None
+    saliency_preset: str | None = None
     refine: NameRefinement = "solver"
     named_by: Literal["image", "crop", "masked"] = "image"
     margin: Annotated[float, Field(ge=0)] = 0.1
 
 
-PRESETS = {
-    "paper": SaliencyClipSettings(),
-    "world": SaliencyClipSettings(clip=WORLD_CLIP, templates="photo"),
-}
+PRESETS = {"paper": SaliencyClipSettings()}
 
 
 class SeenSalient(Seen):
@@ -102,29 +109,31 @@ class SeenSalient(Seen):
 
 class SaliencyClip(Segmenter):
     method = "selfmask-clip"
+    Settings = SaliencyClipSettings
+    presets = PRESETS
 
     def __init__(self, clip: ClipEncoder, salient: Objectness, settings: SaliencyClipSettings | None = None):
         """salient: pictures (H, W, 3) uint8 -> maps (H, W) in [0, 1], not refined."""
         self.clip, self.salient = clip, salient
-        self.device, self.precision = clip.device, clip.precision
+        self.precision = clip.precision
         self.settings = settings or SaliencyClipSettings()
         self.embed = TextEmbedder(clip, templates(self.settings.templates))
 
     @classmethod
-    def load(
-        cls,
-        preset: str = "paper",
-        *,
-        weights: str | Path | None = None,
-        device: str | torch.device = "cpu",
-        precision: Precision = "fp32",
-        **changes: Any,
-    ) -> Self:
-        """With a preset's CLIP, or with `weights` (file or URL) for the architecture that `clip` names."""
-        settings = replace(PRESETS[preset], **changes)
-        clip = open_clip_encoder(settings.clip, weights, device, precision)
-        objects = saliency.load(settings.saliency, preset=preset, device=str(device), precision=precision)
+    def build(cls, settings: SaliencyClipSettings, compute: Compute) -> Self:
+        clip = clip_at(settings.clip, settings.clip_weights, compute)
+        objects = saliency.load(
+            settings.saliency,
+            preset=settings.saliency_preset or DEFAULT_PRESET,
+            weights=settings.saliency_weights,
+            device=compute.device,
+            precision=compute.precision,
+        )
         return cls(clip, objects.maps, settings)
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {"clip": self.clip.model, **networks_behind(self.salient, "saliency")}
 
     @torch.inference_mode()
     def look_many(self, images: Sequence[np.ndarray], sources: Sequence[str]) -> list[Seen]:
@@ -139,12 +148,14 @@ class SaliencyClip(Segmenter):
 
     def _mask(self, image: np.ndarray, soft: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A map refined: what is salient, (H, W) bool, and how sure that is, (H, W)."""
-        if self.settings.refine == "pamr":
+        if self.settings.refine not in SOFT:
             both = torch.from_numpy(np.stack([1 - soft, soft]))  # (2, H, W)
             before = (soft > THRESHOLD).astype(np.int64)
-            labels, sure = refine_names(image, before, lambda which, size: resize(both[list(which)], size), "pamr")
+            labels, sure = refine_names(
+                image, before, lambda which, size: resize(both[list(which)], size), self.settings.refine
+            )
             return labels.astype(bool), sure
-        refined = refine_saliency(image, soft, self.settings.refine)
+        refined = refine_saliency(image, soft, SOFT[self.settings.refine])
         mask = refined > THRESHOLD
         return mask, np.where(mask, refined, 1 - refined)
 

@@ -19,10 +19,10 @@ from fastapi.routing import APIRoute
 from wordmask._version import __version__
 from wordmask.errors import WordmaskError
 from wordmask.masks.segmentation import Segmentation
+from wordmask.methods import methods_of
 from wordmask.names.text_embeddings import TextEmbedder
 from wordmask.names.vocabulary import ROOM, Vocabulary
 from wordmask.pictures.decoding import DecodingPool
-from wordmask.segmenters import METHODS
 from wordmask.segmenters.base import Seen, Segmenter
 from wordmask.serving.arriving import Arrivals
 from wordmask.serving.batching import Batcher, Job
@@ -312,7 +312,7 @@ def vocabulary_of(segmenter: Segmenter) -> Vocabulary | None:
 
 def _described(name: str, segmenter: Segmenter) -> dict[str, Any]:
     vocabulary = vocabulary_of(segmenter)
-    registered = METHODS.get(segmenter.method)
+    registered = methods_of("segmenter").get(segmenter.method)
     return {
         "method": name,
         "segmenter": segmenter.method,

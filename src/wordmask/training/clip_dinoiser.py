@@ -12,14 +12,16 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from wordmask import saliency
+from wordmask.compute import Compute
 from wordmask.encoders.clip import ClipEncoder
+from wordmask.encoders.clip_building import clip_at
 from wordmask.encoders.clip_dense import key_affinity
 from wordmask.encoders.dino import DinoEncoder
+from wordmask.encoders.dino_building import dino_at
 from wordmask.refinement.clean_up import THRESHOLD
 from wordmask.saliency.base import SaliencyError
-from wordmask.saliency.found import Found, load_encoder
-from wordmask.segmenters.clip_dinoiser import GUIDING_BLOCK, WORLD, WORLD_CORRELATED, DinoiserHeads, dino_values
-from wordmask.segmenters.maskclip import WORLD_CLIP, open_clip_encoder
+from wordmask.saliency.found import Found
+from wordmask.segmenters.clip_dinoiser import GUIDING_BLOCK, DinoiserHeads, dino_values
 from wordmask.training.claim import claimed_run
 from wordmask.training.loop import Crops, Lesson, PicturesTraining, Progress, Scale, Share, train
 from wordmask.training.pictures import Pictures
@@ -67,9 +69,9 @@ WORLD_PICTURES = 2000
 PLANS[DinoiserTraining] = {
     "paper": {},
     "world": {
-        "clip": WORLD_CLIP,
-        "dino": WORLD,
-        "found": WORLD,
+        "clip": "world",
+        "dino": "world",
+        "found": "world",
         "most_pictures": WORLD_PICTURES,
         "crop": 128,
         "scale": (1.0, 1.4),
@@ -77,7 +79,7 @@ PLANS[DinoiserTraining] = {
         "learning_rate": 5e-4,
         "steps": 1500,
         "decay_after": 1200,
-        "threshold": WORLD_CORRELATED,
+        "threshold": 0.95,
         "precision": "bf16",
     },
 }
@@ -175,7 +177,8 @@ def train_dinoiser(
 ) -> DinoiserHeads:
     """Run, or go on with, a training; the heads, which also lie in `out` as clip-dinoiser.safetensors, halved."""
     team = team or Team(settings.device)
-    clip = open_clip_encoder(settings.clip, settings.clip_weights, team.device, settings.precision)
+    compute = Compute(str(team.device), settings.precision)
+    clip = clip_at(settings.clip, settings.clip_weights, compute)
     found = saliency.load(
         "found",
         preset=settings.found,
@@ -188,7 +191,7 @@ def train_dinoiser(
     of_found = found.settings
     dino = found.encoder
     if (settings.dino, settings.dino_weights) != (of_found.dino, of_found.dino_weights):
-        dino = load_encoder(settings.dino, settings.dino_weights, team.device, settings.precision)
+        dino = dino_at(settings.dino, settings.dino_weights, compute)
     return train_heads(clip, Teachers(dino, found), settings, settings.open_pictures(), progress, team)
 
 

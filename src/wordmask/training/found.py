@@ -9,12 +9,13 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from wordmask.compute import Compute
 from wordmask.encoders.dino import DinoEncoder
-from wordmask.methods import pick_device
+from wordmask.encoders.dino_building import dino_at
 from wordmask.refinement.bilateral_solver import BilateralGrid
 from wordmask.refinement.clean_up import THRESHOLD, found_mask
 from wordmask.saliency.base import SaliencyError
-from wordmask.saliency.found import background_mask, load_encoder, new_head
+from wordmask.saliency.found import background_mask, new_head
 from wordmask.training.claim import claimed_run
 from wordmask.training.loop import Crops, Lesson, PicturesTraining, Progress, Scale, Share, train
 from wordmask.training.pictures import Pictures
@@ -94,8 +95,7 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 def train_found(settings: FoundTraining, progress: Progress | None = None) -> nn.Conv2d:
     """Run, or go on with, a training; the head, which also lies in `out` as found.safetensors."""
-    device = pick_device(settings.device)
-    encoder = load_encoder(settings.dino, settings.dino_weights, device, settings.precision)
+    encoder = dino_at(settings.dino, settings.dino_weights, Compute(settings.device, settings.precision))
     return train_head(encoder, settings, settings.open_pictures(), progress)
 
 

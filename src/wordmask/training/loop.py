@@ -19,7 +19,7 @@ from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass as settings
 from torch import Tensor, nn
 
-from wordmask.encoders.clip import Precision
+from wordmask.compute import Precision
 from wordmask.pictures.prefetch import ahead
 from wordmask.training.allocation import keep_freed_memory
 from wordmask.training.checkpoints import load_checkpoint, save_checkpoint

@@ -12,7 +12,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from wordmask.methods import nearest
 from wordmask.saliency.base import SaliencyError
-from wordmask.saliency.found import WORLD, WORLD_SIMILARITY
 from wordmask.text_files import shown
 from wordmask.training.found import FoundTraining
 from wordmask.training.loop import PicturesTraining
@@ -32,8 +31,8 @@ PLANS: dict[type[PicturesTraining], dict[str, dict[str, Any]]] = {
     FoundTraining: {
         "paper": {},
         "world": {
-            "dino": WORLD,
-            "similarity": WORLD_SIMILARITY,
+            "dino": "world",
+            "similarity": 0.7,
             "crop": 256,
             "scale": (1.7, 2.5),
             "blur": 0.0,
@@ -48,8 +47,8 @@ PLANS: dict[type[PicturesTraining], dict[str, dict[str, Any]]] = {
     SelfMaskTraining: {
         "paper": {},
         "world": {
-            "dino": WORLD,
-            "voters": (WORLD,),
+            "dino": "world",
+            "voters": ("world",),
             "voting_zoom": 2,
             "most_pictures": VOTED_PICTURES,
             "crop": 128,

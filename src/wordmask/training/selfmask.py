@@ -9,18 +9,19 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from wordmask.compute import PLAIN, Compute
 from wordmask.encoders.dino import DinoEncoder
+from wordmask.encoders.dino_building import dino_at
 from wordmask.extras import need
-from wordmask.methods import pick_device
 from wordmask.saliency.base import SaliencyError
-from wordmask.saliency.found import WORLD, load_encoder
-from wordmask.saliency.selfmask import WORLD_DINO, write_network
+from wordmask.saliency.selfmask import write_network
 from wordmask.saliency.selfmask_network import STATISTICS, SelfMaskNetwork, SelfMaskShape
 from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings
 from wordmask.training.claim import VOTES, claimed_run
 from wordmask.training.loop import Crops, Lesson, PicturesTraining, Progress, train
 from wordmask.training.selfmask_losses import selfmask_losses
 from wordmask.training.votes import VoteStore
+from wordmask.weights.addresses import full, is_brought
 from wordmask.weights.loading import fingerprint, load_into
 
 VERB, NETWORK_FILE = "train-selfmask", "selfmask.safetensors"
@@ -103,26 +104,23 @@ def new_network(encoder: DinoEncoder, settings: SelfMaskTraining) -> SelfMaskNet
 def vote_for(settings: SelfMaskTraining, progress: Progress | None = None) -> VoteStore:
     """The voted masks of a run's pictures, in `out`; goes on where it was."""
     need("sklearn", "threadpoolctl")
-    device = pick_device(settings.device)
+    compute = Compute(settings.device, settings.precision)
     sources: Sequence[str | None] = settings.voter_weights or [None] * len(settings.voters)
     if len(sources) != len(settings.voters):
         raise SaliencyError(f"{len(settings.voters)} voters need as many voter_weights, not {len(sources)}")
     # What cannot be learnt with is told now, and not after hours of voting.
-    new_network(load_encoder(settings.dino, settings.dino_weights, "cpu"), settings)
-    encoders = [
-        load_encoder(dino, source, device, settings.precision)
-        for dino, source in zip(settings.voters, sources, strict=True)
-    ]
+    new_network(dino_at(settings.dino, settings.dino_weights, PLAIN), settings)
+    encoders = [dino_at(dino, source, compute) for dino, source in zip(settings.voters, sources, strict=True)]
     voting = VotingSettings(dinos=settings.voters, dino_weights=settings.voter_weights, zoom=settings.voting_zoom)
     with claimed_run(settings.out, VERB, SelfMaskTraining.__name__):
         votes = VoteStore(settings.out / VOTES, settings.open_pictures(), VotedMasks(encoders, voting))
-        votes.complete(workers=settings.workers if device == "cpu" else 1, progress=progress)
+        votes.complete(workers=settings.workers if compute.device == "cpu" else 1, progress=progress)
     return votes
 
 
 def train_selfmask(settings: SelfMaskTraining, votes: VoteStore, progress: Progress | None = None) -> SelfMaskNetwork:
     """Run, or go on with, a training; the network, which also lies in `out` as selfmask.safetensors."""
-    return train_network(load_encoder(settings.dino, settings.dino_weights, "cpu"), votes, settings, progress)
+    return train_network(dino_at(settings.dino, settings.dino_weights, PLAIN), votes, settings, progress)
 
 
 def train_network(
@@ -146,6 +144,12 @@ def train_network(
             progress=progress,
         )
         told = {"settings": settings.identity(pictures), "steps": str(steps)}
-        untouched = WORLD_DINO if settings.dino == WORLD and not settings.encoder_pace else None
-        write_network(settings.out / NETWORK_FILE, network, told, encoder=untouched)
+        write_network(settings.out / NETWORK_FILE, network, told, encoder=_untouched(encoder, settings))
     return network
+
+
+def _untouched(encoder: DinoEncoder, settings: SelfMaskTraining) -> str | None:
+    """The address of an encoder that need not be written, as a plug-in brings it and nothing has been learnt there."""
+    if settings.encoder_pace or not is_brought(settings.dino):
+        return None
+    return encoder.name if is_brought(encoder.name) else full(settings.dino, "dino")

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from wordmask.compute import pick_device
 from wordmask.errors import WordmaskError
 from wordmask.extras import need
-from wordmask.methods import pick_device
 
 PATIENCE = timedelta(days=7)
 """For one that takes figures or writes files while the others wait; what they exchange in steps has minutes."""

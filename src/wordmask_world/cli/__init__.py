@@ -102,7 +102,7 @@ def report(
 
     Example: `wordmask world report --out world-report.html`
     """
-    from wordmask.methods import pick_device
+    from wordmask.compute import pick_device
     from wordmask_world.report import run
 
     run(out, pictures=pictures, device=pick_device(device))

@@ -4,7 +4,6 @@ Rows are the paper's. Every one distils what it needs, in runs that share what t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +14,10 @@ from wordmask.benchmarks.tables.base import Measure, NotRunError, Row, Table
 from wordmask.benchmarks.tables.class_masks import ClassIous, add_expert, add_masks
 from wordmask.benchmarks.tables.plot import Plot
 from wordmask.benchmarks.tables.run import Run
+from wordmask.methods import settings_of
 from wordmask.refinement.clean_up import THRESHOLD, refine
 from wordmask.segmenters.base import Segmenter
-from wordmask.segmenters.saliency_clip import PRESETS, SaliencyClip
+from wordmask.segmenters.saliency_clip import SaliencyClip
 from wordmask_world.tables.ablation_settings import AblationSettings
 
 if TYPE_CHECKING:
@@ -42,9 +42,8 @@ def measure_baseline(run: Run, column: str) -> float:
     how = branch.config.masks.refine
     if how == "found":
         raise NotRunError("SelfMask + CLIP takes masks.refine=solver or none")
-    segmenter = SaliencyClip(
-        branch.clip, branch.saliency.maps, replace(PRESETS["world"], refine=how, templates=branch.config.templates)
-    )
+    settings = settings_of("segmenter", "selfmask-clip", "world", refine=how, templates=branch.config.templates)
+    segmenter = SaliencyClip(branch.clip, branch.saliency.maps, settings)
     return _miou(run, segmenter, column)
 
 

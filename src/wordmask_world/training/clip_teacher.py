@@ -14,7 +14,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from wordmask.encoders.clip import ImageStatistics
+from wordmask.encoders.statistics import ImageStatistics
 from wordmask.names.prompts import Templates, templates
 from wordmask.runs.shards import Progress
 from wordmask_world import NAMES, STUFF

@@ -7,7 +7,7 @@ import timm
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wordmask.encoders.clip import ImageStatistics
+from wordmask.encoders.statistics import ImageStatistics
 from wordmask_world.training.resnet import read_maps
 
 PATCH = 8

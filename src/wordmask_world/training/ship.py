@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wordmask.encoders.clip import ImageStatistics
+from wordmask.encoders.statistics import ImageStatistics
 from wordmask.files import atomic_write
 from wordmask.training.checkpoints import CHECKPOINT, read_checkpoint
 from wordmask.training.logs import last_figures

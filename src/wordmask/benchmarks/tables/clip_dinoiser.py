@@ -9,7 +9,6 @@ from typing import Any
 from wordmask.benchmarks.tables.base import Measure, Table, archive_of
 from wordmask.benchmarks.tables.published import rows
 from wordmask.benchmarks.tables.run import Run
-from wordmask.segmenters.clip_dinoiser import WORLD_CORRELATED
 from wordmask_world.tables import world
 
 WORLD, WORLD_STUFF = "world", "world-stuff"
@@ -39,8 +38,6 @@ def measure(run: Run, column: str, *, method: str, **settings: Any) -> float:
     preset = WORLD if column in (WORLD, WORLD_STUFF) else "paper"
     if preset == "paper" and method != "clip-diy":  # which has a way of its own to look at pictures
         settings = {**MMSEGMENTATION, **settings}
-    if preset == WORLD and settings.get("affinity") == "dino":
-        settings["affinity_threshold"] = WORLD_CORRELATED
     benchmark = run.open(column)  # first: where there are no data, no weights need be fetched
     return run.evaluate(run.segmenter(method, preset, **settings), benchmark).miou
 

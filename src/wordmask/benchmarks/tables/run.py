@@ -102,11 +102,11 @@ class Run:
 
     def segmenter(self, method: str, preset: str = "paper", **settings: Any) -> Segmenter:
         """`wordmask.load` on this run's device. The last one stays loaded for the next cell of its row."""
-        return self._load(segmenters.load, segmenters.METHODS, method, preset, settings)
+        return self._load(segmenters.load, "segmenter", method, preset, settings)
 
     def saliency(self, method: str, preset: str = "paper", **settings: Any) -> Any:
         """`wordmask.saliency.load` in the same way."""
-        return self._load(saliency.load, saliency.METHODS, method, preset, settings)
+        return self._load(saliency.load, "saliency", method, preset, settings)
 
     def open(self, benchmark: str, split: str | None = None) -> Benchmark:
         """A benchmark with this run's `root` and as many pictures as it is to have."""
@@ -180,12 +180,12 @@ class Run:
         check_settings(of, asked, holds=f"{self._file} holds figures", error=RunError, way_out=way_out)
         return figures
 
-    def _load(self, load: Callable[..., Any], known: Mapping[str, Any], method: str, preset: str, settings: Any) -> Any:
+    def _load(self, load: Callable[..., Any], kind: str, method: str, preset: str, settings: Any) -> Any:
         from wordmask.benchmarks.tables.base import MISSING, NotRunError
 
         if method in self.weights:
             settings = {"weights": self.weights[method], **settings}
-        key = repr((known is segmenters.METHODS, method, preset, sorted(settings.items())))
+        key = repr((kind, method, preset, sorted(settings.items())))
         if key in self._unloadable:
             raise NotRunError(self._unloadable[key])
         if self._loaded is None or self._loaded[0] != key:

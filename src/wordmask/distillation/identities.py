@@ -1,0 +1,39 @@
+"""What a run's networks are known by: files by their content, what is published by its name."""
+
+from typing import Any
+
+from wordmask.segmenters.deeplab import BACKBONE
+from wordmask.weights.addresses import fingerprint_of, folder_at, is_brought
+
+ROLES = {"dinos": "dino"}
+"""Settings that are not called as what they ask for."""
+
+
+def weights_identity(weights: str | None) -> str:
+    """Return what tells whether weights have changed."""
+    return "" if weights is None else fingerprint_of(weights)
+
+
+def clip_identity(clip: str, weights: str | None) -> str:
+    """Return that of a CLIP and the weights for its architecture, of which it may have its own."""
+    own = is_brought(clip) or folder_at(clip)
+    return clip + fingerprint_of(clip, "clip") if own else weights_identity(weights)
+
+
+def start_identity(start: str | None) -> str | None:
+    """Return that of what `fill_backbone` takes: what a package brings may change as a file of the user's may."""
+    if start is None:
+        return None
+    told = fingerprint_of(start, BACKBONE)
+    return f"{start} {told}" if is_brought(start) else told
+
+
+def brought_identity(settings: Any) -> str:
+    """Return that of all that plug-ins bring among the networks of a method's settings."""
+    found: dict[str, None] = {}
+    for name, value in vars(settings).items():
+        addresses = value if isinstance(value, tuple) else (value,)
+        for address in addresses:
+            if isinstance(address, str) and is_brought(address):
+                found[fingerprint_of(address, ROLES.get(name, name))] = None
+    return "".join(found)

@@ -1,0 +1,69 @@
+"""DINOs by their addresses, built and filled."""
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models import eva, vision_transformer
+from timm.models.eva import Eva
+
+from wordmask.compute import PLAIN, Compute
+from wordmask.encoders.dino import DinoEncoder, DinoError
+from wordmask.encoders.timm_folder import is_timm_folder, load_timm_folder
+from wordmask.weights.addresses import find, folder_at, is_brought, resolve
+from wordmask.weights.loading import load_into, read_state_dict
+
+USUAL_WEIGHTS = {"vit_small_patch8_224.dino": "dino-vit-s-8"}
+"""FOUND's head and SelfMask were trained on the authors' 300-epoch run; `timm` carries another one under this name."""
+
+
+def dino_at(address: str | Path, weights: str | Path | None, compute: Compute) -> DinoEncoder:
+    """Return the DINO at an address: a name of `timm`'s, a folder in `timm`'s layout, or what a plug-in brings.
+
+    weights: for a name, in place of its usual ones; a catalogue name, a file or a URL.
+    """
+    folder = folder_at(address)
+    if is_brought(address) or (folder and is_timm_folder(folder)):
+        if weights is not None:
+            raise DinoError(f"dino={str(address)!r} brings its own weights; name the architecture that {weights} is of")
+        found = find(address, "dino")
+        return load_dino_folder(found.path, compute, name=found.name)
+    architecture = str(address).removeprefix("timm:")
+    return load_dino(architecture, weights or USUAL_WEIGHTS.get(architecture), compute)
+
+
+def build_dino(architecture: str, *, precision: str = "fp32", **timm_options: Any) -> Any:
+    """Return a `timm` vision transformer with random weights. Nothing is downloaded."""
+    if not timm.is_model(architecture):
+        raise DinoError(
+            f"no network of timm's is called {architecture!r}; a few that serve here: vit_small_patch8_224.dino, "
+            "vit_base_patch16_224.dino, vit_small_patch14_dinov2.lvd142m, vit_small_patch16_dinov3.lvd1689m"
+        )
+    model = timm.create_model(architecture, pretrained=False, num_classes=0, dynamic_img_size=True, **timm_options)
+    if precision == "bf16":
+        model = model.to(torch.bfloat16)
+    elif precision != "fp32":
+        raise DinoError(f"precision {precision!r} is unknown: choose fp32 or bf16")
+    return model
+
+
+def load_dino(architecture: str, weights: str | Path | None = None, compute: Compute = PLAIN) -> DinoEncoder:
+    """Return a DINO by its `timm` name ("vit_small_patch8_224.dino").
+
+    weights: a file or a URL in `timm`'s layout or in the authors' (DINO's backbone and full checkpoints, DINOv2,
+    DINOv3); by default `timm`'s own.
+    """
+    model = build_dino(architecture, precision=compute.precision)
+    path = resolve(f"timm:{architecture}" if weights is None else weights)
+    state = read_state_dict(path, unwrap=("teacher", "state_dict", "model"), strip=("module.", "backbone."))
+    state = {key: value for key, value in state.items() if not key.startswith("head.")}
+    convert = eva.checkpoint_filter_fn if isinstance(model, Eva) else vision_transformer.checkpoint_filter_fn
+    load_into(model, convert(state, model), what=f"DINO {architecture}")
+    return DinoEncoder(model, name=architecture, device=compute.device)
+
+
+def load_dino_folder(folder: Path, compute: Compute = PLAIN, *, name: str | None = None) -> DinoEncoder:
+    """Return a DINO from a folder in `timm`'s own layout: config.json beside model.safetensors."""
+    model = load_timm_folder(folder, what=f"DINO of {folder}", dynamic_img_size=True).to(compute.dtype)
+    return DinoEncoder(model, name=name or folder.name, device=compute.device)

@@ -1,0 +1,149 @@
+"""Addresses: what a word for weights stands for, told in one place.
+
+An address is a file or a folder, an http(s) URL, a name of the catalogue, `open_clip:ARCHITECTURE/TAG`, `timm:NAME`,
+`hf-hub:org/repository[@revision][/file]`, or `scheme:name` of a plug-in (`Plugin.addresses`). A plug-in's scheme alone
+stands for `scheme:ROLE`: whoever asks for a DINO says `dino`, and so on.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from wordmask.files import is_special
+from wordmask.fingerprints import digest_of_files, known_digest
+from wordmask.plugins import installed, named
+from wordmask.weights import catalogue
+from wordmask.weights.cache import cached_path
+from wordmask.weights.catalogue import CatalogueError
+from wordmask.weights.checkpoints import WeightsError
+from wordmask.weights.download import download
+from wordmask.weights.fetching import LIBRARIES, fetch
+
+
+def _spelt(address: Any) -> Any:
+    return os.fspath(address) if isinstance(address, os.PathLike) else address
+
+
+Address = Annotated[str, BeforeValidator(_spelt)]
+"""The type of a setting that is one."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an address stands for on this machine.
+
+    name: what messages and files call the network; by default that of the file or folder. grounds: of a CLIP, the words
+    for what lies behind things. known_by: the files that tell whether it has changed; by default its own.
+    """
+
+    path: Path
+    name: str | None = None
+    grounds: tuple[str, ...] | None = None
+    known_by: tuple[Path, ...] = ()
+
+
+Scheme = Callable[[str], Found]
+"""What a plug-in registers: from the name behind `scheme:` to what it stands for, or an error with the way out."""
+
+
+def full(address: str | Path, role: str) -> str:
+    """Return an address with what a plug-in leaves unsaid: its aliases, and the role behind a scheme alone."""
+    text = str(address)
+    for plugin in installed():
+        text = plugin.aliases.get(text, text)
+    return f"{text}:{role}" if text in _schemes() else text
+
+
+def is_brought(address: str | Path | None) -> bool:
+    """Return whether a plug-in says what this stands for."""
+    return address is not None and full(address, "").partition(":")[0] in _schemes()
+
+
+def find(address: str | Path, role: str = "network", *, progress: bool | None = None) -> Found:
+    """Return what an address stands for: the file or folder of a plug-in, a folder that is there, or a file, which is
+    fetched on first use and checked where a checksum is known.
+
+    A file or folder of that path goes before a name of the catalogue. `progress` as for `download`.
+    """
+    scheme, separator, name = full(address, role).partition(":")
+    if separator and scheme in _schemes():
+        read: Scheme = named(_schemes()[scheme])
+        return read(name)
+    if folder := folder_at(address):
+        return Found(folder)
+    return Found(_file(str(address), progress))
+
+
+def resolve(address: str | Path, role: str = "network", *, progress: bool | None = None) -> Path:
+    """Return the file behind an address; see `find`."""
+    found = find(address, role, progress=progress).path
+    if found.is_dir():
+        raise WeightsError(f"{str(address)!r} is a folder: name the weight file in it")
+    return found
+
+
+def folder_at(address: str | Path) -> Path | None:
+    """Return the folder of this path, if it is one."""
+    if catalogue.is_url(str(address)):
+        return None
+    return _existing(str(address), Path.is_dir)
+
+
+def fingerprint_of(address: str | Path, role: str = "network") -> str:
+    """Return what tells whether weights have changed under their address: a hash of the file, of all files of a folder,
+    or of what a plug-in says; what is published is known by its name."""
+    if is_brought(address):
+        found = find(address, role)
+        return digest_of_files(found.known_by or files_of(found.path))
+    if path := folder_at(address):
+        return digest_of_files(files_of(path))
+    path = None if catalogue.is_url(str(address)) else _existing(str(address), Path.is_file)
+    return str(address) if path is None else known_digest(path)
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return a file, or all files of a folder in the order of their paths, less what Python keeps beside modules."""
+    if not path.is_dir():
+        return [path]
+    found = (file for file in path.rglob("*") if "__pycache__" not in file.parts)
+    return sorted(file for file in found if file.is_file())
+
+
+def _schemes() -> dict[str, str]:
+    return {scheme: at for plugin in installed() for scheme, at in plugin.addresses.items()}
+
+
+def _file(address: str, progress: bool | None) -> Path:
+    is_url = catalogue.is_url(address)
+    if not is_url and (path := _existing(address, Path.is_file)):
+        return path
+    if entry := catalogue.at(address):
+        return fetch(entry, first=address, progress=progress)
+    if is_url:
+        return download(address, cached_path(address), progress=progress)
+    library, separator, name = address.partition(":")
+    if separator and library in LIBRARIES:
+        return LIBRARIES[library](name)
+    try:
+        entry = catalogue.find(address)
+    except CatalogueError as error:
+        raise WeightsError(
+            f"{address!r} {_what_is_there(Path(address))}; nor is it an http(s) address; {error}"
+        ) from error
+    return fetch(entry, first=entry.source, progress=progress)
+
+
+def _existing(name: str, there: Callable[[Path], bool]) -> Path | None:
+    try:
+        path = Path(name).expanduser()
+        return path if there(path) else None
+    except (OSError, RuntimeError) as error:  # too long a name, a folder without access, no such user behind "~"
+        raise WeightsError(f"{name!r} cannot be looked up as a file: {error}") from error
+
+
+def _what_is_there(path: Path) -> str:
+    return "is a pipe or a device, not a file" if is_special(path) else "is no file on this machine"
