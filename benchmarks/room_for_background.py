@@ -14,8 +14,8 @@ import wordmask
 from wordmask.benchmarks.datasets import IGNORE, Sample
 from wordmask.benchmarks.scores import ImageScore, Totals
 from wordmask.html_page import text_table
+from wordmask.methods import methods_of
 from wordmask.names.vocabulary import BACKGROUND
-from wordmask.segmenters import METHODS
 from wordmask.segmenters.base import Seen
 from wordmask_world import THINGS, draw_scene
 
@@ -28,7 +28,7 @@ WAYS = {"filled": {"fill": True}, "the word": {"fill": True}, "room made": {}}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=int, default=40)
-    parser.add_argument("--method", nargs="*", default=[method for method in METHODS if method != "reco"])
+    parser.add_argument("--method", nargs="*", default=[name for name in methods_of("segmenter") if name != "reco"])
     arguments = parser.parse_args()
     rows = []
     for method in arguments.method:

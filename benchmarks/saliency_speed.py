@@ -52,8 +52,8 @@ def main() -> None:
         "seed": SeedSaliency(encoder),
         "found": Found(encoder, head),
         "found + solver": Found(encoder, head, FoundSettings(refine="found")),
-        "selfmask": SelfMask(network),
-        "selfmask + solver": SelfMask(network, SelfMaskSettings(refine="solver")),
+        "selfmask": SelfMask(network, device="cpu", precision="fp32"),
+        "selfmask + solver": SelfMask(network, SelfMaskSettings(refine="solver"), device="cpu", precision="fp32"),
         "spectral": VotedMasks([encoder], voting),
     }
     print(f"{arguments.architecture}'s ViT, patches of {arguments.patch}, {arguments.threads} threads; ms a picture")

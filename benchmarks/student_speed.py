@@ -134,7 +134,7 @@ def main() -> None:
         f"with plain ones {step + theirs:.2f} s: {(step + theirs) / (step + ours):4.2f} times faster"
     )
 
-    segmenter = NamedMask(Student(network.eval(), Vocabulary.of(NAMES), {}))
+    segmenter = NamedMask(Student(network.eval(), Vocabulary.of(NAMES), {}), device="cpu", precision="fp32")
     pictures = [np.asarray(draw_scene(seed, size).image) for seed in range(8)]
     together = best(lambda: segmenter.look_many(pictures, [""] * len(pictures)), rounds) / len(pictures)
     alone = best(lambda: [segmenter.look(picture) for picture in pictures], rounds) / len(pictures)

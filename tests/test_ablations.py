@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import wordmask
 from support import tiny_ablations
 from support.tiny_ablations import COLLECTION, NAMES, PICTURES, SETTINGS, TinyBranch
 from wordmask.benchmarks.evaluation import evaluate
@@ -23,7 +24,6 @@ from wordmask.benchmarks.tables.run import Run
 from wordmask.distillation.archive import Archive
 from wordmask.distillation.config import ConfigError
 from wordmask.refinement.clean_up import THRESHOLD
-from wordmask.segmenters.namedmask import NamedMask
 from wordmask_world import THINGS
 from wordmask_world.benchmark import World
 from wordmask_world.models import WorldModelError
@@ -88,18 +88,20 @@ def test_one_command_measures_all_and_looks_at_nothing_twice(tiny, command, tmp_
     assert same_student[0] == same_student[1]
 
 
+def own_student(weights, **settings):
+    return wordmask.load("namedmask", weights=weights, device="cpu", precision="fp32", **settings)
+
+
 def test_figures_are_those_of_the_runs_masks_and_students(tiny, tmp_path):
     own = Ablations(chosen(tmp_path / "runs"), device="cpu")
     run = Run(tmp_path / "tables", pictures=2, device="cpu", ablations=own)
     tables = namedmask_world.tables_of(own.chosen)
     (row,) = fill(only(tables["namedmask-world-10"], "up to 3"), run)
-    student = NamedMask.load(weights=tmp_path / "runs" / "copy-paste-3" / "student" / "student.safetensors")
+    student = own_student(tmp_path / "runs" / "copy-paste-3" / "student" / "student.safetensors")
     benchmark = SomeOfTheWorld(NAMES, "all", 2)
     assert row.ours == {"mIoU": evaluate(student, benchmark).miou}
     (row,) = fill(only(tables["namedmask-world-3"], "PAMR"), run)
-    along_edges = NamedMask.load(
-        weights=tmp_path / "runs" / "copy-paste-2" / "student" / "student.safetensors", refine="pamr"
-    )
+    along_edges = own_student(tmp_path / "runs" / "copy-paste-2" / "student" / "student.safetensors", refine="pamr")
     assert row.ours["all"] == evaluate(along_edges, benchmark).miou
 
     rows = {
@@ -114,7 +116,7 @@ def test_figures_are_those_of_the_runs_masks_and_students(tiny, tmp_path):
         if pictures:
             truths = [sample.labels == label for sample in pictures]
             seen = [TinyBranch.saliency.maps([sample.image])[0] > THRESHOLD for sample in pictures]
-            network = NamedMask.load(weights=experts[name], refine=own.expert_settings.edges)
+            network = own_student(experts[name], refine=own.expert_settings.edges)
             drawn_by = [network.segment(sample.image, ["background", name]).labels == 1 for sample in pictures]
             saliency[name], expert[name] = iou(truths, seen), iou(truths, drawn_by)
     assert saliency, "none of the names is on a picture"

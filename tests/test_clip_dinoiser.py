@@ -23,6 +23,7 @@ from wordmask.segmenters.clip_dinoiser import (
     load_heads,
 )
 from wordmask.weights.loading import WeightsError, write_state_dict
+from wordmask_world import models
 from wordmask_world.models import WorldModelError
 
 NAMES = ["dog", "background", "grass"]
@@ -271,7 +272,8 @@ def test_heads_that_do_not_fit_are_named(tmp_path, clip, heads):
 
 
 def test_the_world_s_heads_are_missed_with_the_way_to_have_them(monkeypatch, tmp_path):
-    monkeypatch.setattr("wordmask.segmenters.clip_dinoiser.WORLD_HEADS", tmp_path / "none.safetensors")
+    monkeypatch.setattr(models, "_FILES", {})
+    monkeypatch.setattr(models, "WEIGHTS", tmp_path)
     with pytest.raises(WorldModelError, match="wordmask train-dinoiser --preset world"):
         wordmask.load("clip-dinoiser", preset="world", device="cpu")
 

@@ -230,8 +230,8 @@ def test_a_crop_must_be_whole_patches(folder, tmp_path, clip):
 @pytest.fixture
 def wordmask(monkeypatch, command, clip):
     """Runs the command in this process, with tiny networks for all others: (exit status, stdout, stderr)."""
-    monkeypatch.setattr(clip_dinoiser_training, "open_clip_encoder", lambda *_: clip)
-    monkeypatch.setattr(clip_dinoiser_training, "load_encoder", lambda *_: plain_saliency.tiny_dino())
+    monkeypatch.setattr(clip_dinoiser_training, "clip_at", lambda *_: clip)
+    monkeypatch.setattr(clip_dinoiser_training, "dino_at", lambda *_: plain_saliency.tiny_dino())
     monkeypatch.setattr(clip_dinoiser_training.saliency, "load", lambda *_, **__: teachers().found)
 
     return command

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -12,8 +11,8 @@ from wordmask.benchmarks import BENCHMARKS
 from wordmask.benchmarks.tables import find
 from wordmask.benchmarks.tables.base import fill
 from wordmask.benchmarks.tables.run import Run
+from wordmask.methods import settings_of
 from wordmask.names.prompts import templates
-from wordmask.segmenters import METHODS
 
 NAMES = [f"clip-diy-{number}" for number in range(1, 5)] + [f"clip-dinoiser-{number}" for number in ("1", "2a", "2b")]
 
@@ -28,8 +27,7 @@ class Pretended:
         return benchmark
 
     def segmenter(self, method, preset="paper", **settings):
-        module = import_module(METHODS[method].module)
-        return method, preset, replace(getattr(module, METHODS[method].presets)[preset], **settings)
+        return method, preset, settings_of("segmenter", method, preset, **settings)
 
     def evaluate(self, segmenter, benchmark):
         self.asked[benchmark] = segmenter

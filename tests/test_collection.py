@@ -239,7 +239,7 @@ def test_a_list_or_tars_of_which_one_is_away_lose_no_embedding(tmp_path, kind):
 
 
 def test_a_search_of_pictures_of_which_some_are_away_goes_by_what_was_embedded(tmp_path, command, monkeypatch):
-    monkeypatch.setattr("wordmask.segmenters.maskclip.open_clip_encoder", lambda *_: ColourClip())
+    monkeypatch.setattr("wordmask.encoders.clip_building.clip_at", lambda *_: ColourClip())
     paths = write_pictures(tmp_path / "pictures", 6)
     arguments = ("search", "green", "--collection", tmp_path / "pictures", "--top", 1)
     first = command(*arguments)

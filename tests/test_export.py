@@ -41,7 +41,11 @@ def student():
     tiny = small_resnet_settings(
         backbone_options={"channels": (8, 8, 16, 16), "layers": (1, 1, 1, 1), "stem_width": 8}, width=16, low_width=8
     )
-    return NamedMask(Student(DeepLabV3Plus(3, tiny).eval(), Vocabulary.of(["background", "dog", "grass"]), {}))
+    return NamedMask(
+        Student(DeepLabV3Plus(3, tiny).eval(), Vocabulary.of(["background", "dog", "grass"]), {}),
+        device="cpu",
+        precision="fp32",
+    )
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from support import plain_saliency
-from wordmask.encoders.dino import DinoFeatures
+from wordmask.compute import PLAIN
+from wordmask.encoders.dino import DinoError, DinoFeatures
+from wordmask.encoders.dino_building import dino_at
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.found import (
     Found,
@@ -15,11 +17,11 @@ from wordmask.saliency.found import (
     SeedSaliency,
     background_mask,
     head_weights,
-    load_encoder,
     load_head,
     new_head,
 )
 from wordmask.weights.loading import WeightsError, write_state_dict
+from wordmask_world import models
 from wordmask_world.models import WorldModelError
 
 TOLERANCE = 1e-5
@@ -135,8 +137,8 @@ def test_a_head_of_another_width_is_refused(encoder):
 
 
 def test_the_worlds_dino_takes_no_other_weights():
-    with pytest.raises(SaliencyError, match="brings its own"):
-        load_encoder("world", "dino-vit-s-8", "cpu")
+    with pytest.raises(DinoError, match="brings its own"):
+        dino_at("world", "dino-vit-s-8", PLAIN)
 
 
 def test_a_picture_on_too_many_patches_is_looked_at_smaller(encoder, head):
@@ -156,6 +158,6 @@ def test_seed_maps_are_0_or_1(encoder):
 
 
 def test_a_world_head_that_is_not_there_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr("wordmask.saliency.found.WORLD_HEAD", tmp_path / "found.safetensors")
+    monkeypatch.setattr(models, "WEIGHTS", tmp_path)
     with pytest.raises(WorldModelError, match="train-found"):
         load_head("world")

@@ -10,6 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 import wordmask
 from support import plain_vit
+from wordmask.compute import Compute
 from wordmask.encoders.clip import ClipError
 from wordmask.encoders.clip_building import build_clip, load_clip
 from wordmask.encoders.dino_building import load_dino
@@ -79,8 +80,10 @@ def test_openai_s_extra_numbers_and_half_precision_are_understood(vit_b_16, tmp_
 
 def test_bf16_halves_the_weights_and_says_nearly_the_same(vit_b_16_file):
     image = picture(224, 160)
-    full, half = (load_clip("ViT-B-16", vit_b_16_file, precision=p).dense(image).values for p in ("fp32", "bf16"))
-    assert load_clip("ViT-B-16", vit_b_16_file, precision="bf16").model.visual.conv1.weight.dtype == torch.bfloat16
+    full, half = (load_clip("ViT-B-16", vit_b_16_file, Compute("cpu", p)).dense(image).values for p in ("fp32", "bf16"))
+    assert (
+        load_clip("ViT-B-16", vit_b_16_file, Compute("cpu", "bf16")).model.visual.conv1.weight.dtype == torch.bfloat16
+    )
     assert torch.nn.functional.cosine_similarity(full, half, dim=1).min() > 0.99
 
 
@@ -92,7 +95,7 @@ def test_weights_of_another_architecture_are_refused_with_their_keys(vit_b_16_fi
 
 def test_the_whole_segmenter_runs_from_a_file_of_weights(vit_b_16_file, tmp_path):
     chosen = {"clip": "ViT-B-16", "templates": "photo", "device": "cpu", "precision": "fp32"}
-    segmenter = wordmask.load("maskclip", weights=vit_b_16_file, **chosen)
+    segmenter = wordmask.load("maskclip", clip_weights=vit_b_16_file, **chosen)
     image = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
     result = segmenter.segment(image, ["dog", "grass", "background"])
     assert result.labels.shape == (300, 400)
@@ -106,7 +109,7 @@ def test_the_whole_segmenter_runs_from_a_file_of_weights(vit_b_16_file, tmp_path
 
 
 def test_catalogue_names_bring_what_is_known_of_them(vit_b_16_file, monkeypatch):
-    monkeypatch.setattr("wordmask.encoders.clip.weight_files.resolve", lambda source: vit_b_16_file)
+    monkeypatch.setattr("wordmask.encoders.clip_building.resolve", lambda source: vit_b_16_file)
     encoder = load_clip("ViT-B-16", "clip-vit-b-16-openai")
     assert type(encoder.model.visual.transformer.resblocks[0].mlp.gelu).__name__ == "QuickGELU"
     assert type(load_clip("ViT-B-16", "clip-vit-b-16-laion2b").model.visual.transformer.resblocks[0].mlp.gelu) is (
@@ -183,7 +186,8 @@ def test_dino_in_bf16_says_nearly_the_same(dino_s_8, tmp_path):
     torch.save(dino_s_8.state_dict(), tmp_path / "dino.pth")
     image = picture(96, 120)
     read = {
-        p: load_dino("vit_small_patch8_224.dino", tmp_path / "dino.pth", precision=p)(image) for p in ("fp32", "bf16")
+        p: load_dino("vit_small_patch8_224.dino", tmp_path / "dino.pth", Compute("cpu", p))(image)
+        for p in ("fp32", "bf16")
     }
     full, half = (read[p].key_maps() for p in ("fp32", "bf16"))
     assert torch.nn.functional.cosine_similarity(full, half, dim=1).min() > 0.99

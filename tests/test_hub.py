@@ -21,7 +21,7 @@ def student():
         backbone_options={"channels": (8, 8, 16, 16), "layers": (1, 1, 1, 1), "stem_width": 8}, width=16, low_width=8
     )
     names = Vocabulary.of({"background": None, "dog": ["puppy"], "traffic light": None})
-    return NamedMask(Student(DeepLabV3Plus(3, tiny).eval(), names, {"steps": "5"}))
+    return NamedMask(Student(DeepLabV3Plus(3, tiny).eval(), names, {"steps": "5"}), device="cpu", precision="fp32")
 
 
 def test_a_folder_holds_weights_and_a_card_and_comes_back_the_same(student, tmp_path):

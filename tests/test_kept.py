@@ -12,10 +12,10 @@ from wordmask.collection.references import ImageRef
 from wordmask.distillation import known_masks, pseudo_masks
 from wordmask.distillation.archive import Archive
 from wordmask.distillation.batches import Examples
+from wordmask.distillation.identities import start_identity
 from wordmask.distillation.known_masks import KnownMasks
 from wordmask.distillation.records import MaskTable
 from wordmask.distillation.student import StudentSettings
-from wordmask.fingerprints import start_identity
 from wordmask.runs import stages
 from wordmask.runs.stages import EARLIER, earlier
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus

@@ -13,14 +13,14 @@ from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.namedmask import PRESETS, NamedMask, NamedMaskSettings, benchmark_names, read_published
 from wordmask.segmenters.student_file import write_student
 from wordmask.weights.loading import WeightsError
-from wordmask_world import THINGS
+from wordmask_world import THINGS, models
 from wordmask_world.benchmark import World
 from wordmask_world.models import WorldModelError
 
 
 @pytest.fixture(scope="module")
 def segmenter():
-    return NamedMask(tiny_student())
+    return NamedMask(tiny_student(), device="cpu", precision="fp32")
 
 
 def test_every_pixel_bears_its_best_name(segmenter):
@@ -109,7 +109,7 @@ def test_the_network_looks_once_for_any_number_of_questions(segmenter, monkeypat
 
 def test_with_more_names_than_channels_the_answer_is_the_same():
     names = {"background": None} | {f"thing {number}": None for number in range(6)}
-    many = NamedMask(tiny_student(names))
+    many = NamedMask(tiny_student(names), device="cpu", precision="fp32")
     assert many.keeps_features
     image = picture(4)
     assert np.array_equal(
@@ -120,7 +120,7 @@ def test_with_more_names_than_channels_the_answer_is_the_same():
 def test_longer_side_is_the_side_that_the_network_sees_and_not_the_answer_s():
     student = tiny_student()
     image = picture(5, (50, 80))
-    segmenter = NamedMask(student, NamedMaskSettings(longer_side=128))
+    segmenter = NamedMask(student, NamedMaskSettings(longer_side=128), device="cpu", precision="fp32")
     result = segmenter.segment(image, list(NAMES), fill=True)
     assert result.size == (50, 80)
     assert np.array_equal(result.labels, expected_logits(segmenter, image, (80, 128)).argmax(dim=0).numpy())
@@ -147,12 +147,12 @@ def test_a_student_s_file_loads_through_the_front_door(tmp_path):
     image = picture(1)
     assert np.array_equal(
         loaded.segment(image, list(NAMES), fill=True).labels,
-        NamedMask(student).segment(image, list(NAMES), fill=True).labels,
+        NamedMask(student, device="cpu", precision="fp32").segment(image, list(NAMES), fill=True).labels,
     )
 
 
 def test_a_missing_student_of_the_world_is_told_with_the_way_to_have_one(monkeypatch, tmp_path):
-    monkeypatch.setattr("wordmask.segmenters.namedmask.WORLD_STUDENT", tmp_path / "none.safetensors")
+    monkeypatch.setattr(models, "WEIGHTS", tmp_path)
     with pytest.raises(WorldModelError, match="wordmask distill --preset world"):
         wordmask.load("namedmask", preset="world", device="cpu")
 

@@ -199,7 +199,7 @@ def test_a_run_can_be_asked_for_phrases(finished, monkeypatch):
     from support.tiny_collection import ColourClip
     from wordmask.cli import app
 
-    monkeypatch.setattr("wordmask.segmenters.maskclip.open_clip_encoder", lambda *_: ColourClip())
+    monkeypatch.setattr("wordmask.encoders.clip_building.clip_at", lambda *_: ColourClip())
     place, _ = finished
     page = place / "page.html"
     arguments = [

@@ -10,13 +10,13 @@ import torch
 
 from support import plain_saliency
 from support.small_clip import small_clip
-from wordmask import saliency, segmenters
+from wordmask import methods, saliency, segmenters
 from wordmask.cli import options
-from wordmask.compute import PrecisionError, has_bf16, pick_precision
+from wordmask.compute import Compute, PrecisionError, has_bf16, pick_precision
 from wordmask.distillation import ingredients
 from wordmask.distillation.pseudo_masks import MaskSettings
 from wordmask.errors import WordmaskError
-from wordmask.methods import Method, MethodError
+from wordmask.methods import Declared, Method, MethodError
 from wordmask.saliency.found import SeedSaliency
 from wordmask.saliency.spectral_voting import VotedMasks
 from wordmask.segmenters.clip_diy import ClipDiy
@@ -109,29 +109,28 @@ class Settings:
     pass
 
 
-class Told:
-    """A method that keeps what it was loaded with."""
+class Told(Declared):
+    """A method that keeps what it was built with."""
 
-    def __init__(self, **given):
-        self.given = given
+    Settings = Settings
+    presets = {"paper": Settings()}  # noqa: RUF012
 
     @classmethod
-    def load(cls, preset, **given):
-        return cls(**given)
+    def build(cls, settings, compute):
+        told = cls()
+        told.compute = compute
+        return told
 
 
-PRESETS = {"paper": Settings()}
-
-
-@pytest.mark.parametrize("package", [segmenters, saliency])
-def test_load_chooses_by_itself_unless_it_is_told(processor, monkeypatch, package):
-    monkeypatch.setattr(package, "METHODS", {"told": Method("none", __name__, "Told", "Settings")})
+@pytest.mark.parametrize(("package", "kind"), [(segmenters, "segmenter"), (saliency, "saliency")])
+def test_load_chooses_by_itself_unless_it_is_told(processor, monkeypatch, package, kind):
+    monkeypatch.setattr(methods, "METHODS", (Method("told", kind, f"{__name__}:Told", "nobody's"),))
     processor(INTEL_OF_2023)
-    assert package.load("told", device="cpu").given["precision"] == "bf16"
-    assert package.load("told", device="cpu", precision="fp32").given["precision"] == "fp32"
+    assert package.load("told", device="cpu").compute == Compute("cpu", "bf16")
+    assert package.load("told", device="cpu", precision="fp32").compute == Compute("cpu", "fp32")
     processor(INTEL_OF_2017)
-    assert package.load("told", device="cpu").given["precision"] == "fp32"
-    assert package.load("told", device="cpu", precision="bf16").given["precision"] == "bf16"
+    assert package.load("told", device="cpu").compute == Compute("cpu", "fp32")
+    assert package.load("told", device="cpu", precision="bf16").compute == Compute("cpu", "bf16")
     with pytest.raises(WordmaskError, match="'half' is unknown"):
         package.load("told", device="cpu", precision="half")
 

@@ -131,7 +131,7 @@ def test_the_score_is_sureness_times_steadiness():
 def test_selfmask_with_the_solver_is_the_papers_archive_mask(tmp_path):
     torch.manual_seed(0)
     network = SelfMaskNetwork(SelfMaskShape(image_size=32, width=24, blocks=1, heads=2, layers=1, queries=2))
-    saliency = SelfMask(network, SelfMaskSettings(archive_side=40))
+    saliency = SelfMask(network, SelfMaskSettings(archive_side=40), device="cpu", precision="fp32")
     images = [picture(n, size=(60, 90 - 20 * n)) for n in range(2)]
     for number, image in enumerate(images):
         Image.fromarray(image).save(tmp_path / f"{number}.png")

@@ -228,7 +228,7 @@ def test_clip_diy_refines_its_probabilities(clip, objectness):
 @pytest.mark.parametrize("names", [["dog", "cat"], ["cat", "background"]])
 def test_a_student_refines_its_classes_probabilities(names):
     student = tiny_student.tiny_student()
-    segmenter = NamedMask(student, NamedMaskSettings(refine="pamr"))
+    segmenter = NamedMask(student, NamedMaskSettings(refine="pamr"), device="cpu", precision="fp32")
     image = tiny_student.picture(1)
     logits = tiny_student.expected_logits(segmenter, image)  # of background, dog, cat, sofa
     meaning = np.array([1, 1, 0, 1]) if "background" in names else np.array([0, 1])
@@ -238,4 +238,6 @@ def test_a_student_refines_its_classes_probabilities(names):
     result = segmenter.segment(image, names, fill=True)
     assert np.array_equal(result.labels, meaning[present[refined.argmax(axis=0)]])
     assert np.abs(result.scores - refined.max(axis=0)).max() < 1e-5
-    assert not np.array_equal(result.labels, NamedMask(student).segment(image, names, fill=True).labels)
+    assert not np.array_equal(
+        result.labels, NamedMask(student, device="cpu", precision="fp32").segment(image, names, fill=True).labels
+    )

@@ -16,9 +16,10 @@ from wordmask.benchmarks.evaluation import score_batches
 from wordmask.labelling import Job, LabelSettings, label_folder
 from wordmask.labelling.settings import LabelError
 from wordmask.masks.segmentation import Segmentation, SegmentationError
+from wordmask.methods import methods_of
 from wordmask.names.lists import read_names
 from wordmask.names.vocabulary import Vocabulary
-from wordmask.segmenters import DEFAULT_METHOD, METHODS
+from wordmask.segmenters import DEFAULT_METHOD
 from wordmask.segmenters.base import SegmenterError
 from wordmask_world import draw_scene
 from wordmask_world.benchmark import World
@@ -46,7 +47,7 @@ def load():
     return load
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "reco"])
+@pytest.mark.parametrize("method", [m for m in methods_of("segmenter") if m != "reco"])
 def test_a_single_name_does_not_take_the_whole_picture(load, scene, method):
     result = load(method).segment(scene, [ABSENT])
     assert result.names == [ABSENT, "background"]
@@ -208,7 +209,7 @@ def test_the_default_is_one_method_everywhere_and_help_lists_them_all(command):
         words = " ".join(out.replace("│", " ").split())
         assert status == 0
         assert f"[default: {DEFAULT_METHOD}]" in words or f"default: {DEFAULT_METHOD}" in words
-        assert all(f"• {method}:" in words for method in METHODS)
+        assert all(f"• {method}:" in words for method in methods_of("segmenter"))
 
 
 @pytest.mark.parametrize("arguments", [("segment", "https://example.com/a.jpg"), ("label", "https://example.com/a")])

@@ -10,7 +10,7 @@ from PIL import Image
 from support import plain_saliency
 from wordmask import saliency
 from wordmask.encoders.dino import DinoError
-from wordmask.methods import MethodError
+from wordmask.methods import MethodError, check_method, methods_of, presets_by_name
 from wordmask.pictures.image_files import ImageReadError
 from wordmask.refinement import clean_up as refinement
 from wordmask.refinement.bilateral_solver import BilateralGrid
@@ -37,7 +37,9 @@ def seed(refine="none"):
 
 def selfmask(refine="none"):
     torch.manual_seed(0)
-    return SelfMask(plain_saliency.stirred(SelfMaskNetwork(TINY)), SelfMaskSettings(refine=refine))
+    return SelfMask(
+        plain_saliency.stirred(SelfMaskNetwork(TINY)), SelfMaskSettings(refine=refine), device="cpu", precision="fp32"
+    )
 
 
 def spectral(refine="none"):
@@ -309,12 +311,11 @@ def test_small_pictures_are_looked_at_enlarged():
 
 
 def test_every_method_of_the_registry_is_a_saliency_with_both_presets():
-    for name, method in saliency.METHODS.items():
-        module = __import__(method.module, fromlist=["x"])
-        own = getattr(module, method.name)
+    for name in methods_of("saliency"):
+        own = check_method("saliency", name, preset="paper", settings=())
         assert issubclass(own, Saliency)
         assert own.method == name
-        assert set(getattr(module, method.presets)) == {"paper", "world"}
+        assert set(presets_by_name("saliency", name)) == {"paper", "world"}
 
 
 @pytest.mark.parametrize("method", ["found", "seed"])
@@ -370,7 +371,7 @@ def test_what_the_registry_does_not_know_is_said(method, options, told):
 
 def test_a_head_can_be_given_by_its_file(tmp_path, monkeypatch):
     encoder = plain_saliency.tiny_dino()
-    monkeypatch.setattr("wordmask.saliency.found.load_encoder", lambda *_: encoder)
+    monkeypatch.setattr("wordmask.saliency.found.dino_at", lambda *_: encoder)
     head = new_head(plain_saliency.WIDTH)
     torch.save({"decoder": head.state_dict()}, tmp_path / "head.pt")
     loaded = saliency.load("found", weights=tmp_path / "head.pt", device="cpu", refine="found")

@@ -33,7 +33,7 @@ from wordmask_world.files.training_file import write_array
 def wordmask(monkeypatch, command):
     """Runs the command in this process, with a tiny DINO for all others: (exit status, stdout, stderr)."""
     for module in (found_training, selfmask_training):
-        monkeypatch.setattr(module, "load_encoder", lambda *_: plain_saliency.tiny_dino())
+        monkeypatch.setattr(module, "dino_at", lambda *_: plain_saliency.tiny_dino())
 
     def load(method="found", refine="none", weights=None, **_):
         encoder = plain_saliency.tiny_dino()

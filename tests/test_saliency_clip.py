@@ -154,7 +154,7 @@ def test_the_method_is_registered_with_both_presets(monkeypatch):
     monkeypatch.setattr(
         "wordmask.saliency.load", lambda method, **options: seen.update(options, method=method) or Objects
     )
-    monkeypatch.setattr("wordmask.segmenters.saliency_clip.open_clip_encoder", lambda *chosen: small_clip())
+    monkeypatch.setattr("wordmask.segmenters.saliency_clip.clip_at", lambda *chosen: small_clip())
     loaded = load("selfmask-clip", preset="world", saliency="found", device="cpu", precision="fp32")
     assert (loaded.method, loaded.preset, loaded.settings.saliency) == ("selfmask-clip", "world", "found")
-    assert seen == {"method": "found", "preset": "world", "device": "cpu", "precision": "fp32"}
+    assert seen == {"method": "found", "preset": "world", "weights": None, "device": "cpu", "precision": "fp32"}

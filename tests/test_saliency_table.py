@@ -8,7 +8,6 @@ from wordmask.benchmarks.tables import find
 from wordmask.benchmarks.tables.base import fill
 from wordmask.benchmarks.tables.run import Run
 from wordmask.benchmarks.tables.saliency import Middle, figures_of
-from wordmask.saliency import found, selfmask
 from wordmask_world import THINGS, draw_scene, models
 from wordmask_world.benchmark import FIRST_SEED
 
@@ -90,8 +89,6 @@ def test_the_middle_is_a_quarter_of_the_picture():
 
 def test_rows_without_weights_say_so_and_the_others_are_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(models, "WEIGHTS", tmp_path / "nothing")
-    monkeypatch.setattr(found, "WORLD_HEAD", tmp_path / "nothing")
-    monkeypatch.setattr(selfmask, "WORLD_NETWORK", tmp_path / "nothing")
     rows = {row.label: row for row in fill(find("saliency"), Run(tmp_path / "run", pictures=1))}
     assert len(rows) == 7
     assert set(rows.pop("the middle of the picture").ours) == {"iou", "max_f", "mae", "s_measure"}

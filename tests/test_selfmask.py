@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from support import plain_saliency
+from wordmask.errors import WordmaskError
 from wordmask.refinement.bilateral_solver import solve
 from wordmask.saliency.base import SaliencyError
-from wordmask.saliency.found import load_encoder
-from wordmask.saliency.selfmask import WORLD_DINO, SelfMask, SelfMaskSettings, load_network, write_network
+from wordmask.saliency.selfmask import SelfMask, SelfMaskSettings, load_network, write_network
 from wordmask.saliency.selfmask_network import (
     POSITIONS,
     STATISTICS,
@@ -25,7 +25,8 @@ from wordmask.saliency.selfmask_network import (
 from wordmask.training.selfmask import SelfMaskTraining, new_network
 from wordmask.training.selfmask_losses import dice_losses, ranking_loss, selfmask_losses
 from wordmask.weights.loading import WeightsError
-from wordmask_world.models import WorldModelError
+from wordmask_world import models
+from wordmask_world.models import WorldModelError, world_dino
 
 TOLERANCE = 1e-5
 SHAPE = SelfMaskShape(image_size=40, patch=8, width=48, blocks=2, heads=3, queries=5, layers=3)
@@ -198,7 +199,7 @@ def test_positions_are_resized_to_the_grid_without_dinos_offset(network):
 @pytest.mark.parametrize("size", [(40, 40), (33, 50), (1, 17)])
 def test_a_map_is_the_best_mask_blown_up_four_times_and_cut(network, size):
     image = pictures(size)
-    selfmask = SelfMask(network)
+    selfmask = SelfMask(network, device="cpu", precision="fp32")
     with torch.inference_mode():
         best = network(image).best()[0].double().numpy()
     expected = plain_saliency.bilinear(best[None], 4)[0][: size[0], : size[1]]
@@ -207,17 +208,19 @@ def test_a_map_is_the_best_mask_blown_up_four_times_and_cut(network, size):
 
 def test_an_archive_mask_goes_through_the_solver_at_a_fixed_size_and_back(network):
     image = np.random.default_rng(0).integers(0, 256, (50, 80, 3), dtype=np.uint8)
-    selfmask = SelfMask(network, replace(SelfMaskSettings(), archive_side=50))
+    selfmask = SelfMask(network, replace(SelfMaskSettings(), archive_side=50), device="cpu", precision="fp32")
     own_size = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
     mask = selfmask.read(own_size)[0].numpy() > 0.5
     assert np.array_equal(selfmask.archive_mask(image), solve(image, mask.astype(float)) > 0.5)
-    doubled = SelfMask(network, replace(SelfMaskSettings(), archive_side=100)).archive_mask(image)
+    doubled = SelfMask(
+        network, replace(SelfMaskSettings(), archive_side=100), device="cpu", precision="fp32"
+    ).archive_mask(image)
     assert doubled.shape == (50, 80)
     assert doubled.dtype == bool
 
 
 def test_an_unknown_precision_is_refused(network):
-    with pytest.raises(SaliencyError, match="fp16"):
+    with pytest.raises(WordmaskError, match="fp16"):
         SelfMask(network, precision="fp16")
 
 
@@ -279,17 +282,15 @@ def test_without_any_object_nothing_is_taught():
 
 
 def test_a_world_network_that_is_not_there_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr("wordmask.saliency.selfmask.WORLD_NETWORK", tmp_path / "selfmask.safetensors")
+    monkeypatch.setattr(models, "WEIGHTS", tmp_path)
     with pytest.raises(WorldModelError, match="train-selfmask"):
         load_network("world")
 
 
 def test_a_network_on_the_worlds_untouched_dino_does_not_bring_it_again(tmp_path):
     torch.manual_seed(0)
-    network = new_network(
-        load_encoder("world", None, "cpu"), SelfMaskTraining(tmp_path, tmp_path, queries=3, layers=1)
-    ).eval()
-    write_network(tmp_path / "small.safetensors", network, encoder=WORLD_DINO)
+    network = new_network(world_dino(), SelfMaskTraining(tmp_path, tmp_path, queries=3, layers=1)).eval()
+    write_network(tmp_path / "small.safetensors", network, encoder="world/dino")
     write_network(tmp_path / "whole.safetensors", network)
     assert not any(name.startswith("encoder.") for name in load_file(tmp_path / "small.safetensors"))
     images = torch.rand(1, 3, 32, 40)
@@ -297,6 +298,6 @@ def test_a_network_on_the_worlds_untouched_dino_does_not_bring_it_again(tmp_path
     assert torch.equal(small.masks, whole.masks)
     with torch.no_grad():
         network.encoder.norm.bias += 1
-    write_network(tmp_path / "other.safetensors", network, encoder=WORLD_DINO)
+    write_network(tmp_path / "other.safetensors", network, encoder="world/dino")
     with pytest.raises(SaliencyError, match="another DINO"):
         load_network(tmp_path / "other.safetensors")

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from support import plain_saliency
+from wordmask import saliency
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.spectral_voting import (
     VotedMasks,
@@ -174,4 +175,4 @@ def test_a_vote_needs_a_voter():
 
 def test_weights_must_be_as_many_as_encoders():
     with pytest.raises(SaliencyError, match="as many"):
-        VotedMasks.load("paper", dinos=("a", "b"), dino_weights=("c",))
+        saliency.load("spectral", dinos=("a", "b"), dino_weights=("c",))

@@ -23,19 +23,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from wordmask.files import NoRoomError
-from wordmask.weights import catalogue
-from wordmask.weights import loading as weights
+from wordmask.weights import addresses, catalogue, fetching
+from wordmask.weights.addresses import resolve
 from wordmask.weights.cache import cache_dir, cached_path
-from wordmask.weights.download import UnreachableError
+from wordmask.weights.download import DownloadError, UnreachableError
 from wordmask.weights.loading import (
-    DownloadError,
     WeightsError,
     fingerprint,
     load_into,
     read_embedding_pickle,
     read_metadata,
     read_state_dict,
-    resolve,
     write_state_dict,
 )
 
@@ -511,7 +509,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, bytes | Ex
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)
-    monkeypatch.setattr(weights, "unreachable", lambda _: {})
+    monkeypatch.setattr(fetching, "unreachable", lambda _: {})
     for switch in ("WORDMASK_OFFLINE", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(switch, raising=False)
     return files
@@ -534,8 +532,9 @@ def web(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
             target.write_bytes(pages[url])
         return target
 
-    monkeypatch.setattr(weights, "download", download)
-    monkeypatch.setattr(weights, "unreachable", lambda _: {})
+    monkeypatch.setattr(fetching, "download", download)
+    monkeypatch.setattr(addresses, "download", download)
+    monkeypatch.setattr(fetching, "unreachable", lambda _: {})
     for switch in ("WORDMASK_OFFLINE", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(switch, raising=False)
     return pages
@@ -732,7 +731,7 @@ def test_a_mirror_serves_when_the_source_cannot_be_reached(
 ) -> None:
     entry = catalogue.find("selfmask-nq20")
     web[entry.source] = web[entry.mirrors[0]] = b"weights"
-    monkeypatch.setattr(weights, "unreachable", lambda _: {entry.source: "the host is not found"})
+    monkeypatch.setattr(fetching, "unreachable", lambda _: {entry.source: "the host is not found"})
     assert resolve("selfmask-nq20") == catalogue.place(entry, entry.mirrors[0])
     assert "the host is not found; trying the next place" in caplog.text
 

@@ -46,17 +46,11 @@ class Ingredients:
         chosen = self.config.masks
         return saliency.load(
             chosen.saliency,
-            preset=self._saliency_preset,
+            preset=_preset_of(chosen.saliency, self.run.preset),
             weights=chosen.weights,
             device=self.config.device,
             **{"precision": "fp32", **chosen.settings},  # "auto" would make other pseudo-masks on other machines
         )
-
-    @property
-    def _saliency_preset(self) -> str:
-        """The one that is called as the run's, where there is such a one."""
-        known = presets_by_name("saliency", self.config.masks.saliency)
-        return self.run.preset if self.run.preset in known else DEFAULT_PRESET
 
     @cached_property
     def archive(self) -> Archive:
@@ -115,8 +109,14 @@ class Ingredients:
 
     @cached_property
     def _saliency_identity(self) -> str:
-        settings = settings_of("saliency", self.config.masks.saliency, self._saliency_preset)
+        method = self.config.masks.saliency
+        settings = settings_of("saliency", method, _preset_of(method, self.run.preset))
         return brought_identity(settings) + weights_identity(self.config.masks.weights)
+
+
+def _preset_of(saliency: str, preset: str) -> str:
+    """The saliency's preset that is called as the run's, where there is such a one."""
+    return preset if preset in presets_by_name("saliency", saliency) else DEFAULT_PRESET
 
 
 def start_of(settings: SegmenterTraining) -> dict[str, str]:

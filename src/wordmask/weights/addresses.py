@@ -7,6 +7,7 @@ stands for `scheme:ROLE`: whoever asks for a DINO says `dino`, and so on.
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -67,13 +68,13 @@ def find(address: str | Path, role: str = "network", *, progress: bool | None = 
     """Return what an address stands for: the file or folder of a plug-in, a folder that is there, or a file, which is
     fetched on first use and checked where a checksum is known.
 
-    A file or folder of that path goes before a name of the catalogue. `progress` as for `download`.
+    A file of that path goes before a name of the catalogue, and a folder after it. `progress` as for `download`.
     """
     scheme, separator, name = full(address, role).partition(":")
     if separator and scheme in _schemes():
         read: Scheme = named(_schemes()[scheme])
         return read(name)
-    if folder := folder_at(address):
+    if (folder := folder_at(address)) and not _is_catalogued(str(address)):
         return Found(folder)
     return Found(_file(str(address), progress))
 
@@ -115,6 +116,13 @@ def files_of(path: Path) -> list[Path]:
 
 def _schemes() -> dict[str, str]:
     return {scheme: at for plugin in installed() for scheme, at in plugin.addresses.items()}
+
+
+def _is_catalogued(name: str) -> bool:
+    with suppress(CatalogueError):
+        catalogue.find(name)
+        return True
+    return False
 
 
 def _file(address: str, progress: bool | None) -> Path:
