@@ -10,6 +10,7 @@ import torch
 
 from support.small_clip import WIDTH, small_clip
 from wordmask import cli, segmenters
+from wordmask.compute import PLAIN
 from wordmask.errors import WordmaskError
 from wordmask.export import ExportError, compare, export, load_onnx, quantise, write_words, writing
 from wordmask.export.session import open_session
@@ -155,7 +156,7 @@ def test_load_takes_the_file_in_place_of_the_network(files, student, maskclip, m
     asked = {}
     monkeypatch.setattr(segmenters, "load_method", lambda *arguments, **options: asked.update(options) or maskclip)
     onnx = segmenters.load("maskclip", onnx=files["maskclip"])
-    assert (asked["device"], asked["precision"]) == ("cpu", "fp32")
+    assert asked["compute"]() == PLAIN
     assert type(onnx).__name__ == "OnnxOpenVocabulary"
 
 

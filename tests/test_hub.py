@@ -27,7 +27,7 @@ def student():
 def test_a_folder_holds_weights_and_a_card_and_comes_back_the_same(student, tmp_path):
     folder = save_folder(student, tmp_path / "model", CARD)
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "student.safetensors"]
-    again = from_pretrained(folder)
+    again = from_pretrained(folder, device="cpu", precision="fp32")
     assert again.vocabulary == student.vocabulary
     assert again.told == student.told
     picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)

@@ -19,7 +19,7 @@ from wordmask.distillation.student import StudentSettings
 from wordmask.runs import stages
 from wordmask.runs.stages import EARLIER, earlier
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
-from wordmask_world import models, weights
+from wordmask_world import models
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TWO, THREE = {"names": ["green", "blue"]}, {"names": ["red", "green", "blue"]}
@@ -168,7 +168,7 @@ def test_what_the_package_carries_is_known_by_its_content(tmp_path, monkeypatch)
     for name in (models.RESNET, models.CLIP_RESNET):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.safetensors").write_bytes(b"one")
-    monkeypatch.setattr(weights, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(models, "WEIGHTS", tmp_path)
     before = {start: start_identity(start) for start in ("world", "world-clip", "dino-resnet50", "timm", None)}
     (tmp_path / models.RESNET / "model.safetensors").write_bytes(b"another")
     after = {start: start_identity(start) for start in before}

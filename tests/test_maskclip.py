@@ -7,6 +7,7 @@ import torch
 from support import plain_vit
 from support.plain_windows import TOLERANCE, bilinear, picture, settings, starts, text_vectors
 from support.small_clip import HEADS, LAYERS, NATIVE, PATCH, small_clip
+from wordmask.compute import DeviceError
 from wordmask.methods import MethodError
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.images import to_tensor
@@ -173,5 +174,5 @@ def test_settings_that_cannot_serve_are_named():
         load("maskclip", stride=0)
     with pytest.raises(MethodError, match="background_threshold=1.5 cannot be used"):
         load("maskclip", background_threshold=1.5)
-    with pytest.raises(MethodError, match="device 'tpu9' cannot be used.*try cpu"):
+    with pytest.raises(DeviceError, match="device 'tpu9' cannot be used.*try cpu"):
         load("maskclip", device="tpu9")

@@ -203,7 +203,7 @@ def test_odd_sizes_are_refined(clip, how, size):
 
 
 def test_a_refinement_that_there_is_not_is_named():
-    with pytest.raises(MethodError, match="refine='crf' cannot be used: input should be 'none', 'pamr' or 'solver'"):
+    with pytest.raises(MethodError, match="refine='crf' cannot be used: input should be one of none, pamr, solver"):
         load("maskclip", refine="crf")
 
 
