@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from wordmask.benchmarks.tables.published import rows
 from wordmask.benchmarks.tables.run import Run, RunError
 from wordmask.benchmarks.tables.saliency import Middle
 from wordmask.extras import MissingExtraError
-from wordmask.methods import MethodError
+from wordmask.methods import MethodError, settings_of
 from wordmask.names.vocabulary import Vocabulary
 
 
@@ -340,11 +339,9 @@ def test_every_row_of_every_table_asks_for_settings_that_exist(tmp_path, monkeyp
             squares.vocabulary = Vocabulary.of(["background", *namedmask.VOC_CLASSES])
             return squares
 
-        def _load(self, load, known, method, preset, settings):
-            chosen = known[method]
-            module = import_module(chosen.module)
+        def _load(self, load, kind, method, preset, settings):
             own = {key: value for key, value in settings.items() if key != "weights"}
-            replace(getattr(module, chosen.presets)[preset], **own)
+            settings_of(kind, method, preset, **own)
             asked.append((method, preset))
             raise NotRunError("enough is known")
 
@@ -374,8 +371,8 @@ def test_namedmask_s_tables_look_at_pictures_as_its_paper_says(tmp_path, table, 
         def open(self, benchmark, split=None):
             return Squares(1)
 
-        def _load(self, load, known, method, preset, settings):
-            chosen = replace(getattr(import_module(known[method].module), known[method].presets)[preset], **settings)
+        def _load(self, load, kind, method, preset, settings):
+            chosen = settings_of(kind, method, preset, **settings)
             if method == "namedmask":
                 looked.append(chosen.size(*picture))
             else:

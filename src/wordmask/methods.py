@@ -301,7 +301,8 @@ def load_method(
     is known to be right."""
     chosen = check_method(kind, name, preset=preset, settings=settings)
     if weights is not None and not chosen.has_weights:
-        own = [field.name for field in fields(chosen.Settings) if field.name.endswith("_weights")]
+        known = [field.name for field in fields(chosen.Settings)]
+        own = [f"{network}_weights" for network in known if f"{network}_weights" in known]
         instead = " or ".join(f"{key}={weights}" for key in own)
         raise MethodError(
             f"{name} has no trained weights of its own to take from {weights}"

@@ -1,0 +1,234 @@
+"""The registry: what is known of every method, how it is built, what it declares, and where it computes."""
+
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import wordmask
+from wordmask import methods, plugins, saliency, segmenters
+from wordmask.compute import PLAIN, Compute
+from wordmask.masks.segmentation import Segmentation
+from wordmask.methods import (
+    Declared,
+    Method,
+    MethodError,
+    check_method,
+    list_methods,
+    methods_of,
+    presets_by_name,
+    settings_of,
+)
+from wordmask.plugins import Plugin, named
+from wordmask.segmenters.base import Seen, Segmenter
+from wordmask.segmenters.clip_diy import ClipDiy
+
+BUILT = [(kind, name) for kind in ("segmenter", "saliency") for name in methods_of(kind)]
+PICTURE = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
+
+
+def load(kind, name, **settings):
+    where = segmenters if kind == "segmenter" else saliency
+    if name == "reco":
+        settings |= {"archive": "."}
+    return where.load(name, preset="world", **settings)
+
+
+def test_every_method_says_whose_it_is_what_it_does_needs_and_under_which_licence():
+    assert {method.kind for method in list_methods()} == {"segmenter", "saliency", "refinement"}
+    for method in wordmask.list_methods():
+        assert all((method.paper, method.about, method.needs, method.licence)), method.name
+        assert callable(named(method.at)), method.name
+    assert {"pamr", "solver"} < set(methods_of("refinement"))
+    assert wordmask.list_methods("saliency") == tuple(methods_of("saliency").values())
+    with pytest.raises(MethodError, match="no kind of methods is called 'segmenters'; choose one of segmenter"):
+        list_methods("segmenters")
+
+
+@pytest.mark.parametrize(("kind", "name"), BUILT)
+def test_a_class_and_load_agree_in_defaults(kind, name):
+    chosen = check_method(kind, name, preset="paper", settings=())
+    assert chosen.method == name
+    own, told = vars(chosen.Settings()), vars(settings_of(kind, name))
+    which = {"student", "benchmark"} if name == "namedmask" else set()  # the class is handed its student
+    assert {key: own[key] for key in own.keys() - which} == {key: told[key] for key in own.keys() - which}
+
+
+def test_a_class_that_takes_a_network_settles_device_and_precision_as_load_does():
+    loaded = {"namedmask": load("segmenter", "namedmask"), "selfmask": load("saliency", "selfmask")}
+    student = segmenters.namedmask.load_student("world", segmenters.namedmask.NamedMaskSettings())
+    again = {
+        "namedmask": segmenters.namedmask.NamedMask(student),
+        "selfmask": saliency.selfmask.SelfMask(loaded["selfmask"].network),
+    }
+    for name, method in again.items():
+        assert (method.device, method.precision) == (loaded[name].device, loaded[name].precision) != ("auto", "auto")
+
+
+@pytest.mark.parametrize(("kind", "name"), BUILT)
+def test_every_method_declares_its_networks_and_moves_them_all(kind, name):
+    method = load(kind, name, device="cpu", precision="fp32")
+    assert method.networks
+    assert all(isinstance(network, nn.Module) for network in method.networks.values())
+    assert method.device == torch.device("cpu")
+    assert method.to("meta") is method
+    weights = [weight for network in method.networks.values() for weight in network.parameters()]
+    assert {weight.device.type for weight in weights} == {"meta"}
+    assert method.device == torch.device("meta")
+    with pytest.raises(wordmask.WordmaskError, match="'tpu9' cannot be used"):
+        method.to("tpu9")
+
+
+def test_what_was_moved_there_and_back_answers_as_before():
+    method = load("segmenter", "clip-dinoiser", device="cpu", precision="fp32", background="found", affinity="dino")
+    names = ["dog", "grass", "background"]
+    before = method.segment(PICTURE, names).labels
+    assert np.array_equal(method.to("cpu").segment(PICTURE, names).labels, before)
+
+
+def test_networks_of_a_function_of_no_method_are_its_owner_s_affair():
+    segmenter = load("segmenter", "clip-diy", device="cpu", precision="fp32")
+    assert list(segmenter.networks) == ["clip", "saliency.dino", "saliency.head"]
+    assert list(ClipDiy(segmenter.clip, objectness=lambda images: []).networks) == ["clip"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "instead"),
+    [
+        ("segmenter", "maskclip", "clip_weights=x.pt"),
+        ("segmenter", "clip-diy", "clip_weights=x.pt or saliency_weights=x.pt"),
+        ("segmenter", "reco", "clip_weights=x.pt or archive_clip_weights=x.pt"),
+        ("saliency", "seed", "dino_weights=x.pt"),
+    ],
+)
+def test_weights_are_those_that_a_method_learnt_itself(kind, name, instead):
+    with pytest.raises(MethodError, match=f"{name} has no trained weights of its own .*: .* say {instead}"):
+        load(kind, name, weights="x.pt")
+
+
+def test_weights_of_a_named_architecture_are_given_by_the_name_of_the_network(tmp_path):
+    missing = tmp_path / "clip.safetensors"
+    with pytest.raises(wordmask.WordmaskError, match="clip.safetensors"):
+        wordmask.load("maskclip", clip="ViT-B-16", clip_weights=missing, device="cpu")
+
+
+def test_gamma_goes_with_the_dino_that_is_given():
+    assert settings_of("segmenter", "clip-dinoiser", affinity="dino").affinity_threshold == 0.2
+    world = settings_of("segmenter", "clip-dinoiser", "world", affinity="dino")
+    assert world.affinity_threshold == 0.95
+    assert settings_of("segmenter", "clip-dinoiser", "world").affinity_threshold == 0.2
+    said = settings_of("segmenter", "clip-dinoiser", "world", affinity="dino", affinity_threshold=0.2)
+    assert said.affinity_threshold == 0.2
+
+
+@pytest.mark.parametrize("method", ["clip-diy", "selfmask-clip"])
+def test_a_method_asks_another_by_the_preset_that_its_settings_say(method):
+    segmenter = load("segmenter", method, device="cpu", precision="fp32", saliency="seed")
+    asked = segmenter.objectness if method == "clip-diy" else segmenter.salient
+    assert asked.__self__.settings == settings_of("saliency", "seed", "world")
+
+
+def test_a_student_says_by_which_preset_it_was_distilled(tmp_path):
+    student = load("segmenter", "namedmask", device="cpu", precision="fp32")
+    assert student.preset == "world"
+    for told, preset in (({"steps": "5"}, "custom"), ({"steps": "5", "preset": "imagenet-s"}, "imagenet-s")):
+        file = tmp_path / f"{preset}.safetensors"
+        segmenters.student_file.write_student(file, student.network, student.vocabulary, told)
+        assert wordmask.load("namedmask", weights=file, device="cpu").preset == preset
+
+
+@dataclass(frozen=True)
+class MineSettings:
+    level: int = 100
+
+
+class SeenBright(Seen):
+    def __init__(self, image, source, level):
+        super().__init__(image, source)
+        self.level = level
+
+    def answer(self, vocabulary):
+        labels = (self.image.mean(axis=2) > self.level).astype(np.uint8) % len(vocabulary)
+        return Segmentation(labels, list(vocabulary.names), np.ones(labels.shape, np.float32), self.image, self.source)
+
+
+class Mine(Segmenter):
+    """A segmenter of another package's."""
+
+    method = "mine"
+    Settings = MineSettings
+    presets = {"paper": MineSettings()}  # noqa: RUF012
+
+    def __init__(self, settings=None, compute=PLAIN):
+        self.settings, self.compute = settings or MineSettings(), compute
+        self.layer = nn.Linear(1, 1)
+
+    @classmethod
+    def build(cls, settings, compute):
+        return cls(settings, compute)
+
+    def look_many(self, images, sources):
+        return [SeenBright(image, source, self.settings.level) for image, source in zip(images, sources, strict=True)]
+
+
+@pytest.fixture
+def package(monkeypatch):
+    """Another package, which brings a segmenter, a refinement and a preset."""
+    module = ModuleType("another_package")
+    module.MINE = Method("mine", "segmenter", f"{__name__}:Mine", "Somebody, 2026")
+    module.HALVED = Method("halved", "refinement", "another_package:halve", "Somebody, 2026")
+    module.BRIGHT = {"level": 200}
+    module.halve = lambda image: lambda maps: maps / 2
+    monkeypatch.setitem(sys.modules, "another_package", module)
+    plugin = Plugin(
+        methods={"mine": "another_package:MINE", "halved": "another_package:HALVED"},
+        presets={"mine": {"bright": "another_package:BRIGHT"}, "maskclip": {"coarse": "another_package:COARSE"}},
+    )
+    module.COARSE = {"stride": 448}
+    brought = (*plugins.installed(), plugin)
+    for where in (plugins, methods):
+        monkeypatch.setattr(where, "installed", lambda: brought)
+    return plugin
+
+
+def test_a_package_brings_methods_and_presets(package):
+    loaded = wordmask.load("mine", device="cpu", precision="fp32")
+    assert (loaded.preset, loaded.settings, loaded.compute) == ("paper", MineSettings(), Compute("cpu", "fp32"))
+    assert list(loaded.networks) == ["layer"]
+    assert loaded.segment(PICTURE, ["dark", "bright"], fill=True).labels.any()
+    assert wordmask.load("mine", preset="bright", device="cpu").settings.level == 200
+    assert wordmask.load("mine", preset="bright", device="cpu", level=7).settings.level == 7
+    assert "mine" in {method.name for method in wordmask.list_methods("segmenter")}
+    assert "mine" in segmenters.listing()
+    assert settings_of("segmenter", "maskclip", "coarse").stride == 448
+    assert list(presets_by_name("segmenter", "maskclip"))[-1] == "coarse"
+    with pytest.raises(MethodError, match="mine has no trained weights of its own to take from x.pt$"):
+        wordmask.load("mine", weights="x.pt")
+
+
+def test_a_package_brings_refinements_of_names(package):
+    plain, halved = (
+        load("segmenter", "maskclip", device="cpu", precision="fp32", refine=how) for how in ("none", "halved")
+    )
+    assert halved.settings.refine == "halved"
+    one, other = (each.segment(PICTURE, ["dog", "grass"], fill=True) for each in (plain, halved))
+    assert np.array_equal(one.labels, other.labels)
+    assert np.allclose(one.scores, 2 * other.scores, atol=1e-5)
+
+
+def test_a_package_s_method_does_not_take_the_place_of_one_of_ours(package, monkeypatch):
+    sys.modules["another_package"].MINE = Method("maskclip", "segmenter", f"{__name__}:Mine", "Somebody, 2026")
+    assert methods_of("segmenter")["maskclip"].paper == "Zhou et al., ECCV 2022"
+
+
+def test_a_method_without_build_says_so():
+    class Bare(Declared):
+        Settings = MineSettings
+
+    with pytest.raises(MethodError, match="Bare cannot be loaded by its name"):
+        Bare.build(MineSettings(), PLAIN)
+    assert not Bare().networks
