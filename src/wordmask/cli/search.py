@@ -1,6 +1,5 @@
 """`wordmask search`: the pictures of a collection that are most like a phrase."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ from PIL import Image
 from wordmask.cli import options
 from wordmask.console import say, show
 from wordmask.console.progress import progress_bar
+from wordmask.fingerprints import digest_of
 from wordmask.masks.palette import colours_of
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.image_files import ImageReadError
@@ -102,7 +102,7 @@ def _embeddings(
         if is_embedding_folder(folder):
             return EmbeddingFolder(folder, root=root)
     pile = open_pile(collection, root=root)
-    mark = hashlib.sha256(f"{collection.resolve()} {root} {clip}".encode()).hexdigest()[:16]
+    mark = digest_of(f"{collection.resolve()} {root} {clip}")[:16]
     kept = cache_dir() / "collections" / mark
     try:
         with progress_bar("embeddings", None, counts=False) as report:

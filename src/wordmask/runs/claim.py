@@ -40,18 +40,13 @@ class Marker:
     among_others: bool = False
 
 
-def never(out: Path) -> bool:
-    """For commands whose folders were all marked from the first."""
-    return False
-
-
 @contextmanager
 def claimed(
     out: Path,
     verb: str,
     *,
     pictures: tuple[str, ...] = (),
-    was_ours: Callable[[Path], bool] = never,
+    was_ours: Callable[[Path], bool] = lambda out: False,
     nested: bool = False,
     sweeps: Collection[str] | None = None,
     error: type[WordmaskError] = ClaimError,
@@ -102,7 +97,11 @@ def locked(lock: Path, refusal: WordmaskError) -> Iterator[None]:
 
 
 def check_claim(
-    out: Path, verb: str, *, was_ours: Callable[[Path], bool] = never, error: type[WordmaskError] = ClaimError
+    out: Path,
+    verb: str,
+    *,
+    was_ours: Callable[[Path], bool] = lambda out: False,
+    error: type[WordmaskError] = ClaimError,
 ) -> None:
     """Raise, if `out` is not this command's to write into."""
     if os.path.lexists(out) and not out.is_dir():

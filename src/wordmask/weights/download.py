@@ -8,7 +8,6 @@ the disk is full, or the server gave no mark to continue by.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import logging
@@ -34,6 +33,7 @@ from filelock import FileLock, Timeout
 from wordmask._version import __version__
 from wordmask.errors import WordmaskError
 from wordmask.files import NO_ROOM
+from wordmask.fingerprints import file_digest
 from wordmask.weights.cache import is_offline
 from wordmask.weights.reach import unreachable
 
@@ -125,8 +125,7 @@ class _Job:
         """What is wrong with the content of a complete file, or None."""
         if self.sha256 is None:
             return None
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_digest(path)
         same = digest == self.sha256.lower()
         return None if same else f"its SHA-256 is {digest} where {self.sha256} was expected"
 
