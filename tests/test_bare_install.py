@@ -29,7 +29,11 @@ seen = {{
 }}
 seen |= {{each: saliency.load(each, preset="world", device="cpu").look(picture).soft.shape for each in {SALIENCY}}}
 there = [name for name in {sorted(EXTRA_OF)} if importlib.util.find_spec(name)]
-print(json.dumps({{"file": wordmask.__file__, "seen": seen, "there": there}}))
+try:
+    wordmask.distill
+except wordmask.WordmaskError as error:
+    refused = str(error)
+print(json.dumps({{"file": wordmask.__file__, "seen": seen, "there": there, "refused": refused}}))
 """
 
 
@@ -71,6 +75,7 @@ def test_the_bare_core_segments_with_every_method(bare, tmp_path):
     told = json.loads(done(bare / "bin" / "python", "-I", "-c", SEGMENT, cwd=tmp_path))
     assert Path(told["file"]).is_relative_to(bare)
     assert told["there"] == []
+    assert told["refused"] == "pyarrow is not installed: pip install 'wordmask[distill]'"
     assert told["seen"] == {method: [64, 80] for method in (*SEGMENTERS, *SALIENCY)}
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from support.tiny_collection import ColourClip, encoded, picture, write_embeddings, write_pictures, write_tar
 from wordmask.collection import embedding as embedding_module
-from wordmask.collection.embedding import EmbeddingSettings, VanishedError, clip_crop, embed
+from wordmask.collection.embedding import EmbeddingSettings, VanishedError, embed
 from wordmask.collection.embedding_folder import EmbeddingFolder
 from wordmask.collection.piles import open_pile
 from wordmask.collection.references import CollectionError
 from wordmask.collection.tars import pictures_in
-from wordmask.pictures.images import read_image
+from wordmask.pictures.images import centre_crop, read_image
 from wordmask.pictures.left_out import read_left_out
 
 
@@ -40,7 +40,7 @@ def test_every_picture_of_a_tree_is_embedded_in_the_order_of_its_path(tmp_path):
     expected = []
     for name in names_in(folder):
         image = read_image(tmp_path / "pictures" / name)
-        mean = clip_crop(image, (8, 8)).numpy().astype(np.float64).mean(axis=(1, 2))
+        mean = centre_crop(image, (8, 8)).numpy().astype(np.float64).mean(axis=(1, 2))
         expected.append(mean / np.linalg.norm(mean))
     assert np.abs(folder.vectors(np.arange(5)) - expected).max() < 1e-3  # half floats
     assert np.load(folder.shards[0].embeddings).dtype == np.float16

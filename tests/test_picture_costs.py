@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import GifImagePlugin, Image, ImageCms, PngImagePlugin
 
 from support.costly_pictures import COSTLY, JPEG, PROGRESSIVE, chunk, encoded, exif, photo, png, scan, tiff, with_scans
 from wordmask.pictures.costs import CostlyPictureError, check_costs
-from wordmask.pictures.image_files import ImageReadError, image_size, opened
+from wordmask.pictures.image_files import ImageReadError, format_by_magic, image_size, opened
 from wordmask.pictures.images import read_image
 
 SECONDS = 0.3
@@ -44,6 +44,14 @@ def test_a_directory_of_tiff_that_leads_to_itself_is_read_once() -> None:
     content = bytearray(whole)
     struct.pack_into("<L", content, 10 + 12 * entries, 8)
     assert read_image(bytes(content)).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF"])
+def test_of_a_format_that_is_refused_only_the_magic_number_is_read(kind: str, monkeypatch) -> None:
+    content = encoded(photo(), kind)
+    monkeypatch.setattr(GifImagePlugin, "GifImageFile", None)
+    monkeypatch.setitem(Image.OPEN, kind, (pytest.fail, Image.OPEN[kind][1]))
+    assert format_by_magic(content, "<bytes>") == kind
 
 
 # Honest files

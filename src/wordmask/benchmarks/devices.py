@@ -16,8 +16,6 @@ from wordmask.errors import WordmaskError
 from wordmask.runs.processes import end_with_parent
 
 POLL_SECONDS = 0.2
-Message = tuple[str, int, Any]
-"""("done", share, pictures) or ("failed", share, why)."""
 
 
 def evaluate_on_devices(
@@ -63,7 +61,7 @@ def _share_out(
     if before == total:
         return
     context = get_context("spawn")
-    queue = context.Queue()
+    queue = context.Queue()  # of ("done", share, pictures) and ("failed", share, why)
     workers = [
         context.Process(
             target=_work,

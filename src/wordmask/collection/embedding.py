@@ -26,7 +26,7 @@ from wordmask.collection.references import CollectionError
 from wordmask.files import atomic_write
 from wordmask.fingerprints import digest_of, number_of
 from wordmask.pictures.image_files import ImageReadError
-from wordmask.pictures.images import resize, size_with_shorter_side
+from wordmask.pictures.images import centre_crop
 from wordmask.pictures.left_out import LEFT_OUT, write_left_out
 from wordmask.pictures.prefetch import ahead
 from wordmask.runs.parts import Parts, Say, warn, write_part
@@ -216,16 +216,7 @@ def _look(
     row: dict[str, Any] = {"image_path": ref.member or ref.path, "width": image.shape[1], "height": image.shape[0]}
     if ref.member is not None:
         row |= {"tar": ref.path, "offset": ref.offset, "length": ref.length}
-    return row | picture.told, clip_crop(image, size)
-
-
-def clip_crop(image: np.ndarray, size: tuple[int, int]) -> Tensor:
-    """CLIP's own preprocessing: (H, W, 3) -> (3, *size) uint8, the shorter side resized, the middle kept."""
-    height, width = size
-    rows, columns = size_with_shorter_side(image.shape[0], image.shape[1], max(size))
-    pixels = resize(torch.from_numpy(image).permute(2, 0, 1), (rows, columns), mode="bicubic")
-    top, left = (rows - height) // 2, (columns - width) // 2
-    return pixels[:, top : top + height, left : left + width].contiguous()
+    return row | picture.told, centre_crop(image, size)
 
 
 def _schema(rows: Sequence[dict[str, Any]], wanted: str) -> pa.Schema:

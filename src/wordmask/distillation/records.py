@@ -157,9 +157,9 @@ class MaskTable(Sequence[MaskRecord]):
         own = self._labels == self.names.index(name)
         return np.flatnonzero(own & self._usable if usable else own)
 
-    def open_image(self, image: ImageRef, max_pixels: int | None = None) -> np.ndarray:
+    def open_image(self, image: ImageRef) -> np.ndarray:
         """(H, W, 3) uint8"""
-        return image.open(self.root, max_pixels)
+        return image.open(self.root)
 
     def _told(self, rows: np.ndarray, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         """What records say in these columns, in the order of `rows`; some at a time, each shard of theirs read once."""

@@ -53,7 +53,7 @@ class DecodingPool:
     def __init__(
         self, decoders: int = 2, *, seconds: float, memory_bytes: int, decoded_bytes: int, waiting: int = 32
     ) -> None:
-        self._decoders, self._seconds, self._memory_bytes = decoders, seconds, memory_bytes
+        self._seconds, self._memory_bytes = seconds, memory_bytes
         self._decoded_bytes, self._most_waiting = decoded_bytes, waiting
         self._changed = threading.Condition()  # can be taken twice by one thread: arrays may be freed anywhere
         self._waiting: list[_Task] = []

@@ -40,6 +40,7 @@ __all__ = [
     "ImageReadError",
     "ImageSource",
     "Interpolation",
+    "centre_crop",
     "centre_view",
     "find_images",
     "image_size",
@@ -333,13 +334,21 @@ def resize(
     return resize_image(image, list(size), interpolation=InterpolationMode(mode), antialias=antialias)
 
 
-def centre_view(image: np.ndarray, size: tuple[int, int], *, mode: Interpolation = "bicubic") -> torch.Tensor:
-    """A picture (H, W, 3) uint8 as (3, *size) float32 in [0, 1], as classifiers look at it: its shorter side resized
+def centre_crop(image: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+    """A picture (H, W, 3) uint8 as (3, *size) uint8, as CLIP and other classifiers look at it: its shorter side resized
     to the longer one of `size`, the middle cut out."""
+    import torch
+
     height, width = size_with_shorter_side(image.shape[0], image.shape[1], max(size))
-    whole = to_tensor(image, (height, width), mode=mode)
+    pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)  # (3, H, W)
+    whole = resize(pixels, (height, width), mode="bicubic")
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
-    return whole[:, top : top + size[0], left : left + size[1]]
+    return whole[:, top : top + size[0], left : left + size[1]].contiguous()
+
+
+def centre_view(image: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+    """`centre_crop` as float32 in [0, 1]."""
+    return centre_crop(image, size).float().div_(255)
 
 
 def pad_to_multiple(batch: torch.Tensor, multiple: int) -> torch.Tensor:

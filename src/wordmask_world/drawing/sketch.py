@@ -160,10 +160,10 @@ class Sketch:
         end_width = width if end_width is None else end_width
         self.parts.append((int(role), stroke(smooth_open(points), width, end_width)))
 
-    def turned(self, role: int, profile: Iterable[Point], x: float = 0) -> None:
-        """A thing turned on a lathe: the half profile (radius, y), from top to bottom, mirrored about x."""
+    def turned(self, role: int, profile: Iterable[Point]) -> None:
+        """A thing turned on a lathe: the half profile (radius, y), from top to bottom, and its mirror image."""
         half = np.array(list(profile), dtype=np.float64)
-        self.parts.append((int(role), np.add(np.concatenate([half, half[::-1] * (-1, 1)]), (x, 0))))
+        self.parts.append((int(role), np.concatenate([half, half[::-1] * (-1, 1)])))
 
     def box_around(self) -> tuple[float, float, float, float]:
         """Left, top, right and bottom of all parts."""

@@ -26,9 +26,8 @@ def contact_sheet(
     columns: int = 6,
     size: int | tuple[int, int] = 128,
     labels: bool = False,
-    captions: bool = True,
 ) -> Image.Image:
-    """Draw the pictures of some seeds on one page.
+    """Draw the pictures of some seeds on one page, each with its first caption beneath.
 
     Args:
         seeds: one picture each.
@@ -36,11 +35,10 @@ def contact_sheet(
         columns: pictures side by side.
         size: height and width of each picture, or one number for a square.
         labels: put the label map to the right of each picture.
-        captions: write the first caption beneath each picture.
     """
     height, width = (size, size) if isinstance(size, int) else size
     across = width * (2 if labels else 1)
-    cell_width, cell_height = across + _MARGIN, height + _MARGIN + (_LINES * _LINE + 4 if captions else 0)
+    cell_width, cell_height = across + _MARGIN, height + _MARGIN + _LINES * _LINE + 4
     rows = -(-len(seeds) // columns)
     page = Image.new("RGB", (columns * cell_width + _MARGIN, rows * cell_height + _MARGIN), "white")
     pen, font, colours = ImageDraw.Draw(page), ImageFont.load_default(10), np.array(colours_of(NAMES), dtype=np.uint8)
@@ -50,7 +48,6 @@ def contact_sheet(
         page.paste(Image.fromarray(scene.image), (x, y))
         if labels:
             page.paste(Image.fromarray(colours[scene.labels]), (x + width, y))
-        if captions:
-            lines = textwrap.wrap(scene.captions[0], max(8, int(across / _LETTER)))[:_LINES]
-            pen.multiline_text((x, y + height + 2), "\n".join(lines), fill=(40, 40, 40), font=font, spacing=1)
+        lines = textwrap.wrap(scene.captions[0], max(8, int(across / _LETTER)))[:_LINES]
+        pen.multiline_text((x, y + height + 2), "\n".join(lines), fill=(40, 40, 40), font=font, spacing=1)
     return page

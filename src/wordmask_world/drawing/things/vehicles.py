@@ -13,9 +13,9 @@ def _wheel(dice: Dice, sketch: Sketch, x: float, r: float, hub: int) -> None:
         sketch.dot(Role.DARK, x, -r, r * 0.18)
 
 
-def _headlights(sketch: Sketch, across: float, y: float, r: float, role: int = Role.LIGHT) -> None:
+def _headlights(sketch: Sketch, across: float, y: float, r: float) -> None:
     for side in (-1, 1):
-        sketch.dot(role, side * across, y, r)
+        sketch.dot(Role.LIGHT, side * across, y, r)
 
 
 def car(dice: Dice) -> Sketch:
