@@ -74,16 +74,14 @@ def table(names: list[str]) -> str:
 
 def rows(entries: Iterable[Weight]) -> str:
     """Return a table in Markdown."""
-    lines = ["| name | licence | size | from | |", "|---|---|---|---|---|"]
+    lines = ["| name | licence | size | from |", "|---|---|---|---|"]
     for entry in entries:
         size = f"{entry.bytes / 1e6:,.0f} MB" if entry.bytes >= 1e6 else f"{entry.bytes / 1e3:,.0f} kB"
-        lines.append(f"| `{entry.name}` | {entry.licence} | {size} | {link(entry.source)} | {entry.note} |")
+        origin = "<br>".join(part for part in (link(entry.source), entry.note) if part)
+        lines.append(f"| `{entry.name}` | {entry.licence} | {size} | {origin} |")
     return "\n".join(lines)
 
 
 def link(source: str) -> str:
     """Return an address as a link where it is one of the web's."""
-    if not source.startswith("https://"):
-        return f"`{source}`"
-    host, _, path = source.removeprefix("https://").partition("/")
-    return f"[{host}/.../{path.rsplit('/', 1)[-1]}]({source})"
+    return f"[{source.rsplit('/', 1)[-1]}]({source})" if source.startswith("https://") else f"`{source}`"
