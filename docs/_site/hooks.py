@@ -17,8 +17,8 @@ from wordmask.weights.catalogue import CATALOGUE, Weight
 
 ROOT = Path(__file__).parents[2]
 FROM_THE_ROOT = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
-WEIGHTS = re.compile(r"<!-- weights(?:: ([^>]*?))? -->")
-README = re.compile(r"<!-- readme: ([^>]*?) -->")
+WEIGHTS = re.compile(r"^<!-- weights(?:: ([^>]*?))? -->$", re.MULTILINE)
+README = re.compile(r"^<!-- readme: ([^>]*?) -->$", re.MULTILINE)
 KINDS = {
     "clip": "CLIP",
     "dino": "DINO",
