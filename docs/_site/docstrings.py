@@ -4,6 +4,7 @@ An extension of griffe, which reads the source for mkdocstrings. Nothing of the 
 """
 
 import re
+from collections.abc import Iterator
 
 from griffe import (
     Alias,
@@ -15,6 +16,8 @@ from griffe import (
     DocstringSectionParameters,
     DocstringSectionText,
     Expr,
+    ExprCall,
+    ExprKeyword,
     ExprSubscript,
     ExprTuple,
     Extension,
@@ -34,6 +37,11 @@ class HouseDocstrings(Extension):
     def on_package(self, *, pkg: Module, loader: GriffeLoader, **kwargs: object) -> None:
         """Rewrite the docstrings of a package that is loaded whole, so that base classes can be found."""
         self._walk(pkg)
+        tables = [(cls, *fields_of(cls)) for cls in classes_of(pkg) if is_dataclass(cls)]
+        for cls, known, texts in tables:  # when all are known: some are each other's base classes
+            explain(cls.docstring, known, inherited=texts, title=title_of(cls))
+            for name in known:
+                cls.members.pop(name, None)
 
     def _walk(self, within: Module | Class) -> None:
         for member in within.members.values():
@@ -41,9 +49,10 @@ class HouseDocstrings(Extension):
                 continue
             if isinstance(member, Function):
                 explain(member.docstring, arguments_of(member))
-            elif isinstance(member, Class) and is_dataclass(member):
-                known, texts = fields_of(member)
-                explain(member.docstring, known, inherited=texts, whole=True)
+            elif isinstance(member, Attribute):
+                comment = comment_of(member)
+                if member.docstring is None and comment:
+                    member.docstring = Docstring(comment, parent=member)
             if isinstance(member, Module | Class):
                 self._walk(member)
 
@@ -54,6 +63,26 @@ def arguments_of(function: Function) -> dict[str, DocstringParameter]:
         for one in function.parameters
         if one.name not in ("self", "cls")
     }
+
+
+def classes_of(within: Module | Class) -> Iterator[Class]:
+    for member in within.members.values():
+        if isinstance(member, Class):
+            yield member
+        if isinstance(member, Module | Class):
+            yield from classes_of(member)
+
+
+def title_of(cls: Class) -> str:
+    return "Settings:" if cls.name.endswith(("Settings", "Parameters", "Config", "Sliding")) else "Fields:"
+
+
+def comment_of(attribute: Attribute) -> str:
+    """Return what stands behind an assignment, such as the shape of an array."""
+    if attribute.lineno is None or attribute.lineno != attribute.endlineno:
+        return ""
+    comment = attribute.source.partition("  # ")[2].strip()
+    return comment[:1].upper() + comment[1:]
 
 
 def is_dataclass(cls: Class) -> bool:
@@ -71,9 +100,17 @@ def fields_of(cls: Class) -> tuple[dict[str, DocstringParameter], list[str]]:
             if isinstance(member, Attribute) and "instance-attribute" in member.labels and not name.startswith("_"):
                 own = member.docstring.value if member.docstring else ""
                 known[name] = DocstringParameter(
-                    name, description=own, annotation=plain(member.annotation), value=member.value
+                    name, description=own, annotation=plain(member.annotation), value=default_of(member.value)
                 )
     return known, texts
+
+
+def default_of(value: str | Expr | None) -> str | Expr | None:
+    """`field(default=None)` -> `None`; `Field(default_factory=Settings)` -> `Settings()`."""
+    if not isinstance(value, ExprCall) or str(value.function) not in ("field", "Field"):
+        return value
+    given = {one.name: one.value for one in value.arguments if isinstance(one, ExprKeyword)}
+    return f"{given['default_factory']}()" if "default_factory" in given else given.get("default")
 
 
 def plain(annotation: str | Expr | None) -> str | Expr | None:
@@ -89,9 +126,9 @@ def explain(
     known: dict[str, DocstringParameter],
     *,
     inherited: list[str] | None = None,
-    whole: bool = False,
+    title: str | None = None,
 ) -> None:
-    """Give a docstring its sections. whole: the table has all that is known, not only what is explained."""
+    """Give a docstring its sections. title: of a table of all that is known, and not only of what is explained."""
     if docstring is None:
         return
     for text in inherited or []:
@@ -101,10 +138,10 @@ def explain(
     rest, said = taken_apart(docstring.value, known)
     for name, what in said.items():
         known[name].description = what
-    rows = [row for row in known.values() if whole or row.description]
+    rows = [row for row in known.values() if title or row.description]
     sections: list[DocstringSection] = [DocstringSectionText(EXAMPLE.sub(r"```pycon\n\1```\n", rest + "\n"))]
     if rows:
-        sections.append(DocstringSectionParameters(rows, title="Settings:" if whole else None))
+        sections.append(DocstringSectionParameters(rows, title=title))
     docstring.__dict__["parsed"] = sections
 
 
@@ -116,7 +153,7 @@ def taken_apart(text: str, known: dict[str, DocstringParameter]) -> tuple[str, d
         rest.append(paragraph[: found[0].start()] if found else paragraph)
         ends = [match.start() for match in found[1:]] + [len(paragraph)]
         for match, end in zip(found, ends, strict=False):
-            what = paragraph[match.end() : end].strip()
+            what = paragraph[match.end() : end].strip().rstrip(";")
             for name in match[1].split(", "):
                 said[name] = what[:1].upper() + what[1:]
     return "\n\n".join(part.strip() for part in rest if part.strip()), said
