@@ -11,4 +11,7 @@ BRIGHTNESS = Method(
     about="the first name gets the darkest pixels, the last the brightest",
     licence="no weights",
 )
-PLUGIN = Plugin(methods={"brightness": "wordmask_brightness.plugin:BRIGHTNESS"})
+PLUGIN = Plugin(
+    methods={"brightness": "wordmask_brightness.plugin:BRIGHTNESS"},
+    tables={"brightness": "wordmask_brightness.tables:TABLES"},
+)
