@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow lint format docs docs-serve clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -20,6 +20,12 @@ lint: $(READY)
 
 format: $(READY)
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet  # warnings are errors; the site is out/site
+
+docs-serve: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "wordmask needs Python 3.11 or newer; try make PYTHON=python3.12"'

@@ -28,7 +28,7 @@ class NoRoomError(OSError):
         super().__init__(error.errno, error.strerror, str(path))
 
     def __reduce__(self) -> tuple[type["NoRoomError"], tuple[str, OSError]]:
-        """It travels between processes."""
+        """Let it travel between processes."""
         return NoRoomError, (str(self.filename), OSError(self.errno, self.strerror))
 
     def __str__(self) -> str:
@@ -39,7 +39,7 @@ class NoRoomError(OSError):
 
 
 def temporary_beside(path: Path) -> Path:
-    """A new name in the same folder. It says nothing of the target, whose own may be as long as names can be."""
+    """Return a new name in the same folder. It says nothing of the target, whose own may be as long as names can be."""
     return path.with_name(f".{secrets.token_hex(8)}.part")
 
 

@@ -52,7 +52,7 @@ class Page:
         self._parts.append(f"<pre>{escape(text)}</pre>")
 
     def words(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """A table of text, which lines up at the left and wraps."""
+        """Add a table of text, which lines up at the left and wraps."""
         head = "".join(f"<th>{escape(column)}</th>" for column in columns)
         lines = ["".join(f"<td>{escape(str(value))}</td>" for value in row) for row in rows]
         body = "".join(f"<tr>{line}</tr>" for line in (head, *lines))
@@ -111,14 +111,14 @@ def _largest(values: Sequence[object]) -> float | None:
 
 
 def cell(value: object) -> str:
-    """A value as tables show it."""
+    """Return a value as tables show it."""
     if value is None:
         return "-"
     return f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
 def text_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """The same for a terminal: columns lined up, numbers to the right."""
+    """Return the same for a terminal: columns lined up, numbers to the right."""
     cells = [[cell(value) for value in row] for row in [list(columns), *rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
     lines = [

@@ -23,7 +23,7 @@ UNCOUNTED = "does not count"
 
 
 def write_page(folder: ResultFolder, report: Report, segmenter: Segmenter, benchmark: Benchmark) -> None:
-    """The chosen pictures are segmented anew, as only counts were kept of them."""
+    """Segment the chosen pictures anew, as only counts were kept of them."""
     page = Page(f"{report.method} on {report.benchmark}, {report.split}")
     page.text(f"Preset {report.preset}; {report.images} pictures; {report.seconds:.0f} s of segmenting.")
     rows: list[list[object]] = [["mIoU", report.miou], ["pixel accuracy", report.pixel_accuracy]]

@@ -8,7 +8,7 @@ TINY = float(np.finfo(np.float64).eps)
 
 
 def s_measure(soft: np.ndarray, mask: np.ndarray) -> float:
-    """A map (H, W) in [0, 1] and the true foreground (H, W) bool -> at most 1. Equation 1."""
+    """Compare a map (H, W) in [0, 1] with the true foreground (H, W) bool; at most 1. Equation 1."""
     soft = soft.astype(np.float64)
     if not mask.any():
         return float(1 - soft.mean())

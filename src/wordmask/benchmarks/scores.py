@@ -149,7 +149,7 @@ class Totals:
         return np.where(either > 0, both / np.maximum(either, 1), np.nan)
 
     def figures(self) -> dict[str, float]:
-        """What can be told beside mIoU and accuracy, as shares; nothing that has no pixel to tell it by."""
+        """Return what can be told beside mIoU and accuracy, as shares; nothing that has no pixel to tell it by."""
         found: dict[str, float] = {}
         if self._counted_objects:
             found |= {f"miou_{kind}": matrix.miou for kind, matrix in self.by_objects.items()}

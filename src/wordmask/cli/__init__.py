@@ -39,7 +39,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """The `wordmask` command. --debug, anywhere among the options, lets tracebacks through."""
+    """Run the `wordmask` command. --debug, anywhere among the options, lets tracebacks through."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -96,7 +96,9 @@ def _explain(error: BaseException) -> str:
 
 
 def _show_error_of_a_thread(told: threading.ExceptHookArgs) -> None:
-    """A library's own thread, such as that of TensorBoard's writer, which hands its error on to who waits for it."""
+    """Tell the error of a library's own thread, such as that of TensorBoard's writer, which hands it on to who
+    waits.
+    """
     if told.exc_value is not None:
         complain(f"warning: in a thread: {_explain(told.exc_value)}")
 

@@ -81,7 +81,7 @@ class BatchJob:
         return self.places.pictures(lambda _: None)
 
     def finish(self) -> None:
-        """The error to end with, where there is one."""
+        """Raise the error to end with, where there is one."""
         where = self.places.left_out
         if self._listed:
             self.places.begin()

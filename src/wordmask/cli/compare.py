@@ -64,7 +64,9 @@ def compare_methods(
 def _by_all(
     methods: dict[str, Segmenter], batch: list[Read], vocabulary: Vocabulary, asked: Mapping[str, Any]
 ) -> list[tuple[Read, list[Drawn], dict[str, dict[str, int]]]]:
-    """What the methods make of each picture: drawings, and each name's pixels. Only drawings are kept of a batch."""
+    """Return what the methods make of each picture: drawings, and each name's pixels. Only drawings are kept of a
+    batch.
+    """
     made: list[tuple[Read, list[Drawn], dict[str, dict[str, int]]]] = [(read, [], {}) for read in batch]
     pictures = [read.image for read in batch]
     for title, method in methods.items():

@@ -103,7 +103,7 @@ class Places:
         return target.with_name(f"{target.stem}{OVERLAY_ENDING}.jpg")
 
     def begin(self) -> None:
-        """The first result is about to be written: a new or empty folder is marked as ours."""
+        """Mark a new or empty folder as ours, as the first result is about to be written."""
         if self._marked:
             return
         self._marked = True

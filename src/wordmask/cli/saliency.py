@@ -85,7 +85,7 @@ def _line(seen: "SaliencyMap", target: Path, overlay: Path | None) -> str:
 
 
 def _write(seen: "SaliencyMap", target: Path, overlay: Path | None) -> None:
-    """The overlay first and the map last, so that a picture with a map is done."""
+    """Write the overlay first and the map last, so that a picture with a map is done."""
     of = source_of(Path(seen.source), target)
     try:
         if overlay is not None:

@@ -175,7 +175,9 @@ class _Masks(BatchJob):
 
 
 def names_in(path: Path) -> list[str] | None:
-    """The names in masks that were saved; None where there are none to be read. A PNG's pixels are not decoded."""
+    """Return the names in masks that were saved; None where there are none to be read. A PNG's pixels are not
+    decoded.
+    """
     try:
         if is_special(path):
             return None
@@ -190,7 +192,7 @@ def names_in(path: Path) -> list[str] | None:
 
 
 def _write(result: Segmentation, target: Path, overlay: Path | None) -> None:
-    """The overlay first and the masks last, so that a picture with masks is done."""
+    """Write the overlay first and the masks last, so that a picture with masks is done."""
     of = source_of(Path(str(result.source)), target)
     try:
         if overlay is not None:

@@ -123,7 +123,7 @@ def serve(
 
 
 def _key(given: str | None) -> str | None:
-    """An empty one would leave the service open to all, though somebody meant to close it."""
+    """Refuse an empty key: it would leave the service open to all, though somebody meant to close it."""
     if given is None:
         given = os.environ.get(KEY)  # typer takes one that is empty for none
     if given is not None and not given.strip():

@@ -51,7 +51,7 @@ class EmbeddingFolder:
         return self.about.get("clip")
 
     def blocks(self, rows: int, shards: Iterable[int] | None = None) -> Iterator[tuple[int, np.ndarray]]:
-        """(number of the first row, (B, D) as stored and memory-mapped), of all shards or of some."""
+        """Yield (number of the first row, (B, D) as stored and memory-mapped), of all shards or of some."""
         for number in range(len(self.shards)) if shards is None else shards:
             shard = self.shards[number]
             stored = np.load(shard.embeddings, mmap_mode="r", allow_pickle=False)
@@ -68,7 +68,7 @@ class EmbeddingFolder:
         return found
 
     def told(self, rows: Sequence[int] | np.ndarray) -> list[dict[str, Any]]:
-        """What the metadata says of single rows."""
+        """Return what the metadata says of single rows."""
         rows = np.asarray(rows, dtype=np.int64)
         found: list[dict[str, Any]] = [{}] * len(rows)
         for shard, places in self._by_shard(rows):

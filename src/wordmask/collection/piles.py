@@ -69,7 +69,7 @@ class Pile(ABC):
 
     @abstractmethod
     def sources(self) -> Iterator[str]:
-        """The files that are there, as references name them: pictures, or tars of such."""
+        """Yield the files that are there, as references name them: pictures, or tars of such."""
 
     def survey(self) -> Survey:
         """Walk through the whole pile without opening a picture. Its digest changes when any file does."""
@@ -164,7 +164,7 @@ class TarPile(Pile):
 
 
 def open_pile(source: str | Path, *, root: str | Path | None = None, per_part: int = PER_PART) -> Pile:
-    """What `source` is, by looking: a folder of tars, a tar, a folder tree, or a list file (.txt, .lst).
+    """Return what `source` is, by looking: a folder of tars, a tar, a folder tree, or a list file (.txt, .lst).
 
     root: what the paths of a list are relative to, where that is not the list's own folder.
     """

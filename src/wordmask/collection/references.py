@@ -27,7 +27,7 @@ class ImageRef:
         return self.path if self.member is None else f"{self.path}::{self.member}"
 
     def bytes_of(self, root: Path) -> bytes | Path:
-        """What `read_image` takes: the file's path, or the member's bytes."""
+        """Return what `read_image` takes: the file's path, or the member's bytes."""
         if self.member is None:
             return root / self.path
         try:

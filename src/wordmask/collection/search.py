@@ -47,7 +47,7 @@ class Queries:
         return len(self.firsts)
 
     def pick(self, names: Sequence[int]) -> "Queries":
-        """Some of the names."""
+        """Return some of the names."""
         parts = [self.vectors[self._phrases(name)] for name in names]
         owner = [i for i, part in enumerate(parts) for _ in part]
         return Queries(np.concatenate(parts), np.unique(owner, return_index=True)[1])
@@ -81,7 +81,9 @@ class Best:
     similarities: tuple[np.ndarray, ...]  # of float64
 
     def merge(self, other: "Best") -> "Best":
-        """The best of both, which must not share rows. Associative: parts may be joined in any grouping and order."""
+        """Return the best of both, which must not share rows. Associative: parts may be joined in any grouping and
+        order.
+        """
         pairs = [
             _ordered(np.concatenate(rows), np.concatenate(values), self.most)
             for rows, values in zip(
@@ -101,7 +103,7 @@ def search(
     *,
     after: Sequence[Place | None] | None = None,
 ) -> Best:
-    """The `most` best rows for every name, of all shards or of some. Rows of zeros and NaN are like nothing.
+    """Return the `most` best rows for every name, of all shards or of some. Rows of zeros and NaN are like nothing.
 
     after: of every name the place in its ranking behind which the rows are to be, None for the ranking's head.
     """

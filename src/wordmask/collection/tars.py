@@ -133,7 +133,7 @@ def _trouble(member: tarfile.TarInfo) -> str | None:
 
 
 def _told(content: bytes) -> dict[str, Any]:
-    """What is known of a sample: nothing where its JSON is damaged, which the picture does not mind."""
+    """Return what is known of a sample: nothing where its JSON is damaged, which the picture does not mind."""
     try:
         data = json.loads(content)
     except (ValueError, RecursionError):

@@ -57,8 +57,9 @@ class Examples:
         return len(self.rows)
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray, int]:
-        """The picture (H, W, 3) uint8, its mask (H, W) bool and its label; the next one, with a warning, where this
-        one cannot be read any more."""
+        """Return the picture (H, W, 3) uint8, its mask (H, W) bool and its label; the next one, with a warning, where
+        this one cannot be read any more.
+        """
         for number in range(index, index + len(self)):
             record: MaskRecord = self.masks[int(self.rows[number % len(self)])]
             try:

@@ -52,7 +52,7 @@ def chart(curves: Sequence[Curve], *, x_label: str, y_label: str) -> str:
 
 
 def _points(curve: Curve) -> list[tuple[float, float]]:
-    """A few hundred points at most, each the mean of its neighbours."""
+    """Return a few hundred points at most, each the mean of its neighbours."""
     pairs = [(x, y) for x, y in zip(curve.xs, curve.ys, strict=True) if isfinite(x) and isfinite(y)]
     step = -(-len(pairs) // MOST_POINTS) or 1
     blocks = [pairs[start : start + step] for start in range(0, len(pairs), step)]

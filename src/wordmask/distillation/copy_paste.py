@@ -20,7 +20,7 @@ class Box(NamedTuple):
 
 
 def bounding_box(mask: Tensor) -> Box | None:
-    """The smallest box around a mask (H, W) bool, its last row and column included; None around nothing."""
+    """Return the smallest box around a mask (H, W) bool, its last row and column included; None around nothing."""
     rows, columns = (mask.any(dim=dim).nonzero().flatten() for dim in (1, 0))
     if not len(rows):
         return None

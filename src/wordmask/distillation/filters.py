@@ -154,7 +154,7 @@ def _by_faces(detector: str) -> Callable[[Candidate, Sequence[np.ndarray]], bool
 
 
 def face_detector(detector: str) -> Callable[[np.ndarray], int]:
-    """A picture (H, W, 3) uint8 -> how many faces are in it."""
+    """Return a function from a picture (H, W, 3) uint8 to how many faces are in it."""
     need("cv2")
     import cv2
 

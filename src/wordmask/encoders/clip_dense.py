@@ -57,7 +57,7 @@ class DenseViT:
 
     @staticmethod
     def why_not(tower: Any) -> str | None:
-        """The reason why this transformer cannot be read densely, or None."""
+        """Return the reason why this transformer cannot be read densely, or None."""
         if tower.attn_pool is not None:
             return "it pools with a learnt query, so its patches are not in the text space"
         if not all(type(block) is ResidualAttentionBlock for block in tower.transformer.resblocks):
@@ -200,7 +200,7 @@ def _attend(attention: Any, x: Tensor) -> Tensor:
 
 
 def dense_reader(tower: Any, name: str) -> DenseViT | DenseResNet | NotDenseError:
-    """The reader for an `open_clip` image tower, or the error to raise when somebody asks for one."""
+    """Return the reader for an `open_clip` image tower, or the error to raise when somebody asks for one."""
     if isinstance(tower, ModifiedResNet):
         return DenseResNet(tower)
     if isinstance(tower, VisionTransformer):

@@ -71,7 +71,7 @@ def export(segmenter: Segmenter, path: str | Path) -> Agreement:
 
 @contextmanager
 def _drafts_beside(path: Path) -> Iterator[Path]:
-    """A folder that goes again, on the disk where the file is to be: the libraries write to paths alone."""
+    """Yield a folder that goes again, on the disk where the file is to be: the libraries write to paths alone."""
     with naming_a_full_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".wordmask-", dir=path.parent) as folder:
@@ -111,7 +111,7 @@ def _with_metadata(path: Path, told: dict[str, Any]) -> bytes:
 
 
 def _told(segmenter: Segmenter, graph: Graph) -> dict[str, Any]:
-    """What a program needs to know to use the file."""
+    """Return what a program needs to know to use the file."""
     told: dict[str, Any] = {
         "format": FORMAT,
         "method": segmenter.method,
@@ -165,7 +165,7 @@ def compare(segmenter: Segmenter, path: str | Path, *, seed: int = 0) -> Agreeme
 
 
 def _read_by(segmenter: Segmenter, graph: Graph, inputs: Sequence[torch.Tensor]) -> list[np.ndarray]:
-    """The graph's outputs by the segmenter's own code, where it has such."""
+    """Return the graph's outputs by the segmenter's own code, where it has such."""
     with torch.inference_mode():
         if not isinstance(segmenter, OpenVocabularySegmenter):
             return [output.numpy() for output in graph(*inputs)]
@@ -188,7 +188,7 @@ def quantise(path: str | Path, smaller: str | Path) -> None:
 
 
 def write_words(segmenter: Segmenter, names: Vocabulary | Sequence[str], path: str | Path) -> None:
-    """A vocabulary's text embeddings for programs without a text tower: `names`, `vectors` (P, D), `owner` (P,).
+    """Write a vocabulary's text embeddings for programs without a text tower: `names`, `vectors` (P, D), `owner` (P,).
 
     Vector p is a phrase of name `owner[p]`; a name's logit is that of its best phrase.
     """

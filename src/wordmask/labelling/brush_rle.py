@@ -16,7 +16,7 @@ LONGEST_RUN = 2 ** LENGTH_BITS[-1]
 
 
 def encode_brush(mask: np.ndarray) -> list[int]:
-    """A mask (H, W) bool as Label Studio's list of bytes."""
+    """Return a mask (H, W) bool as Label Studio's list of bytes."""
     flat = np.asarray(mask, bool).ravel()
     starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1]) if flat.size else np.zeros(0, np.int64)
     lengths = CHANNELS * np.diff(np.append(starts, flat.size))

@@ -64,11 +64,13 @@ class LabelFormat:
         return [None] * len(picture.instances)
 
     def files_of(self, name: str) -> list[Path]:
-        """What `write_picture` writes for the picture whose results have this name."""
+        """Return what `write_picture` writes for the picture whose results have this name."""
         return []
 
     def made_of(self, name: str, picture: Path) -> list[list[Path]]:
-        """What `write_picture` leaves there of a picture whose results have this name: all files of one of these."""
+        """Return what `write_picture` leaves there of a picture whose results have this name: all files of one of
+        these.
+        """
         return [self.files_of(name)]
 
     def finish(self, rows: Callable[[], Iterator[Row]], folder: Path) -> str | None:
@@ -95,7 +97,7 @@ _HOMES = {
 
 
 def put_beside(place: Path, picture: Labelled, how: str) -> None:
-    """A picture for formats that want pictures and labels side by side: a copy, a relative link or a hard link.
+    """Place a picture for formats that want pictures and labels side by side: a copy, a relative link or a hard link.
 
     What most readers would see otherwise is written anew, as its labels see it: a picture that its EXIF turns, one of
     16 bits, one that lets the ground through or has further pages, and one of a kind that few tools open.

@@ -47,7 +47,7 @@ class Part:
 
 
 def part_of(instance: Instance, names: Sequence[str], canvas: np.ndarray, more: Any = None) -> Part:
-    """An instance as it is kept. `canvas` (H, W) uint8 in Fortran's order is zero, and is so again afterwards."""
+    """Return an instance as it is kept. `canvas` (H, W) uint8 in Fortran's order is zero, and zero afterwards."""
     from pycocotools import mask as coco_mask
 
     instance.paste_into(canvas, 1)
@@ -117,7 +117,7 @@ class Ledger:
         return int(vanished), int(there)
 
     def names_of_vanished(self) -> frozenset[str]:
-        """What the results are called, in small letters, whose pictures `compare` did not find."""
+        """Return what the results are called, in small letters, whose pictures `compare` did not find."""
         names = self._db.execute(f"SELECT name FROM rows {VANISHED} AND NOT error")
         return frozenset(os.fsdecode(name).casefold() for (name,) in names)
 
@@ -139,7 +139,7 @@ class Ledger:
         return True
 
     def add(self, entries: Sequence[Entry], rows: Sequence[Row], place: int) -> None:
-        """A picture that has not changed and cannot be read this time keeps the labels that it has."""
+        """Keep the labels of a picture that has not changed and cannot be read this time."""
         rows = [self._labels_of(entry) or row if row.error else row for entry, row in zip(entries, rows, strict=True)]
         records = [
             (
@@ -167,7 +167,7 @@ class Ledger:
         return row if row is not None and row.name == entry.name else None
 
     def forget_passed(self) -> None:
-        """A walk begins: no file has been passed over."""
+        """Begin a walk: no file has been passed over."""
         with self._db:
             self._db.execute("DELETE FROM passed")
 
@@ -198,7 +198,7 @@ class Ledger:
             self._db.execute("DELETE FROM gone")
 
     def rows(self) -> Iterator[Row]:
-        """The labelled pictures in the order of the walk."""
+        """Yield the labelled pictures in the order of the walk."""
         return self._select("WHERE NOT error ORDER BY place, picture")
 
     def failures(self) -> Iterator[Row]:
@@ -218,7 +218,7 @@ class Ledger:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """What SQLite says of a ledger, in words that name the file."""
+    """Tell what SQLite says of a ledger in words that name the file."""
     try:
         yield
     except sqlite3.DatabaseError as error:

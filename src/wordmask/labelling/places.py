@@ -19,7 +19,7 @@ class ResultNames:
         self._whole: set[str] = set()
 
     def of(self, root: Path, picture: Path) -> str:
-        """The name for a picture, whose path is given below `root`; without a suffix, with /."""
+        """Return the name for a picture, whose path is given below `root`; without a suffix, with /."""
         folder = root / picture.parent
         if folder != self._folder:
             names = names_of_pictures(folder)

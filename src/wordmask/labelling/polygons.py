@@ -12,7 +12,7 @@ Ring = np.ndarray
 
 
 def outlines(mask: np.ndarray) -> list[Ring]:
-    """The rings of a mask (H, W): outer ones have a positive area, holes a negative one.
+    """Return the rings of a mask (H, W): outer ones have a positive area, holes a negative one.
 
     A connected part (along rows and columns) has one outer ring. Holes that touch at a corner share a ring.
     """
@@ -67,14 +67,14 @@ def _cycles(beside: list[int], below: list[int]) -> list[list[int]]:
 
 
 def _oriented(ring: Ring, mask: np.ndarray) -> Ring:
-    """The first corner is a ring's topmost, leftmost: of an outer ring it is the corner of a pixel that is inside."""
+    """Return a ring the right way round. Of an outer one the topmost, leftmost corner is that of a pixel inside."""
     x, y = ring[np.lexsort((ring[:, 0], ring[:, 1]))[0]]
     is_outer = y < mask.shape[0] and x < mask.shape[1] and bool(mask[y, x])
     return ring if (signed_area(ring) > 0) == is_outer else ring[::-1]
 
 
 def signed_area(ring: Ring) -> float:
-    """The shoelace formula."""
+    """Return the area, by the shoelace formula."""
     x, y = ring[:, 0].astype(np.float64), ring[:, 1].astype(np.float64)
     return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2)
 
@@ -116,7 +116,7 @@ def _distances(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.nda
 
 
 def in_one_ring(rings: list[Ring]) -> Ring:
-    """An outer ring with its holes, joined by cuts of no width; for formats in which a part is one list of points.
+    """Join an outer ring with its holes by cuts of no width, for formats in which a part is one list of points.
 
     Each cut is walked both ways, so that whoever fills the ring, by parity or by winding, leaves the holes empty.
     """
@@ -159,7 +159,7 @@ class _Joined:
         return joined
 
     def _nearest(self, hole: Ring) -> tuple[int, int]:
-        """(the ring's corner, the hole's) with the least between them."""
+        """Return (the ring's corner, the hole's) with the least between them."""
         best, least = (0, 0), np.inf
         for tree, numbers in self._trees:
             gaps, found = tree.query(hole)
@@ -185,6 +185,6 @@ class _Joined:
 
 
 def polygons_of(mask: np.ndarray, tolerance: float) -> list[Ring]:
-    """A connected mask as its simplified rings, the outer one first."""
+    """Return a connected mask as its simplified rings, the outer one first."""
     rings = sorted(outlines(mask), key=signed_area, reverse=True)
     return [simplified(ring, tolerance) for ring in rings]

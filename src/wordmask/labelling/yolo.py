@@ -96,7 +96,7 @@ class Yolo(LabelFormat):
 
 
 def _suffix(source: Path) -> str:
-    """What Ultralytics, which goes by it, opens."""
+    """Return what Ultralytics, which goes by it, opens."""
     suffix = source.suffix.lower()
     if suffix in SUFFIXES:
         return suffix

@@ -37,14 +37,14 @@ class Drawn:
 
 
 def cell_size(height: int, width: int) -> tuple[int, int]:
-    """The (height, width) at which a picture of this size is drawn."""
+    """Return the (height, width) at which a picture of this size is drawn."""
     longer = max(height, width)
     scale = min(max(longer, CELL_SIDES[0]), CELL_SIDES[1]) / longer
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def draw_cell(title: str, result: Segmentation) -> Drawn:
-    """`result` with its picture, drawn as `overlay` does but at a cell's size, so that borders stay fine."""
+    """Return `result` with its picture, drawn as `overlay` does but at a cell's size, so that borders stay fine."""
     if result.image is None:
         raise ValueError(f"{title}: a segmentation without its picture cannot be drawn")
     height, width = cell_size(*result.size)
@@ -60,7 +60,7 @@ def draw_cell(title: str, result: Segmentation) -> Drawn:
 
 
 def shrunk(image: np.ndarray) -> Image.Image:
-    """A picture (H, W, 3) uint8 at a cell's size."""
+    """Return a picture (H, W, 3) uint8 at a cell's size."""
     height, width = cell_size(image.shape[0], image.shape[1])
     return Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3)
 
@@ -68,8 +68,9 @@ def shrunk(image: np.ndarray) -> Image.Image:
 def draw_sheet(
     picture: Image.Image, drawings: Sequence[Drawn], names: Sequence[str], colours: Sequence[tuple[int, int, int]]
 ) -> Image.Image:
-    """The picture and its drawings in a grid, titles above, and beneath the legend of the names that any of them found,
-    the largest first."""
+    """Return the picture and its drawings in a grid, titles above, and beneath the legend of the names that any of them
+    found, the largest first.
+    """
     cells = [("picture", picture), *((drawn.title, drawn.picture) for drawn in drawings)]
     width, height = picture.size
     step_x, step_y = width + MARGIN, height + 2 * TEXT + MARGIN // 2

@@ -27,7 +27,7 @@ JPEG_QUALITY = 92
 
 
 def save_drawn(path: str | Path, draw: Callable[[], Image.Image], error: type[WordmaskError], made: marks.Made) -> None:
-    """What `draw` draws, as .png, .jpg or .jpeg. JPEG holds sides of 65,500 pixels at most.
+    """Save what `draw` draws, as .png, .jpg or .jpeg. JPEG holds sides of 65,500 pixels at most.
 
     made: what the file is to say of itself, so that nobody takes it for a photograph.
     """
@@ -58,7 +58,7 @@ def draw_overlay(
     opacity: float = 0.55,
     legend: bool = True,
 ) -> Image.Image:
-    """The picture (H, W, 3) uint8 under the colours of its labels (H, W); labels in `hidden` stay clear.
+    """Return the picture (H, W, 3) uint8 under the colours of its labels (H, W); labels in `hidden` stay clear.
 
     Borders get a dark and a light line side by side, so that one of them shows on any picture. The legend stands
     beneath, on ground of its own, and lists the names that are there, the largest first.
@@ -174,7 +174,7 @@ def _percent(share: float) -> str:
 
 
 def fitting(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> str:
-    """A name, or as much of it as `room` pixels hold."""
+    """Return a name, or as much of it as `room` pixels hold."""
     if font.getlength(name) <= room:
         return name
     while len(name) > 1 and font.getlength(name + "...") > room:
@@ -199,7 +199,7 @@ def _edges(labels: np.ndarray) -> np.ndarray:
 
 
 def _beside(edge: np.ndarray) -> np.ndarray:
-    """The pixels beside an edge, without the edge."""
+    """Return the pixels beside an edge, without the edge."""
     near = edge.copy()
     near[1:] |= edge[:-1]
     near[:-1] |= edge[1:]

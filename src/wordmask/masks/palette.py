@@ -72,7 +72,7 @@ def _best_free(liking: np.ndarray, nearest: np.ndarray) -> int:
 
 @cache
 def _wheel() -> tuple[np.ndarray, list[Colour]]:
-    """A cubic lattice in OKLab, cut to lively colours that a screen can show: (N, 3) float32 and as RGB."""
+    """Return a cubic lattice in OKLab, cut to lively colours that a screen can show: (N, 3) float32 and as RGB."""
     reach = SPACING * np.arange(-12, 13)  # past the most colourful of sRGB, chroma 0.32
     lattice = np.meshgrid(np.arange(*LIGHTNESS, SPACING), reach, reach, indexing="ij")
     lab = np.stack(lattice, axis=-1).reshape(-1, 3)

@@ -136,14 +136,14 @@ class Segmentation:
         return self.labels == self._index(name)
 
     def rle(self, name: str) -> dict[str, Any]:
-        """The mask of `name` as COCO's compressed run lengths: {"size": [H, W], "counts": text}."""
+        """Return the mask of `name` as COCO's compressed run lengths: {"size": [H, W], "counts": text}."""
         from pycocotools import mask as coco_mask
 
         code = coco_mask.encode(np.asfortranarray(self.mask(name).astype(np.uint8)))
         return {"size": [int(n) for n in code["size"]], "counts": code["counts"].decode("ascii")}
 
     def overlay(self, image: ImageSource | None = None, *, opacity: float = 0.55, legend: bool = True) -> Image.Image:
-        """The names' colours over the picture, with a legend beneath. `background` is left clear.
+        """Return the names' colours over the picture, with a legend beneath. `background` is left clear.
 
         `image` is anything `read_image` takes, for a segmentation that does not hold its picture.
         """
@@ -164,7 +164,7 @@ class Segmentation:
         legend: bool = True,
         of: marks.Source | None = None,
     ) -> None:
-        """What `overlay` draws, as .png, .jpg or .jpeg. JPEG holds sides of 65,500 pixels at most.
+        """Save what `overlay` draws, as .png, .jpg or .jpeg. JPEG holds sides of 65,500 pixels at most.
 
         of: as for `save`.
         """
@@ -194,7 +194,7 @@ class Segmentation:
             raise SegmentationError(f"{path}: masks are saved as .png or .json, not {path.suffix or 'without one'!r}")
 
     def to_png(self) -> bytes:
-        """What `save` writes as .png."""
+        """Return what `save` writes as .png."""
         buffer = io.BytesIO()
         self._write_png(buffer)
         return buffer.getvalue()
@@ -219,7 +219,7 @@ class Segmentation:
 
     @classmethod
     def load(cls, path: str | Path, *, max_pixels: int = MAX_LABEL_PIXELS) -> "Segmentation":
-        """What `save` wrote, but for the picture and the scores, which no file holds.
+        """Read what `save` wrote, but for the picture and the scores, which no file holds.
 
         `max_pixels` is checked before anything is decoded; a small file may claim any size.
         """
@@ -343,7 +343,7 @@ def _narrow(labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def _label_outside(labels: np.ndarray, count: int) -> int | None:
-    """A label that no name has, if there is one."""
+    """Return a label that no name has, if there is one."""
     if not labels.size:
         return None
     least = 0 if labels.dtype.kind == "u" else int(labels.min())
@@ -364,7 +364,7 @@ def reject_unsure(
 
 
 def label_type(count: int) -> type[np.unsignedinteger[Any]]:
-    """The smallest unsigned type for `count` labels."""
+    """Return the smallest unsigned type for `count` labels."""
     return np.uint8 if count <= 2**8 else np.uint16 if count <= 2**16 else np.uint32
 
 

@@ -139,7 +139,7 @@ def _from_label_studio_of(path: Path) -> list[str]:
 
 
 def _from_data(data: Any) -> dict[str, Any]:
-    """What a YAML or JSON file holds, as a mapping of names to synonyms."""
+    """Return what a YAML or JSON file holds, as a mapping of names to synonyms."""
     if isinstance(data, dict):
         data = _unwrapped(data)
     if isinstance(data, list) and _are_categories(data):
@@ -162,7 +162,7 @@ def _from_data(data: Any) -> dict[str, Any]:
 
 
 def _unwrapped(data: dict[Any, Any]) -> Any:
-    """The names in YOLO's `data.yaml` or COCO's annotations; other mappings as they are."""
+    """Return the names in YOLO's `data.yaml` or COCO's annotations; other mappings as they are."""
     categories = data.get("categories")
     if isinstance(categories, list) and _are_categories(categories):
         return categories

@@ -141,7 +141,7 @@ def _entry(name: object, value: object) -> tuple[str, tuple[str, ...]]:
 
 
 def _check_whole(text: object) -> None:
-    """That a name or a synonym is one, and not several in one text."""
+    """Check that a name or a synonym is one, and not several in one text."""
     if not isinstance(text, str):
         return  # which is told later, and better
     found = next((word for sign, word in SEPARATORS.items() if sign in text.strip()), None)
@@ -163,7 +163,7 @@ def _clean_all(value: object, name: str, check: Callable[[object], None] = lambd
 
 
 def clean_name(text: str) -> str:
-    """A name as a vocabulary holds it: composed letters, single spaces, none at the ends."""
+    """Return a name as a vocabulary holds it: composed letters, single spaces, none at the ends."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 

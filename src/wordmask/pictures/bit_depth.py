@@ -59,7 +59,7 @@ class SixteenBitColours:
         self._stated = stated_depth(image)
 
     def white(self, most: int) -> int:
-        """The value that is white, where `most` is the largest of the upper bytes."""
+        """Return the value that is white, where `most` is the largest of the upper bytes."""
         if self._stated is None and not most:
             return 2**_MOST - 1  # nothing but black, or 8 bits in 16, which cannot be told from it
         return white_of(256 * most + 255, self._stated)

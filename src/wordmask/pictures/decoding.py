@@ -92,7 +92,7 @@ class DecodingPool:
         side: int | None = None,
         client: Hashable = None,
     ) -> "Future[np.ndarray]":
-        """A picture's file as (H, W, 3) uint8, as `read_image` gives it, some time; see `asyncio.wrap_future`.
+        """Decode a picture's file to (H, W, 3) uint8, as `read_image` gives it, some time; see `asyncio.wrap_future`.
 
         deadline: of time.monotonic; what has not begun by then is not begun. admit: called with the height and width
         before anything is decoded; what it raises is what becomes of the picture. side: the longer side is made as
@@ -120,7 +120,7 @@ class DecodingPool:
         side: int | None = None,
         client: Hashable = None,
     ) -> np.ndarray:
-        """What `submit` promises, waited for until its deadline."""
+        """Return what `submit` promises, waited for until its deadline."""
         result = self.submit(content, deadline=deadline, admit=admit, side=side, client=client)
         try:
             return result.result(max(0.0, deadline - time.monotonic()))
@@ -167,7 +167,9 @@ class DecodingPool:
         decoder.close()
 
     def _next(self) -> _Task | None:
-        """The one to be decoded next: of the client with the fewest at work, of those the one served longest ago."""
+        """Return the one to be decoded next: of the client with the fewest at work, of those the one served longest
+        ago.
+        """
         with self._changed:
             while True:
                 self._changed.wait_for(lambda: self._closed or bool(self._waiting))

@@ -53,7 +53,7 @@ class Decoder:
             raise OSError(f"a decoder's process ended at once with {self._process.wait()}") from error
 
     def size(self, content: bytes, side: int | None, seconds: float) -> tuple[int, int]:
-        """The height and width of a picture, of which it keeps hold until `pixels` or `leave`."""
+        """Return the height and width of a picture, of which it keeps hold until `pixels` or `leave`."""
         send(self._questions, {"bytes": len(content), "side": side, "seconds": seconds})
         view = memoryview(content)
         while view:
@@ -62,7 +62,7 @@ class Decoder:
         return height, width
 
     def pixels(self) -> np.ndarray:
-        """The picture that it holds."""
+        """Return the picture that it holds."""
         send(self._questions, {"go": True})
         picture = np.empty(self._checked(receive(self._answers))["shape"], np.uint8)
         receive_into(self._answers, picture.data.cast("B"))
@@ -133,7 +133,7 @@ class Decoder:
 
 
 def _started(memory_bytes: int) -> "subprocess.Popen[bytes]":
-    """A process that imports what this one would, ends when this one does, and no signal of a terminal reaches."""
+    """Start a process that imports what this one would, ends when this one does, and hears no signal of a terminal."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "OMP_NUM_THREADS": "1",

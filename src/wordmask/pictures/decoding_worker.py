@@ -35,7 +35,7 @@ def send(pipe: IO[bytes], message: dict[str, Any]) -> None:
 
 
 def receive(pipe: IO[bytes]) -> dict[str, Any]:
-    """The next message; `EOFError` where there is none any more."""
+    """Return the next message; `EOFError` where there is none any more."""
     length = struct.unpack(">I", receive_bytes(pipe, 4))[0]
     message: dict[str, Any] = json.loads(receive_bytes(pipe, length))
     return message

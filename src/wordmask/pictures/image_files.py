@@ -59,7 +59,7 @@ class ImageReadError(WordmaskError):
 
 
 def image_size(source: str | os.PathLike[str] | bytes) -> tuple[int, int]:
-    """The (height, width) of what `read_image` would return, from the header alone."""
+    """Return the (height, width) of what `read_image` would return, from the header alone."""
     name = name_of(source)
     with opened(source, name) as image:
         width, height = image.size
@@ -96,7 +96,7 @@ def find_images(
 
 
 def _told(found: Iterator[Path | ImageReadError], on_passed: Callable[[ImageReadError], None] | None) -> Iterator[Path]:
-    """The pictures of a walk, and a word about the other files at its end."""
+    """Yield the pictures of a walk, and a word about the other files at its end."""
     counts: Counter[str] = Counter()
     for each in found:
         if isinstance(each, Path):
@@ -138,7 +138,7 @@ def _walk(
 
 
 def _listing(folder: Path, entered: set[tuple[int, int]], *, at_root: bool = False) -> list[os.DirEntry[str]]:
-    """What is in a folder and not ours, sorted; nothing where it has been entered before."""
+    """Return what is in a folder and not ours, sorted; nothing where it has been entered before."""
     status = folder.stat()
     identity = (status.st_dev, status.st_ino)
     if identity in entered:
@@ -165,12 +165,12 @@ def raise_at_once(error: ImageReadError) -> None:
 
 
 def warn_left_out(error: ImageReadError) -> None:
-    """What becomes of a picture that cannot be read when nobody asked to be told."""
+    """Warn of a picture that cannot be read, where nobody asked to be told."""
     warnings.warn(f"left out: {error}", LeftOutWarning, stacklevel=3)
 
 
 def name_of(source: object) -> str:
-    """What messages call a picture: the path as given, or its kind in angle brackets, as in "<bytes>"."""
+    """Return what messages call a picture: the path as given, or its kind in angle brackets, as in "<bytes>"."""
     if isinstance(source, str | os.PathLike):
         return os.fsdecode(source)
     if isinstance(source, Image.Image):
@@ -180,7 +180,7 @@ def name_of(source: object) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """An error of somebody else's, short enough to stand inside a message of ours."""
+    """Return an error of somebody else's, short enough to stand inside a message of ours."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
@@ -193,7 +193,7 @@ def unreadable(name: str, what: str, error: Exception) -> ImageReadError:
 
 @contextmanager
 def opened(source: object, name: str) -> Iterator[Image.Image]:
-    """A path or bytes as a Pillow image whose header has been read and whose pixels have not.
+    """Yield a path or bytes as a Pillow image whose header has been read and whose pixels have not.
 
     What costs more than its pixels say is refused before a decoder sees it.
     """
@@ -223,7 +223,7 @@ def has_several_frames(image: Image.Image) -> bool:
 
 
 def orientation(image: Image.Image, name: str) -> int:
-    """The EXIF orientation, 1 to 8, without decoding; 1, which is upright, where there is none to be read."""
+    """Return the EXIF orientation, 1 to 8, without decoding; 1, which is upright, where there is none to be read."""
     try:
         check_exif(_exif_of(image))
         # Image's own method: the one of the PNG plugin would decode the picture to see what follows the pixels.
@@ -234,7 +234,9 @@ def orientation(image: Image.Image, name: str) -> int:
 
 
 def _exif_of(image: Image.Image) -> bytes:
-    """The block of EXIF that Pillow will take apart; empty where there is none, or it has been taken apart already."""
+    """Return the block of EXIF that Pillow will take apart; empty where there is none, or it has been taken apart
+    already.
+    """
     exif = image.info.get("exif")
     if exif is None and "Raw profile type exif" in image.info:  # ImageMagick's way to put it into a PNG
         exif = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
@@ -259,12 +261,12 @@ def _open_file(source: object, name: str) -> IO[bytes]:
 
 
 def format_by_magic(content: bytes, name: str) -> str:
-    """The format that the first bytes tell, by Pillow's name for it; an error if it is none of `FORMATS`."""
+    """Return the format that the first bytes tell, by Pillow's name for it; an error if it is none of `FORMATS`."""
     return _find_reader(content[:_BRANDS_BYTES], name)[0]
 
 
 def _find_reader(start: bytes, name: str) -> tuple[str, Callable[[IO[bytes], str | bytes], Image.Image]]:
-    """The format of a file by its magic number, and the Pillow plugin for it.
+    """Return the format of a file by its magic number, and the Pillow plugin for it.
 
     Plugins are taken from Pillow's registry, not called through `Image.open`, because `Image.open` applies
     `Image.MAX_IMAGE_PIXELS`: one number for the whole process, which would warn about pictures of 90 million pixels
@@ -292,7 +294,7 @@ def _find_reader(start: bytes, name: str) -> tuple[str, Callable[[IO[bytes], str
 
 
 def _late_png_exif(file: IO[bytes]) -> bytes | None:
-    """The EXIF block of a PNG that may keep it behind its pixels, where a header's reader does not look."""
+    """Return the EXIF block of a PNG that may keep it behind its pixels, where a header's reader does not look."""
     place = file.tell()
     file.seek(_PNG_SIGNATURE_BYTES)
     exif = None

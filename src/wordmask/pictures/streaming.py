@@ -31,7 +31,7 @@ class Read:
 def many_pictures(
     images: Iterable[ImageSource], batch_size: int, *, taker: str, of_one: str, error: type[WordmaskError]
 ) -> Iterator[ImageSource]:
-    """The arguments of a method that streams, checked when it is called and not when its first result is asked for.
+    """Check the arguments of a method that streams when it is called, and not when its first result is asked for.
 
     taker: the method's name. of_one: its sister for a single picture. error: what is raised.
     """
@@ -168,7 +168,7 @@ class _Room:
             self._held[place] = amount
 
     def leave(self) -> None:
-        """The picture whose turn it is goes; where it could not be read, it may have held nothing."""
+        """Let the picture go whose turn it is; where it could not be read, it may have held nothing."""
         with self._changed:
             self._held.pop(self._next, None)
             self._next += 1

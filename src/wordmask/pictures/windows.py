@@ -119,7 +119,7 @@ class SlidingWindows:
         return self.grid[0] * self.grid[1]
 
     def cut(self, image: Tensor) -> Tensor:
-        """A picture (C, height, width) as its windows (n, C, h, w); a view where there is but one."""
+        """Return a picture (C, height, width) as its windows (n, C, h, w); a view where there is but one."""
         if image.shape[-2:] != (self.height, self.width):
             raise ValueError(f"these windows are for {self.height} x {self.width}, not for {tuple(image.shape)}")
         if len(self) == 1:
@@ -127,7 +127,7 @@ class SlidingWindows:
         return torch.stack([image[:, box.top : box.bottom, box.left : box.right] for box in self.boxes])
 
     def merge(self, maps: Tensor) -> Tensor:
-        """Maps of the windows (n, K, h, w) as one map (K, height, width), the mean where windows overlap.
+        """Return maps of the windows (n, K, h, w) as one map (K, height, width), the mean where windows overlap.
 
         In float32, or in float64 where the maps are. The map of a single window is handed back without a copy.
         """
@@ -146,7 +146,7 @@ class SlidingWindows:
 def merge_argmax(
     plan: SlidingWindows, maps: Tensor, patch: int | tuple[int, int], size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """The best name of every pixel of the original picture: labels (H, W) int64 and their scores (H, W) float32.
+    """Return the best name of every pixel of the original picture: labels (H, W) int64 and their scores (H, W) float32.
 
     `maps` (n, K, gh, gw) score K names on the patch grids of n windows. A patch is `patch` pixels wide, and a grid may
     reach beyond its window on the right and at the bottom, where the window was padded. What comes out is what these
@@ -171,7 +171,7 @@ def merge_argmax(
 
 @torch.no_grad()
 def merge_maps(plan: SlidingWindows, maps: Tensor, patch: int | tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """The maps (K, H, W) float32 that `merge_argmax` compares, for those who want few of them or small ones."""
+    """Return the maps (K, H, W) float32 that `merge_argmax` compares, for those who want few of them or small ones."""
     patches, cells = _pair(patch), maps.shape[-2:]
     [row] = _mixes(plan._rows, cells[0], patches[0], size[0], size[0], maps.device)
     [column] = _mixes(plan._columns, cells[1], patches[1], size[1], size[1], maps.device)
@@ -237,7 +237,7 @@ def _tile_by_tile(
 
 
 def _mixes(axis: _Axis, cells: int, patch: int, pixels: int, tile: int, device: torch.device) -> Iterator[_Mix]:
-    """The mixes for all `pixels` of the original picture along an axis, `tile` of them at a time.
+    """Yield the mixes for all `pixels` of the original picture along an axis, `tile` of them at a time.
 
     Weights are what reaches each pixel when one cell is 1, so F.interpolate itself states them, its rounding included.
     """

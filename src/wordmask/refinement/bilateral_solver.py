@@ -124,7 +124,7 @@ class BilateralGrid:
         return csr_array((values, blur.indices, blur.indptr), shape=blur.shape)
 
     def solve(self, target: np.ndarray, confidence: float | np.ndarray = 0.999) -> np.ndarray:
-        """The map (H, W) nearest to `target` (H, W) and smooth within edges, float64.
+        """Return the map (H, W) nearest to `target` (H, W) and smooth within edges, float64.
 
         confidence: how much each pixel's target counts, one number or (H, W); where it is 0, the rest decides. A map
         without a change comes back as it is. The result may leave the target's range by the solver's tolerance.
@@ -193,8 +193,9 @@ def _cell_keys(
 
 
 def _distinct(keys: np.ndarray, span: int) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct keys, in order, and each key's place among them. Keys below a `span` of the order of their
-    number are looked up in a table, others sorted."""
+    """Return the distinct keys, in order, and each key's place among them. Keys below a `span` of the order of their
+    number are looked up in a table, others sorted.
+    """
     if span > TABLE_SPAN * len(keys):
         return np.unique(keys, return_inverse=True)
     known = np.zeros(span, dtype=bool)

@@ -37,7 +37,7 @@ def found_mask(solved: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def refine(image: np.ndarray, soft: np.ndarray, how: Refinement) -> np.ndarray:
-    """A map (H, W) in [0, 1] of the picture (H, W, 3), refined: float32 in [0, 1].
+    """Return a map (H, W) in [0, 1] of the picture (H, W, 3), refined: float32 in [0, 1].
 
     The solver starts from the mask `soft > 0.5`, as in both papers. A picture of more than four million pixels is
     solved smaller, which is still finer than any network here has seen it.

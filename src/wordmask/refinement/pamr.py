@@ -83,5 +83,5 @@ class PixelAffinity:
 
 
 def pamr(image: Tensor, maps: Tensor, parameters: PamrParameters = DEFAULTS) -> Tensor:
-    """Maps (K, H, W) of one picture (3, H, W); several calls for the same picture share a `PixelAffinity`."""
+    """Refine maps (K, H, W) of one picture (3, H, W); several calls for the same picture share a `PixelAffinity`."""
     return PixelAffinity(image, parameters).refine(maps)

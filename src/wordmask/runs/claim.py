@@ -117,7 +117,7 @@ def check_claim(
 
 
 def first_file(folder: Path) -> Path | None:
-    """The first file in a folder and those below it; hidden ones, and folders of none, are nobody's loss."""
+    """Return the first file in a folder and those below it; hidden ones, and folders of none, are nobody's loss."""
     try:
         entries = sorted(folder.iterdir())
     except FileNotFoundError:

@@ -69,7 +69,7 @@ class Made:
 
 
 def source_of(picture: Path, file: Path) -> Source:
-    """What a result says of its picture."""
+    """Return what a result says of its picture."""
     there, here = os.path.realpath(picture), os.path.realpath(file.parent)
     try:
         place = Path(os.path.relpath(there, here)).as_posix()
@@ -107,7 +107,7 @@ def _told(kind: str, of: Source | None) -> str:
 
 
 def made(path: Path) -> Made | None:
-    """What a file says of itself; None, if it is not one of ours. A picture's header is read, and no more."""
+    """Return what a file says of itself; None, if it is not one of ours. A picture's header is read, and no more."""
     try:
         if path.suffix.lower() == ".json":
             return _in_json(path)

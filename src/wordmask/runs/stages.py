@@ -101,7 +101,7 @@ class Stages:
         return self._lead(stage) if self.leads else self._follow(stage)
 
     def _follow(self, stage: Stage) -> str:
-        """What another process than the first does: it keeps no records, and joins in where all work together."""
+        """Do what another process than the first does: keep no records, and join in where all work together."""
         joined = False
         while True:
             record = read_record(self.run, stage.name)
@@ -152,7 +152,7 @@ class Stages:
         return {name: record.seconds for name, record in records.items() if record is not None and record.done}
 
     def _standing(self, stage: Stage) -> tuple[Record | None, str]:
-        """The record to go on from, None where there is none to go on from; and a word about it."""
+        """Return the record to go on from, None where there is none to go on from; and a word about it."""
         record = read_record(self.run, stage.name)
         if record is None:
             return None, "begun"

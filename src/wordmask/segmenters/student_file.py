@@ -44,7 +44,7 @@ def write_student(
 
 
 def halve_student(source: str | Path, path: str | Path, told: Mapping[str, str]) -> None:
-    """The same student in half the bytes, as it ships: it is single again once it is read."""
+    """Write the same student in half the bytes, as it ships: it is single again once it is read."""
     student = read_student(source)
     state = {
         name: value.half() if value.is_floating_point() else value

@@ -29,7 +29,7 @@ class Arrivals:
         return len(self._open)
 
     async def read(self, request: Request, client: str, held: Claim) -> bytes:
-        """The whole body; `held`, a claim on `bytes`, grows with it."""
+        """Return the whole body; `held`, a claim on `bytes`, grows with it."""
         arrival = _Arrival(client, held, self._settings)
         with self._places.claim(client) as place:
             while not place.take(1):
@@ -72,7 +72,7 @@ class Arrivals:
         return bytes(body)
 
     def stop(self, why: RequestError) -> None:
-        """What has not arrived is not waited for."""
+        """Wait no longer for what has not arrived."""
         self._stopping = why
         for arrival in self._open:
             arrival.give_up(why)

@@ -49,7 +49,7 @@ class Budget:
             return sum(not wish.granted.cancelled() for wish in self._waiting.get(client, ()))
 
     def who_is_in_the_way(self) -> str | None:
-        """The client that holds most, where somebody has waited for room; None where nobody has."""
+        """Return the client that holds most, where somebody has waited for room; None where nobody has."""
         with self._lock:
             waiting = any(line and line[0].has_waited > IS_SHORT for line in self._waiting.values())
             return self._held.most_common(1)[0][0] if waiting and self._held else None

@@ -140,7 +140,7 @@ class Connection(H11Protocol):
         super().data_received(data)
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP may come when an answer has begun already."""
+        """Answer what is no HTTP, which may come when an answer has begun already."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(msg)
         else:
@@ -208,7 +208,7 @@ class Connection(H11Protocol):
         await self._answer(scope, receive, paced)
 
     async def _send_body(self, message: Message, send: Send, client: str) -> None:
-        """A large answer goes out in parts, each when the one before it has been taken."""
+        """Send a large answer in parts, each when the one before it has been taken."""
         body, more = memoryview(message.get("body", b"")), message.get("more_body", False)
         now = self.loop.time()
         end, pace = (

@@ -40,8 +40,9 @@ class Guard:
 
 
 def _counted(scope: Scope, receive: Receive, send: Send, visit: Visit) -> Send:
-    """An answer that has begun needs no place at work, and holds its own bytes until they have been taken. Where there
-    is no room for them, the answer is that."""
+    """Return a `send` that counts: an answer that has begun needs no place at work, and holds its own bytes until they
+    have been taken. Where there is no room for them, the answer is that.
+    """
     begun: Message | None = None
     is_refused = False
 
@@ -69,7 +70,7 @@ def _counted(scope: Scope, receive: Receive, send: Send, visit: Visit) -> Send:
 
 
 def _again(body: bytes, visit: Visit) -> Receive:
-    """A body that has been received, for those who receive it next; the visit listens for what comes after it."""
+    """Return a body that has been received, for those who receive it next; the visit listens for what comes after."""
     waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def once() -> Message:

@@ -45,6 +45,6 @@ class Metrics:
 
 
 def resident_bytes() -> float:
-    """What this process has in memory; NaN where the system does not say."""
+    """Return what this process has in memory; NaN where the system does not say."""
     status = Path("/proc/self/statm")
     return PAGE_BYTES * int(status.read_text().split()[1]) if status.exists() else float("nan")

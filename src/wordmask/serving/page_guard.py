@@ -83,7 +83,7 @@ def _check_length(scope: Scope, most: int) -> None:
 
 
 def _told(error: Exception, scope: Scope) -> Exception:
-    """What gradio fails at."""
+    """Return what to answer where gradio fails: what it did not understand is the sender's fault."""
     if not isinstance(error, JUNK):
         return error
     _logger.warning("%s %r was not understood: %s", scope["method"], scope["path"], type(error).__name__)

@@ -18,8 +18,9 @@ CLIENTS_BITS = 64
 
 
 def client_of(scope: Scope, settings: ServeSettings) -> str:
-    """The address that limits per client count by, of a request before `as_told` or after; an IPv6 one is cut to its
-    network."""
+    """Return the address that limits per client count by, of a request before `as_told` or after; an IPv6 one is cut to
+    its network.
+    """
     address = _sender(scope, settings)
     parsed = _parsed(address)
     if isinstance(parsed, IPv6Address):
@@ -28,7 +29,7 @@ def client_of(scope: Scope, settings: ServeSettings) -> str:
 
 
 def as_told(scope: Scope, settings: ServeSettings) -> Scope:
-    """A request as it came to the first named proxy; what others say of it is dropped."""
+    """Return a request as it came to the first named proxy; what others say of it is dropped."""
     told = dict(scope)
     headers = [(name, value) for name, value in scope["headers"] if not _is_from_proxy(name)]
     if is_trusted(_peer(scope), settings):
@@ -53,7 +54,7 @@ def is_trusted(address: str, settings: ServeSettings) -> bool:
 
 
 def _sender(scope: Scope, settings: ServeSettings) -> str:
-    """The last that is no named proxy. A proxy that names nobody is taken for the client."""
+    """Return the last that is no named proxy. A proxy that names nobody is taken for the client."""
     peer = _peer(scope)
     if not is_trusted(peer, settings):
         return peer

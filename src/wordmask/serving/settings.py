@@ -102,7 +102,7 @@ class ServeSettings:
     trusted_proxies: Annotated[tuple[str, ...], AfterValidator(_addresses)] = ()
 
     def of_one(self, limit: int) -> int:
-        """What one client may have of a limit."""
+        """Return what one client may have of a limit."""
         return max(1, int(self.address_share * limit))
 
     @property

@@ -49,7 +49,7 @@ class Uploads:
         return self._kept.get(token)
 
     def take(self, token: str) -> Upload | None:
-        """It is not kept any longer."""
+        """Hand it out, and keep it no longer."""
         upload = self._kept.pop(token, None)
         if upload is not None:
             self._held[upload.owner] -= upload.nbytes

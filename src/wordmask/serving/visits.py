@@ -53,7 +53,7 @@ class Visit:
         return {"type": "http.disconnect"}
 
     def end(self, why: RequestError) -> None:
-        """What it waits for it waits for no longer."""
+        """Stop waiting."""
         self.ended = why
         if self._pending is not None:
             self._pending.cancel()

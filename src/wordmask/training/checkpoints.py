@@ -27,8 +27,9 @@ def save_checkpoint(folder: Path, state: dict[str, Any], *, last: bool = False) 
 
 
 def load_checkpoint(folder: Path, *, run: str, say: Say = warn) -> dict[str, Any] | None:
-    """The state that was saved last and is whole, or None. `run` tells the settings, which must be those of the saved
-    state."""
+    """Return the state that was saved last and is whole, or None. `run` tells the settings, which must be those of the
+    saved state.
+    """
     path, before = folder / CHECKPOINT, folder / BEFORE
     parts = Parts()
     state = _state_of(path, parts)
@@ -62,7 +63,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _state_of(path: Path, parts: Parts) -> dict[str, Any] | None:
-    """What a whole checkpoint holds; None for one that is damaged or not there."""
+    """Return what a whole checkpoint holds; None for one that is damaged or not there."""
     if not path.exists() or parts.is_damaged(path, name=CHECKPOINT):
         return None
     if not parts.knows(path, name=CHECKPOINT) and not _agrees_with_itself(path):

@@ -13,7 +13,9 @@ BLUR_SIGMA = (0.1, 2.0)
 
 
 def centre_crop(image: np.ndarray, mask: np.ndarray | None, side: int) -> tuple[Tensor, Tensor | None]:
-    """The middle square, resized: (H, W, 3) uint8 and (H, W) bool -> (3, side, side) uint8 and (side, side) bool."""
+    """Return the middle square, resized: (H, W, 3) uint8 and (H, W) bool -> (3, side, side) uint8 and (side, side)
+    bool.
+    """
     shorter = min(image.shape[:2])
     top, left = ((length - shorter) // 2 for length in image.shape[:2])
     box = (top, left, shorter, shorter)
@@ -23,8 +25,9 @@ def centre_crop(image: np.ndarray, mask: np.ndarray | None, side: int) -> tuple[
 def scaled_crop(
     image: np.ndarray, mask: np.ndarray | None, side: int, scale: tuple[float, float], chance: np.random.Generator
 ) -> tuple[Tensor, Tensor | None]:
-    """A random square of the picture as it would be at a random scale. What is smaller than the square lies in one of
-    its corners, on the picture's mean colour; nothing of the object is there."""
+    """Return a random square of the picture as it would be at a random scale. What is smaller than the square lies in
+    one of its corners, on the picture's mean colour; nothing of the object is there.
+    """
     factor = chance.uniform(*scale)
     spans, places, starts = [], [], []
     for length in image.shape[:2]:

@@ -54,8 +54,9 @@ def _open_curves(folder: Path, resume_at: int) -> Any:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log. A damaged one costs no more than itself, and is told of; the last one may have been cut
-    off by a kill, which is nothing to tell of."""
+    """Return the lines of a run's log. A damaged one costs no more than itself, and is told of; the last one may have
+    been cut off by a kill, which is nothing to tell of.
+    """
     path = folder / LOG
     if not path.exists():
         return []
@@ -78,7 +79,7 @@ def _line(line: bytes) -> dict[str, Any] | None:
 
 
 def last_figures(folder: Path) -> dict[str, float]:
-    """The figures on held-out pictures of a finished run; empty before."""
+    """Return the figures on held-out pictures of a finished run; empty before."""
     told = [line for line in read_log(folder) if line.get("pictures") == "held-out"]
     skipped = ("step", "time", "pictures")
     return {name: value for name, value in told[-1].items() if name not in skipped} if told else {}

@@ -4,5 +4,5 @@ import numpy as np
 
 
 def shuffled(indices: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """The same order for the same seed and epoch, whatever came before."""
+    """Return the same order for the same seed and epoch, whatever came before."""
     return np.random.default_rng((seed, epoch)).permutation(indices)

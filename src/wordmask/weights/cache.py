@@ -11,7 +11,9 @@ LONGEST_FILE_NAME = 100  # characters; far below the 255 bytes of common file sy
 
 
 def cache_dir() -> Path:
-    """The folder of everything fetched: `WORDMASK_CACHE`, else `XDG_CACHE_HOME/wordmask`, else `~/.cache/wordmask`."""
+    """Return the folder of everything fetched: `WORDMASK_CACHE`, else `XDG_CACHE_HOME/wordmask`, else
+    `~/.cache/wordmask`.
+    """
     if chosen := os.environ.get("WORDMASK_CACHE"):
         return Path(chosen).expanduser()
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
@@ -28,13 +30,13 @@ def is_offline() -> bool:
 
 
 def file_name(url: str) -> str:
-    """The last part of the address as a plain file name: no folders, no hidden files, no odd characters."""
+    """Return the last part of the address as a plain file name: no folders, no hidden files, no odd characters."""
     last = urllib.parse.unquote(urllib.parse.urlsplit(url).path).replace("\\", "/").rsplit("/", 1)[-1]
     return re.sub(r"[^A-Za-z0-9._-]+", "_", last).lstrip(".")[-LONGEST_FILE_NAME:].lstrip(".") or "file"
 
 
 def address_mark(url: str) -> str:
-    """A short mark that tells this address from every other one, for files whose names may coincide."""
+    """Return a short mark that tells this address from every other one, for files whose names may coincide."""
     return digest_of(url)[:16]
 
 

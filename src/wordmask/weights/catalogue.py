@@ -59,7 +59,7 @@ _BY_ADDRESS = {address: entry for entry in CATALOGUE for address in entry.addres
 
 
 def find(name: str) -> Weight:
-    """The entry of exactly this name."""
+    """Return the entry of exactly this name."""
     if entry := _BY_NAME.get(name):
         return entry
     near = difflib.get_close_matches(name.lower(), _BY_NAME, n=5)
@@ -68,7 +68,7 @@ def find(name: str) -> Weight:
 
 
 def at(address: str) -> Weight | None:
-    """The entry that has this source or mirror."""
+    """Return the entry that has this source or mirror."""
     return _BY_ADDRESS.get(address)
 
 
@@ -83,14 +83,14 @@ def place(entry: Weight, url: str) -> Path:
 
 
 def hub_files(address: str) -> tuple[tuple[str, str], ...]:
-    """The (repository, file) pairs on the hub that a catalogued `open_clip:` or `timm:` address may mean."""
+    """Return the (repository, file) pairs on the hub that a catalogued `open_clip:` or `timm:` address may mean."""
     library, _, name = address.partition(":")
     repository = OPEN_CLIP_REPOSITORIES[name] if library == "open_clip" else f"timm/{name}"
     return tuple((repository, file) for file in HUB_FILES[library])
 
 
 def local_copy(entry: Weight, address: str) -> Path | None:
-    """The file of this one address, if this machine has it. Asks the disk alone."""
+    """Return the file of this one address, if this machine has it. Asks the disk alone."""
     if is_url(address):
         path = place(entry, address)
         return path if path.is_file() else None
@@ -103,7 +103,7 @@ def local_copy(entry: Weight, address: str) -> Path | None:
 
 
 def local(entry: Weight) -> Path | None:
-    """The entry's file, if this machine has a copy from any of its addresses. Asks the disk alone."""
+    """Return the entry's file, if this machine has a copy from any of its addresses. Asks the disk alone."""
     copies = (local_copy(entry, address) for address in entry.addresses)
     return next((path for path in copies if path), None)
 

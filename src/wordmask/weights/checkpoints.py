@@ -50,7 +50,7 @@ class WeightsError(WordmaskError):
 
 
 def read_state_dict(path: str | Path, *, unwrap: Sequence[str] = (), strip: Sequence[str] = ()) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or a torch checkpoint, by name, on the CPU.
+    """Read the tensors of a safetensors file or a torch checkpoint, by name, on the CPU.
 
     `unwrap` are keys to step into: each is tried once, in the order given, and one that is not there or holds no
     dictionary is passed over, since copies of one file differ in their wrapping. `strip` are prefixes removed, in the
@@ -87,7 +87,7 @@ def read_state_dict(path: str | Path, *, unwrap: Sequence[str] = (), strip: Sequ
 
 
 def read_embedding_pickle(path: str | Path) -> dict[str, Tensor]:
-    """A plainly pickled dictionary, file name -> tensor, such as the published ImageNet embeddings."""
+    """Read a plainly pickled dictionary, file name -> tensor, such as the published ImageNet embeddings."""
     path = Path(path)
     _refuse_impostors(path)
 
@@ -107,8 +107,9 @@ def read_embedding_pickle(path: str | Path) -> dict[str, Tensor]:
 
 
 def _check_sizes(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """A tensor is no larger than its file: one value can be told to be repeated, or memory to be set aside, without
-    end."""
+    """Refuse a tensor that is larger than its file: one value can be told to be repeated, or memory to be set aside,
+    without end.
+    """
     room = path.stat().st_size
     for name, value in tensors.items():
         if value.layout != torch.strided or value.device.type != "cpu":
@@ -134,7 +135,7 @@ def _read(path: Path) -> Any:
 
 
 def _refuse_impostors(path: Path) -> bytes:
-    """The first bytes of a file that may be what it claims to be."""
+    """Return the first bytes of a file that may be what it claims to be."""
     if is_special(path):
         raise WeightsError(f"{path} is a pipe or a device, not a file")
     try:
@@ -175,7 +176,7 @@ def _read_zip(path: Path) -> Any:
 
 
 def _check_stored(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
-    """What torch reads again it has stored as it is, so that nothing can swell; nor do entries share their bytes."""
+    """Refuse what torch would not have stored as it is, as it could swell, and entries that share their bytes."""
     if any(entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size for entry in entries):
         raise WeightsError(f"{path} is refused: parts of it are compressed, which torch.save never does")
     if sum(entry.file_size for entry in entries) > path.stat().st_size:
@@ -257,7 +258,7 @@ class _PlainTensors(_Tensors):
 
 
 def _legacy_storage(data: bytes) -> Any:
-    """Archives within pickles are nobody's, and could swell."""
+    """Refuse archives within pickles, which are nobody's and could swell."""
     if not data.startswith(LEGACY_TORCH_MAGIC):
         raise ValueError("a storage is no file of torch's older format")
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

@@ -36,7 +36,7 @@ def unreachable(urls: Iterable[str]) -> dict[str, str]:
 
 
 def _first_hop(url: str) -> tuple[str, int] | None:
-    """The host and port that a connection goes to: the server's, or the proxy's. None where that cannot be told."""
+    """Return the host and port that a connection goes to: the server's, or the proxy's; None where nobody can tell."""
     address = urllib.parse.urlsplit(url)
     proxies = urllib.request.getproxies()
     proxy = proxies.get(address.scheme) or proxies.get("all")

@@ -30,7 +30,9 @@ class Layout:
     source: str
 
     def home(self, root: Path, split: str) -> Path:
-        """The data set's folder, with all its parts in it; else the error says which are missing and how it looks."""
+        """Return the data set's folder, with all its parts in it; else the error says which are missing and how it
+        looks.
+        """
         homes = [root / name for name in self.homes]
         missing = {home: self.missing(home, split) for home in homes}
         home = min(homes, key=lambda home: len(missing[home]))
@@ -121,7 +123,7 @@ def read_as_stored(path: Path) -> np.ndarray:
 
 
 def read_truth(path: Path, size: tuple[int, int] | None) -> np.ndarray:
-    """The numbers that a mask's file holds, palette indices as they are: (H, W) or (H, W, C).
+    """Return the numbers that a mask's file holds, palette indices as they are: (H, W) or (H, W, C).
 
     size: of its picture (height, width), which it must share; so no more is decoded than the picture has.
     """
@@ -180,12 +182,12 @@ def without_first(values: np.ndarray, path: Path) -> np.ndarray:
 
 
 def listed(path: Path) -> list[str]:
-    """The names of pictures in a list such as ImageSets/Segmentation/val.txt: the first word of every line."""
+    """Return the names of pictures in a list such as ImageSets/Segmentation/val.txt: the first word of every line."""
     return [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
 
 
 def checked_part(text: str, path: Path) -> str:
-    """A name out of a list, which must not lead out of its folder."""
+    """Return a name out of a list, which must not lead out of its folder."""
     if text.startswith(("/", "\\")) or ".." in Path(text).parts or ":" in text:
         raise BenchmarkError(f"{path}: {text!r} is no name of a picture")
     return text

@@ -32,7 +32,7 @@ EVALUATED_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 3
 
 
 def cityscapes(root: Path, split: str, pictures: int | None, *, objects: bool) -> Pictures:
-    """The 19 evaluated classes, where all else does not count; or the 14 objects, where all else is background."""
+    """Return the 19 evaluated classes, where all else does not count; or the 14 objects, all else background."""
     home = CITYSCAPES.home(root, split)
     items = []
     for image in sorted((home / "leftImg8bit" / split).glob("*/*_leftImg8bit.png")):

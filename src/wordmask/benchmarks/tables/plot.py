@@ -66,6 +66,6 @@ def drawn(points: Sequence[tuple[float, float]], *, x_label: str, y_label: str) 
 
 
 def _grid(most: float) -> tuple[float, float]:
-    """A round step, and where the axis ends: the first step at or above `most`."""
+    """Return a round step, and where the axis ends: the first step at or above `most`."""
     step = next(step for step in (1, 2, 5, 10, 20, 25, 50) if most <= LINES * step or step == 50)
     return step, step * max(1, ceil(most / step))

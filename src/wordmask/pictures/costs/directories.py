@@ -33,7 +33,7 @@ class Form:
 
 
 def check_exif(exif: bytes) -> None:
-    """A block of EXIF, with its six bytes of name or without."""
+    """Check a block of EXIF, with its six bytes of name or without."""
     block = exif.removeprefix(b"Exif\0\0")
     if len(block) < 8:
         return
@@ -43,7 +43,7 @@ def check_exif(exif: bytes) -> None:
 
 
 def check_directory(form: Form, start: int, *, is_read_whole: bool = False) -> dict[int, tuple[int, int]]:
-    """The tags of a directory: (how many values, the first of them, or where they lie)."""
+    """Return the tags of a directory: (how many values, the first of them, or where they lie)."""
     counter, entry, room = ("Q", "HHQ8s", 8) if form.is_big else ("H", "HHL4s", 4)
     head = form.read(start, struct.calcsize(counter))
     if len(head) < struct.calcsize(counter):

@@ -115,7 +115,7 @@ def _read_jpeg_header(file: IO[bytes]) -> tuple[int, dict[int, float], float] | 
 
 
 def _jpeg_samples(frame: bytes) -> dict[int, float]:
-    """Samples of each component, by its number, from the frame's header."""
+    """Return samples of each component, by its number, from the frame's header."""
     if len(frame) < 6:
         return {}
     height, width = struct.unpack_from(">HH", frame, 1)
@@ -135,7 +135,7 @@ def _stray_bytes(file: IO[bytes], place: int) -> int:
 
 
 def _jpeg_markers(file: IO[bytes]) -> Callable[[int], tuple[int, int] | None]:
-    """A function from a place to the first marker of note from there on: (its place, its code)."""
+    """Return a function from a place to the first marker of note from there on: (its place, its code)."""
     start, block, places = 0, np.zeros(0, np.uint8), np.zeros(0, np.int64)
 
     def find(place: int) -> tuple[int, int] | None:

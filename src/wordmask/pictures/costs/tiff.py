@@ -21,7 +21,7 @@ _MOST_SAMPLES = 6  # of a pixel, for Pillow
 
 
 def check_tiff(file: IO[bytes]) -> None:
-    """The first picture, which is the only one that is read."""
+    """Check the first picture, which is the only one that is read."""
 
     def read(place: int, count: int) -> bytes:
         file.seek(min(place, length))
