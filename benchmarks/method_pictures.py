@@ -76,7 +76,7 @@ METHODS: dict[str, tuple[Overlays, ...]] = {
     "seed": (foreground("seed"),),
     "selfmask": (foreground("selfmask"),),
     "spectral": (foreground("spectral"),),
-    "bilateral-solver": (foreground("found"), foreground("found", refine="solver")),
+    "solver": (foreground("found"), foreground("found", refine="solver")),
     "pamr": (segmenter("namedmask"), segmenter("namedmask", refine="pamr")),
 }
 """Method -> the rows beneath the pictures; of a refinement, without it and with it."""

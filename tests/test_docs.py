@@ -8,7 +8,7 @@ from pathlib import Path
 import griffe
 import pytest
 
-from wordmask import saliency, segmenters
+from wordmask.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -25,7 +25,7 @@ def docstrings():
     del sys.modules[spec.name]
 
 
-@pytest.mark.parametrize("method", [*segmenters.METHODS, *saliency.METHODS])
+@pytest.mark.parametrize("method", [method.name for method in METHODS])
 def test_every_method_has_a_page_that_the_site_shows(method):
     page = f"methods/{method}.md"
     assert (DOCS / page).is_file()

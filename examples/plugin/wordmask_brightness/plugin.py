@@ -13,5 +13,4 @@ BRIGHTNESS = Method(
 )
 PLUGIN = Plugin(
     methods={"brightness": "wordmask_brightness.plugin:BRIGHTNESS"},
-    tables={"brightness": "wordmask_brightness.tables:TABLES"},
 )

@@ -1,0 +1,49 @@
+"""CONTRIBUTING.md tells how a method is added by a diff: it applies, and the method is there."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import wordmask
+
+ROOT = Path(__file__).parents[1]
+SOURCES = Path(wordmask.__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory):
+    """A copy of what the diff touches and of the package, with the diff applied."""
+    diff = re.search(r"^```diff\n(.*?)^```$", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL | re.MULTILINE)[1]
+    folder = tmp_path_factory.mktemp("changed")
+    shutil.copytree(SOURCES / "wordmask", folder / "src" / "wordmask", ignore=shutil.ignore_patterns("__pycache__"))
+    for path in re.findall(r"^--- a/(\S+)", diff, re.MULTILINE):
+        if not (folder / path).exists():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / path, folder / path)
+    applied = subprocess.run(
+        ["git", "apply", "-C1", "-"], input=diff, cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert applied.returncode == 0, applied.stderr
+    return folder
+
+
+def test_the_diff_adds_a_method_whose_test_passes(changed):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(changed / "src"), str(SOURCES)))}
+    tests = [str(path) for path in (changed / "tests").glob("test_*.py")]
+    assert tests
+    told = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, *tests],
+        env=environment, cwd=changed, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stdout + told.stderr
+
+
+def test_the_diff_has_a_page_that_the_site_shows(changed):
+    page = next((changed / "docs" / "methods").glob("[!i]*.md"))
+    assert f"methods/{page.name}" in (changed / "mkdocs.yml").read_text()
+    assert f"({page.name})" in (changed / "docs" / "methods" / "index.md").read_text()
