@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import fields
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import griffe
 import pytest
 
 from wordmask.methods import METHODS
+from wordmask.plugins import named
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -51,12 +53,29 @@ def test_what_a_docstring_says_of_names_is_told_from_the_rest(docstrings):
                     "shape": "Round."}  # fmt: skip
 
 
-def test_settings_of_base_classes_stand_in_the_table_with_what_is_said_of_them(docstrings):
+@pytest.fixture(scope="module")
+def package(docstrings):
     extensions = griffe.load_extensions(docstrings.HouseDocstrings())
-    package = griffe.load("wordmask", search_paths=[ROOT / "src"], extensions=extensions, resolve_aliases=False)
-    sections = package["saliency.found.FoundSettings"].docstring.parsed
-    rows = {row.name: row for section in sections if section.kind.value == "parameters" for row in section.value}
+    return griffe.load("wordmask", search_paths=[ROOT / "src"], extensions=extensions, resolve_aliases=False)
+
+
+def settings_in_the_table(package, path):
+    sections = package[path].docstring.parsed
+    return {row.name: row for section in sections if section.kind.value == "parameters" for row in section.value}
+
+
+def test_settings_of_base_classes_stand_in_the_table_with_what_is_said_of_them(package):
+    rows = settings_in_the_table(package, "saliency.found.FoundSettings")
     assert list(rows)[:2] == ["refine", "most_patches"]
     assert str(rows["most_patches"].annotation) == "int"
     assert rows["most_patches"].description.startswith("A picture on more patches")
     assert rows["head"].default == "'found'"
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method.kind != "refinement"], ids=lambda m: m.name)
+def test_every_setting_of_a_method_is_explained(method, package):
+    """The page of the method shows them so."""
+    settings = named(method.at).Settings
+    rows = settings_in_the_table(package, f"{settings.__module__}.{settings.__name__}".removeprefix("wordmask."))
+    assert list(rows) == [field.name for field in fields(settings)]
+    assert [name for name, row in rows.items() if not row.description] == []

@@ -31,7 +31,11 @@ class BilateralSolverError(WordmaskError):
 
 @dataclass(frozen=True)
 class SolverParameters:
-    """spatial, luma, chroma: a cell's size, in pixels and in levels. smoothness: the paper's lambda."""
+    """spatial, luma, chroma: a cell's size, in pixels and in levels. smoothness: the paper's lambda.
+
+    diagonal_floor: the least that Jacobi's preconditioner divides by. tolerance, iterations: where conjugate gradients
+    stop. bistochastic_rounds: of scaling the blur until its rows sum alike.
+    """
 
     spatial: float = 16
     luma: float = 16

@@ -23,7 +23,10 @@ neighbours and weights (measured), elsewhere enough to keep many cores busy."""
 
 @dataclass(frozen=True)
 class PamrParameters:
-    """The paper's: ten iterations, and neighbours at these distances in pixels."""
+    """The paper's figures.
+
+    iterations: how often scores are averaged. dilations: the distances in pixels at which neighbours are looked up.
+    """
 
     iterations: int = 10
     dilations: tuple[int, ...] = (1, 2, 4, 8, 12, 24)

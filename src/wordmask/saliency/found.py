@@ -45,7 +45,11 @@ class FoundSettings(SaliencySettings):
 
 @dataclass(frozen=True)
 class SeedSettings(SaliencySettings):
-    """similarity: patches whose cosine with the seed is above this are background."""
+    """dino: a `timm` name, or another address of a whole network. dino_weights: those of a `timm` name, in place of its
+    usual ones; a catalogue name, a file or a URL.
+
+    similarity: patches whose cosine with the seed is above this are background.
+    """
 
     dino: Address = "vit_small_patch8_224.dino"
     dino_weights: Address | None = None

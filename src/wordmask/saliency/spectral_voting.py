@@ -36,7 +36,8 @@ K_MEANS_STARTS = 10
 @dataclass(frozen=True)
 class VotingSettings(SaliencySettings):
     """dinos: one or several `timm` names, or other addresses of whole networks, each of which clusters and votes.
-    dino_weights: a catalogue name, a file or a URL for each; empty for their usual ones.
+    dino_weights: a catalogue name, a file or a URL for each; empty for their usual ones. clusters: into how many the
+    features are parted, each number in a run of its own. seed: of the clustering's starts.
 
     most_points: of the features' grid when it is clustered. The paper's grid has four points a patch; where these are
     more, it is coarser: features are interpolated to the largest grid of the same shape that fits, and averaged where

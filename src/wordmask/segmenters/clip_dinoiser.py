@@ -95,10 +95,13 @@ class ClipDinoiserSettings(Sliding):
     their name and no object for the trained head. found: the same, by FOUND's mask of the whole picture. found-alone:
     all that FOUND's mask leaves out, however sure. none: it is left to the prompt.
 
-    affinity_threshold is the paper's gamma, confidence its delta. Gamma is 0.2 by default; for affinity="dino" it is
-    `dino_threshold`, where a preset says how much the values of its own DINO correlate.
-    clip, clip_weights: see `MaskClipSettings`; dino, dino_weights: see `FoundSettings`. heads: the address of the two
-    trained layers. found_preset: of FOUND, "paper" by default, with found_weights in place of its head.
+    affinity_threshold: the paper's gamma, 0.2; for affinity="dino" it is `dino_threshold` by default, where a preset
+    has one. dino_threshold: how much the values of the preset's own DINO correlate. confidence: the paper's delta.
+    clip: an `open_clip` architecture and the tag of its weights, or another address of a whole CLIP. clip_weights: a
+    file or URL for the architecture that `clip` names. templates: the prompts that a name is read in, a set of
+    `names.prompts.TEMPLATE_SETS`. heads: the address of the two trained layers.
+    dino: a `timm` name, or another address of a whole network. dino_weights: those of a `timm` name, in place of its
+    usual ones. found_preset: of FOUND, "paper" by default. found_weights: in place of its head.
     """
 
     clip: Address = "ViT-B-16/laion2b_s34b_b88k"

@@ -42,14 +42,16 @@ precision are no more exact than that. Of them the first is taken."""
 
 @dataclass(frozen=True)
 class ClipDiySettings:
-    """clip, clip_weights: see `MaskClipSettings`.
+    """clip: an `open_clip` architecture and the tag of its weights, or another address of a whole CLIP. clip_weights: a
+    file or URL for the architecture that `clip` names. templates: the prompts that a name is read in, a set of
+    `names.prompts.TEMPLATE_SETS`.
 
-    windows: sizes in pixels of the resized picture (table 3), with weights in `scale_weights` (equal by default).
-
-    square: resize to a square of so many pixels, as the published code does (256); by default the picture keeps its
-    shape and its shorter side becomes `shorter_side`, as the paper says.
-    saliency: which registered method tells objects (table 4), as its own preset `saliency_preset` has it ("paper" by
-    default) and with `saliency_weights` in place of its usual ones; or "none" (table 2).
+    windows: sizes in pixels of the resized picture (table 3). scale_weights: what each size counts; by default all
+    count alike. overlap: of neighbouring windows, as a share of their side.
+    shorter_side: of the picture as it is looked at, in pixels, as the paper says. longest_side: what the longer one may
+    be at most. square: resize to a square of so many pixels instead, as the published code does (256).
+    saliency: which registered method tells objects (table 4), or "none" (table 2). saliency_preset: which of its own
+    presets, "paper" by default. saliency_weights: in place of its usual ones.
     positive: cosines are moved to [0, 1], (1 + cosine) / 2, before they are multiplied with objectness. Those of the
     published CLIPs are all above 0 and need it not; below 0, names would win by being no object.
     refine: what makes the names' scores follow the picture's edges.

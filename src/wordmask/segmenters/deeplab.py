@@ -38,12 +38,13 @@ class DeepLabError(WordmaskError):
 
 @dataclass(frozen=True)
 class DeepLabSettings:
-    """backbone: a name of `timm`'s, with what `timm.create_model` is to be told beside it in `backbone_options`.
+    """backbone: a name of `timm`'s. backbone_options: what `timm.create_model` is to be told beside it.
 
     output_stride: pixels per cell of the last features; None leaves the backbone as it is. rates: dilations of the
     pyramid, in those cells. width: channels of the pyramid and of the decoder. low_width: channels that the low-level
-    features are squeezed into. backbone_momentum: of the batch-norm statistics in the backbone; the head keeps torch's
-    0.1. The figures are NamedMask's, for crops of 384 pixels and thousands of steps.
+    features are squeezed into. dropout: on what the pyramid hands on. backbone_momentum: of the batch-norm statistics
+    in the backbone; the head keeps torch's 0.1. The figures are NamedMask's, for crops of 384 pixels and thousands of
+    steps.
     """
 
     backbone: str = "resnet50"

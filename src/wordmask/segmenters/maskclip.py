@@ -28,7 +28,8 @@ COSINE_SCALE = 100.0
 @dataclass(frozen=True)
 class MaskClipSettings(Sliding):
     """clip: an `open_clip` architecture and the tag of its weights, "ViT-B-16/laion2b_s34b_b88k", or another address of
-    a whole CLIP. clip_weights: a file or URL for the architecture that `clip` names.
+    a whole CLIP. clip_weights: a file or URL for the architecture that `clip` names. templates: the prompts that a name
+    is read in, a set of `names.prompts.TEMPLATE_SETS`.
 
     residual: keep the last block's residual and MLP, as CLIP-DINOiser reads CLIP; without them the value path stands
     alone, as in the original paper. By default what the tower allows: True for a ViT, False for a ResNet.

@@ -30,8 +30,9 @@ WINDOWS_PER_PASS = 8
 class Sliding:
     """How large a picture is looked at, and through which windows (CLIP-DINOiser's protocol).
 
-    shorter_side None keeps the picture's own size; window None looks at the whole picture at once.
-    antialias=False shrinks large pictures as mmcv does, which the published tables used.
+    shorter_side: of the picture as it is looked at, in pixels; None keeps its own size. longest_side: what the longer
+    one may be at most. window: the side of the windows; None looks at the whole picture at once. stride: from one to
+    the next. antialias: False shrinks large pictures as mmcv does, which the published tables used.
     refine: what makes the names' scores follow the picture's edges, before any background threshold.
     """
 

@@ -37,13 +37,18 @@ class ReCoSettings(Sliding):
     """archive: a folder of pictures, or that of a run of `wordmask distill`. pictures: how many of them stand for a
     name. archive_clip, archive_clip_weights: what finds them, as clip and clip_weights.
 
-    clip, clip_weights: the CLIP that text attention comes from, see `MaskClipSettings`. encoder: what pictures are
-    co-segmented with, the address of a DINO, or "clip" for that CLIP itself; features: what is read of its last block.
-    archive_side, context, text_attention, weighed: see `reco_prototypes.Recipe`. clip_at_inference: whether CLIP has a
-    say in new pictures too.
-    background_threshold: "background" is where the best name scores less than this share of the best score in the
-    picture ("picture"), or less than this as it is ("score"). No score is above 0.73, so that the 0.9 of the NamedMask
-    paper can only be a share.
+    clip: the CLIP that text attention comes from, an `open_clip` architecture and the tag of its weights, or another
+    address of a whole CLIP. clip_weights: a file or URL for the architecture that `clip` names. templates: the prompts
+    that a name is read in, a set of `names.prompts.TEMPLATE_SETS`.
+    encoder: what pictures are co-segmented with, the address of a DINO, or "clip" for that CLIP itself. features: what
+    is read of its last block.
+    archive_side: the archive's pictures are looked at in their middle square, of so many pixels. context: names whose
+    prototypes others are held against. text_attention: whether CLIP's attention to the name counts. weighed: "patches"
+    multiplies a patch's support by its own weight; "matches", the published code's way, every match by that of the
+    patch matched. clip_at_inference: whether CLIP has a say in new pictures too.
+    background_threshold: "background" is where the best name scores less than this. threshold_of: whether that is a
+    share of the best score in the picture ("picture"), or a score as it is ("score"). No score is above 0.73, so that
+    the 0.9 of the NamedMask paper can only be a share.
     """
 
     clip: Address = "RN50x16/openai"

@@ -38,14 +38,16 @@ SOFT: dict[str, Refinement] = {"none": "none", "solver": "solver"}
 
 @dataclass(frozen=True)
 class SaliencyClipSettings:
-    """clip, clip_weights: see `MaskClipSettings`.
+    """clip: an `open_clip` architecture and the tag of its weights, or another address of a whole CLIP. clip_weights: a
+    file or URL for the architecture that `clip` names. templates: the prompts that a name is read in, a set of
+    `names.prompts.TEMPLATE_SETS`.
 
-    saliency: which registered method tells what is salient, as its own preset `saliency_preset` has it ("paper" by
-    default) and with `saliency_weights` in place of its usual ones. refine: what becomes of its map; the paper has the
-    bilateral solver.
+    saliency: which registered method tells what is salient. saliency_preset: which of its own presets, "paper" by
+    default. saliency_weights: in place of its usual ones. refine: what becomes of its map; the paper has the bilateral
+    solver.
 
-    named_by: what CLIP looks at. image: all of it, as in the paper. crop: the box around the mask, with `margin` times
-    its sides to spare. masked: the same with all else in CLIP's mean colour.
+    named_by: what CLIP looks at. image: all of it, as in the paper. crop: the box around the mask. masked: the same
+    with all else in CLIP's mean colour. margin: what the box has to spare, as a share of its sides.
     """
 
     clip: Address = "ViT-L-14-336/openai"
