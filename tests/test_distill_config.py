@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from wordmask.distillation.config import PRESETS, ConfigError, _merged, as_dict, changes, make_run, read_config, setting
+from wordmask.distillation.config import PRESETS, ConfigError, _merged, as_dict, make_run, read_config, setting
 
 TOLD = {"names": ["dog"], "images": "pictures", "out": "run", "preset": "world"}
 
@@ -157,11 +157,6 @@ def test_what_is_published_is_no_path(tmp_path, monkeypatch):
     assert flat(make_run(read_config(tmp_path / "run.yaml"), setting("experts.start=dino-resnet50")))[
         "experts.start"
     ] == str(tmp_path / "dino-resnet50")
-
-
-def test_changes_are_told_in_words():
-    assert changes({"a": "1", "b": "x" * 60}, {"a": "2", "b": "y" * 60}) == ["a changed from 1 to 2", "b changed"]
-    assert changes({"a": "1"}, {"a": "1"}) == []
 
 
 BOMB = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))

@@ -77,6 +77,12 @@ def test_a_lost_output_is_made_again(kitchen):
     assert len(kitchen.made) == 2
 
 
+def test_changed_inputs_are_told_in_words(kitchen):
+    kitchen.bake("bread", flour=1, oven="x" * 60, salt=1)
+    kitchen.bake("bread", flour=2, oven="y" * 60, salt=1)
+    assert kitchen.listener.of("bread") == "bread: made anew, as flour changed from 1 to 2, oven changed"
+
+
 def test_an_output_changed_by_hand_is_kept_and_what_follows_hears_of_it(kitchen):
     digest = kitchen.bake("bread", flour=1)
     (kitchen.run / "bread" / "loaf.txt").write_text("sliced")

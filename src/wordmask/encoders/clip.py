@@ -4,7 +4,6 @@ Pictures enter as floats in [0, 1]; the encoder knows its own mean and deviation
 call's result depends on its arguments alone.
 """
 
-import hashlib
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from typing import Any
@@ -19,6 +18,7 @@ from wordmask.compute import Precision
 from wordmask.encoders.clip_dense import DenseFeatures, DenseResNet, DenseViT, NotDenseError, dense_reader
 from wordmask.encoders.statistics import ImageStatistics
 from wordmask.errors import WordmaskError
+from wordmask.fingerprints import digest_of
 from wordmask.names.prompts import GROUNDS
 from wordmask.weights.loading import fingerprint
 
@@ -83,7 +83,7 @@ class ClipEncoder:
         pool = getattr(model, "text_pool_type", getattr(tower, "pool_type", None))
         shape = f"{tower!r} {heads} {pool} {self.tokenizer(list(TOKENIZER_PROBE)).tolist()}"
         weights = {k: v for k, v in model.state_dict().items() if not k.startswith("visual.")}
-        return hashlib.sha256(f"{fingerprint(weights)} {shape}".encode()).hexdigest()
+        return digest_of(f"{fingerprint(weights)} {shape}")
 
     @cached_property
     def image_fingerprint(self) -> str:
@@ -91,7 +91,7 @@ class ClipEncoder:
         tower = self.model.visual
         heads = [m.num_heads for m in tower.modules() if hasattr(m, "num_heads")]
         shape = f"{tower!r} {heads} {self.image_size} {self.statistics}"
-        return hashlib.sha256(f"{fingerprint(tower)} {shape}".encode()).hexdigest()
+        return digest_of(f"{fingerprint(tower)} {shape}")
 
     @torch.inference_mode()
     def encode_image(self, images: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ The papers here live on the last attention's projections (keys for FOUND, values
 looks, and on the patch tokens. All come from one pass, at any input size.
 """
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,6 +25,7 @@ from wordmask.encoders.grid import (
 )
 from wordmask.encoders.statistics import IMAGENET, ImageStatistics
 from wordmask.errors import WordmaskError
+from wordmask.fingerprints import digest_of
 from wordmask.pictures.images import pad_to_multiple
 from wordmask.weights.loading import fingerprint
 
@@ -101,7 +101,7 @@ class DinoEncoder:
     def fingerprint(self) -> str:
         """Changes whenever anything that shapes a feature does: a cache key."""
         shape = f"{self.model!r} {self.heads} {self.statistics}"
-        return hashlib.sha256(f"{fingerprint(self.model)} {shape}".encode()).hexdigest()
+        return digest_of(f"{fingerprint(self.model)} {shape}")
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> DinoFeatures:
