@@ -29,6 +29,8 @@ FEW = 12
 MOST_LETTERS = 60
 """Of a setting that is not there: comparing long ones takes long."""
 DEFAULT_PRESET = "paper"
+NO_WEIGHTS = "no weights"
+"""In place of their licence."""
 
 
 class MethodError(WordmaskError):
@@ -153,7 +155,7 @@ METHODS = (
         "wordmask.refinement.by_name:by_pamr",
         "Araslanov and Roth, CVPR 2020",
         "names' scores flow between pixels of like colour",
-        licence="no weights",
+        licence=NO_WEIGHTS,
     ),
     Method(
         "solver",
@@ -161,7 +163,7 @@ METHODS = (
         "wordmask.refinement.by_name:by_solver",
         "Barron and Poole, ECCV 2016",
         "maps made smooth within the edges of the picture",
-        licence="no weights",
+        licence=NO_WEIGHTS,
         refines=("names", "saliency"),
     ),
     Method(
@@ -170,7 +172,7 @@ METHODS = (
         "wordmask.refinement.clean_up:found_mask",
         "Simeoni et al., CVPR 2023",
         "the solver's mask without holes, where it agrees with the one before",
-        licence="no weights",
+        licence=NO_WEIGHTS,
         refines=("saliency",),
     ),
 )

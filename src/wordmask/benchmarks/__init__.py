@@ -1,10 +1,10 @@
 """Data sets, protocols and figures: any segmenter against any benchmark."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wordmask.benchmarks.readers import READERS
+from wordmask.console.progress import Progress
 
 if TYPE_CHECKING:
     from wordmask.benchmarks.datasets import Benchmark
@@ -42,7 +42,7 @@ def evaluate(
     batch_size: int = 8,
     out: str | Path | None = None,
     boundary: bool = False,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> "Report":
     """How well a segmenter does on a benchmark: mIoU, pixel accuracy, every name's IoU, and more where it can be told.
 

@@ -1,7 +1,7 @@
 """One evaluation on several devices: a process each, every one with its share of the batches."""
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing import get_context
 from pathlib import Path
 from queue import Empty
@@ -12,6 +12,7 @@ from wordmask.benchmarks.datasets import BenchmarkError
 from wordmask.benchmarks.evaluation import Report, configuration, evaluate_share, finish
 from wordmask.benchmarks.page import write_page
 from wordmask.benchmarks.results import ResultFolder
+from wordmask.console.progress import Progress
 from wordmask.errors import WordmaskError
 from wordmask.runs.processes import end_with_parent
 
@@ -27,7 +28,7 @@ def evaluate_on_devices(
     batch_size: int = 8,
     boundary: bool = False,
     asked: Mapping[str, Any] | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> Report:
     """load: the arguments of `segmenters.load`; opening: those of `open_benchmark`. The scores are those of one device,
     and an evaluation may go on with other devices than it began with; so all compute in one precision, fp32 if `load`
@@ -55,7 +56,7 @@ def _share_out(
     batch_size: int,
     boundary: bool,
     total: int,
-    on_progress: Callable[[int, int], None] | None,
+    on_progress: Progress | None,
 ) -> None:
     before = len(folder.done())
     if before == total:

@@ -3,7 +3,7 @@
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ from wordmask.benchmarks.datasets import Benchmark, Sample
 from wordmask.benchmarks.networks import networks_fingerprint
 from wordmask.benchmarks.results import ResultFolder
 from wordmask.benchmarks.scores import ImageScore, Totals
+from wordmask.console.progress import Progress
 from wordmask.segmenters.base import Segmenter
 
 READERS = 2
@@ -69,7 +70,7 @@ def evaluate(
     boundary: bool = False,
     asked: Mapping[str, Any] | None = None,
     page: bool = True,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> Report:
     """Segment every picture of a benchmark and compare. Memory does not grow with the number of pictures.
 
@@ -106,7 +107,7 @@ def evaluate_share(
     boundary: bool,
     share: int = 0,
     shares: int = 1,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> None:
     """Every `shares`th batch that is not done yet. Batches are the same whoever does them, and so are the scores."""
     done = folder.done()

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from wordmask.benchmarks.f_measure import LEVELS, f_measures
 from wordmask.benchmarks.networks import networks_fingerprint
 from wordmask.benchmarks.results import ResultFolder
 from wordmask.benchmarks.s_measure import s_measure
+from wordmask.console.progress import Progress
 from wordmask.refinement.clean_up import THRESHOLD, intersection_over_union
 from wordmask.saliency.base import Saliency
 
@@ -54,7 +55,7 @@ def evaluate_saliency(
     batch_size: int = 8,
     out: Path | None = None,
     asked: Mapping[str, Any] | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> SaliencyReport:
     """As `evaluate` does with segmenters: streaming, and with `out` resumable picture by picture."""
     if benchmark.vocabulary.background is None:
@@ -97,7 +98,7 @@ def _rows(
     batch_size: int,
     done: set[int],
     folder: ResultFolder | None,
-    on_progress: Callable[[int, int], None] | None,
+    on_progress: Progress | None,
 ) -> Iterable[dict[str, Any]]:
     background = benchmark.vocabulary.background
     assert background is not None  # checked before

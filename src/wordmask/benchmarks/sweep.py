@@ -1,12 +1,13 @@
 """Which threshold tells background best (NamedMask, figure 6): one pass over the pictures tells of all thresholds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from wordmask.benchmarks.datasets import Benchmark, BenchmarkError
 from wordmask.benchmarks.evaluation import batches_of, read_batches
 from wordmask.benchmarks.metrics import ConfusionMatrix
+from wordmask.console.progress import Progress
 from wordmask.segmenters.base import Segmenter
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(20))
@@ -19,7 +20,7 @@ def sweep_thresholds(
     thresholds: Sequence[float] = THRESHOLDS,
     *,
     batch_size: int = 8,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> dict[float, float]:
     """Threshold -> mIoU in percent, where a pixel whose best name scores below the threshold is background.
 

@@ -7,14 +7,14 @@ from typing import Annotated, Any, get_args
 import typer
 
 from wordmask.console import show
-from wordmask.methods import Kind, Method, methods_of
+from wordmask.methods import NO_WEIGHTS, Kind, Method, methods_of
 
 
 def methods(
     kind: Annotated[str | None, typer.Option(help="Only one kind: segmenter, saliency, refinement.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
-    """List the methods: what each does, and whose paper it is.
+    """List the methods: what each does, whose paper it is, what it needs, and the licence of its weights.
 
     Example: `wordmask methods --kind segmenter`
     """
@@ -30,7 +30,8 @@ def methods(
         show(of)
         for method in group:
             show(f"  {method.name:{width}}  {'; '.join(filter(None, (method.about, method.paper)))}")
-            show(f"  {'':{width}}  needs {method.needs}; licence of its weights: {method.licence}")
+            weights = method.licence if method.licence == NO_WEIGHTS else f"weights: {method.licence}"
+            show(f"  {'':{width}}  needs {method.needs}; {weights}")
 
 
 def _row(method: Method) -> dict[str, Any]:

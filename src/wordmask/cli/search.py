@@ -56,7 +56,7 @@ def search(
     """
     if bool(phrases) == (names is not None):
         raise typer.BadParameter("give either phrases to look for, or --names")
-    vocabulary = Vocabulary.of(phrases) if phrases else options.names(str(names))
+    vocabulary = options.names(names) if names is not None else Vocabulary.of(phrases or ())
     from wordmask.collection.search import search as find_best
     from wordmask.compute import Compute
     from wordmask.distillation.archive import queries_of

@@ -59,7 +59,7 @@ VERBS = {
     ),
     "methods": Verb(
         "wordmask.cli.methods:methods",
-        "List the methods: what each does, and whose paper it is.",
+        "List the methods: what each does, whose paper it is, what it needs, and the licence of its weights.",
     ),
     "models": Verb(
         "wordmask.cli.models:models",

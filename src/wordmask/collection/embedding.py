@@ -5,7 +5,7 @@ files have changed is made anew, and no other.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -23,6 +23,7 @@ from torch import Tensor
 from wordmask.collection.embedding_folder import ABOUT, EmbeddingFolder, embedding_name, metadata_name
 from wordmask.collection.piles import Bad, Part, Picture, Pile, Survey
 from wordmask.collection.references import CollectionError
+from wordmask.console.progress import Progress
 from wordmask.files import atomic_write
 from wordmask.fingerprints import digest_of, number_of
 from wordmask.pictures.image_files import ImageReadError
@@ -36,7 +37,6 @@ from wordmask.weights.loading import fingerprint
 if TYPE_CHECKING:
     from wordmask.encoders.clip import ClipEncoder
 
-Progress = Callable[[int, int], None]
 
 BAD_IMAGES = "bad_images.jsonl"
 FINGERPRINT_KEY = b"wordmask:fingerprint"
@@ -161,7 +161,7 @@ def _embed_part(
     number: int,
     wanted: str,
     settings: EmbeddingSettings,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> None:
     pictures, bad = part.load()
     rows: list[dict[str, Any]] = []
@@ -187,7 +187,7 @@ def _batches(
     size: tuple[int, int],
     settings: EmbeddingSettings,
     bad: list[Bad],
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> Iterator[list[tuple[dict[str, Any], Tensor]]]:
     batch: list[tuple[dict[str, Any], Tensor]] = []
     look = partial(_look, root=root, size=size, max_pixels=settings.max_pixels)
@@ -275,10 +275,10 @@ def _beyond(out: Path, last: int) -> list[Path]:
     return [path for path in found if int(path.stem.rpartition("_")[2]) > last]
 
 
-def _within(progress: Progress | None, done: int, part: Part, survey: Survey) -> Callable[[int, int], None]:
-    def report(pictures: int, of: int) -> None:
+def _within(progress: Progress | None, done: int, part: Part, survey: Survey) -> Progress:
+    def report(pictures: int, of: int | None) -> None:
         if progress:
-            progress(done + part.weight * pictures // max(of, 1), survey.weight)
+            progress(done + part.weight * pictures // (of or 1), survey.weight)
 
     return report
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass as settings
 from wordmask.collection.embedding_folder import EmbeddingFolder
 from wordmask.collection.references import ImageRef
 from wordmask.collection.search import Queries
+from wordmask.console.progress import Progress
 from wordmask.distillation.curation import Counts, Entry, curate
 from wordmask.distillation.filters import FilterSettings, filters_of
 from wordmask.distillation.records import DistillationError
@@ -22,8 +23,6 @@ from wordmask.files import atomic_write
 from wordmask.fingerprints import digest_of
 from wordmask.names.text_embeddings import TextEmbedder, embed_phrases
 from wordmask.names.vocabulary import Vocabulary
-
-Progress = Callable[[int, int], None]
 
 SCHEMA = pa.schema(
     [

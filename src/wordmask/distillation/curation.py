@@ -13,6 +13,7 @@ import numpy as np
 from wordmask.collection.embedding_folder import EmbeddingFolder
 from wordmask.collection.references import ImageRef
 from wordmask.collection.search import Place, Queries, rows_with_direction, search
+from wordmask.console.progress import Progress
 from wordmask.distillation.filters import Candidate, Filter
 
 NAMES_TOGETHER = 50
@@ -113,7 +114,7 @@ def curate(
     names: Sequence[str],
     filters: Sequence[Filter],
     size: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[tuple[list[Entry], Counts]]:
     """For every name the best pictures that no filter drops, `size` of them if there are as many."""
     walks = [Walk(name, size, filters) for name in names]

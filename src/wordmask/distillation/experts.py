@@ -15,10 +15,11 @@ import numpy as np
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from wordmask.console.progress import Progress
 from wordmask.distillation.batches import Examples
 from wordmask.distillation.records import DistillationError, MaskRecord, MaskTable, encode_mask, write_masks
 from wordmask.distillation.student import RUN, WORLD, is_done
-from wordmask.distillation.training import Progress, SegmenterTraining, train
+from wordmask.distillation.training import SegmenterTraining, train
 from wordmask.names.vocabulary import BACKGROUND, MAX_NAME_LENGTH, Vocabulary
 from wordmask.pictures.image_files import ImageReadError
 from wordmask.refinement.by_name import NameRefinement

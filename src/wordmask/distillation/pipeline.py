@@ -17,6 +17,7 @@ from wordmask.collection.embedding import check_all_there, embed
 from wordmask.collection.embedding_folder import EmbeddingFolder, is_embedding_folder
 from wordmask.collection.piles import Pile, open_pile
 from wordmask.compute import Compute
+from wordmask.console.progress import Progress
 from wordmask.distillation import experts, published, student
 from wordmask.distillation.archive import build_archive
 from wordmask.distillation.config import ConfigError, Run, as_dict, make_run, read_config
@@ -30,7 +31,7 @@ from wordmask.files import atomic_write
 from wordmask.fingerprints import file_digest, listing_digest
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.runs.claim import claimed
-from wordmask.runs.stages import Report, Silent, Stage, Stages, Teller, earlier
+from wordmask.runs.stages import Silent, Stage, Stages, Teller, earlier
 from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
 from wordmask.text_files import read_yaml
 
@@ -118,13 +119,13 @@ class Pipeline(Ingredients):
                 "names": self._phrases,
             }
 
-            def take(report: Report) -> None:
+            def take(report: Progress) -> None:
                 published.import_archive(source, root, path, chosen.size, names=self.run.names)
 
             return self.stages.run_stage(Stage("archive", path.parent, inputs, ("archive.parquet",), take))
         folder, digest = self._embeddings()
 
-        def search(report: Report) -> None:
+        def search(report: Progress) -> None:
             opened = EmbeddingFolder(folder, root=self._image_root if folder == self.run.images else None)
             build_archive(opened, self.run.names, self.embedder, path, chosen, progress=report)
 
@@ -148,7 +149,7 @@ class Pipeline(Ingredients):
             if root is None:
                 raise ConfigError(f"image_root is missing: say where the pictures are whose embeddings {images} holds")
 
-            def unpack(report: Report) -> None:
+            def unpack(report: Progress) -> None:
                 published.import_embeddings(images, root, folder, clip=self.config.clip)
 
             inputs = clip | {"the pickle": file_digest(_existing(images)), "image_root": str(root)}
@@ -158,7 +159,7 @@ class Pipeline(Ingredients):
         if self.stages.leads and not self._prune:
             check_all_there(pile, folder, survey)  # before anything that follows from them is taken for stale
 
-        def look(report: Report) -> None:
+        def look(report: Progress) -> None:
             settings = self.config.embedding
             done = embed(pile, self.clip, folder, settings, survey=survey, progress=report, prune=True, say=self.say)
             if bad := done.about["bad_pictures"]:
@@ -175,7 +176,7 @@ class Pipeline(Ingredients):
         def made_alike(others: Mapping[str, str]) -> bool:
             return _but(others, THE_ARCHIVE) == _but(inputs, THE_ARCHIVE)
 
-        def make(report: Report) -> None:
+        def make(report: Progress) -> None:
             folders = [where for where, others in self._other_masks() if made_alike(others)]
             known = KnownMasks(folders, say=self.say)
             make_masks(
@@ -194,7 +195,7 @@ class Pipeline(Ingredients):
     def _experts_stage(self, masks: str) -> Stage:
         folder = self.out / "experts"
 
-        def make(report: Report) -> None:
+        def make(report: Progress) -> None:
             table, chosen = self._table("masks"), self._experts
             for number, group in enumerate(self.groups):
                 whole = Part(report, number, len(self.groups))
@@ -248,7 +249,7 @@ class Pipeline(Ingredients):
     def _refined_stage(self, masks: str, trained: str) -> Stage:
         folder = self.out / "refined"
 
-        def make(report: Report) -> None:
+        def make(report: Progress) -> None:
             table = self._table("masks")
             for number, group in enumerate(self.groups):
                 whole = Part(report, number, len(self.groups))
@@ -264,7 +265,7 @@ class Pipeline(Ingredients):
     def _student_stage(self, masks: str, table: MaskTable) -> Stage:
         folder = self.out / "student"
 
-        def make(report: Report) -> None:
+        def make(report: Progress) -> None:
             student.train_student(
                 table,
                 self.run.names,
@@ -284,7 +285,7 @@ class Pipeline(Ingredients):
         return Stage("student", folder, inputs, (student.STUDENT_FILE,), make, together=True)
 
     def _report_stage(self, archive: str, trained: str) -> Stage:
-        def make(report: Report) -> None:
+        def make(report: Progress) -> None:
             write_report(self.out, self.run, seconds=self.stages.seconds(), progress=report)
 
         inputs = self._inputs("validation") | {"the archive": archive, "the student": trained}
@@ -302,11 +303,11 @@ class Pipeline(Ingredients):
 class Part:
     """Progress of one of several like things: (done, total) of it becomes thousandths of them all."""
 
-    def __init__(self, report: Report, number: int, of: int):
+    def __init__(self, report: Progress, number: int, of: int):
         self.report, self.number, self.of = report, number, of
 
-    def __call__(self, done: int, total: int) -> None:
-        self.report(int(1000 * (self.number + done / max(total, 1))), 1000 * self.of)
+    def __call__(self, done: int, total: int | None) -> None:
+        self.report(int(1000 * (self.number + done / (total or 1))), 1000 * self.of)
 
 
 def _claimed(out: Path, images: Path) -> AbstractContextManager[None]:

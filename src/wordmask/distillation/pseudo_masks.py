@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from wordmask.collection.references import ImageRef
+from wordmask.console.progress import Progress
 from wordmask.distillation.archive import Archive
 from wordmask.distillation.curation import Entry
 from wordmask.distillation.known_masks import SEEN, KnownMasks, picture_digest, write_seen
@@ -29,8 +30,6 @@ from wordmask.refinement.bilateral_solver import BilateralGrid
 from wordmask.refinement.clean_up import THRESHOLD, found_mask, intersection_over_union
 from wordmask.runs.parts import Parts, Say, warn, write_part
 from wordmask.saliency.base import Saliency, size_for_patches
-
-Progress = Callable[[int, int], None]
 
 PICTURES_PER_SHARD = 64
 """What a kill can lose: two minutes of a large network on a processor."""

@@ -1,7 +1,7 @@
 """A run on one page: what was found for every name, its masks before and after the expert, what the student says."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from PIL import Image
 from wordmask.collection.embedding_folder import EmbeddingFolder, is_embedding_folder
 from wordmask.collection.references import ImageRef
 from wordmask.compute import Compute
+from wordmask.console.progress import Progress
 from wordmask.distillation.archive import Archive
 from wordmask.distillation.charts import Curve, chart
 from wordmask.distillation.config import Run
@@ -25,8 +26,6 @@ from wordmask.pictures.image_files import ImageReadError
 from wordmask.refinement.clean_up import intersection_over_union
 from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
 from wordmask.training.logs import read_log
-
-Progress = Callable[[int, int], None]
 
 MOST_TILES = 800
 """Pictures of archives on one page, each in up to four versions of some 5 kB."""

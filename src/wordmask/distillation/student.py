@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from wordmask.console.progress import Progress
 from wordmask.distillation.augmentations import Augmentation
 from wordmask.distillation.batches import Examples
 from wordmask.distillation.records import DistillationError, MaskTable
-from wordmask.distillation.training import Check, Progress, SegmenterTraining, train
+from wordmask.distillation.training import Check, SegmenterTraining, train
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 from wordmask.runs.parts import Parts, Say, warn, write_part
 from wordmask.segmenters.base import Names

@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from wordmask.console.progress import Progress
 from wordmask.distillation.augmentations import Augmentation
 from wordmask.distillation.batches import Batch, Examples, Lessons, stream
 from wordmask.distillation.identities import start_identity
@@ -30,8 +31,6 @@ from wordmask.training.team import Team
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
-"""Steps done, steps in all."""
 Check = Callable[[DeepLabV3Plus], Mapping[str, float]]
 """A network in evaluation mode -> figures on pictures with true labels."""
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from wordmask import segmenters
 from wordmask.console.notices import notices
-from wordmask.console.progress import CountAhead
+from wordmask.console.progress import CountAhead, Progress
 from wordmask.files import atomic_write
 from wordmask.labelling.claim import claim
 from wordmask.labelling.formats import LabelFormat, load_format
@@ -70,7 +70,7 @@ def label_folder(
     workers: int = 1,
     batch_size: int = 8,
     on_bad: Callable[[ImageReadError], None] = warn_left_out,
-    on_progress: Callable[[int, int | None], None] = lambda done, total: None,
+    on_progress: Progress = lambda done, total: None,
     on_note: Callable[[str], None] = warn,
     prune: bool = False,
 ) -> Labels:
@@ -176,7 +176,7 @@ class _Walk:
         workers: int,
         batch_size: int,
         on_bad: Callable[[ImageReadError], None],
-        on_progress: Callable[[int, int | None], None],
+        on_progress: Progress,
     ) -> int:
         """Label what is not done yet. Gives how many pictures that were."""
         new = done = 0

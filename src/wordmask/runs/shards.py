@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from typing import TypeVar
 
+from wordmask.console.progress import Progress
 from wordmask.errors import WordmaskError
 from wordmask.runs.processes import shared_out
 
 Shard = TypeVar("Shard")
-Progress = Callable[[int, int], None]
-"""Called with how much is done and how much there is to do."""
 
 
 def make_shards(

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from pydantic import TypeAdapter
 
+from wordmask.console.progress import Progress
 from wordmask.errors import WordmaskError
 from wordmask.files import NO_ROOM, atomic_write
 from wordmask.fingerprints import digest_of, file_digest
@@ -29,8 +30,6 @@ REASONS_TOLD, MOST_SHOWN = 3, 40
 LOOKS_EVERY = 0.2
 """Seconds between two looks of a process that waits for the first one."""
 
-Report = Callable[[int, int], None]
-
 
 class StageError(WordmaskError):
     """A stage cannot go on: says which, why, and the way out."""
@@ -41,7 +40,7 @@ class Teller(Protocol):
 
     def say(self, text: str) -> None: ...
 
-    def progress(self, description: str) -> AbstractContextManager[Report]: ...
+    def progress(self, description: str) -> AbstractContextManager[Progress]: ...
 
 
 class Silent:
@@ -49,7 +48,7 @@ class Silent:
         pass
 
     @contextmanager
-    def progress(self, description: str) -> Iterator[Report]:
+    def progress(self, description: str) -> Iterator[Progress]:
         yield lambda done, total: None
 
 
@@ -69,7 +68,7 @@ class Stage:
     folder: Path
     inputs: Mapping[str, str]
     outputs: tuple[str, ...]
-    make: Callable[[Report], None]
+    make: Callable[[Progress], None]
     by_content: bool = True
     keeps_parts: bool = False
     together: bool = False

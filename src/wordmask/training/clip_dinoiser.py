@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from wordmask import saliency
 from wordmask.compute import Compute
+from wordmask.console.progress import Progress
 from wordmask.encoders.clip import ClipEncoder
 from wordmask.encoders.clip_building import clip_at
 from wordmask.encoders.clip_dense import key_affinity
@@ -23,7 +24,7 @@ from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.found import Found
 from wordmask.segmenters.clip_dinoiser import GUIDING_BLOCK, DinoiserHeads, dino_values
 from wordmask.training.claim import claimed_run
-from wordmask.training.loop import Crops, Lesson, PicturesTraining, Progress, Scale, Share, train
+from wordmask.training.loop import Crops, Lesson, PicturesTraining, Scale, Share, train
 from wordmask.training.pictures import Pictures
 from wordmask.training.plans import PLANS
 from wordmask.training.team import Team

@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from wordmask.compute import Compute
+from wordmask.console.progress import Progress
 from wordmask.encoders.dino import DinoEncoder
 from wordmask.encoders.dino_building import dino_at
 from wordmask.refinement.bilateral_solver import BilateralGrid
@@ -17,7 +18,7 @@ from wordmask.refinement.clean_up import THRESHOLD, found_mask
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.found import background_mask, new_head
 from wordmask.training.claim import claimed_run
-from wordmask.training.loop import Crops, Lesson, PicturesTraining, Progress, Scale, Share, train
+from wordmask.training.loop import Crops, Lesson, PicturesTraining, Scale, Share, train
 from wordmask.training.pictures import Pictures
 from wordmask.weights.loading import fingerprint, write_state_dict
 

@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass as settings
 from torch import Tensor, nn
 
 from wordmask.compute import Precision
+from wordmask.console.progress import Progress
 from wordmask.pictures.prefetch import ahead
 from wordmask.training.allocation import keep_freed_memory
 from wordmask.training.checkpoints import load_checkpoint, save_checkpoint
@@ -89,8 +90,6 @@ class Crops:
     """Which of all the crops of a training these are: what is left to chance about one depends on its place."""
 
 
-Progress = Callable[[int, int], None]
-"""Called with the steps that are done and all steps."""
 MaskOf = Callable[[int, np.ndarray], np.ndarray]
 """A picture's number and pixels -> its mask (H, W) bool."""
 

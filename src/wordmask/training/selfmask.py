@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from wordmask.compute import PLAIN, Compute
+from wordmask.console.progress import Progress
 from wordmask.encoders.dino import DinoEncoder
 from wordmask.encoders.dino_building import dino_at
 from wordmask.extras import need
@@ -18,7 +19,7 @@ from wordmask.saliency.selfmask import write_network
 from wordmask.saliency.selfmask_network import STATISTICS, SelfMaskNetwork, SelfMaskShape
 from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings
 from wordmask.training.claim import VOTES, claimed_run
-from wordmask.training.loop import Crops, Lesson, PicturesTraining, Progress, train
+from wordmask.training.loop import Crops, Lesson, PicturesTraining, train
 from wordmask.training.selfmask_losses import selfmask_losses
 from wordmask.training.votes import VoteStore
 from wordmask.weights.addresses import full, is_brought

@@ -9,11 +9,12 @@ import torch
 from pycocotools import mask as rle
 from pydantic import TypeAdapter
 
+from wordmask.console.progress import Progress
 from wordmask.files import atomic_write
 from wordmask.runs.claim import claimed
 from wordmask.runs.parts import Parts, Say, warn, write_part
 from wordmask.runs.records import check_settings
-from wordmask.runs.shards import Progress, make_shards
+from wordmask.runs.shards import make_shards
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings
 from wordmask.text_files import read_json

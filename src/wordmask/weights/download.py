@@ -21,7 +21,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from errno import EACCES, ENOSPC, EPERM, EROFS
@@ -31,6 +31,7 @@ from typing import IO, Any, NoReturn
 from filelock import FileLock, Timeout
 
 from wordmask._version import __version__
+from wordmask.console.progress import Progress
 from wordmask.errors import WordmaskError
 from wordmask.files import NO_ROOM
 from wordmask.fingerprints import file_digest
@@ -44,7 +45,6 @@ BACKOFF_SECONDS = 1.0  # before the second attempt, doubled before each one afte
 MAX_UNDECLARED_BYTES = 8 << 30  # twice the largest published file; a server that names no length gets no further
 WORTH_ANOTHER_TRY = frozenset({408, 425, 429, 500, 502, 503, 504})  # HTTP answers that pass with time
 
-_Report = Callable[[int, int | None], None]  # bytes here so far, bytes in all when known
 
 logger = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ def _alone(job: _Job) -> Iterator[None]:
         lock.release()
 
 
-def _fetch(job: _Job, part: _Part, report: _Report) -> None:
+def _fetch(job: _Job, part: _Part, report: Progress) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         try:
             _transfer(job, part, report)
@@ -217,7 +217,7 @@ def _fetch(job: _Job, part: _Part, report: _Report) -> None:
     part.discard()
 
 
-def _transfer(job: _Job, part: _Part, report: _Report) -> None:
+def _transfer(job: _Job, part: _Part, report: Progress) -> None:
     """One request, from where the part file ends if the server still has that very version."""
     validator = part.validator(job.url)
     asked_from = part.size() if validator else 0
@@ -333,7 +333,7 @@ def _fail_on_disk(job: _Job, error: OSError) -> NoReturn:
 
 
 @contextmanager
-def _bar(name: str, wanted: bool | None) -> Iterator[_Report]:
+def _bar(name: str, wanted: bool | None) -> Iterator[Progress]:
     if not (sys.stderr.isatty() if wanted is None else wanted):
         yield lambda received, total: None
         return

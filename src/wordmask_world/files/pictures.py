@@ -13,10 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from wordmask.console.progress import Progress
 from wordmask.files import atomic_write
 from wordmask.runs.parts import write_part
 from wordmask.runs.records import keep_settings
-from wordmask.runs.shards import Progress, make_shards
+from wordmask.runs.shards import make_shards
 from wordmask_world.drawing.captions import LEAVE_OUT
 from wordmask_world.drawing.dice import Dice
 from wordmask_world.drawing.scenes import KINDS, MIXTURE, WORLD_VERSION, Kind, Scene, WorldError, draw_scene

@@ -13,12 +13,12 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from wordmask.console.progress import Progress
 from wordmask.files import atomic_write
 from wordmask.masks.palette import colours_of
 from wordmask.runs.claim import claimed
 from wordmask.runs.collecting import PICTURES_OF_WORLD, is_world
 from wordmask.runs.parts import Parts
-from wordmask.runs.shards import Progress
 from wordmask_world.drawing.captions import LEAVE_OUT
 from wordmask_world.drawing.names import NAMES
 from wordmask_world.drawing.scenes import WorldError

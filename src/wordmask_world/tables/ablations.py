@@ -4,7 +4,7 @@ All runs lie below one folder and take from each other what they have in common,
 many of them need it. Every run can be killed and gone on with.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from wordmask.benchmarks.tables.base import MISSING, NotRunError
+from wordmask.console.progress import Progress
 from wordmask.distillation.config import make_run, setting
 from wordmask.distillation.experts import EXPERT_FILE, ExpertSettings
 from wordmask.distillation.student import STUDENT_FILE
@@ -147,5 +148,5 @@ class Named:
     def say(self, text: str) -> None:
         self._teller.say(f"{self._name}: {text}")
 
-    def progress(self, description: str) -> AbstractContextManager[Callable[[int, int], None]]:
+    def progress(self, description: str) -> AbstractContextManager[Progress]:
         return self._teller.progress(f"{self._name}: {description}")

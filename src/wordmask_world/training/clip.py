@@ -15,10 +15,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from wordmask.console.progress import Progress
 from wordmask.encoders.clip import ClipEncoder
 from wordmask.encoders.clip_dense import DenseViT
 from wordmask.encoders.grid import Grid
-from wordmask.runs.shards import Progress
 from wordmask.weights.loading import load_into, read_state_dict
 from wordmask_world.training import losses
 from wordmask_world.training.attention import apply_block, attend

@@ -14,9 +14,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from wordmask.console.progress import Progress
 from wordmask.encoders.statistics import ImageStatistics
 from wordmask.names.prompts import Templates, templates
-from wordmask.runs.shards import Progress
 from wordmask_world import NAMES, STUFF
 from wordmask_world.training import losses
 from wordmask_world.training.batches import Batch, Stage

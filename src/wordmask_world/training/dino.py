@@ -20,8 +20,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from wordmask.console.progress import Progress
 from wordmask.encoders.dino import DinoEncoder
-from wordmask.runs.shards import Progress
 from wordmask.training.checkpoints import CHECKPOINT, read_checkpoint
 from wordmask.weights.loading import load_into
 from wordmask_world.training import losses

@@ -15,7 +15,7 @@ from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from wordmask.runs.shards import Progress
+from wordmask.console.progress import Progress
 from wordmask.training.allocation import keep_freed_memory
 from wordmask.training.checkpoints import (
     CHECKPOINT,

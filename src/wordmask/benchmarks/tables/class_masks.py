@@ -17,6 +17,7 @@ from wordmask.benchmarks.results import ResultFolder
 from wordmask.benchmarks.saliency import saliency_configuration
 from wordmask.benchmarks.tables.base import NotRunError
 from wordmask.benchmarks.tables.run import Run
+from wordmask.console.progress import Progress
 from wordmask.names.vocabulary import BACKGROUND
 from wordmask.pictures.images import resize, size_with_shorter_side, to_tensor
 from wordmask.refinement.clean_up import THRESHOLD
@@ -114,7 +115,7 @@ def add_masks(
     masks_of: Callable[[Sequence[Sample]], Iterable[np.ndarray]],
     *,
     batch_size: int,
-    report: Callable[..., None] | None,
+    report: Progress | None,
     total: int,
 ) -> None:
     """Masks (H, W) bool that know no names, against every class of their pictures."""
@@ -150,7 +151,7 @@ def add_expert(
     names: Iterable[str],
     *,
     batch_size: int,
-    report: Callable[..., None] | None = None,
+    report: Progress | None = None,
 ) -> int:
     """What an expert draws against each of its own classes, over the pictures that have them; how many those are."""
     labels = {found.names.index(name) for name in names}

@@ -14,6 +14,7 @@ from wordmask.benchmarks import evaluation
 from wordmask.benchmarks.datasets import Benchmark
 from wordmask.benchmarks.evaluation import Report
 from wordmask.benchmarks.results import is_evaluation
+from wordmask.console.progress import Progress
 from wordmask.errors import WordmaskError
 from wordmask.files import atomic_write
 from wordmask.fingerprints import file_fingerprint
@@ -26,7 +27,7 @@ from wordmask_world.weights import WEIGHTS as PACKAGE
 if TYPE_CHECKING:
     from wordmask_world.tables.ablations import Ablations
 
-Progress = Callable[[str, int | None], AbstractContextManager[Callable[..., None] | None]]
+Bar = Callable[[str, int | None], AbstractContextManager[Progress | None]]
 """(description, how many) -> a context that gives `report(done, total)`."""
 
 
@@ -80,13 +81,13 @@ class Run:
         ablations: "Ablations | None" = None,
         world: bool = True,
         fresh: bool = False,
-        progress: Progress | None = None,
+        progress: Bar | None = None,
     ):
         self.folder, self.root, self.pictures = folder, root, pictures
         self.device, self.precision, self.batch_size = device, precision, batch_size
         self.weights, self.archive, self.ablations = dict(weights or {}), archive, ablations
         self.world = world
-        self.progress: Progress = progress or (lambda description, total: nullcontext())
+        self.progress: Bar = progress or (lambda description, total: nullcontext())
         self._loaded: tuple[str, Any] | None = None
         self._unloadable: dict[str, str] = {}  # why, so that a server is not asked again for every cell
         self._cell: tuple[str, str] = ("", "")
