@@ -1,14 +1,18 @@
 """Count the files of the package that a verb can reach by imports: how much there is to read, and to break.
 
-    python scripts/closure.py [--src src] [--list segment]
+    python scripts/closure.py [--src src] [--list segment] [--run]
 
 From `cli/VERB.py` every import is followed, those inside functions too; those for type checkers alone are not. What a
 registry names by a string is followed for the verb's default method. A package that is merely on the way to a module
-is not followed. `--list` prints the files of one verb.
+is not followed. `--list` prints the files of one verb; `--run` also segments a picture with the default method on the
+built-in world's weights, and counts what that has imported.
 """
 
 import argparse
 import ast
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,10 +69,28 @@ def closure(source: Path, verb: str) -> set[Path]:
     return {modules[name] for name in seen}
 
 
+PROGRAM = """
+import sys
+import numpy as np
+import wordmask
+
+wordmask.load(preset="world").segment(np.zeros((96, 128, 3), np.uint8), ["dog", "grass"])
+print(sum(name.split(".")[0] in ("wordmask", "wordmask_world") for name in sys.modules))
+"""
+
+
+def imported_by_a_picture(source: Path) -> int:
+    """Return how many of the package's modules a process has that has segmented one picture."""
+    environment = {**os.environ, "PYTHONPATH": str(source.resolve())}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, stdout=subprocess.PIPE, check=True)
+    return int(done.stdout)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--src", type=Path, default=Path(__file__).parents[1] / "src")
     parser.add_argument("--list", choices=VERBS)
+    parser.add_argument("--run", action="store_true")
     chosen = parser.parse_args()
     if chosen.list:
         print(*sorted(str(path.relative_to(chosen.src)) for path in closure(chosen.src, chosen.list)), sep="\n")
@@ -77,6 +99,8 @@ def main() -> None:
         files = closure(chosen.src, verb)
         lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files)
         print(f"{verb:8} {len(files):4} files {lines:6} lines")
+    if chosen.run:
+        print(f"a picture segmented has imported {imported_by_a_picture(chosen.src)} files")
 
 
 if __name__ == "__main__":
