@@ -75,15 +75,19 @@ import numpy as np
 import wordmask
 
 wordmask.load(preset="world").segment(np.zeros((96, 128, 3), np.uint8), ["dog", "grass"])
-print(sum(name.split(".")[0] in ("wordmask", "wordmask_world") for name in sys.modules))
+own = [module for name, module in sys.modules.items() if name.split(".")[0] in ("wordmask", "wordmask_world")]
+print(*(module.__file__ for module in own), sep="\\n")
 """
 
 
-def imported_by_a_picture(source: Path) -> int:
-    """Return how many of the package's modules a process has that has segmented one picture."""
+def imported_by_a_picture(source: Path) -> list[Path]:
+    """Return the files that segmenting one picture imports, but for those that hold a docstring alone."""
     environment = {**os.environ, "PYTHONPATH": str(source.resolve())}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, stdout=subprocess.PIPE, check=True)
-    return int(done.stdout)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    files = [Path(line) for line in done.stdout.splitlines()]
+    return [path for path in files if len(ast.parse(path.read_text(encoding="utf-8")).body) > 1]
 
 
 def main() -> None:
@@ -100,7 +104,7 @@ def main() -> None:
         lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files)
         print(f"{verb:8} {len(files):4} files {lines:6} lines")
     if chosen.run:
-        print(f"a picture segmented has imported {imported_by_a_picture(chosen.src)} files")
+        print(f"a picture segmented has imported {len(imported_by_a_picture(chosen.src))} files")
 
 
 if __name__ == "__main__":
