@@ -21,7 +21,7 @@ from wordmask.benchmarks.tables import SUITES
 from wordmask.benchmarks.tables.base import NotRunError, TableError, fill
 from wordmask.benchmarks.tables.plot import drawn
 from wordmask.benchmarks.tables.run import Run
-from wordmask.distillation.archive import Archive
+from wordmask.collection.archive import Archive
 from wordmask.distillation.config import ConfigError
 from wordmask.refinement.clean_up import THRESHOLD
 from wordmask_world import THINGS

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from support.tiny_collection import COLOURS, ColourClip, embedder, encoded, picture, write_embeddings, write_pictures
 from wordmask.collection import search as top_module
+from wordmask.collection.archive import Archive
 from wordmask.collection.embedding import embed
 from wordmask.collection.embedding_folder import EmbeddingFolder
 from wordmask.collection.piles import open_pile
+from wordmask.collection.references import CollectionError
 from wordmask.collection.search import Queries, search
 from wordmask.distillation import filters as filters_module
-from wordmask.distillation.archive import Archive, ArchiveSettings, build_archive
+from wordmask.distillation.archive import ArchiveSettings, build_archive
 from wordmask.distillation.filters import FilterError, FilterSettings, face_detector
 from wordmask.distillation.published import import_archive, import_embeddings
 from wordmask.distillation.records import DistillationError
@@ -208,7 +210,7 @@ def test_a_name_that_nothing_is_like_is_an_error_that_names_it(tmp_path, coloure
 
 def test_embeddings_of_another_clip_are_refused(tmp_path):
     write_embeddings(tmp_path / "emb", [np.zeros((2, 7), np.float16)])
-    with pytest.raises(DistillationError, match="7 numbers.*3"):
+    with pytest.raises(CollectionError, match="7 numbers.*3"):
         filtered(tmp_path, EmbeddingFolder(tmp_path / "emb"))
 
 

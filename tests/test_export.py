@@ -13,12 +13,12 @@ from wordmask import cli, segmenters
 from wordmask.compute import PLAIN
 from wordmask.errors import WordmaskError
 from wordmask.export import ExportError, compare, export, load_onnx, quantise, write_words, writing
-from wordmask.export.session import open_session
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.segmenters.clip_dinoiser import ClipDinoiser, ClipDinoiserSettings, DinoiserHeads
 from wordmask.segmenters.deeplab import DeepLabV3Plus, small_resnet_settings
 from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
 from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
+from wordmask.segmenters.onnx_file import open_session
 from wordmask.segmenters.student_file import Student
 
 NAMES = ["dog", "grass", "background"]

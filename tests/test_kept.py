@@ -8,9 +8,9 @@ import torch
 
 from support.tiny_collection import encoded, picture, write_pictures
 from support.tiny_run import NETWORK, Counted, Listener, contents, pipeline_with
+from wordmask.collection.archive import Archive
 from wordmask.collection.references import ImageRef
 from wordmask.distillation import known_masks, pseudo_masks
-from wordmask.distillation.archive import Archive
 from wordmask.distillation.batches import Examples
 from wordmask.distillation.identities import start_identity
 from wordmask.distillation.known_masks import KnownMasks

@@ -22,7 +22,6 @@ from wordmask.labelling import Job, LabelError, LabelSettings, label_folder
 from wordmask.labelling.brush_rle import encode_brush
 from wordmask.labelling.polygons import in_one_ring, outlines, polygons_of, signed_area, simplified
 from wordmask.labelling.voc import voc_palette
-from wordmask.masks.instances import find_instances
 from wordmask.masks.segmentation import Segmentation
 from wordmask.names.vocabulary import Vocabulary
 
@@ -70,7 +69,7 @@ def inside_by_parity(rings, shape):
 @given(MASKS, st.integers(1, 4))
 def test_instances_are_the_parts_that_a_flood_fill_finds(mask, min_area):
     scores = np.linspace(0, 1, mask.size, dtype=np.float32).reshape(mask.shape)
-    found = find_instances(Segmentation(mask.astype(np.uint8), ["background", "dog"], scores), min_area=min_area)
+    found = Segmentation(mask.astype(np.uint8), ["background", "dog"], scores).instances(min_area=min_area)
     wanted = {part for part in flooded(mask) if len(part) >= min_area}
     got = set()
     for instance in found:
@@ -224,7 +223,7 @@ def test_yolo_reads_as_ultralytics_reads_it(folder, tmp_path):
             assert len(points) >= 3
             assert ((points >= 0) & (points <= 1)).all()
             drawn[inside_by_parity([points * picture.size], truth.shape)] = int(number)
-        kept = find_instances(Segmentation(truth.astype(np.uint8), NAMES), min_area=4)
+        kept = Segmentation(truth.astype(np.uint8), NAMES).instances(min_area=4)
         wanted = np.full(truth.shape, 2)
         for instance in kept:
             instance.paste_into(wanted, instance.label)

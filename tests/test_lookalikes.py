@@ -12,7 +12,7 @@ from PIL import Image
 
 from wordmask.pictures.image_files import ImageReadError, find_images
 from wordmask.pictures.images import read_image
-from wordmask.pictures.lookalikes import passed_over, why_not_read
+from wordmask.pictures.left_out import passed_over, why_not_read
 
 LOOKALIKES = ["clip.MP4", "a/holiday.mov", "raw.CR2", "raw.dng", "art.psd", "logo.svg", "x.tga", "new.jxl", "y.eps"]
 WITHOUT_HEIC = """

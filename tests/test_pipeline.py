@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 import wordmask
 from support.tiny_collection import encoded, picture, write_pictures
 from support.tiny_run import NAMES, Listener, contents, pipeline_with
+from wordmask.collection.archive import Archive
 from wordmask.collection.embedding_folder import EmbeddingFolder
 from wordmask.collection.references import CollectionError
-from wordmask.distillation.archive import Archive
 from wordmask.distillation.config import ConfigError
 from wordmask.distillation.records import DistillationError, MaskTable
 

@@ -9,8 +9,8 @@ import pytest
 from support.small_clip import small_clip
 from support.tiny_collection import embedder, write_pictures
 from support.tiny_run import NAMES, pipeline_with
-from wordmask.distillation.archive import Archive
-from wordmask.distillation.records import DistillationError
+from wordmask.collection.archive import Archive
+from wordmask.collection.references import CollectionError
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.reco import ReCo, ReCoSettings, open_archive, patch_encoder
 from wordmask.segmenters.reco_archive import FolderArchive
@@ -78,7 +78,7 @@ def test_a_run_is_told_from_a_folder_of_pictures(run, finished):
     assert isinstance(open_archive(finished / "pictures", clip, embedder()), FolderArchive)
     assert isinstance(open_archive(run, clip, embedder()), RunArchive)
     (run / "archive" / "archive.parquet").write_bytes(b"damaged")
-    with pytest.raises(DistillationError, match="is no archive"):
+    with pytest.raises(CollectionError, match="is no archive"):
         open_archive(run, clip, embedder())
 
 

@@ -12,30 +12,51 @@ from wordmask._version import __version__
 from wordmask.errors import WordmaskError
 
 if TYPE_CHECKING:
+    from wordmask import hub, saliency
     from wordmask.benchmarks import evaluate
     from wordmask.distillation.pipeline import distill
     from wordmask.masks.segmentation import Segmentation
     from wordmask.methods import list_methods
     from wordmask.names.vocabulary import Vocabulary
     from wordmask.segmenters import load
+    from wordmask.segmenters.base import Seen, Segmenter
 
-__all__ = ["Segmentation", "Vocabulary", "WordmaskError", "__version__", "distill", "evaluate", "list_methods", "load"]
+__all__ = [
+    "Seen",
+    "Segmentation",
+    "Segmenter",
+    "Vocabulary",
+    "WordmaskError",
+    "__version__",
+    "distill",
+    "evaluate",
+    "hub",
+    "list_methods",
+    "load",
+    "saliency",
+]
 
 _HOMES = {
     "list_methods": "wordmask.methods",
     "load": "wordmask.segmenters",
     "distill": "wordmask.distillation.pipeline",
     "evaluate": "wordmask.benchmarks",
+    "Segmenter": "wordmask.segmenters.base",
+    "Seen": "wordmask.segmenters.base",
     "Segmentation": "wordmask.masks.segmentation",
     "Vocabulary": "wordmask.names.vocabulary",
+    "hub": "wordmask",
+    "saliency": "wordmask",
 }
+"""Where each name is from; modules are from the package itself."""
 
 
 def __getattr__(name: str) -> Any:
-    """Heavy modules are imported when they are used, so that `import wordmask` costs nothing."""
+    """Import what is asked for when it is, so that `import wordmask` costs nothing."""
     if name not in _HOMES:
         raise AttributeError(f"module 'wordmask' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    home = _HOMES[name]
+    value = import_module(f"{home}.{name}") if home == __name__ else getattr(import_module(home), name)
     globals()[name] = value
     return value
 

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import nn
 
 from wordmask.benchmarks.datasets import Sample
-from wordmask.benchmarks.evaluation import Report, evaluate
+from wordmask.benchmarks.evaluation import evaluate
+from wordmask.benchmarks.scores import Report
 from wordmask.compute import Compute
 from wordmask.console.progress import progress_bar
 from wordmask.encoders.dino import DinoEncoder

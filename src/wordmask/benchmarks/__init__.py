@@ -8,7 +8,7 @@ from wordmask.console.progress import Progress
 
 if TYPE_CHECKING:
     from wordmask.benchmarks.datasets import Benchmark
-    from wordmask.benchmarks.evaluation import Report
+    from wordmask.benchmarks.scores import Report
     from wordmask.segmenters.base import Segmenter
 
 BENCHMARKS = {

@@ -9,9 +9,10 @@ from typing import Any
 
 from wordmask import benchmarks, segmenters
 from wordmask.benchmarks.datasets import BenchmarkError
-from wordmask.benchmarks.evaluation import Report, configuration, evaluate_share, finish
+from wordmask.benchmarks.evaluation import configuration, evaluate_share, finish
 from wordmask.benchmarks.page import write_page
 from wordmask.benchmarks.results import ResultFolder
+from wordmask.benchmarks.scores import Report
 from wordmask.console.progress import Progress
 from wordmask.errors import WordmaskError
 from wordmask.runs.processes import end_with_parent

@@ -5,7 +5,7 @@ import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,51 +14,15 @@ from typing import Any
 from wordmask._version import __version__
 from wordmask.benchmarks.datasets import Benchmark, Sample
 from wordmask.benchmarks.networks import networks_fingerprint
+from wordmask.benchmarks.page import write_page
 from wordmask.benchmarks.results import ResultFolder
-from wordmask.benchmarks.scores import ImageScore, Totals
+from wordmask.benchmarks.scores import ImageScore, Report, Totals
 from wordmask.console.progress import Progress
 from wordmask.segmenters.base import Segmenter
 
 READERS = 2
 """Threads that read the next batch while the segmenter is at work."""
 LIBRARIES = ("torch", "torchvision", "open_clip_torch", "timm", "numpy", "pillow")
-
-
-@dataclass(frozen=True)
-class Report:
-    """One row of a table. IoUs and accuracy are in percent; a name that never occurs has none.
-
-    more: mIoU by the size of things (miou_S, miou_MS, miou_ML, miou_L), of pictures of one thing and of several
-    (miou_single, miou_multi), boundary IoU; each where it can be told.
-    """
-
-    method: str
-    preset: str
-    benchmark: str
-    split: str
-    images: int
-    miou: float
-    pixel_accuracy: float
-    per_class: dict[str, float | None]
-    seconds: float
-    more: dict[str, float] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def table(self) -> str:
-        """For people: the mean, then every name, the best first."""
-        lines = [
-            f"{self.method} ({self.preset}) on {self.benchmark}, {self.split}: {self.images} pictures, "
-            f"{self.seconds:.1f} s",
-            f"  mIoU            {self.miou:5.1f}",
-            f"  pixel accuracy  {self.pixel_accuracy:5.1f}",
-        ]
-        lines += [f"  {name:14}  {value:5.1f}" for name, value in self.more.items()]
-        width = max(len(name) for name in self.per_class)
-        for name, iou in sorted(self.per_class.items(), key=lambda item: -1 if item[1] is None else item[1])[::-1]:
-            lines.append(f"  {name:{width}}  {'-' if iou is None else f'{iou:5.1f}':>5}")
-        return "\n".join(lines)
 
 
 def evaluate(
@@ -86,8 +50,6 @@ def evaluate(
             if on_progress is not None:
                 on_progress(done, len(benchmark))
         return report(totals, segmenter, benchmark)
-    from wordmask.benchmarks.page import write_page
-
     plan = configuration(segmenter, benchmark, batch_size=batch_size, boundary=boundary, asked=asked)
     folder = ResultFolder(out, plan)
     with folder.claimed():

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 
 from wordmask.benchmarks.datasets import Benchmark, Sample
-from wordmask.benchmarks.evaluation import Report
 from wordmask.benchmarks.results import PAGE, ResultFolder
+from wordmask.benchmarks.scores import Report
 from wordmask.html_page import Page
 from wordmask.masks.overlay import draw_overlay
 from wordmask.masks.palette import colours_of

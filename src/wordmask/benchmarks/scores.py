@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -157,6 +157,43 @@ class Totals:
         if self.boundary_iou is not None:
             found["boundary_iou"] = mean_of_known(self.boundary_iou)
         return {name: value for name, value in found.items() if not math.isnan(value)}
+
+
+@dataclass(frozen=True)
+class Report:
+    """One row of a table. IoUs and accuracy are in percent; a name that never occurs has none.
+
+    more: mIoU by the size of things (miou_S, miou_MS, miou_ML, miou_L), of pictures of one thing and of several
+    (miou_single, miou_multi), boundary IoU; each where it can be told.
+    """
+
+    method: str
+    preset: str
+    benchmark: str
+    split: str
+    images: int
+    miou: float
+    pixel_accuracy: float
+    per_class: dict[str, float | None]
+    seconds: float
+    more: dict[str, float] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def table(self) -> str:
+        """For people: the mean, then every name, the best first."""
+        lines = [
+            f"{self.method} ({self.preset}) on {self.benchmark}, {self.split}: {self.images} pictures, "
+            f"{self.seconds:.1f} s",
+            f"  mIoU            {self.miou:5.1f}",
+            f"  pixel accuracy  {self.pixel_accuracy:5.1f}",
+        ]
+        lines += [f"  {name:14}  {value:5.1f}" for name, value in self.more.items()]
+        width = max(len(name) for name in self.per_class)
+        for name, iou in sorted(self.per_class.items(), key=lambda item: -1 if item[1] is None else item[1])[::-1]:
+            lines.append(f"  {name:{width}}  {'-' if iou is None else f'{iou:5.1f}':>5}")
+        return "\n".join(lines)
 
 
 def _percent(share: float | None) -> float | None:

@@ -72,7 +72,7 @@ def _tell_counts(left_out: LeftOut) -> None:
     for line in notices.lines():
         complain(f"note: {line}")
     if passed := notices.passed_over():
-        from wordmask.pictures.lookalikes import passed_over
+        from wordmask.pictures.left_out import passed_over
 
         complain(f"note: {passed_over(passed)}")
 

@@ -57,9 +57,9 @@ def search(
     if bool(phrases) == (names is not None):
         raise typer.BadParameter("give either phrases to look for, or --names")
     vocabulary = options.names(names) if names is not None else Vocabulary.of(phrases or ())
+    from wordmask.collection.search import queries_of
     from wordmask.collection.search import search as find_best
     from wordmask.compute import Compute
-    from wordmask.distillation.archive import queries_of
     from wordmask.distillation.config import PRESETS, ConfigError
     from wordmask.distillation.report_page import RunPage
     from wordmask.encoders.clip_building import clip_at

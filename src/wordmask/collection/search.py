@@ -14,6 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from wordmask.collection.embedding_folder import EmbeddingFolder
+from wordmask.collection.references import CollectionError
+from wordmask.names.text_embeddings import TextEmbedder
+from wordmask.names.vocabulary import Vocabulary
 
 BLOCK_BYTES = 2 * 2**20
 """Of embeddings, or of their products, that are looked at together: a core's cache holds it."""
@@ -70,6 +73,22 @@ class Queries:
     def _phrases(self, name: int) -> slice:
         last = self.firsts[name + 1] if name + 1 < len(self.firsts) else len(self.vectors)
         return slice(int(self.firsts[name]), int(last))
+
+
+def queries_of(vocabulary: Vocabulary, embedder: TextEmbedder, folder: EmbeddingFolder) -> Queries:
+    """A vocabulary in the space of a collection's embeddings."""
+    own = getattr(embedder.encoder, "name", None)
+    if folder.clip is not None and own is not None and folder.clip != own:
+        raise CollectionError(
+            f"{folder.folder} holds embeddings of {folder.clip}, not of {own}: choose the CLIP that they were made with"
+        )
+    text = embedder(vocabulary)
+    if text.vectors.shape[1] != folder.dimension:
+        raise CollectionError(
+            f"{folder.folder} holds embeddings of {folder.dimension} numbers, but this CLIP's have "
+            f"{text.vectors.shape[1]}: choose the CLIP that they were made with"
+        )
+    return Queries.of(text.vectors.cpu().numpy(), text.owner.cpu().numpy())
 
 
 @dataclass(frozen=True)

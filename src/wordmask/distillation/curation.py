@@ -6,10 +6,11 @@ pictures kept: a ranking that is used up is searched for again, from where it en
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from wordmask.collection.archive import Counts, Entry
 from wordmask.collection.embedding_folder import EmbeddingFolder
 from wordmask.collection.references import ImageRef
 from wordmask.collection.search import Place, Queries, rows_with_direction, search
@@ -30,31 +31,6 @@ MORE = 4
 
 Found = tuple[np.ndarray, np.ndarray]
 """Rows and their similarities, best first."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A picture of a name's archive. best_name: the name that it is most like, which may be another one."""
-
-    name: str
-    rank: int
-    image: ImageRef
-    size: tuple[int, int]  # (H, W)
-    similarity: float | None = None
-    row: int | None = None
-    best_name: str | None = None
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How a name's archive came about: pictures looked at, kept, and dropped by every filter.
-
-    Where a filter is sure of all that is less similar as well, those count as looked at and dropped by it.
-    """
-
-    looked_at: int
-    kept: int
-    dropped: dict[str, int]
 
 
 class Walk:

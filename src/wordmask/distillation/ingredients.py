@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wordmask import saliency
+from wordmask.collection.archive import Archive
 from wordmask.compute import Compute
 from wordmask.distillation import experts
-from wordmask.distillation.archive import Archive
 from wordmask.distillation.config import FREE, Run
 from wordmask.distillation.identities import brought_identity, clip_identity, start_identity, weights_identity
 from wordmask.distillation.records import MaskTable

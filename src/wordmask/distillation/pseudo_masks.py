@@ -16,10 +16,9 @@ import torch.nn.functional as F
 from pydantic import ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from wordmask.collection.archive import Archive, Entry
 from wordmask.collection.references import ImageRef
 from wordmask.console.progress import Progress
-from wordmask.distillation.archive import Archive
-from wordmask.distillation.curation import Entry
 from wordmask.distillation.known_masks import SEEN, KnownMasks, picture_digest, write_seen
 from wordmask.distillation.records import DistillationError, MaskRecord, MaskTable, encode_mask, write_masks
 from wordmask.files import atomic_write

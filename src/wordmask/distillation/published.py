@@ -8,10 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from wordmask.collection.archive import Archive, Counts, Entry, write_archive
 from wordmask.collection.embedding_folder import ABOUT, EmbeddingFolder, embedding_name, metadata_name
 from wordmask.collection.references import ImageRef
-from wordmask.distillation.archive import Archive, write_archive
-from wordmask.distillation.curation import Counts, Entry
 from wordmask.distillation.records import DistillationError
 from wordmask.files import atomic_write, is_special
 from wordmask.names.vocabulary import Vocabulary, clean_name

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from wordmask.collection.archive import Archive, Counts, Entry
 from wordmask.collection.embedding_folder import EmbeddingFolder, is_embedding_folder
 from wordmask.collection.references import ImageRef
 from wordmask.compute import Compute
 from wordmask.console.progress import Progress
-from wordmask.distillation.archive import Archive
 from wordmask.distillation.charts import Curve, chart
 from wordmask.distillation.config import Run
-from wordmask.distillation.curation import Counts, Entry
 from wordmask.distillation.records import MaskRecord, MaskTable
 from wordmask.distillation.report_page import RunPage, small
 from wordmask.distillation.student import STUDENT_FILE

@@ -9,13 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wordmask.export.errors import ExportError
 from wordmask.segmenters.base import Segmenter
 from wordmask.segmenters.clip_dinoiser import GUIDING_BLOCK, TINY, ClipDinoiser
 from wordmask.segmenters.maskclip import COSINE_SCALE, MaskClip
 from wordmask.segmenters.namedmask import NamedMask
-
-PIXELS, WORDS, LOGITS, FEATURES, OBJECTNESS = "pixels", "words", "logits", "features", "objectness"
+from wordmask.segmenters.onnx_file import FEATURES, LOGITS, OBJECTNESS, PIXELS, WORDS, ExportError
 
 
 class Graph(nn.Module):

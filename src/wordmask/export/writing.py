@@ -14,13 +14,12 @@ import numpy as np
 import torch
 
 from wordmask._version import __version__
-from wordmask.export.errors import ExportError
-from wordmask.export.graphs import LOGITS, PIXELS, WORDS, Graph, graph_of, logits_of
-from wordmask.export.session import FORMAT, METADATA, open_session
+from wordmask.export.graphs import Graph, graph_of, logits_of
 from wordmask.files import atomic_write, naming_a_full_disk
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.segmenters.base import Segmenter
 from wordmask.segmenters.namedmask import NamedMask
+from wordmask.segmenters.onnx_file import FORMAT, LOGITS, METADATA, PIXELS, WORDS, ExportError, open_session
 from wordmask.segmenters.open_vocabulary import OpenVocabularySegmenter
 
 OPSET = 17

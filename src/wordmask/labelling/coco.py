@@ -7,9 +7,9 @@ from typing import IO, Any
 
 from wordmask.files import atomic_write
 from wordmask.labelling.formats import LabelFormat, Labelled
-from wordmask.labelling.ledger import Part, Row
+from wordmask.labelling.ledger import Row
 from wordmask.labelling.polygons import in_one_ring, polygons_of
-from wordmask.masks.instances import Instance
+from wordmask.masks.instances import Instance, coco_annotation
 
 
 class Coco(LabelFormat):
@@ -45,20 +45,6 @@ class Coco(LabelFormat):
 
 def coco_image(number: int, row: Row) -> dict[str, Any]:
     return {"id": number, "file_name": row.picture, "height": row.size[0], "width": row.size[1]}
-
-
-def coco_annotation(number: int, image: int, category: int, size: tuple[int, int], part: Part) -> dict[str, Any]:
-    """`area` is the mask's own, `score` how sure the segmenter was (as in COCO's result files)."""
-    annotation = {
-        "id": number,
-        "image_id": image,
-        "category_id": category,
-        "segmentation": part.more or {"size": list(size), "counts": part.rle},
-        "area": part.area,
-        "bbox": list(part.box),
-        "iscrowd": 0,
-    }
-    return annotation if part.score is None else {**annotation, "score": part.score}
 
 
 def coco_polygon(instance: Instance, tolerance: float) -> list[int]:

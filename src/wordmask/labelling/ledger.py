@@ -12,15 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from wordmask.files import NoRoomError
 from wordmask.labelling.settings import LabelError
-from wordmask.masks.instances import Instance
+from wordmask.masks.instances import Part
 
-SCORE_DIGITS = 4
 DAMAGED = "is damaged: delete it and run again, and all pictures are labelled anew"
 VANISHED = "WHERE picture NOT IN (SELECT picture FROM there)"
 
@@ -32,29 +28,6 @@ class Entry:
     picture: str  # its path below the folder, with /
     name: str  # of its results, without a suffix
     stamp: str
-
-
-@dataclass(frozen=True)
-class Part:
-    """What is kept of an instance. `rle` are COCO's counts; `more` is what the format needs to be written."""
-
-    name: str
-    score: float | None
-    area: int
-    box: tuple[int, int, int, int]
-    rle: str
-    more: Any = None
-
-
-def part_of(instance: Instance, names: Sequence[str], canvas: np.ndarray, more: Any = None) -> Part:
-    """Return an instance as it is kept. `canvas` (H, W) uint8 in Fortran's order is zero, and zero afterwards."""
-    from pycocotools import mask as coco_mask
-
-    instance.paste_into(canvas, 1)
-    counts = coco_mask.encode(canvas)["counts"].decode("ascii")
-    instance.paste_into(canvas, 0)
-    score = None if instance.score is None else round(instance.score, SCORE_DIGITS)
-    return Part(names[instance.label], score, instance.area, instance.box, counts, more)
 
 
 @dataclass(frozen=True)

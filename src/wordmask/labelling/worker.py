@@ -14,9 +14,9 @@ from wordmask.console import quiet_log
 from wordmask.console.notices import Taken, notices
 from wordmask.errors import WordmaskError
 from wordmask.labelling.formats import OF_A_NAME, LabelFormat, Labelled, load_format
-from wordmask.labelling.ledger import Entry, Row, part_of
+from wordmask.labelling.ledger import Entry, Row
 from wordmask.labelling.settings import LabelError, LabelSettings
-from wordmask.masks.instances import find_instances
+from wordmask.masks.instances import part_of
 from wordmask.masks.segmentation import Segmentation
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.image_files import ImageReadError
@@ -74,7 +74,7 @@ class Worker:
         return [rows[source] for source in by_source]
 
     def _write(self, entry: Entry, source: Path, result: Segmentation) -> Row:
-        instances = find_instances(result, min_area=self.job.settings.min_area)
+        instances = result.instances(min_area=self.job.settings.min_area)
         try:
             kept = self.format.write_picture(Labelled(entry, source, result, instances))
         except WordmaskError as error:

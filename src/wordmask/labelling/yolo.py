@@ -15,7 +15,7 @@ from wordmask.labelling.ledger import Row
 from wordmask.labelling.polygons import in_one_ring, polygons_of
 from wordmask.masks.instances import Instance
 from wordmask.pictures.image_files import EXTENSIONS
-from wordmask.pictures.lookalikes import HEIC
+from wordmask.pictures.left_out import HEIC
 
 TRAINING, VALIDATION = "train", "val"
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})

@@ -1,12 +1,19 @@
-"""Connected parts of a segmentation, each an instance of its name."""
+"""Connected parts of a segmentation, each an instance of its name, and as COCO and supervision tell of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
 
-from wordmask.masks.segmentation import Segmentation
+from wordmask.masks.overlay import count_labels
 from wordmask.names.vocabulary import BACKGROUND
+
+if TYPE_CHECKING:
+    from supervision import Detections
+
+SCORE_DIGITS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,24 +46,107 @@ class Instance:
         canvas[self.top : self.top + height, self.left : self.left + width][self.mask] = value
 
 
-def find_instances(segmentation: Segmentation, *, min_area: int = 1) -> list[Instance]:
-    """Every part of `min_area` pixels or more, name by name, each name's from the top. `background` has none."""
+def find_instances(
+    labels: np.ndarray, names: Sequence[str], scores: np.ndarray | None = None, *, min_area: int = 1
+) -> list[Instance]:
+    """Return every part of `min_area` pixels or more, name by name, each name's from the top. `background` has none.
+
+    labels (H, W): indices into names. scores (H, W): how sure each pixel's is.
+    """
+    counts = count_labels(labels, len(names))
     instances = []
-    for label, name in enumerate(segmentation.names):
-        if name.casefold() != BACKGROUND and segmentation.pixels[name] >= min_area:
-            instances += _parts_of(segmentation, label, min_area)
+    for label, name in enumerate(names):
+        if name.casefold() != BACKGROUND and counts[label] >= min_area:
+            instances += _parts_of(labels, label, scores, min_area)
     return instances
 
 
-def _parts_of(segmentation: Segmentation, label: int, min_area: int) -> list[Instance]:
-    parts, count = ndimage.label(segmentation.labels == label)  # (H, W) int32, 0 outside
+def _parts_of(labels: np.ndarray, label: int, scores: np.ndarray | None, min_area: int) -> list[Instance]:
+    parts, count = ndimage.label(labels == label)  # (H, W) int32, 0 outside
     areas = np.bincount(parts.ravel(), minlength=count + 1)
     found = []
     for number, box in enumerate(ndimage.find_objects(parts), start=1):
         if areas[number] < min_area:
             continue
         mask = parts[box] == number
-        scores = segmentation.scores
         score = None if scores is None else float(scores[box][mask].mean(dtype=np.float64))
         found.append(Instance(label, box[0].start, box[1].start, mask, score))
     return found
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is kept of an instance. `rle` are COCO's counts; `more` is what a format needs to be written."""
+
+    name: str
+    score: float | None
+    area: int
+    box: tuple[int, int, int, int]
+    rle: str
+    more: Any = None
+
+
+def part_of(instance: Instance, names: Sequence[str], canvas: np.ndarray, more: Any = None) -> Part:
+    """Return an instance as it is kept. canvas (H, W): uint8 in Fortran's order, zero, and zero again afterwards."""
+    from pycocotools import mask as coco_mask
+
+    instance.paste_into(canvas, 1)
+    counts = coco_mask.encode(canvas)["counts"].decode("ascii")
+    instance.paste_into(canvas, 0)
+    score = None if instance.score is None else round(instance.score, SCORE_DIGITS)
+    return Part(names[instance.label], score, instance.area, instance.box, counts, more)
+
+
+def coco_annotation(number: int, image: int, category: int, size: tuple[int, int], part: Part) -> dict[str, Any]:
+    """Return COCO's annotation of a part. `area` is the mask's own, `score` as in COCO's result files."""
+    annotation = {
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "segmentation": part.more or {"size": list(size), "counts": part.rle},
+        "area": part.area,
+        "bbox": list(part.box),
+        "iscrowd": 0,
+    }
+    return annotation if part.score is None else {**annotation, "score": part.score}
+
+
+def coco_of(
+    instances: Sequence[Instance], names: Sequence[str], size: tuple[int, int], source: str | None
+) -> dict[str, Any]:
+    """Return COCO's JSON of one picture as a dictionary: images, categories, and an annotation an instance."""
+    things = [name for name in names if name.casefold() != BACKGROUND]
+    canvas = np.zeros(size, np.uint8, order="F")
+    parts = [part_of(instance, names, canvas) for instance in instances]
+    height, width = size
+    return {
+        "images": [{"id": 1, "file_name": source or "", "height": height, "width": width}],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(things, start=1)],
+        "annotations": [
+            coco_annotation(i, 1, things.index(part.name) + 1, size, part) for i, part in enumerate(parts, start=1)
+        ],
+    }
+
+
+def detections_of(
+    instances: Sequence[Instance], names: Sequence[str], size: tuple[int, int], *, scored: bool
+) -> "Detections":
+    """Return Roboflow supervision's detections, one an instance.
+
+    `class_id` is the index into the names, `data["class_name"]` the name. scored: whether scores are known.
+    """
+    from supervision import Detections
+
+    if not instances:
+        return Detections.empty()
+    masks = np.zeros((len(instances), *size), bool)
+    for mask, instance in zip(masks, instances, strict=True):
+        instance.paste_into(mask, True)
+    boxes = np.array([instance.box for instance in instances], np.float64)
+    return Detections(
+        xyxy=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1),
+        mask=masks,
+        confidence=np.array([instance.score for instance in instances], np.float32) if scored else None,
+        class_id=np.array([instance.label for instance in instances]),
+        data={"class_name": np.array([names[instance.label] for instance in instances])},
+    )

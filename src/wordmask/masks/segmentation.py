@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image
 
 from wordmask.errors import WordmaskError
+from wordmask.extras import need
 from wordmask.files import atomic_write, is_special
-from wordmask.masks import adaptors
+from wordmask.masks.instances import Instance, coco_of, detections_of, find_instances
 from wordmask.masks.overlay import count_labels, draw_overlay, save_drawn
 from wordmask.masks.palette import Colour, colours_of
 from wordmask.names.vocabulary import BACKGROUND, NAMES_SHOWN, clean_name
@@ -199,9 +200,14 @@ class Segmentation:
         self._write_png(buffer)
         return buffer.getvalue()
 
+    def instances(self, *, min_area: int = 1) -> list[Instance]:
+        """Return every connected part of `min_area` pixels or more, `background` aside."""
+        return find_instances(self.labels, self.names, self.scores, min_area=min_area)
+
     def to_numpy(self) -> np.ndarray:
         """(names, H, W) bool: one mask a name, in the order of `names`."""
-        return adaptors.to_numpy(self)
+        masks: np.ndarray = self.labels == np.arange(len(self.names), dtype=self.labels.dtype)[:, None, None]
+        return masks
 
     def to_torch(self) -> "Tensor":
         """(names, H, W) bool, a tensor: as `to_numpy`."""
@@ -210,12 +216,17 @@ class Segmentation:
         return torch.from_numpy(self.to_numpy())
 
     def to_supervision(self, *, min_area: int = 1) -> "Detections":
-        """Roboflow supervision's detections: one a connected part of `min_area` pixels or more, `background` aside."""
-        return adaptors.to_supervision(self, min_area=min_area)
+        """Roboflow supervision's detections: one an instance of `min_area` pixels or more.
+
+        `class_id` is the index into `names`, `data["class_name"]` the name.
+        """
+        need("supervision")
+        found = self.instances(min_area=min_area)
+        return detections_of(found, self.names, self.size, scored=self.scores is not None)
 
     def to_coco(self, *, min_area: int = 1) -> dict[str, Any]:
-        """COCO's JSON of this picture as a dictionary: an annotation a connected part, `background` aside."""
-        return adaptors.to_coco(self, min_area=min_area)
+        """COCO's JSON of this picture as a dictionary: images, categories, and an annotation an instance."""
+        return coco_of(self.instances(min_area=min_area), self.names, self.size, self.source)
 
     @classmethod
     def load(cls, path: str | Path, *, max_pixels: int = MAX_LABEL_PIXELS) -> "Segmentation":

@@ -68,7 +68,7 @@ def _load_onnx(
     if device not in ("auto", "cpu"):
         raise MethodError(f"{onnx} runs on the processor, not on {device!r}: leave device at auto")
     need("onnxruntime")
-    from wordmask.export import load_onnx
+    from wordmask.segmenters.onnx_file import load_onnx
 
     if method != "namedmask":
         original = load(method, preset=preset, weights=weights, device="cpu", precision="fp32", **settings)

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from wordmask.collection.archive import Archive
 from wordmask.collection.embedding_folder import EmbeddingFolder, is_embedding_folder
 from wordmask.collection.references import ImageRef
-from wordmask.collection.search import search
-from wordmask.distillation.archive import Archive, queries_of
+from wordmask.collection.search import queries_of, search
 from wordmask.names.text_embeddings import TextEmbedder
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.image_files import ImageReadError, warn_left_out

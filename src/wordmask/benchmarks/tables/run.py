@@ -12,8 +12,8 @@ from wordmask import benchmarks, saliency, segmenters
 from wordmask._version import __version__
 from wordmask.benchmarks import evaluation
 from wordmask.benchmarks.datasets import Benchmark
-from wordmask.benchmarks.evaluation import Report
 from wordmask.benchmarks.results import is_evaluation
+from wordmask.benchmarks.scores import Report
 from wordmask.console.progress import Progress
 from wordmask.errors import WordmaskError
 from wordmask.files import atomic_write

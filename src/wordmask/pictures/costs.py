@@ -1,10 +1,31 @@
-"""Files made of chunks, boxes, blocks and tokens: PNG, GIF, WebP, JPEG 2000, PPM."""
+"""What a picture's file will cost its decoder, counted before it is decoded.
+
+A file says how many pixels it has, and that is what `max_pixels` bounds. Other costs have nothing to do with pixels: a
+JPEG of a kilobyte may ask for its picture to be gone through thousands of times, and a PNG may hold a million empty
+chunks. Each is counted here from the file's structure alone, in time that grows no faster than the file, and has a
+limit far above what cameras and encoders write.
+
+Not looked into: BMP and QOI, which have no structure beside their pixels, and AVIF, whose library has such limits.
+"""
 
 import re
 import struct
+from collections.abc import Callable
 from typing import IO
 
-from wordmask.pictures.costs.limits import CostlyPictureError, at_most
+from wordmask.pictures.costs_of_jpeg import (
+    MAX_JPEG_SCAN_SAMPLES,
+    MAX_JPEG_SCANS,
+    CostlyPictureError,
+    Form,
+    at_most,
+    check_directory,
+    check_exif,
+    check_jpeg,
+    count_scans,
+)
+
+__all__ = ["CostlyPictureError", "check_costs", "check_exif"]
 
 MAX_PNG_CHUNKS = 100_000
 """A picture of 600 MB in pieces of 8 kB, which is what libpng writes, has 75,000."""
@@ -160,3 +181,87 @@ def check_ppm(file: IO[bytes]) -> None:
         while block := file.read(_BLOCK):
             comments += block.count(b"#")
             at_most(comments, MAX_PPM_COMMENTS, "comments")
+
+
+MAX_STRIPS = 2**18
+"""Strips or tiles. 100 million pixels in tiles of 32 x 32 are 100,000; programs write 128 x 128 and more."""
+MAX_TILE_PIXELS = 2**24
+"""Of one tile, where that is more than the picture has: libtiff makes room for whole tiles. Programs write 1024 x 1024
+at most for pictures of any size."""
+
+_EXIF, _GPS, _INTEROPERABILITY = 34665, 34853, 40965
+_WIDTH, _HEIGHT, _COMPRESSION, _STRIPS, _SAMPLES, _ROWS, _PLANES = 256, 257, 259, 273, 277, 278, 284
+_TILE_WIDTH, _TILE_HEIGHT, _TILES = 322, 323, 324
+_JPEG = (6, 7)  # of compressions, the old way and the new
+_MOST_SAMPLES = 6  # of a pixel, for Pillow
+
+
+def check_tiff(file: IO[bytes]) -> None:
+    """Check the first picture, which is the only one that is read."""
+
+    def read(place: int, count: int) -> bytes:
+        file.seek(min(place, length))
+        return file.read(count)
+
+    length = file.seek(0, 2)
+    head = read(0, 16)
+    if len(head) < 8:
+        return
+    order, is_big = ">" if head[:2] == b"MM" else "<", head[2] == 43
+    form = Form(order, is_big, length, read)
+    if is_big and len(head) < 16:
+        return
+    tags = check_directory(form, struct.unpack_from(order + ("Q" if is_big else "L"), head, 8 if is_big else 4)[0])
+    for tag in (_EXIF, _GPS, _INTEROPERABILITY):
+        if tag in tags:
+            below = check_directory(form, tags[tag][1], is_read_whole=True)
+            if tag == _EXIF and _INTEROPERABILITY in below:
+                check_directory(form, below[_INTEROPERABILITY][1], is_read_whole=True)
+    _check_strips(file, {tag: value for tag, (_, value) in tags.items()}, {tag: n for tag, (n, _) in tags.items()})
+
+
+def _check_strips(file: IO[bytes], values: dict[int, int], counts: dict[int, int]) -> None:
+    width, height = values.get(_WIDTH, 0), values.get(_HEIGHT, 0)
+    if not width or not height:
+        return
+    samples = max(1, min(values.get(_SAMPLES, 1), _MOST_SAMPLES))
+    across, down = values.get(_TILE_WIDTH, 0), values.get(_TILE_HEIGHT, 0)
+    if across * down > max(width * height, MAX_TILE_PIXELS):
+        raise CostlyPictureError(f"has tiles of {across} x {down} pixels and {width} x {height} itself")
+    count = counts.get(_STRIPS, 0)
+    if count:
+        across, down = width, min(values.get(_ROWS, height), height)
+    else:
+        count = counts.get(_TILES, 0)
+    at_most(count, MAX_STRIPS, "strips or tiles")
+    across, down = max(1, across), max(1, down)
+    needed = -(-width // across) * -(-height // down) * (samples if values.get(_PLANES) == 2 else 1)
+    if count > 2 * needed + 1:
+        raise CostlyPictureError(f"has {count} strips or tiles where {needed} hold all its pixels")
+    if values.get(_COMPRESSION) in _JPEG:
+        scans = count_scans(file, 0)
+        at_most(scans, MAX_JPEG_SCANS * max(1, count), "scans")
+        at_most(scans * samples * across * down, MAX_JPEG_SCAN_SAMPLES, "samples in all scans")
+
+
+_CHECKS: dict[str, Callable[[IO[bytes]], None]] = {
+    "JPEG": check_jpeg,
+    "PNG": check_png,
+    "GIF": check_gif,
+    "WEBP": check_webp,
+    "TIFF": check_tiff,
+    "JPEG2000": check_jpeg2000,
+    "PPM": check_ppm,
+}
+
+
+def check_costs(file: IO[bytes], kind: str) -> None:
+    """Raise `CostlyPictureError` where a file of Pillow's format `kind` is one; leave the file at its beginning.
+
+    What is damaged is left to the decoder, which has its own words for it.
+    """
+    file.seek(0)
+    check = _CHECKS.get(kind)
+    if check is not None:
+        check(file)
+    file.seek(0)
