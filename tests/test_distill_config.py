@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from wordmask.distillation.config import PRESETS, ConfigError, _merged, as_dict, changes, make_run, read_config, setting
+from wordmask.distillation.config import (
+    PRESETS,
+    ConfigError,
+    _merged,
+    as_dict,
+    list_presets,
+    make_run,
+    read_config,
+    setting,
+)
+from wordmask.runs.stages import _changed
 
 TOLD = {"names": ["dog"], "images": "pictures", "out": "run", "preset": "world"}
 
@@ -55,7 +65,7 @@ def test_later_layers_go_over_earlier_ones_over_the_preset():
     run = make_run(
         TOLD, {"archive": {"size": 7}, "student": {"steps": 9}}, setting("archive.size=8"), setting("seed=3")
     )
-    world = PRESETS["world"]
+    world = list_presets()["world"]
     assert (run.config.archive.size, run.config.student.steps, run.config.seed) == (8, 9, 3)
     assert as_dict(run.config)["experts"] == as_dict(world)["experts"]
     assert as_dict(run.config)["student"] == as_dict(world)["student"] | {"steps": 9}
@@ -65,7 +75,7 @@ def test_later_layers_go_over_earlier_ones_over_the_preset():
 
 
 def test_every_preset_survives_being_written_and_read():
-    for name, config in PRESETS.items():
+    for name, config in list_presets().items():
         assert as_dict(make_run(TOLD, {"preset": name}, as_dict(config)).config) == as_dict(config)
 
 
@@ -160,8 +170,8 @@ def test_what_is_published_is_no_path(tmp_path, monkeypatch):
 
 
 def test_changes_are_told_in_words():
-    assert changes({"a": "1", "b": "x" * 60}, {"a": "2", "b": "y" * 60}) == ["a changed from 1 to 2", "b changed"]
-    assert changes({"a": "1"}, {"a": "1"}) == []
+    assert _changed("a", "1", "2") == "a changed from 1 to 2"
+    assert _changed("b", "x" * 60, "y" * 60) == "b changed"
 
 
 BOMB = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
