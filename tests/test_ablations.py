@@ -17,8 +17,9 @@ import wordmask
 from support import tiny_ablations
 from support.tiny_ablations import COLLECTION, NAMES, PICTURES, SETTINGS, TinyBranch
 from wordmask.benchmarks.evaluation import evaluate
-from wordmask.benchmarks.tables import SUITES
-from wordmask.benchmarks.tables.base import NotRunError, TableError, fill
+from wordmask.benchmarks.tables import list_suites
+from wordmask.benchmarks.tables.base import fill
+from wordmask.benchmarks.tables.errors import NotRunError, TableError
 from wordmask.benchmarks.tables.plot import drawn
 from wordmask.benchmarks.tables.run import Run
 from wordmask.collection.archive import Archive
@@ -80,7 +81,7 @@ def test_one_command_measures_all_and_looks_at_nothing_twice(tiny, command, tmp_
 
     again = command("tables", "namedmask-world", *asked, "--json")
     told = json.loads(again[1])
-    assert [table["table"] for table in told["tables"]] == list(SUITES["namedmask-world"])
+    assert [table["table"] for table in told["tables"]] == list(list_suites()["namedmask-world"])
     assert told["tables"][2]["columns"] == ["single", "multi", "all"]
     assert "figures were measured before" in again[2]
     assert "begun" not in again[2], "what was measured is distilled no more"
@@ -94,7 +95,7 @@ def own_student(weights, **settings):
 
 def test_figures_are_those_of_the_runs_masks_and_students(tiny, tmp_path):
     own = Ablations(chosen(tmp_path / "runs"), device="cpu")
-    run = Run(tmp_path / "tables", pictures=2, device="cpu", ablations=own)
+    run = Run(tmp_path / "tables", pictures=2, device="cpu", shared=own)
     tables = namedmask_world.tables_of(own.chosen)
     (row,) = fill(only(tables["namedmask-world-10"], "up to 3"), run)
     student = own_student(tmp_path / "runs" / "copy-paste-3" / "student" / "student.safetensors")
@@ -104,9 +105,7 @@ def test_figures_are_those_of_the_runs_masks_and_students(tiny, tmp_path):
     along_edges = own_student(tmp_path / "runs" / "copy-paste-2" / "student" / "student.safetensors", refine="pamr")
     assert row.ours["all"] == evaluate(along_edges, benchmark).miou
 
-    rows = {
-        row.label: row for row in fill(tables["namedmask-world-1"], Run(tmp_path / "1", pictures=MANY, ablations=own))
-    }
+    rows = {row.label: row for row in fill(tables["namedmask-world-1"], Run(tmp_path / "1", pictures=MANY, shared=own))}
     saliency, expert = {}, {}
     experts = dict(
         zip(NAMES, sorted((tmp_path / "runs" / "copy-paste-2" / "experts").glob("*/*.safetensors")), strict=True)
@@ -122,9 +121,7 @@ def test_figures_are_those_of_the_runs_masks_and_students(tiny, tmp_path):
     assert saliency, "none of the names is on a picture"
     for label, found in (("SelfMask", saliency), ("category experts", expert)):
         assert rows[label].ours == pytest.approx({**found, "mean": np.mean(list(found.values()))})
-    two = {
-        row.label: row for row in fill(tables["namedmask-world-2"], Run(tmp_path / "2", pictures=MANY, ablations=own))
-    }
+    two = {row.label: row for row in fill(tables["namedmask-world-2"], Run(tmp_path / "2", pictures=MANY, shared=own))}
     assert list(two) == ["SelfMask", "1 expert", "3 experts"]
     assert two["3 experts"].ours == pytest.approx({"mean": np.mean(list(expert.values()))})
 
@@ -151,7 +148,7 @@ def test_the_world_with_all_its_names_is_the_world():
 
 def test_rows_are_the_papers():
     tables = namedmask_world.tables_of(AblationSettings())
-    assert tuple(tables) == SUITES["namedmask-world"]
+    assert tuple(tables) == list_suites()["namedmask-world"]
     labels = {name: [row.label for row in table.rows] for name, table in tables.items()}
     experts = [f"{count} experts" for count in (2, 5, 7, 24)]
     assert labels["namedmask-world-2"] == ["SelfMask", "1 expert", *experts]
@@ -171,7 +168,7 @@ def test_without_saliency_nothing_is_drawn_and_every_row_says_why(tmp_path, monk
     tiny_ablations.shorten(monkeypatch.setattr)
     monkeypatch.setattr(TinyBranch, "saliency", property(missing))
     own = Ablations(chosen(tmp_path / "runs"))
-    run = Run(tmp_path / "tables", ablations=own)
+    run = Run(tmp_path / "tables", shared=own)
     for table in namedmask_world.tables_of(own.chosen).values():
         for row in fill(table, run):
             assert set(row.not_run.values()) == {"there is no SelfMask; train it"}
@@ -184,7 +181,7 @@ def test_a_run_that_fails_leaves_its_row_out_and_no_other(tiny, tmp_path, monkey
     monkeypatch.setattr(namedmask_world, "SIZES", (1, COLLECTION + 1))
     table = namedmask_world.tables_of(own.chosen)["namedmask-world-figure-3"]
     monkeypatch.setattr(TinyBranch.saliency, "raw_maps", lambda images: [np.zeros(i.shape[:2]) for i in images])
-    one, more = fill(table, Run(tmp_path / "tables", pictures=1, ablations=own))
+    one, more = fill(table, Run(tmp_path / "tables", pictures=1, shared=own))
     assert "archive-1: no mask of 'cat' is usable" in one.not_run["mIoU"]
     assert f"has only {COLLECTION} pictures" in more.not_run["mIoU"]
 
@@ -208,7 +205,7 @@ def test_names_that_are_on_no_picture_have_no_figure(tiny, tmp_path, monkeypatch
     own = Ablations(chosen(tmp_path))
     (row,) = fill(
         only(namedmask_world.tables_of(own.chosen)["namedmask-world-2"], "SelfMask"),
-        Run(tmp_path / "2", pictures=2, ablations=own),
+        Run(tmp_path / "2", pictures=2, shared=own),
     )
     assert row.not_run == {"mean": "none of the names is on these 2 pictures: take more of them (--pictures)"}
 

@@ -24,7 +24,7 @@ from PIL import Image
 
 from support.painted import Painted
 from wordmask.serving import ServeSettings, build_app
-from wordmask.serving.page_work import draw_examples
+from wordmask.serving.examples import find_examples
 from wordmask_world import draw_scene
 
 pytestmark = pytest.mark.slow
@@ -303,7 +303,7 @@ def decoded(coded):
 
 def test_an_example_with_another_method_shows_its_own_picture_and_what_it_does_not_know(page):
     """A student knows no sky; a name that it does not know at all is said in plain sight, over the right picture."""
-    (_, first), (second_image, second) = draw_examples()[:2]
+    (_, first), (second_image, second) = find_examples().pictures[:2]
     example(page, 0)
     shown(page, first)
     choose_method(page, "namedmask")

@@ -33,7 +33,7 @@ from wordmask.training.clip_dinoiser import (
 )
 from wordmask.training.loop import crops_at
 from wordmask.training.pictures import Pictures
-from wordmask.training.plans import PLANS, plan
+from wordmask.training.plans import plan, presets_to_train_by
 from wordmask_world import draw_scene
 
 TOLERANCE = 1e-6
@@ -75,7 +75,7 @@ def test_the_papers_recipe_is_the_default(tmp_path):
     assert plan(DinoiserTraining, "paper", pictures=tmp_path, out=tmp_path, changes={}) == recipe
     world = plan(DinoiserTraining, "world", pictures=tmp_path, out=tmp_path, changes={})
     assert (world.clip, world.dino, world.found, world.crop) == ("world", "world", "world", 128)
-    assert set(PLANS[DinoiserTraining]) == {"paper", "world"}
+    assert set(presets_to_train_by(DinoiserTraining)) == {"paper", "world"}
 
 
 def test_the_affinity_s_loss_is_equation_3_with_negative_affinities_at_0():

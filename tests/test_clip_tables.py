@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from support.data_sets import voc_folder
-from wordmask.benchmarks import BENCHMARKS
+from wordmask.benchmarks import list_benchmarks
 from wordmask.benchmarks.tables import find
 from wordmask.benchmarks.tables.base import fill
 from wordmask.benchmarks.tables.run import Run
@@ -45,7 +45,7 @@ def ask(table, label):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_row_is_a_choice_of_options_that_exist(name):
     table = find(name)
-    assert set(table.columns) <= set(BENCHMARKS)
+    assert set(table.columns) <= set(list_benchmarks())
     for row in table.rows:
         if row.measure is not None and row.label != "ReCo":
             assert set(row.published) <= set(ask(name, row.label))
@@ -161,5 +161,5 @@ def test_the_world_s_columns_are_measured_when_asked_for(command, monkeypatch, t
 def test_figures_of_the_world_that_are_kept_are_shown(tmp_path):
     table = replace(find("clip-diy-2"), rows=find("clip-diy-2").rows[:1])
     Run(tmp_path).keep("CLIP-DIY", {"world": 38.8}, seconds=1.0)
-    (row,) = fill(table, Run(tmp_path, world=False))
+    (row,) = fill(table, Run(tmp_path, beside=False))
     assert row.ours == {"world": 38.8}

@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from wordmask.distillation.config import PRESETS, ConfigError, _merged, as_dict, make_run, read_config, setting
+from wordmask.distillation.config import (
+    PRESETS,
+    ConfigError,
+    _merged,
+    as_dict,
+    list_presets,
+    make_run,
+    read_config,
+    setting,
+)
 
 TOLD = {"names": ["dog"], "images": "pictures", "out": "run", "preset": "world"}
 
@@ -55,7 +64,7 @@ def test_later_layers_go_over_earlier_ones_over_the_preset():
     run = make_run(
         TOLD, {"archive": {"size": 7}, "student": {"steps": 9}}, setting("archive.size=8"), setting("seed=3")
     )
-    world = PRESETS["world"]
+    world = list_presets()["world"]
     assert (run.config.archive.size, run.config.student.steps, run.config.seed) == (8, 9, 3)
     assert as_dict(run.config)["experts"] == as_dict(world)["experts"]
     assert as_dict(run.config)["student"] == as_dict(world)["student"] | {"steps": 9}
@@ -65,7 +74,7 @@ def test_later_layers_go_over_earlier_ones_over_the_preset():
 
 
 def test_every_preset_survives_being_written_and_read():
-    for name, config in PRESETS.items():
+    for name, config in list_presets().items():
         assert as_dict(make_run(TOLD, {"preset": name}, as_dict(config)).config) == as_dict(config)
 
 

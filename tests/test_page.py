@@ -17,8 +17,9 @@ from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.images import shrunk
 from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
 from wordmask.serving import ServeSettings, build_app
+from wordmask.serving.examples import find_examples
 from wordmask.serving.page import first_names, suggestions
-from wordmask.serving.page_work import PAGE_SIDE, PageWork, Question, draw_examples
+from wordmask.serving.page_work import PAGE_SIDE, PageWork, Question
 from wordmask.serving.rest import Service
 from wordmask.serving.sessions import Looked, Sessions
 from wordmask_world import NAMES as WORLD_NAMES
@@ -269,7 +270,7 @@ def test_names_to_begin_with_are_those_that_the_methods_know():
 
 
 def test_examples_are_pictures_with_what_is_in_them():
-    for image, names in draw_examples():
+    for image, names in find_examples().pictures:
         assert image.ndim == 3
         assert names
         assert set(names) <= set(WORLD_NAMES)

@@ -8,7 +8,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from support.data_sets import SIZE, grid, mask, own_folder, photo, voc_folder
-from wordmask.benchmarks import BENCHMARKS, open_benchmark
+from wordmask.benchmarks import list_benchmarks, open_benchmark
 from wordmask.benchmarks.datasets import BenchmarkError, MissingDataError, spread
 from wordmask.benchmarks.readers import READERS
 
@@ -353,7 +353,7 @@ def test_some_pictures_are_spread_over_all():
 
 
 def test_every_benchmark_has_its_line():
-    assert set(READERS) < set(BENCHMARKS)
+    assert set(READERS) < set(list_benchmarks())
     with pytest.raises(BenchmarkError, match="choose one of world"):
         open_benchmark("nonsense")
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,10 @@ from wordmask.saliency.found import Found, FoundSettings, SeedSaliency, SeedSett
 from wordmask.saliency.selfmask import load_network
 from wordmask.training import found as found_training
 from wordmask.training import selfmask as selfmask_training
+from wordmask.training.clip_dinoiser import DinoiserTraining
 from wordmask.training.found import FoundTraining
-from wordmask.training.plans import PLANS, plan
+from wordmask.training.pictures import Drawn
+from wordmask.training.plans import plan, presets_to_train_by
 from wordmask.training.selfmask import SelfMaskTraining
 from wordmask.weights.loading import write_state_dict
 from wordmask_world import draw_scene
@@ -151,7 +154,8 @@ def test_a_training_file_of_the_world_is_a_source_too(wordmask, tmp_path):
 
 
 def test_the_world_draws_its_own_pictures(wordmask, tmp_path, monkeypatch):
-    monkeypatch.setattr("wordmask.cli.train_saliency.WORLD_PICTURES", 3)
+    few = Drawn(3, partial(write_array, count=3))
+    monkeypatch.setattr("wordmask_world.recipes.SALIENCY_PICTURES", few)
     options = ["--set", "crop=40", "--set", "steps=1", "--set", "batch=2", "--device", "cpu"]
     status, _, err = wordmask("train-found", "--preset", "world", "--out", tmp_path / "run", *options)
     assert status == 0, err
@@ -178,9 +182,11 @@ def test_mistakes_of_a_training_are_explained_in_a_line(
     assert message in " ".join(err.replace("│", " ").split())
 
 
-@pytest.mark.parametrize("recipe", PLANS)
+@pytest.mark.parametrize("recipe", [FoundTraining, SelfMaskTraining, DinoiserTraining])
 def test_every_plan_fits_its_recipe(recipe, tmp_path):
-    for preset, settings in PLANS[recipe].items():
+    presets = presets_to_train_by(recipe)
+    assert list(presets) == ["paper", "world"]
+    for preset, settings in presets.items():
         made = plan(recipe, preset, pictures=tmp_path, out=tmp_path, changes={"seed": 3})
         assert made.seed == 3
         for name, value in settings.items():

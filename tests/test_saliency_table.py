@@ -7,9 +7,9 @@ from wordmask import saliency
 from wordmask.benchmarks.tables import find
 from wordmask.benchmarks.tables.base import fill
 from wordmask.benchmarks.tables.run import Run
-from wordmask.benchmarks.tables.saliency import Middle, figures_of
 from wordmask_world import THINGS, draw_scene, models
 from wordmask_world.benchmark import FIRST_SEED
+from wordmask_world.tables.saliency import Middle, figures_of
 
 SIDE = 128
 

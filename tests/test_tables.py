@@ -8,18 +8,20 @@ import numpy as np
 import pytest
 
 from support.squares import Guess, Squares
-from wordmask.benchmarks import BENCHMARKS, tables
+from wordmask.benchmarks import list_benchmarks, tables
 from wordmask.benchmarks.datasets import MissingDataError
 from wordmask.benchmarks.evaluation import evaluate
-from wordmask.benchmarks.tables import base, namedmask
-from wordmask.benchmarks.tables.base import NotRunError, Row, Table, TableError, fill
+from wordmask.benchmarks.tables import namedmask
+from wordmask.benchmarks.tables.base import Row, Table, fill
 from wordmask.benchmarks.tables.class_masks import ClassIous, add_masks, saliency_ious
+from wordmask.benchmarks.tables.errors import NotRunError, TableError
 from wordmask.benchmarks.tables.published import rows
 from wordmask.benchmarks.tables.run import Run, RunError
-from wordmask.benchmarks.tables.saliency import Middle
 from wordmask.extras import MissingExtraError
 from wordmask.methods import MethodError, settings_of
 from wordmask.names.vocabulary import Vocabulary
+from wordmask.weights.download import DownloadError
+from wordmask_world.tables.saliency import Middle
 
 
 def counted(calls, figures):
@@ -108,7 +110,7 @@ def test_methods_that_cannot_be_loaded_are_tried_once(tmp_path, monkeypatch):
 
     def load(method, **options):
         calls.append(method)
-        raise base.DownloadError("the host is not found")
+        raise DownloadError("the host is not found")
 
     monkeypatch.setattr("wordmask.segmenters.load", load)
     run = Run(tmp_path / "run")
@@ -159,7 +161,7 @@ def test_tables_of_two_rows_of_one_name_are_refused():
         Table("bad", "", ("a",), (Row("x", {"b": 1.0}),))
 
 
-@pytest.mark.parametrize("name", tables.TABLES)
+@pytest.mark.parametrize("name", tables.list_tables())
 def test_every_table_of_the_list_is_there(name):
     table = tables.find(name)
     assert table.name == name
@@ -334,7 +336,7 @@ def test_every_row_of_every_table_asks_for_settings_that_exist(tmp_path, monkeyp
 
     class Asking(Run):
         def open(self, benchmark, split=None):
-            assert benchmark in BENCHMARKS
+            assert benchmark in list_benchmarks()
             squares = Squares(2)
             squares.vocabulary = Vocabulary.of(["background", *namedmask.VOC_CLASSES])
             return squares
@@ -347,7 +349,7 @@ def test_every_row_of_every_table_asks_for_settings_that_exist(tmp_path, monkeyp
 
     monkeypatch.setattr("wordmask_world.tables.world.ARCHIVE", 1)
     weights = {namedmask.COPY_PASTE.format(most): "student.safetensors" for most in (1, 4, 6, 8, 10)}
-    for name in tables.TABLES:
+    for name in tables.list_tables():
         list(fill(tables.find(name), Asking(tmp_path / name, weights=weights, archive=tmp_path)))
     methods = {method for method, _ in asked}
     assert {"maskclip", "clip-diy", "clip-dinoiser", "reco", "selfmask-clip", "namedmask", "selfmask"} <= methods

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from wordmask.compute import Compute
 from wordmask.errors import WordmaskError
-from wordmask.plugins import installed, named, presets_of
+from wordmask.plugins import installed, named, presets_of, where_from
 from wordmask.text_files import shown
 
 if TYPE_CHECKING:
@@ -265,7 +265,9 @@ def check_method(kind: Kind, name: str, *, preset: str, settings: Iterable[str])
     chosen: type[Declared] = named(find_method(kind, name).at)
     presets = presets_by_name(kind, name)
     if preset not in presets:
-        raise MethodError(f"{name} has no preset {shown(preset)}; choose one of {', '.join(presets)}")
+        raise MethodError(
+            f"{name} has no preset {shown(preset)}; choose one of {', '.join(presets)}{where_from(preset)}"
+        )
     known = [field.name for field in fields(chosen.Settings)]
     for key in settings:
         if key not in known:

@@ -1,6 +1,7 @@
 """The built-in picture world as a benchmark: held-out pictures with exact masks, drawn when they are needed."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +16,11 @@ FIRST_SEED = 10**15
 """Of the held-out pictures: collection 1,000,000 of the world, far from any that somebody would train on."""
 PICTURES = 200
 SIZE = 128
+
+
+def open_world(name: str, root: str | Path | None, split: str | None, pictures: int | None) -> "World":
+    """Open `world` or `world-stuff`; there are no data to look for below `root`."""
+    return World(split or "all", stuff=name == "world-stuff", pictures=PICTURES if pictures is None else pictures)
 
 
 class World:

@@ -1,5 +1,6 @@
 """The world's small models, from the files that the package carries. Nothing is downloaded."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,19 @@ def _taking_part() -> tuple[Path, ...]:
 def fingerprint() -> str:
     """Return a hash of all files that the package carries: weights, configs, the tokenizer."""
     return digest_of_files(path for path in files_of(WEIGHTS) if path.suffix != ".py")
+
+
+def fingerprint_for_tables(recorded: str | None) -> str:
+    """Return `fingerprint`, or what a table recorded where that is the earlier fingerprint of these weights."""
+    return recorded if recorded is not None and recorded == _weights_alone() else fingerprint()
+
+
+def _weights_alone() -> str:
+    """Configs and the tokenizer had no part in it, which have never changed without the weights."""
+    digest = hashlib.sha256()
+    for file in sorted(WEIGHTS.rglob("*.safetensors")):
+        digest.update(file.relative_to(WEIGHTS).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def world_clip(compute: Compute = PLAIN) -> ClipEncoder:

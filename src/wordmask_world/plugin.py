@@ -1,6 +1,8 @@
 """What the world brings to `wordmask`, by the entry point that any other package would use."""
 
-from wordmask.plugins import Plugin, Verb
+from wordmask.plugins import BroughtBenchmark, BroughtFolder, BroughtSuite, Plugin, Verb
+
+_TABLES = tuple(f"namedmask-world-{part}" for part in (1, 2, 3, 10, "figure-3"))
 
 _METHODS = (
     *("maskclip", "clip-diy", "clip-dinoiser", "reco", "selfmask-clip", "namedmask"),
@@ -9,9 +11,20 @@ _METHODS = (
 _PRESETS = "wordmask_world.presets"
 
 PLUGIN = Plugin(
-    presets={name: {"world": f"{_PRESETS}:{name.upper().replace('-', '_')}"} for name in _METHODS},
+    presets={
+        **{name: {"world": f"{_PRESETS}:{name.upper().replace('-', '_')}"} for name in _METHODS},
+        "train-found": {"world": "wordmask_world.recipes:TRAIN_FOUND"},
+        "train-selfmask": {"world": "wordmask_world.recipes:TRAIN_SELFMASK"},
+        "train-dinoiser": {"world": "wordmask_world.recipes:TRAIN_DINOISER"},
+        "distill": {"world": "wordmask_world.distilling:RUN"},
+    },
     addresses={"world": "wordmask_world.models:find"},
     aliases={"world-clip": "world:clip-resnet", "world/dino": "world:dino"},
+    drawn={
+        "train-found": {"world": "wordmask_world.recipes:SALIENCY_PICTURES"},
+        "train-selfmask": {"world": "wordmask_world.recipes:SALIENCY_PICTURES"},
+        "train-dinoiser": {"world": "wordmask_world.recipes:DINOISER_PICTURES"},
+    },
     verbs={
         "world": Verb(
             "wordmask_world.cli:world",
@@ -19,4 +32,37 @@ PLUGIN = Plugin(
             resumes=("make", "train-clip", "train-dino"),
         )
     },
+    benchmarks={
+        "world": BroughtBenchmark(
+            "the built-in world: 24 things and background",
+            open="wordmask_world.benchmark:open_world",
+            preset="world",
+            archive="wordmask_world.tables.world:draw_archive",
+        ),
+        "world-stuff": BroughtBenchmark(
+            "the built-in world: things and stuff, no background",
+            open="wordmask_world.benchmark:open_world",
+            preset="world",
+            background=False,
+            archive="wordmask_world.tables.world:draw_archive",
+        ),
+    },
+    tables={
+        **dict.fromkeys(_TABLES, "wordmask_world.tables.namedmask:TABLES"),
+        "saliency": "wordmask_world.tables.saliency:TABLES",
+        "world": "wordmask_world.tables.world:TABLES",
+    },
+    suites={"namedmask-world": BroughtSuite(_TABLES, open="wordmask_world.tables.namedmask:open_suite")},
+    models={"world models": "wordmask_world.models:fingerprint_for_tables"},
+    folders=(
+        BroughtFolder(
+            "world.json",
+            holds=frozenset({"images", "labels"}),
+            is_its="wordmask_world.files.marks:is_world",
+            verb="world make",
+            pictures=("images",),
+        ),
+    ),
+    examples="wordmask_world.examples:examples",
 )
+"""The built-in picture world: drawn scenes with captions and exact masks, and small models trained on them."""

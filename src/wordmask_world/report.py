@@ -26,9 +26,10 @@ from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.images import to_tensor
 from wordmask.segmenters.base import Segmenter
 from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
-from wordmask_world import NAMES, STUFF, THINGS, WORLD_VERSION, draw_scene
 from wordmask_world.baselines import AllBackground, BestName
 from wordmask_world.benchmark import FIRST_SEED, SPLITS, World
+from wordmask_world.drawing.names import NAMES, STUFF, THINGS
+from wordmask_world.drawing.scenes import WORLD_VERSION, draw_scene
 from wordmask_world.models import DINO, RESNET, world_clip, world_dino, world_resnet, world_weights
 from wordmask_world.probes import cls_features, linear_probe, patch_neighbours
 from wordmask_world.training.dino_network import IMAGENET

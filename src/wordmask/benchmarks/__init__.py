@@ -5,36 +5,58 @@ from typing import TYPE_CHECKING, Any
 
 from wordmask.benchmarks.readers import READERS
 from wordmask.console.progress import Progress
+from wordmask.plugins import BroughtBenchmark, installed, named
 
 if TYPE_CHECKING:
     from wordmask.benchmarks.datasets import Benchmark
     from wordmask.benchmarks.scores import Report
     from wordmask.segmenters.base import Segmenter
 
-BENCHMARKS = {
-    "world": "the built-in world: 24 things and background",
-    "world-stuff": "the built-in world: things and stuff, no background",
-    **{name: reader.about for name, reader in READERS.items()},
-}
+
+def list_benchmarks() -> dict[str, str]:
+    """Return every benchmark and what it is: those of plug-ins, then those that are read from files."""
+    brought = {name: benchmark.about for name, benchmark in brought_benchmarks().items()}
+    return {**brought, **{name: reader.about for name, reader in READERS.items()}}
+
+
+def brought_benchmarks() -> dict[str, BroughtBenchmark]:
+    """Return the benchmarks of plug-ins."""
+    return {name: benchmark for plugin in installed() for name, benchmark in plugin.benchmarks.items()}
+
+
+def default_benchmark() -> str | None:
+    """Return the first benchmark that needs no data; None where no plug-in brings one."""
+    return next((name for name, benchmark in brought_benchmarks().items() if benchmark.preset is not None), None)
 
 
 def open_benchmark(
-    name: str, *, split: str | None = None, root: str | Path | None = None, pictures: int | None = None
+    name: str | None = None,
+    *,
+    split: str | None = None,
+    root: str | Path | None = None,
+    pictures: int | None = None,
 ) -> "Benchmark":
-    """A benchmark by its name. `root` is where the data lie; the world needs none. pictures: only so many of them."""
-    from wordmask.benchmarks.datasets import BenchmarkError
-    from wordmask_world.benchmark import PICTURES, World
+    """Open a benchmark by its name, by default the first that needs no data.
 
-    if name not in BENCHMARKS:
-        raise BenchmarkError(f"no benchmark is called {name!r}; choose one of {', '.join(BENCHMARKS)}")
-    if name in READERS:
-        return READERS[name].open(name, root, split, pictures)
-    return World(split or "all", stuff=name == "world-stuff", pictures=PICTURES if pictures is None else pictures)
+    root: where the data lie; benchmarks that draw their pictures need none. pictures: only so many of them.
+    """
+    from wordmask.benchmarks.datasets import BenchmarkError
+
+    chosen = name or default_benchmark()
+    known = list_benchmarks()
+    if chosen is None:
+        raise BenchmarkError(f"say which benchmark: one of {', '.join(known)}")
+    if chosen not in known:
+        raise BenchmarkError(f"no benchmark is called {chosen!r}; choose one of {', '.join(known)}")
+    if chosen in READERS:
+        return READERS[chosen].open(chosen, root, split, pictures)
+    opened: Benchmark = named(brought_benchmarks()[chosen].open)(chosen, root, split, pictures)
+    return opened
 
 
 def evaluate(
     segmenter: "Segmenter",
-    benchmark: "str | Benchmark" = "world",
+    benchmark: "str | Benchmark | None" = None,
     *,
     split: str | None = None,
     root: str | Path | None = None,
@@ -44,16 +66,16 @@ def evaluate(
     boundary: bool = False,
     on_progress: Progress | None = None,
 ) -> "Report":
-    """How well a segmenter does on a benchmark: mIoU, pixel accuracy, every name's IoU, and more where it can be told.
+    """Measure a segmenter on a benchmark: mIoU, pixel accuracy, every name's IoU, and more where it can be told.
 
     It is measured in the precision that it was loaded in; the papers' figures are fp32's.
-    out: a folder for every picture's scores; an evaluation that was stopped goes on there. boundary: measure borders
-    too (boundary IoU), which takes longer.
+    benchmark: by default the first that needs no data. out: a folder for every picture's scores; an evaluation that was
+    stopped goes on there. boundary: measure borders too (boundary IoU), which takes longer.
     """
     from wordmask.benchmarks import evaluation
 
     opened: Any = benchmark
-    if isinstance(benchmark, str):
+    if benchmark is None or isinstance(benchmark, str):
         opened = open_benchmark(benchmark, split=split, root=root, pictures=pictures)
     return evaluation.evaluate(
         segmenter,

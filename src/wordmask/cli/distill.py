@@ -21,7 +21,9 @@ def distill(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder of the run.")] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file with any of this, and every other setting.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Whose networks and settings: paper, imagenet-s or world.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Whose networks and settings: paper, imagenet-s, or those of a plug-in.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of everything that is drawn by lot.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     settings: Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from wordmask import benchmarks, saliency, segmenters
-from wordmask.benchmarks import BENCHMARKS
+from wordmask.benchmarks import default_benchmark, list_benchmarks
 from wordmask.cli import options
 from wordmask.console import complain, show
 from wordmask.console.progress import progress_bar
@@ -16,12 +16,16 @@ from wordmask.segmenters import DEFAULT_METHOD
 
 
 def evaluate(
-    benchmark: Annotated[str, typer.Option(help=f"One of {', '.join(BENCHMARKS)}.")] = "world",
+    benchmark: Annotated[str | None, typer.Option(help=f"One of {', '.join(list_benchmarks())}.")] = (
+        default_benchmark()
+    ),
     split: Annotated[
         str | None,
-        typer.Option(help="Of the benchmark, by default the one that papers report. World: single, multi, ..."),
+        typer.Option(help="Of the benchmark, by default the one that papers report."),
     ] = None,
-    root: Annotated[Path | None, typer.Option(help="The folder of the data sets; the world needs none.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="The folder of the data sets; benchmarks that are drawn need none.")
+    ] = None,
     pictures: Annotated[int | None, typer.Option(min=1, help="Only so many, evenly spread.")] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Only see whether the data are there and as they should be.")
@@ -46,8 +50,7 @@ def evaluate(
 ) -> None:
     """Measure a segmenter on a benchmark: mIoU, pixel accuracy, every name's IoU.
 
-    Example: `wordmask evaluate --benchmark world --split single --preset world`
-    or `wordmask evaluate --benchmark voc --root data --method clip-dinoiser --out runs/voc`
+    Example: `wordmask evaluate --benchmark voc --root data --method clip-dinoiser --out runs/voc`
     """
     opening: dict[str, Any] = {"name": benchmark, "split": split, "root": root, "pictures": pictures}
     if check:

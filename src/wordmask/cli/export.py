@@ -28,7 +28,7 @@ def export(
 
     With --names, the names' embeddings are written beside it.
 
-    Example: `wordmask export --preset world --out wordmask.onnx --int8`
+    Example: `wordmask export --out wordmask.onnx --int8`
     """
     if out.suffix.lower() != ".onnx":
         raise typer.BadParameter(f"--out {out} must end in .onnx")

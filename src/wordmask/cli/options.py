@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wordmask.plugins import preset_words
+
 if TYPE_CHECKING:
     from wordmask.names.vocabulary import Vocabulary
 
@@ -43,7 +45,7 @@ DropAbsent = Annotated[
     float, typer.Option(min=0, max=1, help="Names on less than this share of a picture are taken for absent there.")
 ]
 Method = Annotated[str, typer.Option(help="The segmenter, by its paper.")]
-Preset = Annotated[str, typer.Option(help="Whose backbones and settings: paper or world.")]
+Preset = Annotated[str, typer.Option(help=f"Whose backbones and settings: {' or '.join(['paper', *preset_words()])}.")]
 Weights = Annotated[str | None, typer.Option(help="A file or URL in place of the preset's weights.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE, a setting of the method; may be repeated.")
@@ -64,11 +66,11 @@ TrainingImages = Annotated[
     Path | None,
     typer.Option(
         "--images",
-        help="A folder of pictures, or a training file of the world. The world draws its own.",
+        help="A folder of pictures, or a training file. Some presets draw their own.",
         callback=local,
     ),
 ]
-Dino = Annotated[str | None, typer.Option(help="A timm name, or world, in place of the preset's DINO.")]
+Dino = Annotated[str | None, typer.Option(help="A timm name, or another address, in place of the preset's DINO.")]
 DinoWeights = Annotated[str | None, typer.Option(help="Its weights: a file, a URL or a catalogue's name.")]
 TrainingPrecision = Annotated[str | None, typer.Option("--precision", help="fp32 or bf16; by default the preset's.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of all that is left to chance.")]

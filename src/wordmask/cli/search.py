@@ -60,21 +60,20 @@ def search(
     from wordmask.collection.search import queries_of
     from wordmask.collection.search import search as find_best
     from wordmask.compute import Compute
-    from wordmask.distillation.config import PRESETS, ConfigError
+    from wordmask.distillation.config import find_preset
     from wordmask.distillation.report_page import RunPage
     from wordmask.encoders.clip_building import clip_at
     from wordmask.names.prompts import templates
     from wordmask.names.text_embeddings import TextEmbedder
 
-    if preset not in PRESETS:
-        raise ConfigError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
+    settings = find_preset(preset)
     page = RunPage("What was found", "search")
     if sheet is not None:
         page.check(sheet, option="--sheet")
-    model = clip or PRESETS[preset].clip
+    model = clip or settings.clip
     encoder = clip_at(model, None, Compute(device, "fp32"))
     folder = _embeddings(collection, encoder, model, image_root, prune=prune)
-    embedder = TextEmbedder(encoder, templates(PRESETS[preset].templates))
+    embedder = TextEmbedder(encoder, templates(settings.templates))
     best = find_best(folder, queries_of(vocabulary, embedder, folder), top)
     for number, phrase in enumerate(vocabulary.names):
         told = folder.told(best.rows[number])

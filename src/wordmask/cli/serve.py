@@ -26,6 +26,9 @@ M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 LARGE_PIECES, HEAPS = 8 * 2**20, 2
 """Bytes from which on memory is the system's again as soon as it is free; heaps for smaller pieces."""
 
+NAMED_BY_THE_FILE = ["benchmark=null"]
+"""A student of one's own is none of the paper's: only its file knows its names."""
+
 
 def serve(
     method: Annotated[list[str] | None, typer.Option(help="A segmenter, by its paper; may be repeated.")] = None,
@@ -65,13 +68,15 @@ def serve(
 ) -> None:
     """Serve a web page and a REST interface (its description is at /docs).
 
-    Example: `wordmask serve --preset world`
+    Example: `wordmask serve --student run/student/student.safetensors`
     """
     key = _key(api_key)
     methods = method or ([] if student else [DEFAULT_METHOD])
     loads = [(own, options.segmenter(own, preset, weights, device, precision, settings)) for own in methods]
     for file in student or []:
-        loads.append((Path(file).stem, options.segmenter("namedmask", "world", file, device, precision, None)))
+        loads.append(
+            (Path(file).stem, options.segmenter("namedmask", "paper", file, device, precision, NAMED_BY_THE_FILE))
+        )
     from wordmask.serving.running import Server
     from wordmask.serving.server import build_app
     from wordmask.serving.settings import ServeError, ServeSettings

@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wordmask.benchmarks import tables as papers
+from wordmask.benchmarks.tables.beside import presets_beside
 from wordmask.cli import options
 from wordmask.console import complain
 from wordmask.console.progress import progress_bar
 from wordmask.html_page import Page, cell
+from wordmask.plugins import named
 
 if TYPE_CHECKING:
     from wordmask.benchmarks.tables.base import FilledRow, Table
-    from wordmask.benchmarks.tables.run import Run
-    from wordmask_world.tables.ablations import Ablations
+    from wordmask.benchmarks.tables.run import Run, Shared
 
+DISTILLING = ", ".join(papers.brought_suites()) or "suites of plug-ins"
+"""Whose tables distil what they measure."""
 NARROWEST = 7
 """Letters of a column of figures."""
 Line = tuple[str, str, list[object]]
@@ -27,9 +30,15 @@ Line = tuple[str, str, list[object]]
 
 def tables(
     name: Annotated[str | None, typer.Argument(help="Which table; without it, all are listed.")] = None,
-    root: Annotated[Path | None, typer.Option(help="The folder of the data sets; the world needs none.")] = None,
-    world: Annotated[
-        bool, typer.Option("--world", help="Measure the world's columns of a paper's table, also without --root.")
+    root: Annotated[
+        Path | None, typer.Option(help="The folder of the data sets; benchmarks that are drawn need none.")
+    ] = None,
+    beside: Annotated[
+        bool,
+        typer.Option(
+            *(f"--{preset}" for preset in ("beside", *presets_beside())),
+            help="Measure the columns beside a paper's own, which need no data, also without --root.",
+        ),
     ] = False,
     pictures: Annotated[int | None, typer.Option(min=1, help="Only so many pictures of each benchmark.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Only rows whose label holds this; may be repeated.")] = None,
@@ -45,17 +54,17 @@ def tables(
         Path | None, typer.Option(help="Pictures that ReCo learns names from, or a run of `wordmask distill`.")
     ] = None,
     runs: Annotated[
-        Path | None, typer.Option(help="namedmask-world: the folder of what is distilled. [runs/namedmask-world]")
+        Path | None, typer.Option(help=f"{DISTILLING}: the folder of what is distilled. [runs/{DISTILLING}]")
     ] = None,
     names: options.Names = None,
     collection: Annotated[
-        int | None, typer.Option(min=1, help="namedmask-world: how many unlabelled pictures are drawn. [12000]")
+        int | None, typer.Option(min=1, help=f"{DISTILLING}: how many unlabelled pictures are drawn.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="namedmask-world: of every student; experts take a tenth.")
+        int | None, typer.Option(min=1, help=f"{DISTILLING}: of every student; experts take a tenth.")
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="namedmask-world: KEY=VALUE as of `distill`; may be repeated.")
+        list[str] | None, typer.Option("--set", help=f"{DISTILLING}: KEY=VALUE as of `distill`; may be repeated.")
     ] = None,
     device: options.Device = "auto",
     precision: options.StatedPrecision = "fp32",
@@ -66,34 +75,34 @@ def tables(
 
     Without --root a paper's table shows its published figures at once, and says what data it needs.
 
-    `namedmask-world` distils what it measures, by --names only those things: started again, it goes on where it was.
+    A suite distils what it measures, by --names only those things: started again, it goes on where it was.
 
-    Example: `wordmask tables world --pictures 40` or `wordmask tables clip-diy-1 --root data`
+    Example: `wordmask tables clip-diy-1 --root data`
     """
     if name is None:
         _list_tables(as_json=as_json)
         return
-    from wordmask.benchmarks.tables.base import TableError
+    from wordmask.benchmarks.tables.errors import TableError
     from wordmask.benchmarks.tables.run import Run
 
     files = dict(map(_method_and_file, weights or []))
     distilling = _distilling(runs=runs, names=names, collection=collection, steps=steps, settings=settings)
     if root is not None and not root.is_dir():
         raise TableError(f"there is no folder {root}, which --root names")
-    ablations = _ablations(name, distilling, device)
+    shared, chosen = _chosen(name, only or [], distilling, device)
     page = Page(name, "tables")
     if out is not None:
         page.check(out)
     told: list[dict[str, Any]] = []
-    for table in _chosen(name, only or [], ablations):
+    for table in chosen:
         measuring = Run(
             out_dir / table.name,
             root=root,
             pictures=table.pictures if pictures is None else pictures,
             weights=files,
             archive=archive,
-            ablations=ablations,
-            world=world or root is not None or pictures is not None,
+            shared=shared,
+            beside=beside or root is not None or pictures is not None,
             device=device,
             precision=precision,
             batch_size=batch_size,
@@ -107,7 +116,7 @@ def tables(
         told.append({"table": table.name, "columns": list(table.columns), "rows": rows})
         shown.onto(page)
     if as_json:
-        suite = name in papers.SUITES
+        suite = name in papers.list_suites()
         print(json.dumps({"table": name, "tables": told} if suite else told[0], ensure_ascii=False))
     if out is not None:
         page.save(out)
@@ -132,9 +141,9 @@ def _method_and_file(pair: str) -> tuple[str, str]:
 
 
 def _list_tables(*, as_json: bool) -> None:
-    found = [papers.find(name) for name in papers.TABLES]
+    found = [papers.find(name) for name in papers.list_tables()]
     titles = {table.name: table.title for table in found}
-    titles |= {suite: f"{', '.join(members)}, one after the other" for suite, members in papers.SUITES.items()}
+    titles |= {suite: f"{', '.join(members)}, one after the other" for suite, members in papers.list_suites().items()}
     if as_json:
         print(json.dumps([{"table": name, "title": title} for name, title in titles.items()], ensure_ascii=False))
         return
@@ -166,38 +175,32 @@ def _measured(table: "Table", measuring: "Run", *, quiet: bool) -> "Shown":
     return shown
 
 
-def _ablations(name: str, distilling: Mapping[str, Any], device: str) -> "Ablations | None":
-    if name not in (papers.DISTILLING, *papers.SUITES[papers.DISTILLING]):
+def _chosen(
+    name: str, only: list[str], distilling: Mapping[str, Any], device: str
+) -> "tuple[Shared | None, list[Table]]":
+    """A table, or those of a suite, with the rows that are asked for; and what they share. Tables that have none of
+    the rows are left out."""
+    members = papers.list_suites().get(name, (name,))
+    suite, shared = papers.suite_of(name), None
+    if suite is None:
         if distilling:
             raise typer.BadParameter(
                 "--runs, --names, --collection, --steps and --set are for tables that distil what they measure: "
-                f"{papers.DISTILLING}"
+                f"{DISTILLING}"
             )
-        return None
-    from wordmask.console.progress import OnStderr
-    from wordmask_world.tables.ablation_settings import AblationSettings
-    from wordmask_world.tables.ablations import Ablations
-
-    return Ablations(AblationSettings(**distilling), device=device, teller=OnStderr())
-
-
-def _chosen(name: str, only: list[str], ablations: "Ablations | None") -> "list[Table]":
-    """A table, or those of a suite, with the rows that are asked for; tables that have none of them are left out."""
-    members = papers.SUITES.get(name, (name,))
-    if ablations is None:
         found = [papers.find(member) for member in members]
     else:
-        from wordmask_world.tables.namedmask import tables_of
+        from wordmask.console.progress import OnStderr
 
-        own = tables_of(ablations.chosen)
+        shared, own = named(suite.open)(distilling, device=device, teller=OnStderr())
         found = [own[member] for member in members]
     chosen = [replace(table, rows=tuple(row for row in table.rows if _is_asked(row.label, only))) for table in found]
     chosen = [table for table in chosen if table.rows]
     if not chosen:
-        from wordmask.benchmarks.tables.base import TableError
+        from wordmask.benchmarks.tables.errors import TableError
 
         raise TableError(f"table {name!r} has no row with {' or '.join(only)} in its label")
-    return chosen
+    return shared, chosen
 
 
 def _is_asked(label: str, only: list[str]) -> bool:

@@ -18,7 +18,9 @@ def train_dinoiser(
     out: options.Run,
     images: options.TrainingImages = None,
     preset: options.Preset = "paper",
-    clip: Annotated[str | None, typer.Option(help="ARCHITECTURE/TAG, or world, in place of the preset's CLIP.")] = None,
+    clip: Annotated[
+        str | None, typer.Option(help="ARCHITECTURE/TAG, or another address, in place of the preset's CLIP.")
+    ] = None,
     clip_weights: Annotated[str | None, typer.Option(help="Its weights: a file, a URL or a catalogue's name.")] = None,
     dino: options.Dino = None,
     dino_weights: options.DinoWeights = None,
@@ -37,13 +39,12 @@ def train_dinoiser(
 
     On several devices: `accelerate launch --num_processes 2 $(which wordmask) train-dinoiser ...`
     """
-    from wordmask.cli.train_saliency import place_of_pictures, tell_how_to_use
+    from wordmask.cli.train_saliency import tell_how_to_use
     from wordmask.training.claim import claimed_run
-    from wordmask.training.clip_dinoiser import HEADS_FILE, VERB, WORLD_PICTURES, DinoiserTraining
+    from wordmask.training.clip_dinoiser import HEADS_FILE, VERB, DinoiserTraining
     from wordmask.training.clip_dinoiser import train_dinoiser as train
-    from wordmask.training.plans import plan
+    from wordmask.training.plans import DRAWN_INTO, drawn_for, plan
     from wordmask.training.team import Team
-    from wordmask_world.files.training_file import write_array
 
     changes = options.changes(
         settings,
@@ -55,14 +56,15 @@ def train_dinoiser(
         precision=precision,
     )
     changes |= {"device": device, "seed": seed}
-    pictures = place_of_pictures(images, out, preset)
+    pictures = images or out / DRAWN_INTO
     chosen = plan(DinoiserTraining, preset, pictures=pictures, out=out, changes=changes)
+    drawn = drawn_for(DinoiserTraining, preset) if images is None else None
     team = Team(chosen.device)
     log_to_stderr(logging.INFO if team.is_first else logging.WARNING)
     with claimed_run(out, VERB, DinoiserTraining.__name__, is_first=team.is_first):
-        if images is None and team.is_first:
-            with progress_bar("drawing", WORLD_PICTURES) as progress:
-                write_array(pictures, WORLD_PICTURES, workers=os.cpu_count() or 1, progress=progress)
+        if drawn is not None and team.is_first:
+            with progress_bar("drawing", drawn.count) as progress:
+                drawn.write(pictures, workers=os.cpu_count() or 1, progress=progress)
         team.wait()
         with progress_bar("training", chosen.steps if team.is_first else 1) as progress:
             train(chosen, progress, team)

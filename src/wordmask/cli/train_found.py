@@ -23,17 +23,18 @@ def train_found(
 
     Example: `wordmask train-found --images photos --out runs/found`
     """
-    from wordmask.cli.train_saliency import draw_pictures, place_of_pictures, tell_how_to_use
+    from wordmask.cli.train_saliency import draw_pictures, tell_how_to_use
     from wordmask.training.claim import claimed_run
     from wordmask.training.found import HEAD_FILE, VERB, FoundTraining
     from wordmask.training.found import train_found as train
-    from wordmask.training.plans import plan
+    from wordmask.training.plans import DRAWN_INTO, drawn_for, plan
 
     changes = options.changes(settings, dino=dino, dino_weights=dino_weights, precision=precision)
     changes |= {"device": device, "seed": seed}
-    chosen = plan(FoundTraining, preset, pictures=place_of_pictures(images, out, preset), out=out, changes=changes)
+    chosen = plan(FoundTraining, preset, pictures=images or out / DRAWN_INTO, out=out, changes=changes)
+    drawn = drawn_for(FoundTraining, preset) if images is None else None
     with claimed_run(out, VERB, FoundTraining.__name__):
-        draw_pictures(images, chosen.pictures)
+        draw_pictures(drawn, chosen.pictures)
         with progress_bar("training", chosen.steps) as progress:
             train(chosen, progress)
     reads = {name: changes[name] for name in ASKED_FOR_ALIKE if name in changes}

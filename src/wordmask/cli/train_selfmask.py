@@ -29,9 +29,9 @@ def train_selfmask(
 
     Example: `wordmask train-selfmask --images photos --out runs/selfmask`
     """
-    from wordmask.cli.train_saliency import draw_pictures, place_of_pictures, tell_how_to_use
+    from wordmask.cli.train_saliency import draw_pictures, tell_how_to_use
     from wordmask.training.claim import claimed_run
-    from wordmask.training.plans import plan
+    from wordmask.training.plans import DRAWN_INTO, drawn_for, plan
     from wordmask.training.selfmask import NETWORK_FILE, VERB, SelfMaskTraining, vote_for
     from wordmask.training.selfmask import train_selfmask as train
 
@@ -44,9 +44,10 @@ def train_selfmask(
         precision=precision,
     )
     changes |= {"device": device, "seed": seed, "workers": workers or os.cpu_count() or 1}
-    chosen = plan(SelfMaskTraining, preset, pictures=place_of_pictures(images, out, preset), out=out, changes=changes)
+    chosen = plan(SelfMaskTraining, preset, pictures=images or out / DRAWN_INTO, out=out, changes=changes)
+    drawn = drawn_for(SelfMaskTraining, preset) if images is None else None
     with claimed_run(out, VERB, SelfMaskTraining.__name__):
-        draw_pictures(images, chosen.pictures)
+        draw_pictures(drawn, chosen.pictures)
         with progress_bar("voting", None) as progress:
             votes = vote_for(chosen, progress)
         with progress_bar("training", None) as progress:

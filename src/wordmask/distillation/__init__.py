@@ -36,8 +36,7 @@ curves; lines with "pictures": "held-out" hold figures on a validation set.
 
 `settings` are `experts.ExpertSettings` and `student.StudentSettings`: frozen pydantic dataclasses with
 `ConfigDict(extra="forbid")`, whose fields appear under `experts:` and `student:` in a run's YAML, and
-`experts.PRESETS` and `student.PRESETS` hold them for "paper" and "world". `validation` is a
-`wordmask.benchmarks.datasets` data set.
+`experts.PRESETS` and `student.PRESETS` hold the paper's. `validation` is a `wordmask.benchmarks.datasets` data set.
 """
 
 from wordmask.extras import need

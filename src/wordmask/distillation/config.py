@@ -21,8 +21,10 @@ from wordmask.distillation.records import DistillationError
 from wordmask.distillation.student import StudentSettings
 from wordmask.names.lists import read_names
 from wordmask.names.vocabulary import Vocabulary
+from wordmask.plugins import presets_of, where_from
 from wordmask.text_files import TextFileError, parse_yaml, read_yaml, shown
 from wordmask.weights import catalogue
+from wordmask.weights.addresses import is_brought
 from wordmask.weights.catalogue import CatalogueError
 
 MOST_LETTERS = 60
@@ -41,7 +43,7 @@ FREE = frozenset(
 PATHS = ("image_root", "archive.published", "archive.filters.faces", "validation.root")
 WEIGHTS = ("clip_weights", "masks.weights", "experts.start", "student.start")
 """Paths, or else names of what is published: see `wordmask.weights.loading.resolve`."""
-NO_PATHS = ("opencv", "timm", "world", "world-clip")
+NO_PATHS = ("opencv", "timm")
 
 
 class ConfigError(DistillationError):
@@ -60,9 +62,9 @@ class Validation:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class RunConfig:
-    """clip: an `open_clip` architecture and the tag of its weights, or "world"; clip_weights: a file or URL in place of
-    the tag's. image_root: where the pictures are, if `images` is a list, embeddings, or a published archive is given.
-    experts: none for a student that learns from the saliency masks as they are.
+    """clip: an `open_clip` architecture and the tag of its weights, or another address; clip_weights: a file or URL in
+    place of the tag's. image_root: where the pictures are, if `images` is a list, embeddings, or a published archive is
+    given. experts: none for a student that learns from the saliency masks as they are.
     """
 
     clip: str = "ViT-L-14-336/openai"
@@ -88,14 +90,6 @@ PRESETS = {
     "imagenet-s": RunConfig(
         clip="ViT-L-14/openai", experts=experts.PRESETS["imagenet-s"], student=student.PRESETS["imagenet-s"]
     ),
-    "world": RunConfig(
-        clip="world",
-        templates="photo",
-        archive=ArchiveSettings(size=100),
-        masks=MaskSettings(side=128),
-        experts=experts.PRESETS["world"],
-        student=student.PRESETS["world"],
-    ),
 }
 VALIDATION_KEYS = {"benchmark": None, "root": None, "split": None, "pictures": None}
 FREE_FORM = ("masks.settings", "experts.network.backbone_options", "student.network.backbone_options")
@@ -111,6 +105,20 @@ class Run:
     out: Path
     preset: str
     config: RunConfig
+
+
+def list_presets() -> dict[str, RunConfig]:
+    """Return the settings of whole runs by their names: the paper's, then those of plug-ins."""
+    return {**PRESETS, **presets_of("distill")}
+
+
+def find_preset(name: Any) -> RunConfig:
+    """Return the settings of whole runs that are called so."""
+    presets = list_presets()
+    if not isinstance(name, str) or name not in presets:
+        brought = where_from(name) if isinstance(name, str) else ""
+        raise ConfigError(f"preset {shown(name)} is unknown; choose one of {', '.join(presets)}{brought}")
+    return presets[name]
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -134,8 +142,7 @@ def make_run(*layers: Mapping[str, Any]) -> Run:
     for layer in layers:
         told = _merged(told, layer)
     preset = told.pop("preset", "paper")
-    if not isinstance(preset, str) or preset not in PRESETS:
-        raise ConfigError(f"preset {shown(preset)} is unknown; choose one of {', '.join(PRESETS)}")
+    base = as_dict(find_preset(preset))
     names, images, out = (told.pop(key, None) for key in ("names", "images", "out"))
     for key, value, how in (
         ("names", names, "a list, or a file of them"),
@@ -144,7 +151,6 @@ def make_run(*layers: Mapping[str, Any]) -> Run:
     ):
         if value is None:
             raise ConfigError(f"{key} is missing: give {how}")
-    base = as_dict(PRESETS[preset])
     merged = _merged(base, told)
     if isinstance(merged["experts"], Mapping):  # also where one layer has said "none" and a later one has said more
         merged["experts"] = _merged(base["experts"], merged["experts"])
@@ -203,7 +209,7 @@ def _with_absolute_paths(told: Mapping[str, Any], base: Path, at: str = "") -> d
 
 def _is_path(weights: str, path: Path) -> bool:
     """A file that is there goes before what is published. A file that is not there is told by its looks."""
-    if catalogue.is_url(weights):
+    if catalogue.is_url(weights) or is_brought(weights):
         return False
     if path.is_file():
         return True

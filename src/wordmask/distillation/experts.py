@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from wordmask.console.progress import Progress
 from wordmask.distillation.batches import Examples
 from wordmask.distillation.records import DistillationError, MaskRecord, MaskTable, encode_mask, write_masks
-from wordmask.distillation.student import RUN, WORLD, is_done
+from wordmask.distillation.student import RUN, is_done
 from wordmask.distillation.training import SegmenterTraining, train
 from wordmask.names.vocabulary import BACKGROUND, MAX_NAME_LENGTH, Vocabulary
 from wordmask.pictures.image_files import ImageReadError
@@ -59,7 +59,6 @@ class ExpertSettings(SegmenterTraining):
 PRESETS = {
     "paper": ExpertSettings(),
     "imagenet-s": ExpertSettings(steps=10_000, batch=16),
-    "world": ExpertSettings(steps=200, edges="pamr", **WORLD),
 }
 
 

@@ -57,7 +57,7 @@ def distill(
     """Train a segmenter for these names on unlabelled pictures; run it, or go on with it, in the folder `out`.
 
     names: a list, a mapping with synonyms, a `Vocabulary`, or a file. images: a folder, a list file, webdataset tars,
-    or a folder of embeddings in clip-retrieval's layout. preset: "paper", "imagenet-s" or "world".
+    or a folder of embeddings in clip-retrieval's layout. preset: "paper", "imagenet-s" or a plug-in's.
     config: a YAML file, or what would stand in one. settings: single ones over it, as `archive={"size": 50}`, `seed=1`.
     prune: go on without pictures that are no longer there, at which a run with embeddings of them stops otherwise.
     """

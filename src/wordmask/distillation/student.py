@@ -2,20 +2,19 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from wordmask.console.progress import Progress
-from wordmask.distillation.augmentations import Augmentation
 from wordmask.distillation.batches import Examples
 from wordmask.distillation.records import DistillationError, MaskTable
 from wordmask.distillation.training import Check, SegmenterTraining, train
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 from wordmask.runs.parts import Parts, Say, warn, write_part
 from wordmask.segmenters.base import Names
-from wordmask.segmenters.deeplab import DeepLabV3Plus, small_resnet_settings
+from wordmask.segmenters.deeplab import DeepLabV3Plus
 from wordmask.segmenters.namedmask import PRESET, NamedMask
 from wordmask.segmenters.student_file import Student, write_student
 from wordmask.training.checkpoints import forget_checkpoints
@@ -34,26 +33,9 @@ class StudentSettings(SegmenterTraining):
     """20,000 steps of 16 pictures; 80,000 for ImageNet-S."""
 
 
-WORLD_VIEWS = Augmentation(crop=96, scale=(0.75, 1.25), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
-"""The world's pictures are small: at a tenth of their size nobody would know what is on them. A training of minutes
-has no time for colours as strange as the paper's."""
-WORLD: dict[str, Any] = {
-    "network": small_resnet_settings(),
-    "start": "world-clip",
-    "augmentation": WORLD_VIEWS,
-    "learning_rate": 3e-3,
-    "backbone_rate": 5e-4,
-    "save_every": 50,
-    "log_every": 10,
-    "check_every": 200,
-}
-"""A small network that has minutes: it learns faster than the paper's. It begins with what CLIP's teacher learnt from
-captions. The paper's begins with DINO's ResNet; the world's, which pictures alone have taught, can hardly tell things
-apart."""
 PRESETS = {
     "paper": StudentSettings(),
     "imagenet-s": StudentSettings(steps=80_000),
-    "world": StudentSettings(steps=2400, **WORLD),
 }
 
 

@@ -69,7 +69,7 @@ def templates(name: str) -> Templates:
 TEMPLATE_SETS = {
     "imagenet-80": "OpenAI's 80 ImageNet sentences: MaskCLIP and CLIP-DINOiser",
     "imagenet-85": "those and five more about scenes: NamedMask and ReCo",
-    "photo": '"a photo of a {}", "an" before a vowel: the world\'s CLIP',
+    "photo": '"a photo of a {}", "an" before a vowel: as captions are written',
     "photo-a": '"a photo of a {}" always: CLIP-DIY, whose paper says no more and whose figures were made so',
     "plain": "the phrase alone",
 }

@@ -4,16 +4,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from wordmask.plugins import BroughtFolder, installed, named
 from wordmask.runs.claim import STATE, Marker, read_marker
 from wordmask.runs.marks import made
-from wordmask.text_files import TextFileError, read_json
 
 OVERLAY_ENDING = ".overlay"
 """Stands before the suffix of what is drawn over a picture, beside its masks."""
 JPEG = (".jpg", ".jpeg")
-PICTURES_OF_WORLD = ("images",)
-"""In a folder of `world make`, the pictures; the others are their label maps."""
-WORLD = frozenset({"world.json", "images", "labels"})
 
 
 def without_ours(folder: Path, entries: Sequence[os.DirEntry[str]], *, at_root: bool) -> list[os.DirEntry[str]]:
@@ -36,18 +33,20 @@ def without_ours(folder: Path, entries: Sequence[os.DirEntry[str]], *, at_root: 
 def _marker(folder: Path, names: set[str]) -> Marker | None:
     if STATE in names and (marker := read_marker(folder)) is not None:
         return marker
-    if names >= WORLD and is_world(folder / "world.json"):
-        return Marker("world make", PICTURES_OF_WORLD)
+    for known in _known_folders():
+        if names >= {known.settings, *known.holds} and named(known.is_its)(folder / known.settings):
+            return Marker(known.verb, known.pictures)
     return None
 
 
-def is_world(settings: Path) -> bool:
-    """Whether a `world.json` is that of a folder or of tars of the world's pictures."""
-    try:
-        told = read_json(settings)
-    except TextFileError:
-        return False
-    return isinstance(told, dict) and {"version", "seed", "count", "kinds"} <= told.keys()
+def is_drawn(settings: Path) -> bool:
+    """Return whether a file is what a plug-in says of the pictures that it draws."""
+    return any(named(known.is_its)(settings) for known in _known_folders())
+
+
+def _known_folders() -> list[BroughtFolder]:
+    """Those that packages wrote before there were markers."""
+    return [folder for plugin in installed() for folder in plugin.folders]
 
 
 def _is_ours(folder: Path, name: str, *, expected: bool) -> bool:

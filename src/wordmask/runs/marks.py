@@ -44,7 +44,7 @@ UNLIKE_OURS = (
 VECTORS = {"names.npy", "vectors.npy", "owner.npy"}
 
 MASKS, OVERLAY, COMPARISON, SALIENCY = "masks", "overlay", "comparison", "saliency"
-WORLD_SHEET, NETWORK, WORDS = "sheet of the world", "network", "words"
+NETWORK, WORDS = "network", "words"
 PAGE_BEFORE = "page"
 
 

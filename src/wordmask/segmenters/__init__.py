@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from wordmask.segmenters.base import Segmenter
 
 DEFAULT_METHOD = "clip-dinoiser"
-"""Of every verb: the best of the methods that take any names, by the papers and on the built-in world."""
+"""Of every verb: the best of the methods that take any names, by the papers and on drawn pictures."""
 
 
 def listing() -> str:

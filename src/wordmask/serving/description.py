@@ -12,13 +12,13 @@ from PIL import Image
 from wordmask.html_page import Page
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.segmenters.base import Segmenter
+from wordmask.serving.examples import find_examples
 from wordmask.serving.reading import FORM, JSON, Asked, AskedAsJson
-from wordmask_world import draw_scene
 
 STATIC = Path(__file__).parent / "static"
 EXAMPLE = "/docs/example.webp"
-EXAMPLE_NAMES = ("bird", "motorbike", "background")
-"""Some of what is in the picture, known to the world's students too."""
+ASKED = ("dog", "grass", "background")
+"""What to ask for where there is no example picture."""
 
 
 def _object(**properties: dict[str, Any]) -> dict[str, Any]:
@@ -109,8 +109,12 @@ def request_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def example_picture() -> bytes:
-    Image.fromarray(draw_scene(7, 384, kind="multi").image).save(buffer := io.BytesIO(), "WEBP", quality=90)
+def example_picture() -> bytes | None:
+    """Return the first example as a WebP file; None where no plug-in brings one."""
+    pictures = find_examples().pictures
+    if not pictures:
+        return None
+    Image.fromarray(pictures[0][0]).save(buffer := io.BytesIO(), "WEBP", quality=90)
     return buffer.getvalue()
 
 
@@ -126,7 +130,8 @@ def describe(openapi: dict[str, Any], address: str, segmenters: Mapping[str, Seg
     if has_key:
         page.text("This service asks for its key: put it into WORDMASK_API_KEY first, or into the form.")
     page.markup((STATIC / "try.html").read_text(encoding="utf-8"))
-    tried = {"picture": EXAMPLE[1:], "names": ", ".join(names), "methods": list(segmenters), "hasKey": has_key}
+    picture = EXAMPLE[1:] if find_examples().pictures else None
+    tried = {"picture": picture, "names": ", ".join(names), "methods": list(segmenters), "hasKey": has_key}
     script = (STATIC / "try.js").read_text(encoding="utf-8")
     page.script(f"const tried = {json.dumps(tried)};\n{script}".replace("</", "<\\/"))
     page.text("In Python, a mask is then:")
@@ -161,11 +166,13 @@ def _describe_answers(page: Page, responses: Mapping[str, Any]) -> None:
 def _commands(address: str, names: list[str], *, has_key: bool) -> str:
     key = ' -H "Authorization: Bearer $WORDMASK_API_KEY"' if has_key else ""
     asked = f'-F "names={", ".join(names)}"'
+    has_picture = bool(find_examples().pictures)
+    photo = "photo.webp" if has_picture else "photo.jpg"
     return "\n".join(
         [
-            f"curl -o photo.webp {address}{EXAMPLE}",
-            f"curl{key} -F image=@photo.webp {asked} {address}/v1/segment",
-            f"curl{key} -F image=@photo.webp {asked} -F format=png -o masks.png {address}/v1/segment",
+            *([f"curl -o {photo} {address}{EXAMPLE}"] if has_picture else []),
+            f"curl{key} -F image=@{photo} {asked} {address}/v1/segment",
+            f"curl{key} -F image=@{photo} {asked} -F format=png -o masks.png {address}/v1/segment",
             f"curl{key} {address}/v1/models",
         ]
     )
@@ -174,9 +181,10 @@ def _commands(address: str, names: list[str], *, has_key: bool) -> str:
 def _names_of(segmenter: Segmenter) -> list[str]:
     """To try the default method with."""
     known = getattr(segmenter, "vocabulary", None)
+    asked = find_examples().asked or ASKED
     if not isinstance(known, Vocabulary):
-        return list(EXAMPLE_NAMES)
-    return [name for name in EXAMPLE_NAMES if name in known.names] or list(known.names[:3])
+        return list(asked)
+    return [name for name in asked if name in known.names] or list(known.names[:3])
 
 
 def _fields(schema: Mapping[str, Any], within: str = "") -> list[list[str]]:

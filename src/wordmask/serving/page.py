@@ -16,6 +16,7 @@ from starlette.formparsers import MultiPartException
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.image_files import first_line
 from wordmask.segmenters.base import Segmenter
+from wordmask.serving.examples import find_examples
 from wordmask.serving.page_guard import ASK, PageGuard
 from wordmask.serving.page_work import PageWork, Question, forgotten, jpeg_bytes, name_of_upload
 from wordmask.serving.proxies import client_of
@@ -23,7 +24,6 @@ from wordmask.serving.reading import FORM, FormInMemory, kind_of
 from wordmask.serving.rest import Service, vocabulary_of
 from wordmask.serving.settings import RequestError
 from wordmask.serving.uploads import Upload
-from wordmask_world import NAMES
 
 FIRST_NAMES = ["person", "dog", "tree", "grass", "sky"]
 ONE_METHOD = "none"
@@ -35,6 +35,7 @@ ABOUT = (
 QUESTION = """(picture, names, method, beside, fill, least) => {
   window.wordmask.ask(picture, { names: names ?? [], method, beside: beside === "none" ? null : beside, fill, least });
 }"""
+VIEWER = '<div id="wm-viewer" role="region" aria-label="Result" data-examples="{examples}"></div>'
 EXAMPLE = "(number) => window.wordmask.example(number)"
 SHOWN_KINDS = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png", b"RIFF": "image/webp"}
 """How files begin that a browser may be sent back, as what they are."""
@@ -107,9 +108,11 @@ def routes(work: PageWork, visitors: _Visitors) -> APIRouter:
 
     @router.get("/page/examples/{number}.jpg")
     async def example(number: int) -> Response:
-        if not 0 <= number < len(work.examples):
+        if not 0 <= number < len(work.examples.pictures):
             raise RequestError(404, "http", "not found")
-        return Response(jpeg_bytes(work.examples[number][0]), media_type="image/jpeg", headers=KEPT_BY_BROWSERS)
+        return Response(
+            jpeg_bytes(work.examples.pictures[number][0]), media_type="image/jpeg", headers=KEPT_BY_BROWSERS
+        )
 
     # Where gradio's picture box sends what is chosen, and where it looks for it.
     @router.post("/gradio_api/upload")
@@ -196,15 +199,16 @@ def build_blocks(work: PageWork) -> gr.Blocks:
                         0, 1, 0, label="Least score", info="Below it is background", min_width=120, elem_id="wm-least"
                     )
             with gr.Column(scale=5, min_width=300):
-                gr.HTML('<div id="wm-viewer" role="region" aria-label="Result"></div>', padding=False)
-        examples = gr.Dataset(
-            components=["html"],
-            samples=[[_example(number, names)] for number, (_, names) in enumerate(work.examples)],
-            type="index",
-            label="Examples: pictures of the built-in world",
-            elem_id="wm-examples",
-        )
-        examples.click(None, [examples], [picture, names], js=EXAMPLE)
+                gr.HTML(VIEWER.format(examples=len(work.examples.pictures)), padding=False)
+        if work.examples.pictures:
+            examples = gr.Dataset(
+                components=["html"],
+                samples=[[_example(number, names)] for number, (_, names) in enumerate(work.examples.pictures)],
+                type="index",
+                label=f"Examples: {work.examples.about}",
+                elem_id="wm-examples",
+            )
+            examples.click(None, [examples], [picture, names], js=EXAMPLE)
         changes = [picture.change, names.change, method.change, beside.change, fill.change, least.release]
         gr.on(changes, None, [picture, names, method, beside, fill, least], None, js=QUESTION)
     return blocks
@@ -217,12 +221,11 @@ def _example(number: int, names: Sequence[str]) -> str:
 
 
 def suggestions(segmenters: Sequence[Segmenter]) -> list[str]:
-    """What to offer: students' names, for they know no others, and the world's, which are everyday things, where a
-    method takes any."""
+    """What to offer: students' names, for they know no others, and those of the examples, where a method takes any."""
     vocabularies = _vocabularies(segmenters)
     names = [name for vocabulary in vocabularies for name in vocabulary.names]
     if len(vocabularies) < len(segmenters):
-        names += [*NAMES, "background"]
+        names += [*find_examples().offered, "background"]
     return list(dict.fromkeys(names))
 
 

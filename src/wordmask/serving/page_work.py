@@ -17,19 +17,16 @@ from wordmask.masks.segmentation import Segmentation
 from wordmask.names.vocabulary import ROOM, Vocabulary
 from wordmask.segmenters.base import Seen
 from wordmask.serving.batching import Job
+from wordmask.serving.examples import find_examples
 from wordmask.serving.reading import typed_names
 from wordmask.serving.rest import Service, vocabulary_of
 from wordmask.serving.sessions import Looked, Sessions
 from wordmask.serving.settings import RequestError
 from wordmask.serving.uploads import Uploads
-from wordmask_world import draw_scene
 
 PAGE_SIDE = 1024
 """Pixels of the longer side. Larger pictures are looked at smaller here, so that answers come at once."""
-EXAMPLES = ((7, "multi"), (21, "pairs"), (33, "single"), (50, "clutter"))
-"""Seeds and kinds of the world's pictures."""
-EXAMPLE_SIDE = 384
-EXAMPLE = re.compile(r"example-(\d)-[\w-]{16,}")
+EXAMPLE = re.compile(r"example-(\d{1,3})-[\w-]{16,}")
 """A token that the browser makes, so that visitors who look at one example do not share what they asked of it."""
 MOST_TOKEN = 64
 BUSY = 503
@@ -61,7 +58,7 @@ class PageWork:
         self.service = service
         self.sessions = Sessions(service.settings.cache_bytes)
         self.uploads = Uploads(service.settings)
-        self.examples = draw_examples()
+        self.examples = find_examples()
         service.metrics.gauges["wordmask_page_cache_bytes"] = lambda: self.sessions.nbytes
         service.metrics.gauges["wordmask_page_upload_bytes"] = lambda: self.uploads.nbytes
 
@@ -90,8 +87,8 @@ class PageWork:
 
     async def _new(self, token: str) -> Looked:
         example = EXAMPLE.fullmatch(token)
-        if example and int(example[1]) < len(self.examples):
-            return Looked(self.examples[int(example[1])][0], f"example-{example[1]}.png")
+        if example and int(example[1]) < len(self.examples.pictures):
+            return Looked(self.examples.pictures[int(example[1])][0], f"example-{example[1]}.png")
         upload = self.uploads.get(token)
         if upload is None:
             raise forgotten()
@@ -160,12 +157,6 @@ class PageWork:
             seen = await visit.waited(self.service.batcher.submit(job), deadline, self.service.late())
             looked.seen[method] = seen
         return looked.seen[method]
-
-
-def draw_examples() -> list[tuple[np.ndarray, list[str]]]:
-    """Pictures and names, each picture of a kind of its own."""
-    scenes = [draw_scene(seed, EXAMPLE_SIDE, kind=kind) for seed, kind in EXAMPLES]  # type: ignore[arg-type]
-    return [(scene.image, [*scene.things, *scene.stuff]) for scene in scenes]
 
 
 def name_of_upload(name: str | None) -> str:

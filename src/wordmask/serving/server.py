@@ -68,7 +68,10 @@ def build_app(
 
     @app.get(EXAMPLE, include_in_schema=False)
     async def example() -> Response:
-        return Response(example_picture(), media_type="image/webp")
+        picture = await asyncio.to_thread(example_picture)
+        if picture is None:
+            raise RequestError(404, "http", "not found")
+        return Response(picture, media_type="image/webp")
 
     if page:
         from wordmask.serving.page import mount_page

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from wordmask.runs.claim import claimed, read_marker
-from wordmask.runs.collecting import is_world
+from wordmask.runs.collecting import is_drawn
 from wordmask.text_files import TextFileError, read_json
 from wordmask.training.checkpoints import CHECKPOINT, read_checkpoint
 from wordmask.training.logs import LOG
@@ -33,7 +33,7 @@ def _was_trained_in(out: Path, recipe: str) -> bool:
         return str(read_checkpoint(checkpoint).get("run")).startswith(recipe)
     if log.is_file():
         return _is_log(log)
-    return is_world(out / DRAWN) or is_votes(out / VOTES)
+    return is_drawn(out / DRAWN) or is_votes(out / VOTES)
 
 
 def _is_log(log: Path) -> bool:

@@ -3,6 +3,8 @@
 Pictures alone teach; CLIP, DINO and FOUND stand still.
 """
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -26,7 +28,6 @@ from wordmask.segmenters.clip_dinoiser import GUIDING_BLOCK, DinoiserHeads, dino
 from wordmask.training.claim import claimed_run
 from wordmask.training.loop import Crops, Lesson, PicturesTraining, Scale, Share, train
 from wordmask.training.pictures import Pictures
-from wordmask.training.plans import PLANS
 from wordmask.training.team import Team
 from wordmask.weights.loading import fingerprint, write_state_dict
 
@@ -44,6 +45,8 @@ class DinoiserTraining(PicturesTraining):
     learning_rate is the 3x3 convolution's, objectness_rate the 1x1's; both are multiplied by `decay` after
     `decay_after` steps.
     """
+
+    verb: ClassVar[str] = VERB
 
     clip: str = "ViT-B-16/laion2b_s34b_b88k"
     clip_weights: str | None = None
@@ -63,27 +66,6 @@ class DinoiserTraining(PicturesTraining):
     decay: NonNegativeFloat = 0.1
     decay_after: PositiveInt = 5000
     threshold: float = 0.2
-
-
-WORLD_PICTURES = 2000
-"""Drawn where none are given; the paper needs half as many."""
-PLANS[DinoiserTraining] = {
-    "paper": {},
-    "world": {
-        "clip": "world",
-        "dino": "world",
-        "found": "world",
-        "most_pictures": WORLD_PICTURES,
-        "crop": 128,
-        "scale": (1.0, 1.4),
-        "batch": 8,
-        "learning_rate": 5e-4,
-        "steps": 1500,
-        "decay_after": 1200,
-        "threshold": 0.95,
-        "precision": "bf16",
-    },
-}
 
 
 class Teachers:

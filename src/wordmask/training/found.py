@@ -1,6 +1,6 @@
 """FOUND's training: a 1x1 convolution learns the seed mask, then, from its own sharpened answers, to do better."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ class FoundTraining(PicturesTraining):
 
     decay, decay_every: the learning rate is multiplied by `decay` after so many steps.
     """
+
+    verb: ClassVar[str] = VERB
 
     dino: str = "vit_small_patch8_224.dino"
     dino_weights: str | None = None

@@ -1,6 +1,6 @@
 """One loop for all that learns from pictures alone: FOUND, SelfMask, CLIP-DINOiser's heads.
 
-The pictures are a folder, or a file of the world's training pictures; crops depend on the seed and the step alone.
+The pictures are a folder, or a training file; crops depend on the seed and the step alone.
 """
 
 import json
@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ Scale = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 
 @settings(frozen=True)
 class PicturesTraining:
-    """pictures: a folder, or a file of training pictures that `write_array` made; of these `most_pictures` at most,
+    """pictures: a folder, or a training file (`training.pictures`); of these `most_pictures` at most,
     chosen by the seed. out: the run's folder.
 
     precision: bf16 makes the large products at half precision; what is learnt stays whole. threads: of the processor,
@@ -53,6 +53,9 @@ class PicturesTraining:
     crop: the side of the squares that the network sees. scale: pictures are resized by a random factor in this range
     and a random square is cut; None takes the middle square. flip, blur: how often.
     """
+
+    verb: ClassVar[str] = ""
+    """The command that trains so; presets are known by it."""
 
     pictures: Path
     out: Path

@@ -2,22 +2,61 @@
 
 import json
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
+from wordmask.files import is_special
 from wordmask.fingerprints import short_digest_of
 from wordmask.pictures.image_files import ImageReadError, find_images, raise_at_once
 from wordmask.pictures.images import read_image
+from wordmask.text_files import read_json
 from wordmask.training.errors import TrainingError
 from wordmask.training.order import shuffled
-from wordmask_world.files.training_file import open_array
 
 logger = logging.getLogger(__name__)
 
+ARRAY = ".npy"
+"""Of a training file: (N, H, W, 3) uint8, and beside it a JSON file of what identifies its pictures."""
+ANEW = "write the training file again"
+
+
+class Write(Protocol):
+    """Draw pictures into a training file, or go on with it."""
+
+    def __call__(self, path: Path, *, workers: int, progress: Callable[[int, int], None] | None) -> Path: ...
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Pictures that a preset draws for a training where none are given."""
+
+    count: int
+    write: Write
+
+
+def open_training_file(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return a training file's pictures (N, H, W, 3) uint8, memory-mapped, and what identifies them."""
+    settings = path.with_suffix(".json")
+    for file in (path, settings):
+        if not file.exists():
+            raise TrainingError(f"{file}: no such file; {ANEW}")
+        if is_special(file):
+            raise TrainingError(f"{file}: is a pipe or a device, not a file")
+    told = read_json(settings, way_out=ANEW)
+    if not isinstance(told, dict):
+        raise TrainingError(f"{settings}: is damaged, it holds no settings; {ANEW}")
+    images: np.ndarray = np.load(path, mmap_mode="r")
+    if images.ndim != 4 or images.dtype != np.uint8:
+        raise TrainingError(f"{path}: holds {images.dtype} of shape {images.shape}, not pictures (N, H, W, 3) in uint8")
+    return images, told
+
 
 class Pictures:
-    """Pictures by number: of a folder, or of a file of training pictures that `write_array` made.
+    """Pictures by number: of a folder, or of a training file.
 
     most: if there are more, so many of them, chosen at random by the seed; a folder's first ones may all be alike.
     """
@@ -26,10 +65,9 @@ class Pictures:
         self._made_of = (path, most, seed)
         self._files: list[Path] = []
         self._array: np.ndarray | None = None
-        if path.suffix == ".npy":
-            array = open_array(path)
-            self._array = array.images
-            told = json.dumps(array.settings, sort_keys=True)
+        if path.suffix == ARRAY:
+            self._array, identity = open_training_file(path)
+            told = json.dumps(identity, sort_keys=True)
         else:
             self._files = list(find_images(path, raise_at_once))
             told = json.dumps([[str(file.relative_to(path)), file.stat().st_size] for file in self._files])

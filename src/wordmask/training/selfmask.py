@@ -1,7 +1,7 @@
 """SelfMask's training: the voted masks of all pictures first, each drawn once, then a network that learns them."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,8 @@ class SelfMaskTraining(PicturesTraining):
     grid of the masks, sixteen times as few points under patches of 8, on which targets are averaged. encoder_pace: how
     fast the encoder learns, over the rest; 0 for leaving the DINO as it is.
     """
+
+    verb: ClassVar[str] = VERB
 
     dino: str = "vit_small_patch8_224.dino"
     dino_weights: str | None = None

@@ -10,8 +10,9 @@ from wordmask.console import show as print_result
 from wordmask.console.progress import progress_bar
 from wordmask.files import atomic_write
 from wordmask.runs.claim import note_results
-from wordmask.runs.marks import WORLD_SHEET, check_output, jpeg_comment, png_text
+from wordmask.runs.marks import check_output, jpeg_comment, png_text
 from wordmask_world.cli.train import train_clip, train_dino
+from wordmask_world.files.marks import SHEET
 
 if TYPE_CHECKING:
     from wordmask_world.drawing.scenes import Kind
@@ -79,16 +80,16 @@ def show(
     if out.suffix.lower() not in (".png", ".jpg"):
         raise typer.BadParameter(f"--out is a .png or a .jpg file, not {out}")
     chosen = _kinds(kind)
-    check_output(out, WORLD_SHEET)
+    check_output(out, SHEET)
     page = contact_sheet(range(seed, seed + count), kind=chosen[0] if chosen else None, size=size, labels=labels)
     is_png = out.suffix.lower() == ".png"
     if not is_png:
         note_results(out.parent, "world show")
     with atomic_write(out) as file:
         if is_png:
-            page.save(file, "PNG", pnginfo=png_text(WORLD_SHEET))
+            page.save(file, "PNG", pnginfo=png_text(SHEET))
         else:
-            page.save(file, "JPEG", comment=jpeg_comment(WORLD_SHEET))
+            page.save(file, "JPEG", comment=jpeg_comment(SHEET))
     print_result(out)
 
 

@@ -10,7 +10,7 @@ import typer
 from wordmask.console import log_to_stderr, show
 from wordmask.console.progress import progress_bar
 from wordmask.runs.claim import claimed
-from wordmask.runs.collecting import is_world
+from wordmask_world.files.marks import is_world
 
 if TYPE_CHECKING:
     from wordmask_world.training.plans import Machine

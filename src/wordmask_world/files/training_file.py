@@ -14,11 +14,11 @@ import numpy as np
 from wordmask.console.progress import Progress
 from wordmask.files import is_special, remove_leftovers
 from wordmask.runs.claim import locked
-from wordmask.runs.collecting import is_world
 from wordmask.runs.parts import Parts
 from wordmask.text_files import read_json
 from wordmask_world.drawing.captions import LEAVE_OUT
 from wordmask_world.drawing.scenes import WorldError
+from wordmask_world.files.marks import is_world
 from wordmask_world.files.pictures import (
     BLOCK,
     Block,

@@ -17,11 +17,11 @@ from wordmask.console.progress import Progress
 from wordmask.files import atomic_write
 from wordmask.masks.palette import colours_of
 from wordmask.runs.claim import claimed
-from wordmask.runs.collecting import PICTURES_OF_WORLD, is_world
 from wordmask.runs.parts import Parts
 from wordmask_world.drawing.captions import LEAVE_OUT
 from wordmask_world.drawing.names import NAMES
 from wordmask_world.drawing.scenes import WorldError
+from wordmask_world.files.marks import PICTURES, is_world
 from wordmask_world.files.pictures import (
     BLOCK,
     Block,
@@ -62,7 +62,7 @@ def write_folder(
     if image_format not in ("jpg", "png"):
         raise WorldError(f"world: images cannot be written as {image_format!r}; use jpg or png")
     pictures = Pictures(count, seed, size, kinds, leave_out)
-    with claimed(out, VERB, pictures=PICTURES_OF_WORLD, was_ours=_was_ours, error=WorldError):
+    with claimed(out, VERB, pictures=PICTURES, was_ours=_was_ours, error=WorldError):
         keep(out / SETTINGS, pictures.described(image_format=image_format))
         captions, parts = out / "captions.jsonl", out / ".parts"
         if not captions.exists():

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from wordmask.benchmarks.tables.base import TableError
+from wordmask.benchmarks.tables.errors import TableError
 from wordmask_world.drawing.names import THINGS
 
 COLLECTION = 12_000

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from wordmask.benchmarks.tables.base import MISSING, NotRunError
+from wordmask.benchmarks.tables.errors import MISSING, NotRunError
 from wordmask.console.progress import Progress
 from wordmask.distillation.config import make_run, setting
 from wordmask.distillation.experts import EXPERT_FILE, ExpertSettings
@@ -56,6 +56,10 @@ class Ablations:
         self._students: dict[str, Path] = {}
         self._networks: Branch | NotRunError | None = None
         self._branch("none", {})  # settings that cannot be fail here, and not in every cell
+
+    def described(self) -> dict[str, Any]:
+        """For the record of a table's figures."""
+        return {"distilled": self.chosen.described()}
 
     def benchmark(self, split: str, pictures: int | None) -> SomeOfTheWorld:
         return SomeOfTheWorld(self.chosen.names, split, PICTURES if pictures is None else pictures)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wordmask.benchmarks.datasets import Sample
-from wordmask.benchmarks.tables.base import Measure, NotRunError, Row, Table
+from wordmask.benchmarks.tables.base import Measure, Row, Table
 from wordmask.benchmarks.tables.class_masks import ClassIous, add_expert, add_masks
+from wordmask.benchmarks.tables.errors import NotRunError
 from wordmask.benchmarks.tables.plot import Plot
 from wordmask.benchmarks.tables.run import Run
 from wordmask.methods import settings_of
@@ -21,6 +22,7 @@ from wordmask.segmenters.saliency_clip import SaliencyClip
 from wordmask_world.tables.ablation_settings import AblationSettings
 
 if TYPE_CHECKING:
+    from wordmask.runs.stages import Teller
     from wordmask_world.tables.ablations import Ablations
 
 SUITE = "namedmask-world"
@@ -127,9 +129,10 @@ def _at_once(run: Run, measure: Measure, label: str) -> Mapping[str, float]:
 
 
 def _of(run: Run) -> "Ablations":
-    if run.ablations is None:
+    if run.shared is None:
         raise NotRunError(f"this table distils what it measures: `wordmask tables {SUITE}`")
-    return run.ablations
+    own: Any = run.shared
+    return own
 
 
 def _miou(run: Run, segmenter: Segmenter, split: str) -> float:
@@ -245,3 +248,11 @@ def tables_of(chosen: AblationSettings) -> dict[str, Table]:
 
 
 TABLES = tables_of(AblationSettings())
+
+
+def open_suite(told: Mapping[str, Any], *, device: str, teller: "Teller") -> "tuple[Ablations, dict[str, Table]]":
+    """Return the runs that these tables share, and the tables for what was said of them (`AblationSettings`)."""
+    from wordmask_world.tables.ablations import Ablations
+
+    chosen = AblationSettings(**told)
+    return Ablations(chosen, device=device, teller=teller), tables_of(chosen)

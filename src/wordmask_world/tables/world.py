@@ -1,6 +1,7 @@
 """Every method on the built-in world: the papers' comparison where no weights and no data can be had."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from wordmask.benchmarks.tables.base import Row, Table
@@ -28,11 +29,15 @@ def measure(run: Run, column: str, *, method: str, **settings: Any) -> float | N
     return run.evaluate(segmenter, "world", column).miou
 
 
+def draw_archive(folder: Path) -> Path:
+    """Draw pictures that no split holds, to learn names from; where they lie."""
+    write_folder(folder, ARCHIVE, seed=ARCHIVE_SEED, image_format="png")
+    return folder / "images"
+
+
 def measure_reco(run: Run, column: str) -> float | None:
-    """ReCo learns its names from pictures of the world that no split holds, found by the world's CLIP."""
-    archive = run.folder / "world-archive"
-    write_folder(archive, ARCHIVE, seed=ARCHIVE_SEED, image_format="png")
-    return measure(run, column, method="reco", archive=archive / "images")
+    """ReCo learns its names from pictures of the world, found by the world's CLIP."""
+    return measure(run, column, method="reco", archive=draw_archive(run.folder / "world-archive"))
 
 
 def row(label: str, method: str, **settings: Any) -> Row:

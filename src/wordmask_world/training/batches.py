@@ -14,7 +14,9 @@ from torch import Tensor
 
 from wordmask.errors import WordmaskError
 from wordmask.training.order import shuffled
-from wordmask_world import KINDS, NAMES, Kind, caption_names
+from wordmask_world.drawing.captions import caption_names
+from wordmask_world.drawing.names import NAMES
+from wordmask_world.drawing.scenes import KINDS, Kind
 from wordmask_world.training.data import TrainingPictures
 
 _SIDES = {"left": "right", "right": "left"}

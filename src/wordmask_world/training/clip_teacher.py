@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from wordmask.console.progress import Progress
 from wordmask.encoders.statistics import ImageStatistics
 from wordmask.names.prompts import Templates, templates
-from wordmask_world import NAMES, STUFF
+from wordmask_world.drawing.names import NAMES, STUFF
 from wordmask_world.training import losses
 from wordmask_world.training.batches import Batch, Stage
 from wordmask_world.training.data import TrainingPictures

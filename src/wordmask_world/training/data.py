@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wordmask_world import KINDS, Kind
+from wordmask_world.drawing.scenes import KINDS, Kind
 from wordmask_world.files.training_file import open_array
 
 VALIDATION_SEED = 5_000_000

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from wordmask.encoders.clip import ClipEncoder
 from wordmask.encoders.dino import DinoEncoder
-from wordmask_world import NAMES, STUFF, THINGS, Kind, Scene, draw_scene
+from wordmask_world.drawing.names import NAMES, STUFF, THINGS
+from wordmask_world.drawing.scenes import Kind, Scene, draw_scene
 from wordmask_world.training.data import HELD_OUT_SEED
 
 NAMED_PICTURES = 480

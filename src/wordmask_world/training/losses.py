@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wordmask.encoders.grid import Grid
-from wordmask_world import NAMES
+from wordmask_world.drawing.names import NAMES
 
 Parameters = ParamSpec("Parameters")
 NAMING_SCALE = 30.0

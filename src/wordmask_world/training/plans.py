@@ -5,7 +5,7 @@ A plan is a set of changes to a recipe's settings: `ClipSettings(pictures=..., o
 
 from typing import Any, Literal
 
-from wordmask_world import KINDS, Kind
+from wordmask_world.drawing.scenes import KINDS, Kind
 from wordmask_world.training.batches import Stage
 from wordmask_world.training.clip_teacher import ClipArchitecture
 

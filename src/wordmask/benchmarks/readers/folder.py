@@ -20,7 +20,7 @@ WIDE_IGNORE = 65535
 
 
 def folder(root: Path, split: str, pictures: int | None) -> Pictures:
-    """What `wordmask world make` and most labelling tools write."""
+    """Open what most labelling tools write, and commands that draw pictures."""
     masks = next((root / name for name in ("labels", "masks") if (root / name).is_dir()), root / "labels")
     names = next((root / name for name in ("names.txt", "names.yaml", "names.yml") if (root / name).is_file()), None)
     images = root / "images"

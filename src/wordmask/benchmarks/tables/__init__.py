@@ -4,38 +4,52 @@
 >>> find("clip-diy-1").title
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from wordmask.plugins import BroughtSuite, installed, named
 
 if TYPE_CHECKING:
     from wordmask.benchmarks.tables.base import Table
 
+_HERE = "wordmask.benchmarks.tables"
 TABLES: dict[str, str] = {
-    **dict.fromkeys(("clip-diy-1", "clip-diy-2", "clip-diy-3", "clip-diy-4"), "wordmask.benchmarks.tables.clip_diy"),
-    **dict.fromkeys(
-        ("clip-dinoiser-1", "clip-dinoiser-2a", "clip-dinoiser-2b"), "wordmask.benchmarks.tables.clip_dinoiser"
-    ),
-    **{f"namedmask-{number}": "wordmask.benchmarks.tables.namedmask" for number in (*range(1, 11), "figure-6")},
-    **{f"namedmask-world-{part}": "wordmask_world.tables.namedmask" for part in (1, 2, 3, 10, "figure-3")},
-    "saliency": "wordmask.benchmarks.tables.saliency",
-    "world": "wordmask_world.tables.world",
+    **dict.fromkeys(("clip-diy-1", "clip-diy-2", "clip-diy-3", "clip-diy-4"), f"{_HERE}.clip_diy:TABLES"),
+    **dict.fromkeys(("clip-dinoiser-1", "clip-dinoiser-2a", "clip-dinoiser-2b"), f"{_HERE}.clip_dinoiser:TABLES"),
+    **{f"namedmask-{number}": f"{_HERE}.namedmask:TABLES" for number in (*range(1, 11), "figure-6")},
 }
-"""Name -> the module whose `TABLES` holds it. Importing one costs little: methods load when a row is measured."""
-
-DISTILLING = "namedmask-world"
-"""The suite whose tables distil what they measure."""
-SUITES = {
-    suite: tuple(name for name in TABLES if name.startswith(start))
-    for suite, start in {"clip-dinoiser-2": "clip-dinoiser-2", DISTILLING: f"{DISTILLING}-"}.items()
-}
+"""Name -> "module:attribute" of the tables that hold it. Importing one costs little: methods load when a row is
+measured."""
+SUITES = {"clip-dinoiser-2": ("clip-dinoiser-2a", "clip-dinoiser-2b")}
 """Tables that are measured together, one after the other, by one name."""
 
 
-def find(name: str) -> "Table":
-    """A table by its name, with nothing measured yet."""
-    from wordmask.benchmarks.tables.base import TableError
+def list_tables() -> dict[str, str]:
+    """Return all tables, those of plug-ins after the papers', each with where it is."""
+    return TABLES | {name: address for plugin in installed() for name, address in plugin.tables.items()}
 
-    if name not in TABLES:
-        raise TableError(f"no table is called {name!r}; choose one of {', '.join([*TABLES, *SUITES])}")
-    table: Table = import_module(TABLES[name]).TABLES[name]
-    return table
+
+def list_suites() -> dict[str, tuple[str, ...]]:
+    """Return all suites with the names of their tables."""
+    return SUITES | {name: suite.tables for name, suite in brought_suites().items()}
+
+
+def brought_suites() -> dict[str, BroughtSuite]:
+    """Return the suites of plug-ins, whose tables share what they distil or make otherwise."""
+    return {name: suite for plugin in installed() for name, suite in plugin.suites.items()}
+
+
+def suite_of(name: str) -> BroughtSuite | None:
+    """Return the suite of a plug-in that is called so, or that has a table called so."""
+    suites = brought_suites()
+    return suites.get(name) or next((suite for suite in suites.values() if name in suite.tables), None)
+
+
+def find(name: str) -> "Table":
+    """Return a table by its name, with nothing measured yet."""
+    from wordmask.benchmarks.tables.errors import TableError
+
+    known = list_tables()
+    if name not in known:
+        raise TableError(f"no table is called {name!r}; choose one of {', '.join([*known, *list_suites()])}")
+    table: Table = named(known[name])[name]
+    return table.with_columns_beside()

@@ -10,49 +10,18 @@ What is missing stops no table: errors that say so become the reason why a cell 
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
-from wordmask.benchmarks.datasets import MissingDataError
+from wordmask.benchmarks.tables.beside import Beside, drawn, is_beside, not_asked
+from wordmask.benchmarks.tables.errors import MISSING, NotRunError, TableError
 from wordmask.benchmarks.tables.plot import Plot
 from wordmask.benchmarks.tables.run import Run
-from wordmask.errors import WordmaskError
-from wordmask.extras import MissingExtraError
-from wordmask.segmenters.base import MissingWeightsError
-from wordmask.weights.catalogue import CatalogueError
-from wordmask.weights.checkpoints import WeightsError
-from wordmask.weights.download import DownloadError
-from wordmask_world.models import WorldModelError
 
 Measure = Callable[[Run, str], "float | Mapping[str, float] | None"]
 """One cell: asked for a column, the figure as the paper prints it (percent, not shares). Where a single pass answers
 several columns, all of them by name. None: this row has no such figure, as in the paper."""
-
-
-class TableError(WordmaskError):
-    """No such table, or a folder of figures that are not this table's."""
-
-
-class NotRunError(WordmaskError):
-    """A cell needs something that is not here; the message says what, and how to get it."""
-
-
-BESIDE = ("world", "world-stuff")
-"""Columns that stand beside a paper's own, whose benchmark needs no data."""
-NOT_ASKED = "the world's columns take minutes: --world measures them, as do --root and --pictures"
-
-MISSING = (
-    NotRunError,
-    MissingDataError,
-    MissingExtraError,
-    MissingWeightsError,
-    WeightsError,
-    DownloadError,
-    CatalogueError,
-    WorldModelError,
-)
-"""Errors that leave a cell empty, with their message as the reason. All others stop the table."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +44,8 @@ class Table:
 
     pictures: how many of each benchmark are measured where nobody says otherwise; None is all. plot: what its only
     column looks like as a curve, where the paper has one.
+    beside: which benchmarks that plug-ins draw have columns beside these, and in which order: "background" for those
+    with background among their names, "stuff" for those without.
     """
 
     name: str
@@ -85,6 +56,7 @@ class Table:
     headings: Mapping[str, str] = field(default_factory=dict)
     pictures: int | None = None
     plot: Plot | None = None
+    beside: tuple[Beside, ...] = ()
 
     def __post_init__(self) -> None:
         labels = [row.label for row in self.rows]
@@ -93,6 +65,11 @@ class Table:
         for row in self.rows:
             if unknown := set(row.published) - set(self.columns):
                 raise TableError(f"table {self.name!r}: {row.label!r} has figures for no column: {sorted(unknown)}")
+
+    def with_columns_beside(self) -> "Table":
+        """Return the table with a column for every benchmark that stands beside the paper's own."""
+        more = (name for kind in self.beside for name in drawn(kind))
+        return replace(self, columns=(*self.columns, *more), beside=())
 
     @property
     def has_published(self) -> bool:
@@ -140,8 +117,8 @@ def _filled(row: Row, table: Table, run: Run) -> FilledRow:
     reasons: dict[str, str] = {} if row.not_run is None else dict.fromkeys(table.columns, row.not_run)
     for column in table.columns if row.measure is not None else ():
         kept = run.kept(row.label, column)
-        if kept is None and column in BESIDE and not run.world:
-            reasons[column] = NOT_ASKED
+        if kept is None and not run.beside and is_beside(column):
+            reasons[column] = not_asked(column)
         elif kept is None:
             assert row.measure is not None
             start = perf_counter()

@@ -15,7 +15,7 @@ from wordmask.benchmarks.datasets import Benchmark, Sample
 from wordmask.benchmarks.evaluation import batches_of, read_batches
 from wordmask.benchmarks.results import ResultFolder
 from wordmask.benchmarks.saliency import saliency_configuration
-from wordmask.benchmarks.tables.base import NotRunError
+from wordmask.benchmarks.tables.errors import NotRunError
 from wordmask.benchmarks.tables.run import Run
 from wordmask.console.progress import Progress
 from wordmask.names.vocabulary import BACKGROUND

@@ -1,17 +1,16 @@
 """CLIP-DINOiser's tables: the comparison on eight benchmarks, how features are pooled, how background is found.
 
-Beside them stands the built-in world: with stuff, where nothing is background, and with background.
+Beside them stand benchmarks that plug-ins draw: those where nothing is background, and those with background.
 """
 
 from functools import partial
 from typing import Any
 
 from wordmask.benchmarks.tables.base import Measure, Table, archive_of
+from wordmask.benchmarks.tables.beside import archive_beside, drawn, has_preset, is_beside, preset_of
 from wordmask.benchmarks.tables.published import rows
 from wordmask.benchmarks.tables.run import Run
-from wordmask_world.tables import world
 
-WORLD, WORLD_STUFF = "world", "world-stuff"
 NO_BACKGROUND = ("voc20", "context59", "coco-stuff", "cityscapes", "ade20k")
 BACKGROUND = ("context", "coco-object", "voc")
 HEADINGS = {
@@ -24,36 +23,42 @@ HEADINGS = {
     "coco-object": "Object",
     "voc": "VOC",
 }
-FILTERED = ("coco-object", "voc", WORLD)
+FILTERED = ("coco-object", "voc")
 """Where background is stuff, and filtered; in Context it is a rest of few pixels, and left to the prompt."""
 MMSEGMENTATION: dict[str, Any] = {"antialias": False}
 """The published figures were made with this library, which shrinks pictures so."""
-TABLE_1 = (*NO_BACKGROUND, *BACKGROUND, WORLD_STUFF, WORLD)
-TABLE_2A = ("voc", "voc20", "context59", "coco-stuff", "ade20k", WORLD, WORLD_STUFF)
-TABLE_2B = ("coco-object", "voc", WORLD)
+TABLE_1 = (*NO_BACKGROUND, *BACKGROUND)
+TABLE_2A = ("voc", "voc20", "context59", "coco-stuff", "ade20k")
+TABLE_2B = ("coco-object", "voc")
 
 
-def measure(run: Run, column: str, *, method: str, **settings: Any) -> float:
+def measure(run: Run, column: str, *, method: str, **settings: Any) -> float | None:
     """mIoU in percent."""
-    preset = WORLD if column in (WORLD, WORLD_STUFF) else "paper"
-    if preset == "paper" and method != "clip-diy":  # which has a way of its own to look at pictures
+    preset = preset_of(column)
+    if not has_preset(method, preset):
+        return None
+    if not is_beside(column) and method != "clip-diy":  # which has a way of its own to look at pictures
         settings = {**MMSEGMENTATION, **settings}
     benchmark = run.open(column)  # first: where there are no data, no weights need be fetched
     return run.evaluate(run.segmenter(method, preset, **settings), benchmark).miou
 
 
-def measure_filtered(run: Run, column: str) -> float:
+def measure_filtered(run: Run, column: str) -> float | None:
     """CLIP-DINOiser as a whole: its background filter only where the paper has it."""
-    background = "trained" if column in FILTERED else "none"
+    background = "trained" if column in (*FILTERED, *drawn("background")) else "none"
     return measure(run, column, method="clip-dinoiser", background=background)
 
 
 def measure_reco(run: Run, column: str) -> float | None:
-    """The world's names are learnt from the world's pictures, the others' from those of --archive."""
-    if column in (WORLD, WORLD_STUFF):
-        return world.measure_reco(run, "stuff" if column == WORLD_STUFF else "all")
+    """Names beside the paper's are learnt from pictures drawn like those that are measured, the others from those of
+    --archive."""
     benchmark = run.open(column)
-    return run.evaluate(run.segmenter("reco", archive=archive_of(run), **MMSEGMENTATION), benchmark).miou
+    if not is_beside(column):
+        return run.evaluate(run.segmenter("reco", archive=archive_of(run), **MMSEGMENTATION), benchmark).miou
+    archive = archive_beside(column, run.folder)
+    if archive is None or not has_preset("reco", preset_of(column)):
+        return None
+    return run.evaluate(run.segmenter("reco", preset_of(column), archive=archive), benchmark).miou
 
 
 def maskclip(*, key_smoothing: bool = False) -> Measure:
@@ -83,6 +88,7 @@ TABLES = {
                 },
             ),
             headings=HEADINGS,
+            beside=("stuff", "background"),
         ),
         Table(
             "clip-dinoiser-2a",
@@ -100,6 +106,7 @@ TABLES = {
                 },
             ),
             headings=HEADINGS,
+            beside=("background", "stuff"),
         ),
         Table(
             "clip-dinoiser-2b",
@@ -118,6 +125,7 @@ TABLES = {
                 },
             ),
             headings=HEADINGS,
+            beside=("background",),
         ),
     )
 }

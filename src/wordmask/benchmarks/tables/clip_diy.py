@@ -1,21 +1,20 @@
 """CLIP-DIY's tables: the comparison, what its parts are worth, its scales, who tells it what is an object.
 
-Beside the paper's two benchmarks stands the built-in world, at the same scales for its size, with a CLIP, a DINO and a
-FOUND of its own.
+Beside the paper's two benchmarks stand those that plug-ins draw, at the same scales for their size, with a CLIP, a DINO
+and a FOUND of their own.
 """
 
 from functools import partial
 from typing import Any
 
 from wordmask.benchmarks.tables.base import Measure, Table
+from wordmask.benchmarks.tables.beside import has_preset, is_beside, preset_of
 from wordmask.benchmarks.tables.published import rows
 from wordmask.benchmarks.tables.run import Run
+from wordmask.methods import settings_of
 
-WORLD = "world"
-COLUMNS = ("voc", "coco-object", WORLD)
+COLUMNS = ("voc", "coco-object")
 HEADINGS = {"voc": "VOC", "coco-object": "COCO"}
-SCALES = {"paper": (256, 128, 64, 32, 16), WORLD: (128, 64, 32, 16, 8)}
-"""Windows of the scales 0 to 4, by preset; each halves the one before. In the world the first is the whole picture."""
 CHOICES_OF_SCALES = ((0,), (0, 1), (0, 1, 2), (0, 1, 2, 3), (0, 1, 2, 3, 4), (1, 2, 3))
 SALIENCY = {"FOUND-bkg": "seed", "FOUND": "found"}
 CUTLER = (
@@ -26,10 +25,11 @@ CUTLER = (
 
 def measure(run: Run, column: str, *, scales: tuple[int, ...] = (0, 1, 2), **settings: Any) -> float | None:
     """mIoU in percent with windows of these scales."""
-    preset = WORLD if column == WORLD else "paper"
-    if preset == WORLD and "clip" in settings:
-        return None  # the world has one CLIP
-    windows = tuple(SCALES[preset][scale] for scale in scales)
+    preset = preset_of(column)
+    if (is_beside(column) and "clip" in settings) or not has_preset("clip-diy", preset):
+        return None  # the paper's CLIPs know nothing of drawn pictures
+    first = settings_of("segmenter", "clip-diy", preset).windows[0]
+    windows = tuple(first // 2**scale for scale in scales)  # each halves the one before
     benchmark = run.open(column)  # first: where there are no data, no weights need be fetched
     return run.evaluate(run.segmenter("clip-diy", preset, windows=windows, **settings), benchmark).miou
 
@@ -51,6 +51,7 @@ TABLES = {
                 {"CLIP-DIY, ViT-B/16": parts(clip="ViT-B-16/laion2b_s34b_b88k"), "CLIP-DIY": parts()},
             ),
             headings=HEADINGS,
+            beside=("background",),
         ),
         Table(
             "clip-diy-2",
@@ -66,6 +67,7 @@ TABLES = {
                 },
             ),
             headings=HEADINGS,
+            beside=("background",),
         ),
         Table(
             "clip-diy-3",
@@ -77,11 +79,12 @@ TABLES = {
                 {" ".join(map(str, scales)): parts(scales=scales) for scales in CHOICES_OF_SCALES},
             ),
             headings=HEADINGS,
+            beside=("background",),
         ),
         Table(
             "clip-diy-4",
             "CLIP-DIY, table 4: who tells what is an object (mIoU, percent)",
-            ("voc", WORLD),
+            ("voc",),
             rows(
                 "clip_diy",
                 "clip-diy-4",
@@ -89,6 +92,7 @@ TABLES = {
                 not_run={"CutLER saliency": CUTLER},
             ),
             headings=HEADINGS,
+            beside=("background",),
         ),
     )
 }

@@ -10,8 +10,9 @@ from typing import Any
 
 from wordmask.benchmarks.datasets import Benchmark
 from wordmask.benchmarks.sweep import THRESHOLDS, sweep_thresholds
-from wordmask.benchmarks.tables.base import Measure, NotRunError, Table, archive_of
+from wordmask.benchmarks.tables.base import Measure, Table, archive_of
 from wordmask.benchmarks.tables.class_masks import EXPERTS_ROW, experts_ious, saliency_ious
+from wordmask.benchmarks.tables.errors import NotRunError
 from wordmask.benchmarks.tables.published import rows
 from wordmask.benchmarks.tables.run import Run
 from wordmask.segmenters.base import Segmenter

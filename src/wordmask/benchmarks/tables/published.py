@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
-from wordmask.benchmarks.tables.base import Measure, Row, TableError
+from wordmask.benchmarks.tables.base import Measure, Row
+from wordmask.benchmarks.tables.errors import TableError
 
 
 def rows(

@@ -1,12 +1,11 @@
 """A table under way: where its data lie, which device works, and the folder that keeps its figures."""
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from wordmask import benchmarks, saliency, segmenters
 from wordmask._version import __version__
@@ -14,18 +13,16 @@ from wordmask.benchmarks import evaluation
 from wordmask.benchmarks.datasets import Benchmark
 from wordmask.benchmarks.results import is_evaluation
 from wordmask.benchmarks.scores import Report
+from wordmask.benchmarks.tables.errors import MISSING, NotRunError
 from wordmask.console.progress import Progress
 from wordmask.errors import WordmaskError
 from wordmask.files import atomic_write
 from wordmask.fingerprints import file_fingerprint
+from wordmask.plugins import installed, named
 from wordmask.runs.claim import check_claim, claimed, empty
 from wordmask.runs.records import check_settings, plain
 from wordmask.segmenters.base import Segmenter
 from wordmask.text_files import TextFileError, read_json
-from wordmask_world.weights import WEIGHTS as PACKAGE
-
-if TYPE_CHECKING:
-    from wordmask_world.tables.ablations import Ablations
 
 Bar = Callable[[str, int | None], AbstractContextManager[Progress | None]]
 """(description, how many) -> a context that gives `report(done, total)`."""
@@ -47,13 +44,19 @@ def _was_ours(folder: Path) -> bool:
     return isinstance(told, dict) and told.keys() >= {"of", "figures"}
 
 
-def world_fingerprint() -> str:
-    """Tells the world's models of one installation, wherever in the package they lie, from those of another, which may
-    be better trained."""
-    digest = hashlib.sha256()
-    for file in sorted(PACKAGE.rglob("*.safetensors")):
-        digest.update(file.relative_to(PACKAGE).as_posix().encode() + file.read_bytes())
-    return digest.hexdigest()[:16]
+def models_of_plugins(recorded: Mapping[str, Any]) -> dict[str, str]:
+    """Return what tells the networks that packages bring from those of another installation, which may be better
+    trained. recorded: what a folder holds already, as a package may have told them otherwise before."""
+    models = ((label, address) for plugin in installed() for label, address in plugin.models.items())
+    return {label: named(address)(recorded.get(label)) for label, address in models}
+
+
+class Shared(Protocol):
+    """What the tables of a suite share, such as the runs that they distil."""
+
+    def described(self) -> Mapping[str, Any]:
+        """Return what figures hang on, by the names that a folder's record has for it."""
+        ...
 
 
 class Run:
@@ -61,9 +64,9 @@ class Run:
 
     root: the folder of the data sets. pictures: how many of each benchmark, None for all. device: as for `load`.
     weights: a method's name -> a file or URL in place of its presets' weights, such as a student of one's own.
-    archive: a folder of pictures, or a run of `wordmask distill`, for methods that learn names from such. ablations:
-    runs of the distillation, for tables that measure those.
-    world: whether the world's columns beside a paper's are measured.
+    archive: a folder of pictures, or a run of `wordmask distill`, for methods that learn names from such. shared: what
+    the tables of a suite share.
+    beside: whether the columns beside a paper's are measured, whose benchmarks need no data.
     folder: keeps the figures, so that a table that was stopped goes on; `fresh` forgets those of an earlier run.
     """
 
@@ -78,15 +81,15 @@ class Run:
         batch_size: int = 8,
         weights: Mapping[str, str] | None = None,
         archive: Path | None = None,
-        ablations: "Ablations | None" = None,
-        world: bool = True,
+        shared: Shared | None = None,
+        beside: bool = True,
         fresh: bool = False,
         progress: Bar | None = None,
     ):
         self.folder, self.root, self.pictures = folder, root, pictures
         self.device, self.precision, self.batch_size = device, precision, batch_size
-        self.weights, self.archive, self.ablations = dict(weights or {}), archive, ablations
-        self.world = world
+        self.weights, self.archive, self.shared = dict(weights or {}), archive, shared
+        self.beside = beside
         self.progress: Bar = progress or (lambda description, total: nullcontext())
         self._loaded: tuple[str, Any] | None = None
         self._unloadable: dict[str, str] = {}  # why, so that a server is not asked again for every cell
@@ -157,16 +160,15 @@ class Run:
     def _file(self) -> Path:
         return self.folder / FIGURES
 
-    def _described(self) -> dict[str, Any]:
-        distilled = {} if self.ablations is None else {"distilled": self.ablations.chosen.described()}
+    def _described(self, recorded: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return {
             "wordmask": __version__,
-            "world models": world_fingerprint(),
+            **models_of_plugins(recorded or {}),
             "pictures": self.pictures,
             "precision": self.precision,
             "weights": {method: [file, file_fingerprint(Path(file))] for method, file in self.weights.items()},
             "archive": None if self.archive is None else str(self.archive),
-            **distilled,
+            **({} if self.shared is None else self.shared.described()),
         }
 
     def _open(self) -> dict[str, dict[str, dict[str, float]]]:
@@ -177,13 +179,11 @@ class Run:
             of, figures = dict(read["of"]), dict(read["figures"])
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(f"{self._file} holds no figures of a table ({error}); --fresh starts anew") from error
-        asked, way_out = plain(self._described()), "choose another --out-dir, or --fresh to measure anew"
+        asked, way_out = plain(self._described(of)), "choose another --out-dir, or --fresh to measure anew"
         check_settings(of, asked, holds=f"{self._file} holds figures", error=RunError, way_out=way_out)
         return figures
 
     def _load(self, load: Callable[..., Any], kind: str, method: str, preset: str, settings: Any) -> Any:
-        from wordmask.benchmarks.tables.base import MISSING, NotRunError
-
         if method in self.weights:
             settings = {"weights": self.weights[method], **settings}
         key = repr((kind, method, preset, sorted(settings.items())))

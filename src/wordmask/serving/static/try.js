@@ -4,6 +4,8 @@ const field = (name) => form.elements.namedItem(name);
 field("names").value = tried.names;
 field("method").append(...tried.methods.map((method) => new Option(method)));
 form.querySelector(".key").hidden = !tried.hasKey;
+form.querySelector(".hint").hidden = !tried.picture;
+field("image").required = !tried.picture;
 
 // Run lengths are long; their beginning will do here.
 const shortened = (key, value) => key === "counts" && value.length > 40 ? `${value.slice(0, 40)}...` : value;

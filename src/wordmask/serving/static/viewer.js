@@ -2,7 +2,7 @@
 // switched on and off, opacity. asking.js says what there is to show.
 window.wordmaskViewer = (() => {
   const off = new Set(["background"]);
-  const EMPTY = "Drop or paste a picture, or take one of the examples below.";
+  const EMPTY = "Drop or paste a picture", OR_EXAMPLE = ", or take one of the examples below";
   let picture = null, token = "", panels = [], opacity = 0.55, lit = null, told = {}, latest = 0, clock = null;
 
   const element = (kind, properties = {}, ...children) => {
@@ -178,7 +178,8 @@ window.wordmaskViewer = (() => {
     status.setAttribute("role", "status");
     const open = document.activeElement?.dataset?.name;
     const parts = told.error ? [alarm()] : [];
-    if (!picture && !told.error) parts.push(element("div", { className: "empty", role: "status", textContent: EMPTY }));
+    const empty = `${EMPTY}${root.dataset.examples === "0" ? "" : OR_EXAMPLE}.`;
+    if (!picture && !told.error) parts.push(element("div", { className: "empty", role: "status", textContent: empty }));
     else if (picture && !panels.length) parts.push(bare(), status);
     else if (picture) {
       const figures = panels.map((panel) =>

@@ -1,0 +1,227 @@
+"""What another package brings by its entry point is found where the built-in things are."""
+
+import json
+import re
+from importlib.metadata import EntryPoint
+
+import numpy as np
+import pytest
+
+from support.squares import Guess, Squares
+from wordmask import benchmarks
+from wordmask.benchmarks import tables
+from wordmask.benchmarks.tables import beside
+from wordmask.benchmarks.tables.base import Row, Table, fill
+from wordmask.benchmarks.tables.run import Run
+from wordmask.cli import tables as tables_verb
+from wordmask.distillation.config import ConfigError, RunConfig, make_run
+from wordmask.pictures.image_files import find_images, raise_at_once
+from wordmask.plugins import BroughtBenchmark, BroughtFolder, BroughtSuite, Plugin, installed, named, where_from
+from wordmask.saliency.base import SaliencyError
+from wordmask.serving.examples import Examples, find_examples
+from wordmask.training.found import FoundTraining
+from wordmask.training.pictures import Drawn
+from wordmask.training.plans import drawn_for, plan
+
+HERE = __name__
+assert tables_verb  # its options are of the plug-ins that are there when it is imported
+
+
+def open_squares(name, root, split, pictures):
+    return Squares(pictures or 4)
+
+
+def measure(run, column):
+    return run.evaluate(Guess(), column).miou
+
+
+def measure_shared(run, column):
+    return run.shared.figure
+
+
+TABLES = {
+    "mine": Table("mine", "A table of mine", ("squares",), (Row("guess", measure=measure),)),
+    "mine-1": Table("mine-1", "A table of a suite", ("figure",), (Row("shared", measure=measure_shared),)),
+}
+
+
+class Shared:
+    def __init__(self, figure):
+        self.figure = figure
+
+    def described(self):
+        return {"figure": self.figure}
+
+
+def open_suite(told, *, device, teller):
+    return Shared(float(told["steps"])), {"mine-1": TABLES["mine-1"]}
+
+
+def draw(path, *, workers, progress):
+    np.save(path, np.zeros((2, 8, 8, 3), np.uint8))
+    return path
+
+
+STEPS = {"steps": 7}
+PICTURES = Drawn(2, draw)
+DISTILL = RunConfig(clip="mine", seed=5)
+MODELS = {"name": "0123"}
+
+
+def identity(recorded):
+    return "0123"
+
+
+def is_mine(settings):
+    return settings.read_text() == "mine"
+
+
+def examples():
+    return Examples("pictures of mine", ((np.zeros((8, 8, 3), np.uint8), ("square",)),), offered=("square", "circle"))
+
+
+MINE = Plugin(
+    presets={"train-found": {"mine": f"{HERE}:STEPS"}, "distill": {"mine": f"{HERE}:DISTILL"}},
+    benchmarks={
+        "squares": BroughtBenchmark("squares on nothing", f"{HERE}:open_squares"),
+        "drawn": BroughtBenchmark("drawn squares", f"{HERE}:open_squares", preset="mine"),
+        "filled": BroughtBenchmark("drawn squares alone", f"{HERE}:open_squares", preset="mine", background=False),
+    },
+    tables=dict.fromkeys(TABLES, f"{HERE}:TABLES"),
+    suites={"mine-all": BroughtSuite(("mine-1",), f"{HERE}:open_suite")},
+    models={"my models": f"{HERE}:identity"},
+    drawn={"train-found": {"mine": f"{HERE}:PICTURES"}},
+    folders=(BroughtFolder("mine.txt", frozenset({"shown", "hidden"}), f"{HERE}:is_mine", "make mine", ("shown",)),),
+    examples=f"{HERE}:examples",
+)
+
+
+@pytest.fixture
+def bring(monkeypatch):
+    """Make these the plug-ins of this environment, by "module:attribute"."""
+
+    def change(*addresses):
+        points = [EntryPoint(f"own-{number}", address, "") for number, address in enumerate(addresses)]
+        monkeypatch.setattr("wordmask.plugins.entry_points", lambda group: points)
+        installed.cache_clear()
+        find_examples.cache_clear()
+
+    yield change
+    installed.cache_clear()
+    find_examples.cache_clear()
+
+
+@pytest.fixture
+def mine(bring):
+    bring(f"{HERE}:MINE")
+
+
+def test_a_plug_in_that_cannot_be_imported_is_named_and_left_out(bring):
+    bring("no_such_package:PLUGIN", f"{HERE}:MODELS", f"{HERE}:MINE")
+    with pytest.warns(UserWarning, match="own-[01]") as told:
+        assert [plugin.models for plugin in installed()] == [MINE.models]
+    assert ["no_such_package" in str(one.message) for one in told] == [True, False]
+
+
+def test_a_benchmark_is_listed_opened_and_evaluated(mine):
+    assert list(benchmarks.list_benchmarks())[:3] == ["squares", "drawn", "filled"]
+    assert "voc" in benchmarks.list_benchmarks()
+    assert benchmarks.evaluate(Guess(), "squares", pictures=3).images == 3
+    assert benchmarks.default_benchmark() == "drawn"  # the first that needs no data
+    assert benchmarks.evaluate(Guess()).images == 4
+
+
+def test_drawn_benchmarks_stand_beside_the_papers_with_methods_of_their_own(mine):
+    assert (beside.drawn("background"), beside.drawn("stuff")) == (("drawn",), ("filled",))
+    assert tables.find("clip-diy-1").columns == ("voc", "coco-object", "drawn")
+    assert tables.find("clip-dinoiser-1").columns[-3:] == ("voc", "filled", "drawn")
+    assert beside.presets_beside() == ("mine",)
+    assert [beside.preset_of(column) for column in ("voc", "squares", "filled")] == ["paper", "paper", "mine"]
+    assert "--mine measures them" in beside.not_asked("drawn")
+
+
+def test_a_table_is_listed_and_measured(mine, command, tmp_path):
+    assert list(tables.list_tables())[-2:] == ["mine", "mine-1"]
+    (row,) = fill(tables.find("mine"), Run(tmp_path / "run"))
+    assert 0 < row.ours["squares"] < 100
+    record = json.loads((tmp_path / "run" / "figures.json").read_text())["of"]
+    assert record["my models"] == "0123"
+    status, out, _ = command("tables")
+    assert status == 0
+    assert "A table of mine" in out
+    assert "mine-all" in out
+
+
+def test_a_suite_s_tables_share_what_it_opens(mine, command, tmp_path):
+    assert tables.list_suites()["mine-all"] == ("mine-1",)
+    status, out, _ = command("tables", "mine-all", "--steps", "3", "--out-dir", tmp_path, "--json")
+    assert status == 0
+    assert json.loads(out)["tables"][0]["rows"][0]["ours"] == {"figure": 3.0}
+    assert json.loads((tmp_path / "mine-1" / "figures.json").read_text())["of"]["figure"] == 3.0
+
+
+def test_a_training_takes_its_preset_and_its_pictures(mine, tmp_path):
+    settings = plan(FoundTraining, "mine", pictures=tmp_path, out=tmp_path, changes={})
+    assert settings.steps == 7
+    assert drawn_for(FoundTraining, "mine").count == 2
+    with pytest.raises(SaliencyError, match="only --preset mine draws its own"):
+        drawn_for(FoundTraining, "paper")
+
+
+def test_a_distillation_takes_its_preset(mine, tmp_path):
+    run = make_run({"preset": "mine", "names": ["dog"], "images": tmp_path, "out": tmp_path / "out"})
+    assert (run.preset, run.config.clip, run.config.seed) == ("mine", "mine", 5)
+    with pytest.raises(ConfigError, match="choose one of paper, imagenet-s, mine"):
+        make_run({"preset": "yours"})
+
+
+def test_of_a_folder_that_its_command_wrote_only_the_pictures_are_collected(mine, tmp_path):
+    for place in ("shown", "hidden"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "a.jpg").touch()
+    (tmp_path / "mine.txt").write_text("mine")
+    assert list(find_images(tmp_path, raise_at_once)) == [tmp_path / "shown" / "a.jpg"]
+    (tmp_path / "mine.txt").write_text("somebody's")
+    assert len(list(find_images(tmp_path, raise_at_once))) == 2
+
+
+def test_examples_are_the_plug_in_s(mine):
+    assert find_examples().about == "pictures of mine"
+    assert find_examples().offered == ("square", "circle")
+
+
+def test_without_plug_ins_a_benchmark_must_be_named(bring):
+    bring()
+    assert benchmarks.default_benchmark() is None
+    with pytest.raises(benchmarks.datasets.BenchmarkError, match="say which benchmark: one of voc"):
+        benchmarks.evaluate(Guess())
+    assert not find_examples().pictures
+
+
+def test_where_a_preset_comes_from_is_said_where_it_is_known(bring, tmp_path):
+    bring()
+    assert where_from("nobody's") == ""
+    for ask in (
+        lambda: plan(FoundTraining, "world", pictures=tmp_path, out=tmp_path, changes={}),
+        lambda: make_run({"preset": "world"}),
+    ):
+        with pytest.raises((SaliencyError, ConfigError), match="wordmask_world, which is not installed.*pip install"):
+            ask()
+
+
+def test_the_built_in_plug_in_names_only_what_there_is():
+    """Every address leads somewhere."""
+    from wordmask_world.plugin import PLUGIN
+
+    def addresses(value):
+        if isinstance(value, str):
+            return [value] if re.fullmatch(r"[\w.]+:\w+", value) else []
+        if hasattr(value, "__dataclass_fields__"):
+            value = vars(value)
+        parts = value.values() if hasattr(value, "values") else value if isinstance(value, tuple | frozenset) else ()
+        return [address for part in parts for address in addresses(part)]
+
+    found = addresses(PLUGIN)
+    assert len(found) > 15
+    for address in found:
+        assert named(address) is not None
