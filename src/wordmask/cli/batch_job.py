@@ -1,5 +1,6 @@
 """What commands that go through pictures share: which are still to be done, and what became of each."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,8 +9,10 @@ from wordmask.cli.places import PlaceError, Places
 from wordmask.console import LeftOut, complain
 from wordmask.console.progress import CountAhead, progress_bar
 from wordmask.errors import WordmaskError
+from wordmask.files import is_special
+from wordmask.masks.segmentation import NAMES_KEY
 from wordmask.names.vocabulary import ROOM, Vocabulary
-from wordmask.pictures.image_files import ImageReadError
+from wordmask.pictures.image_files import ImageReadError, opened
 from wordmask.pictures.left_out import keep_left_out
 
 
@@ -96,6 +99,45 @@ class BatchJob:
             )
         if not self.done and not self.skipped:
             raise self._error(f"no pictures found in {', '.join(map(str, self.places.images))}")
+
+
+class MasksJob(BatchJob):
+    """Masks are done if they are of the names that are asked for."""
+
+    def __init__(self, places: Places, vocabulary: Vocabulary, *, skip_done: bool):
+        super().__init__(places, skip_done=skip_done)
+        self._names = list(vocabulary.names)
+        self._of_other_names = 0
+
+    def is_done(self, target: Path) -> bool:
+        if not super().is_done(target):
+            return False
+        is_done = names_in(target) == self._names
+        self._of_other_names += not is_done
+        return is_done
+
+    def told_of_skipped(self) -> str:
+        told = f"skipped: {self.skipped} that were done"
+        if self._of_other_names:
+            told += f"; {self._of_other_names} had masks of other names, or none that can be read, and were done anew"
+        return told
+
+
+def names_in(path: Path) -> list[str] | None:
+    """Return the names in masks that were saved; None where there are none to be read. A PNG's pixels are not
+    decoded.
+    """
+    try:
+        if is_special(path):
+            return None
+        if path.suffix.lower() == ".json":
+            names = json.loads(path.read_bytes())["names"]
+        else:
+            with opened(path, str(path)) as file:
+                names = json.loads(file.info[NAMES_KEY])
+    except Exception:  # a file from elsewhere may hold anything anywhere
+        return None
+    return names if isinstance(names, list) else None
 
 
 def tell_of_room(vocabulary: Vocabulary) -> None:

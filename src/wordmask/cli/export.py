@@ -10,7 +10,6 @@ from wordmask import segmenters
 from wordmask.cli import options
 from wordmask.console import show
 from wordmask.extras import need
-from wordmask.runs.marks import NETWORK, WORDS, check_output
 from wordmask.segmenters import DEFAULT_METHOD
 
 
@@ -30,6 +29,8 @@ def export(
 
     Example: `wordmask export --out wordmask.onnx --int8`
     """
+    from wordmask.runs.marks import NETWORK, WORDS, check_output
+
     if out.suffix.lower() != ".onnx":
         raise typer.BadParameter(f"--out {out} must end in .onnx")
     vocabulary = None if names is None else options.names(names)

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
+from wordmask import segmenters
 from wordmask.cli import options
-from wordmask.cli.batch_job import tell_of_room
 from wordmask.console import LeftOut, complain, show
 from wordmask.console.progress import progress_bar
-from wordmask.pictures.left_out import LEFT_OUT
 from wordmask.segmenters import DEFAULT_METHOD
 
 if TYPE_CHECKING:
@@ -72,9 +70,10 @@ def label(
     """
     vocabulary = options.vocabulary(names, names_file, method=method, fill=fill)
     load = options.segmenter(method, preset, weights, device, precision, settings)
-    from wordmask import segmenters
+    from wordmask.cli.batch_job import tell_of_room
     from wordmask.compute import Compute
     from wordmask.labelling import Job, label_folder
+    from wordmask.pictures.left_out import LEFT_OUT
 
     chosen = _chosen(
         format=format,
@@ -137,6 +136,8 @@ def label(
 
 
 def _chosen(**settings: Any) -> "LabelSettings":
+    from pydantic import ValidationError
+
     from wordmask.labelling import LabelSettings
     from wordmask.labelling.claim import ONLY_FOR
 

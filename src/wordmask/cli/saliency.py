@@ -5,16 +5,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from wordmask import saliency as methods
 from wordmask.cli import options
-from wordmask.cli.batch_job import BatchJob
-from wordmask.cli.places import Places
 from wordmask.console import show
 from wordmask.errors import WordmaskError
-from wordmask.runs.marks import SALIENCY, source_of
 
 if TYPE_CHECKING:
     from wordmask.saliency.base import SaliencyMap
@@ -46,6 +42,9 @@ def saliency(
 
     Example: `wordmask saliency photo.jpg --method found --refine solver --out maps`
     """
+    from wordmask.cli.batch_job import BatchJob
+    from wordmask.cli.places import Places
+    from wordmask.runs.marks import SALIENCY
     from wordmask.saliency.base import SaliencyError
 
     load = options.segmenter(method, preset, weights, device, precision, settings)
@@ -77,7 +76,7 @@ def _line(seen: "SaliencyMap", target: Path, overlay: Path | None) -> str:
     row = {
         "image": seen.source,
         "size": list(seen.soft.shape),
-        "foreground": int(np.count_nonzero(seen.mask)),
+        "foreground": int(seen.mask.sum()),
         "out": str(target),
         "overlay": str(overlay) if overlay is not None else None,
     }
@@ -86,6 +85,8 @@ def _line(seen: "SaliencyMap", target: Path, overlay: Path | None) -> str:
 
 def _write(seen: "SaliencyMap", target: Path, overlay: Path | None) -> None:
     """Write the overlay first and the map last, so that a picture with a map is done."""
+    from wordmask.runs.marks import source_of
+
     of = source_of(Path(seen.source), target)
     try:
         if overlay is not None:

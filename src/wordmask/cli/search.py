@@ -4,17 +4,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
-from PIL import Image
 
 from wordmask.cli import options
 from wordmask.console import say, show
 from wordmask.console.progress import progress_bar
 from wordmask.fingerprints import digest_of
-from wordmask.masks.palette import colours_of
-from wordmask.names.vocabulary import Vocabulary
-from wordmask.pictures.image_files import ImageReadError
 from wordmask.text_files import read_json
 
 if TYPE_CHECKING:
@@ -56,6 +51,8 @@ def search(
     """
     if bool(phrases) == (names is not None):
         raise typer.BadParameter("give either phrases to look for, or --names")
+    from wordmask.names.vocabulary import Vocabulary
+
     vocabulary = options.names(names) if names is not None else Vocabulary.of(phrases or ())
     from wordmask.collection.search import queries_of
     from wordmask.collection.search import search as find_best
@@ -130,13 +127,17 @@ def _print(phrase: str, similarity: float, place: str, as_json: bool) -> None:
 
 
 def _show(page: "RunPage", phrase: str, found: "list[Found]", root: Path) -> None:
+    from PIL import Image
+
     from wordmask.distillation.report_page import small
+    from wordmask.masks.palette import colours_of
+    from wordmask.pictures.image_files import ImageReadError
 
     page.subheading(phrase, colours_of([phrase])[0])
     pictures: list[Image.Image | None] = []
     for _, ref, _row in found:
         try:
-            image: np.ndarray | None = ref.open(root) if ref is not None else None
+            image = ref.open(root) if ref is not None else None
         except ImageReadError:
             image = None
         pictures.append(None if image is None else small(Image.fromarray(image)))

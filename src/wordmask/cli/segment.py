@@ -4,22 +4,18 @@ import errno
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from wordmask import segmenters
 from wordmask.cli import options
-from wordmask.cli.batch_job import BatchJob, SegmentError, tell_of_room
-from wordmask.cli.places import FILE_SUFFIXES, Places, format_of
 from wordmask.console import complain, show
 from wordmask.errors import WordmaskError
-from wordmask.files import is_special
-from wordmask.masks.segmentation import NAMES_KEY, Segmentation
-from wordmask.names.vocabulary import Vocabulary
-from wordmask.pictures.image_files import opened
-from wordmask.runs.marks import MASKS, source_of
 from wordmask.segmenters import DEFAULT_METHOD
+
+if TYPE_CHECKING:
+    from wordmask.masks.segmentation import Segmentation
 
 FORMATS = ("png", "json")
 
@@ -76,6 +72,10 @@ def segment(
     Several methods on one sheet, settings of one of them behind colons:
     `wordmask segment photo.jpg --names "dog, cat" --method "maskclip, maskclip:refine=pamr, clip-diy" --compare`
     """
+    from wordmask.cli.batch_job import BatchJob, MasksJob, tell_of_room
+    from wordmask.cli.places import FILE_SUFFIXES, Places, format_of
+    from wordmask.runs.marks import MASKS
+
     pictures = options.paths(images)
     vocabulary = options.vocabulary(names, names_file, method="" if compare else method, fill=fill)
     on_onnx = options.runtime(runtime, onnx)
@@ -105,7 +105,7 @@ def segment(
     if vocabulary is None:  # the student's own
         segmenter = segmenters.load(**load)
         vocabulary = segmenter.vocabulary  # type: ignore[attr-defined]
-    job = _Masks(places, vocabulary, skip_done=skip_done)
+    job = MasksJob(places, vocabulary, skip_done=skip_done)
     segmenter = segmenter or segmenters.load(**load)
     tell_of_room(vocabulary)
     with job.progress(f"segmenting in {segmenter.precision}"):
@@ -125,7 +125,7 @@ def segment(
     job.finish()
 
 
-def _row(result: Segmentation, target: Path) -> str:
+def _row(result: "Segmentation", target: Path) -> str:
     return json.dumps({"image": result.source, "names": result.names, "pixels": result.pixels, "out": str(target)})
 
 
@@ -152,47 +152,11 @@ def _of_each(
     return loads
 
 
-class _Masks(BatchJob):
-    """Masks are done if they are of the names that are asked for."""
-
-    def __init__(self, places: Places, vocabulary: Vocabulary, *, skip_done: bool):
-        super().__init__(places, skip_done=skip_done)
-        self._names = list(vocabulary.names)
-        self._of_other_names = 0
-
-    def is_done(self, target: Path) -> bool:
-        if not super().is_done(target):
-            return False
-        is_done = names_in(target) == self._names
-        self._of_other_names += not is_done
-        return is_done
-
-    def told_of_skipped(self) -> str:
-        told = f"skipped: {self.skipped} that were done"
-        if self._of_other_names:
-            told += f"; {self._of_other_names} had masks of other names, or none that can be read, and were done anew"
-        return told
-
-
-def names_in(path: Path) -> list[str] | None:
-    """Return the names in masks that were saved; None where there are none to be read. A PNG's pixels are not
-    decoded.
-    """
-    try:
-        if is_special(path):
-            return None
-        if path.suffix.lower() == ".json":
-            names = json.loads(path.read_bytes())["names"]
-        else:
-            with opened(path, str(path)) as file:
-                names = json.loads(file.info[NAMES_KEY])
-    except Exception:  # a file from elsewhere may hold anything anywhere
-        return None
-    return names if isinstance(names, list) else None
-
-
-def _write(result: Segmentation, target: Path, overlay: Path | None) -> None:
+def _write(result: "Segmentation", target: Path, overlay: Path | None) -> None:
     """Write the overlay first and the masks last, so that a picture with masks is done."""
+    from wordmask.cli.batch_job import SegmentError
+    from wordmask.runs.marks import source_of
+
     of = source_of(Path(str(result.source)), target)
     try:
         if overlay is not None:

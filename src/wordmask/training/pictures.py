@@ -2,13 +2,13 @@
 
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from wordmask.console.progress import Progress
 from wordmask.files import is_special
 from wordmask.fingerprints import short_digest_of
 from wordmask.pictures.image_files import ImageReadError, find_images, raise_at_once
@@ -27,7 +27,7 @@ ANEW = "write the training file again"
 class Write(Protocol):
     """Draw pictures into a training file, or go on with it."""
 
-    def __call__(self, path: Path, *, workers: int, progress: Callable[[int, int], None] | None) -> Path: ...
+    def __call__(self, path: Path, *, workers: int, progress: Progress | None) -> Path: ...
 
 
 @dataclass(frozen=True)

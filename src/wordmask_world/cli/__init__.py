@@ -9,10 +9,7 @@ import typer
 from wordmask.console import show as print_result
 from wordmask.console.progress import progress_bar
 from wordmask.files import atomic_write
-from wordmask.runs.claim import note_results
-from wordmask.runs.marks import check_output, jpeg_comment, png_text
 from wordmask_world.cli.train import train_clip, train_dino
-from wordmask_world.files.marks import SHEET
 
 if TYPE_CHECKING:
     from wordmask_world.drawing.scenes import Kind
@@ -75,7 +72,10 @@ def show(
 
     Example: `wordmask world show --count 24 --labels --out world.png`
     """
+    from wordmask.runs.claim import note_results
+    from wordmask.runs.marks import check_output, jpeg_comment, png_text
     from wordmask_world.files.contact_sheet import contact_sheet
+    from wordmask_world.files.marks import SHEET
 
     if out.suffix.lower() not in (".png", ".jpg"):
         raise typer.BadParameter(f"--out is a .png or a .jpg file, not {out}")

@@ -9,8 +9,6 @@ import typer
 
 from wordmask.console import log_to_stderr, show
 from wordmask.console.progress import progress_bar
-from wordmask.runs.claim import claimed
-from wordmask_world.files.marks import is_world
 
 if TYPE_CHECKING:
     from wordmask_world.training.plans import Machine
@@ -31,6 +29,7 @@ def train_clip(out: Out, machine: Plan = None, device: Device = "auto", seed: Se
     """
     from pydantic import TypeAdapter
 
+    from wordmask.runs.claim import claimed
     from wordmask_world.models import CLIP, CLIP_RESNET
     from wordmask_world.training import clip, clip_teacher
     from wordmask_world.training.plans import PLANS
@@ -69,6 +68,7 @@ def train_dino(
         raise typer.BadParameter(f"--network is vit or resnet, not {network!r}")
     from pydantic import TypeAdapter
 
+    from wordmask.runs.claim import claimed
     from wordmask_world.models import DINO, RESNET
     from wordmask_world.training import dino
     from wordmask_world.training.plans import PLANS
@@ -101,6 +101,8 @@ def _machine(name: str | None) -> "Machine | None":
 
 
 def _was_ours(out: Path) -> bool:
+    from wordmask_world.files.marks import is_world
+
     return is_world(out / DRAWN)
 
 
