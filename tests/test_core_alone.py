@@ -7,23 +7,15 @@ import sys
 from pathlib import Path
 
 import wordmask
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.segmenters.deeplab import DeepLabV3Plus, small_resnet_settings
+from wordmask.segmenters.student_file import write_student
 
 CORE = Path(wordmask.__file__).parent
 GUEST = "wordmask_world"
 ENGLISH = {"training/team.py": r"\bWORLD_SIZE\b"}
 """Where the word stands for something else: the number of processes that a launcher started."""
 NOTHING = r"(?!)"
-OWED = {
-    "cli/serve.py",
-    "segmenters",
-    "saliency",
-    "weights",
-    "fingerprints.py",
-    "distillation/config.py",
-    "distillation/ingredients.py",
-    "training/selfmask.py",
-}
-"""Folders and files that still name it."""
 ALONE = """
 import importlib.metadata
 import sys
@@ -37,10 +29,6 @@ every = importlib.metadata.entry_points
 importlib.metadata.entry_points = lambda **asked: () if asked.get("group") == "wordmask.plugins" else every(**asked)
 sys.meta_path.insert(0, Hidden())
 """
-
-
-def is_owed(place):
-    return place in OWED or place.split("/")[0] in OWED
 
 
 def modules_of(tree):
@@ -58,23 +46,16 @@ def test_the_core_neither_imports_nor_names_the_world():
         (place, module)
         for place, text in texts.items()
         for module in modules_of(ast.parse(text))
-        if module.partition(".")[0] == GUEST and not is_owed(place)
+        if module.partition(".")[0] == GUEST
     ]
     assert imported == []
     named = [
         (place, line)
         for place, text in texts.items()
         for line in re.sub(ENGLISH.get(place, NOTHING), "", text).splitlines()
-        if "world" in line.casefold() and not is_owed(place)
+        if "world" in line.casefold()
     ]
     assert named == []
-
-
-def test_what_is_owed_is_still_owed():
-    """The list above holds nothing that is done."""
-    for place in OWED:
-        files = [CORE / place] if place.endswith(".py") else list((CORE / place).rglob("*.py"))
-        assert any("world" in file.read_text(encoding="utf-8").casefold() for file in files), place
 
 
 def alone(code):
@@ -84,6 +65,28 @@ def alone(code):
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_tables_show_the_papers_columns_alone():
+    told = alone(
+        """
+from wordmask.benchmarks import tables
+from wordmask.benchmarks.tables.base import fill
+from wordmask.benchmarks.tables.run import Run
+from pathlib import Path
+import tempfile
+
+assert tables.list_tables() == tables.TABLES
+for name in tables.TABLES:
+    table = tables.find(name)
+    assert not any("world" in column for column in table.columns), table.columns
+with tempfile.TemporaryDirectory() as folder:
+    table = tables.find("clip-diy-2")
+    for row in fill(table, Run(Path(folder) / "run")):
+        print(dict(row.published), sorted(row.not_run))
+"""
+    )
+    assert told.splitlines()[0] == "{'voc': 59.9, 'coco-object': 31.0} ['coco-object', 'voc']"
 
 
 def test_the_page_and_the_description_stand_without_examples():
@@ -108,3 +111,51 @@ with TestClient(build_app({"painted": Painted()}, ServeSettings())) as client:
 assert suggestions([Painted()]) == ["background"]
 """
     )
+
+
+def test_a_student_of_ones_own_segments(tmp_path):
+    network = DeepLabV3Plus(2, small_resnet_settings(backbone_options={"channels": (8, 8, 16, 16), "stem_width": 4}))
+    write_student(tmp_path / "student.safetensors", network, Vocabulary.of(["background", "dog"]), {})
+    told = alone(
+        f"""
+import numpy as np
+import wordmask
+student = wordmask.load("namedmask", weights={str(tmp_path / "student.safetensors")!r}, device="cpu")
+print(*student.segment(np.zeros((48, 64, 3), np.uint8), ["dog"]).labels.shape)
+"""
+    )
+    assert told == "48 64\n"
+
+
+def test_a_preset_of_the_world_is_said_to_be_the_world_s():
+    told = alone(
+        """
+import wordmask
+from wordmask.errors import WordmaskError
+for method in wordmask.list_methods("segmenter"):
+    try:
+        wordmask.load(method.name, preset="world")
+    except WordmaskError as error:
+        print(error)
+"""
+    )
+    assert len(told.splitlines()) > 4
+    for line in told.splitlines():
+        assert re.search(r"no preset 'world'.* brought by wordmask_world, which is not installed here: .*pip", line)
+
+
+def test_the_command_line_lists_what_there_is():
+    told = alone(
+        """
+from wordmask.cli import main
+for arguments in (["--help"], ["tables", "--help"], ["evaluate", "--help"], ["tables"], ["methods"]):
+    sys.argv = ["wordmask", *arguments]
+    try:
+        main()
+    except SystemExit as stop:
+        assert not stop.code, (arguments, stop.code)
+"""
+    )
+    assert "--beside" in told
+    assert "namedmask-figure-6" in told
+    assert "world" not in told.casefold()

@@ -112,6 +112,15 @@ def test_evaluate_takes_it(verb, tmp_path):
     assert 0 < result["pixel_accuracy"] < 100
 
 
+def test_tables_has_its_table(verb, tmp_path):
+    assert "Names by brightness beside MaskCLIP" in verb("tables")
+    told = json.loads(
+        verb("tables", "brightness", "--pictures", 2, "--only", "brightness", "--out-dir", tmp_path / "t", "--json")
+    )
+    (row,) = told["rows"]
+    assert 0 < row["ours"]["single"] < 100
+
+
 def test_serve_serves_it(environment, photo, tmp_path):
     arguments = ["serve", "--method", "brightness", "--port", "0", "--no-page"]
     with subprocess.Popen(

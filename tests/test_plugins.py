@@ -215,7 +215,7 @@ def test_the_built_in_plug_in_names_only_what_there_is():
 
     def addresses(value):
         if isinstance(value, str):
-            return [value] if re.fullmatch(r"[\w.]+:\w+", value) else []
+            return [value] if re.fullmatch(r"wordmask_world\.[\w.]+:\w+", value) else []
         if hasattr(value, "__dataclass_fields__"):
             value = vars(value)
         parts = value.values() if hasattr(value, "values") else value if isinstance(value, tuple | frozenset) else ()

@@ -265,14 +265,13 @@ def check_method(kind: Kind, name: str, *, preset: str, settings: Iterable[str])
     chosen: type[Declared] = named(find_method(kind, name).at)
     presets = presets_by_name(kind, name)
     if preset not in presets:
-        raise MethodError(
-            f"{name} has no preset {shown(preset)}; choose one of {', '.join(presets)}{where_from(preset)}"
-        )
-    known = [field.name for field in fields(chosen.Settings)]
+        known = ", ".join(presets)
+        raise MethodError(f"{name} has no preset {shown(preset)}; choose one of {known}{where_from(preset)}")
+    own = [field.name for field in fields(chosen.Settings)]
     for key in settings:
-        if key not in known:
+        if key not in own:
             where = f"{chosen.Settings.__module__}.{chosen.Settings.__name__}"
-            raise MethodError(f"{name} has no setting {shown(key)}; {nearest(key, known, where)}")
+            raise MethodError(f"{name} has no setting {shown(key)}; {nearest(key, own, where)}")
     return chosen
 
 
