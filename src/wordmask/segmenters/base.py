@@ -74,7 +74,7 @@ class Seen(ABC):
         if not there:  # no name has as much, and there is no background: the largest has to do
             there = [max(range(len(vocabulary)), key=lambda i: result.pixels[vocabulary.names[i]])]
         again = self.answer(vocabulary.only(there))
-        labels = np.array(there)[again.labels].astype(result.labels.dtype)
+        labels = np.array(there, result.labels.dtype)[again.labels]
         return replace(again, labels=labels, names=list(vocabulary.names))
 
     def __repr__(self) -> str:

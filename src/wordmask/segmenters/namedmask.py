@@ -218,17 +218,20 @@ class SeenByStudent(Seen):
         logits = self._segmenter.logits(self._kept)  # (classes, h, w)
         size = (self.image.shape[0], self.image.shape[1])
         chosen = logits if asked.background is not None else logits[torch.tensor(classes, device=logits.device)]
-        labels, best = upsample_argmax(chosen, size)
+        narrow = torch.uint8 if len(chosen) <= 2**8 else torch.int64
+        labels, best = upsample_argmax(chosen, size, dtype=narrow)
         found = labels.cpu().numpy()
         if self._segmenter.settings.refine == "none":
             sure = (best - _log_of_sum(chosen, size)).exp().clamp(max=1).cpu().numpy()
         else:
             found, sure = refine_names(self.image, found, partial(_chances, chosen), self._segmenter.settings.refine)
         if asked.background is not None:
-            meaning = np.full(len(logits), asked.background)
+            meaning = np.full(len(logits), asked.background, label_type(len(asked)))
             meaning[classes] = np.arange(len(asked))
             found = meaning[found]
-        return Segmentation(found.astype(label_type(len(asked))), list(asked.names), sure, self.image, self.source)
+        return Segmentation(
+            found.astype(label_type(len(asked)), copy=False), list(asked.names), sure, self.image, self.source
+        )
 
     def _classes(self, asked: Vocabulary) -> list[int]:
         """The student's class for every name that is asked for."""

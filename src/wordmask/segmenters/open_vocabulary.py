@@ -81,7 +81,8 @@ class SeenThroughWindows(Seen):
         size = (self.image.shape[0], self.image.shape[1])
         if len(scored):
             maps = self._score(segmenter.embed(scored))
-            labels, scores = merge_argmax(self._plan, maps, segmenter.patch_size, size)
+            narrow = torch.uint8 if len(scored) < 2**8 else torch.int64
+            labels, scores = merge_argmax(self._plan, maps, segmenter.patch_size, size, dtype=narrow)
             found, sure = labels.cpu().numpy(), scores.cpu().numpy()
             if segmenter.sliding.refine != "none":
                 found, sure = refine_names(
@@ -96,7 +97,7 @@ class SeenThroughWindows(Seen):
             found = found + (found >= background)
             found, sure = reject_unsure(found, sure, background, segmenter.threshold_for(sure, threshold))
         return Segmentation(
-            found.astype(label_type(len(vocabulary))), list(vocabulary.names), sure, self.image, self.source
+            found.astype(label_type(len(vocabulary)), copy=False), list(vocabulary.names), sure, self.image, self.source
         )
 
     def _score(self, text: TextEmbeddings) -> Tensor:

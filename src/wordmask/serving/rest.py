@@ -340,11 +340,11 @@ def _as_png(result: Segmentation) -> Response:
 
 
 def _as_json(method: str, note: str | None, result: Segmentation) -> Response:
-    masks = []
-    for name, area in result.pixels.items():
-        if area:
-            score = None if result.scores is None else round(float(result.scores[result.mask(name)].mean()), 4)
-            masks.append({"name": name, "area": area, "score": score, "rle": result.rle(name)})
+    scores = {name: round(mean, 4) for name, mean in result.mean_scores.items()}
+    masks = [
+        {"name": name, "area": result.pixels[name], "score": scores.get(name), "rle": code}
+        for name, code in result.rles().items()
+    ]
     told: dict[str, Any] = {"method": method, "size": list(result.size), "names": result.names, "masks": masks}
     return JSONResponse(told if note is None else {**told, "note": note})
 
