@@ -20,7 +20,7 @@ from wordmask.serving import ServeSettings, build_app
 from wordmask.serving.examples import find_examples
 from wordmask.serving.page import first_names, suggestions
 from wordmask.serving.page_work import PAGE_SIDE, PageWork, Question
-from wordmask.serving.rest import Service
+from wordmask.serving.service import Service
 from wordmask.serving.sessions import Looked, Sessions
 from wordmask_world import NAMES as WORLD_NAMES
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
@@ -13,6 +13,7 @@ from wordmask.masks.instances import find_instances
 from wordmask.masks.run_lengths import count_labels, encoded_labels, encoded_part, mean_scores
 from wordmask.masks.segmentation import Segmentation
 
+UNHURRIED = settings(deadline=None)  # a first call may wait for libraries to warm up
 SIDES = st.integers(0, 12)
 
 
@@ -38,6 +39,7 @@ def check(labels: np.ndarray) -> None:
         assert code == plainly(labels == label)
 
 
+@UNHURRIED
 @given(maps(), st.sampled_from([0.0, 2.0]), st.sampled_from([1, 3, 512]))
 def test_all_names_at_once_are_pycocotools_own_to_the_byte(labels: np.ndarray, rough: float, columns: int) -> None:
     with pytest.MonkeyPatch.context() as patched:
@@ -72,6 +74,7 @@ def test_hard_maps(paint: Callable[[np.ndarray], None], size: tuple[int, int], m
     check(labels)
 
 
+@UNHURRIED
 @given(maps(), st.sampled_from([1, 2**20]), st.integers(0, 2**16))
 def test_pixels_are_exact_and_scores_those_of_the_masks_to_rounding(labels: np.ndarray, strip: int, seed: int) -> None:
     """The mean of a mask's float32 scores is rounded as float32; added up run by run it is as near to the exact one."""
@@ -86,6 +89,7 @@ def test_pixels_are_exact_and_scores_those_of_the_masks_to_rounding(labels: np.n
         assert means[label] == pytest.approx(float(own.mean()) if len(own) else 0, abs=1e-6)
 
 
+@UNHURRIED
 @given(maps(), st.tuples(*[st.integers(0, 3)] * 4))
 def test_a_part_is_encoded_where_it_lies(labels: np.ndarray, around: tuple[int, int, int, int]) -> None:
     top, bottom, left, right = around
@@ -94,6 +98,7 @@ def test_a_part_is_encoded_where_it_lies(labels: np.ndarray, around: tuple[int, 
     assert encoded_part(mask, top, left, whole.shape) == plainly(whole)
 
 
+@UNHURRIED
 @given(maps())
 def test_a_segmentation_says_of_all_names_what_it_says_of_each(labels: np.ndarray) -> None:
     scores = np.random.default_rng(0).random(labels.shape, np.float32)

@@ -219,6 +219,11 @@ def upsample_argmax(
     return labels, scores
 
 
+def label_dtype(count: int) -> torch.dtype:
+    """Return the smallest type that holds `count` labels and that tensors can be filled with."""
+    return torch.uint8 if count <= 2**8 else torch.int16 if count <= 2**15 else torch.int64
+
+
 class _Mix(NamedTuple):
     """How a run of pixels along one axis is mixed from cells of the windows along that axis."""
 

@@ -24,7 +24,7 @@ from wordmask.masks.segmentation import Segmentation, label_type
 from wordmask.names.lists import read_names
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 from wordmask.pictures.images import size_with_longer_side, size_with_shorter_side, to_tensor
-from wordmask.pictures.windows import upsample_argmax
+from wordmask.pictures.windows import label_dtype, upsample_argmax
 from wordmask.refinement.by_name import NameRefinement, refine_names
 from wordmask.segmenters.base import MissingWeightsError, Seen, Segmenter, SegmenterError
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
@@ -218,8 +218,7 @@ class SeenByStudent(Seen):
         logits = self._segmenter.logits(self._kept)  # (classes, h, w)
         size = (self.image.shape[0], self.image.shape[1])
         chosen = logits if asked.background is not None else logits[torch.tensor(classes, device=logits.device)]
-        narrow = torch.uint8 if len(chosen) <= 2**8 else torch.int64
-        labels, best = upsample_argmax(chosen, size, dtype=narrow)
+        labels, best = upsample_argmax(chosen, size, dtype=label_dtype(len(chosen)))
         found = labels.cpu().numpy()
         if self._segmenter.settings.refine == "none":
             sure = (best - _log_of_sum(chosen, size)).exp().clamp(max=1).cpu().numpy()
