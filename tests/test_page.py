@@ -79,6 +79,16 @@ def test_a_picture_is_looked_at_once_and_asked_often(client, work, ring, folder,
     assert len(work.service.segmenters["painted"].looked) == 1
 
 
+def test_answers_of_the_page_are_counted_as_those_of_the_interface(client, ring):
+    def answers():
+        lines = client.get("/metrics").text.splitlines()
+        return float(next(own for own in lines if own.startswith('wordmask_answers_total{status="200"}')).split()[-1])
+
+    before = answers()
+    ask(client, ring)
+    assert answers() == before + 2  # and the first look at the counters
+
+
 def test_the_page_makes_room_too_and_says_so(client, work, ring):
     answer = ask(client, ring, ["red, blue"])
     assert [name["name"] for name in answer["panels"][0]["names"]] == ["red", "blue", "background"]

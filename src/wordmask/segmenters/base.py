@@ -20,7 +20,7 @@ from wordmask.methods import Declared
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 from wordmask.pictures.image_files import ImageReadError, name_of
 from wordmask.pictures.images import ImageSource, read_image
-from wordmask.pictures.reduced import Picture, Reduced, size_of
+from wordmask.pictures.reduced import Picture, Reduced, reduced, size_of
 from wordmask.pictures.streaming import Read, many_pictures, read_ahead
 from wordmask.text_files import shown
 
@@ -123,7 +123,8 @@ class Segmenter(Declared, ABC):
 
     def reduce(self, image: np.ndarray) -> Picture:
         """Return what `look_many` needs of a picture, for those who would not keep all of it: the same is seen."""
-        return image
+        size = self.input_size(*size_of(image))
+        return image if size is None else reduced(image, size)
 
     def look(self, image: ImageSource) -> Seen:
         """Run the network on one picture; ask the result for names as often as you like."""

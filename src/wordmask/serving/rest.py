@@ -16,6 +16,7 @@ from wordmask.errors import WordmaskError
 from wordmask.masks.segmentation import Segmentation
 from wordmask.methods import methods_of
 from wordmask.names.vocabulary import ROOM, Vocabulary
+from wordmask.pictures.reduced import size_of
 from wordmask.segmenters.base import Seen, Segmenter
 from wordmask.serving.description import MODELS, RESPONSES, request_body
 from wordmask.serving.metrics import CONTENT_TYPE
@@ -97,7 +98,7 @@ async def answered(service: Service, request: Request) -> Response:
     del read  # the file's bytes
     service.current.body.close()
     seen = await service.seen(method, picture, deadline)
-    return await service.answered(picture, partial(answer, seen), len(vocabulary), deadline)
+    return await service.answered(size_of(picture), len(vocabulary), partial(answer, seen))
 
 
 def _asked_of(segmenter: Segmenter, ask: Ask) -> tuple[Vocabulary, str | None]:

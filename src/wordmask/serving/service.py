@@ -15,7 +15,7 @@ from wordmask.names.text_embeddings import TextEmbedder
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.decoding import DecodingPool
 from wordmask.pictures.images import size_with_longer_side
-from wordmask.pictures.reduced import Picture, Reduced, size_of
+from wordmask.pictures.reduced import Picture
 from wordmask.segmenters.base import Seen, Segmenter
 from wordmask.serving.arriving import Arrivals
 from wordmask.serving.batching import Batcher, Job
@@ -23,7 +23,6 @@ from wordmask.serving.budget import Budget, Claim
 from wordmask.serving.metrics import Metrics
 from wordmask.serving.reading import decode
 from wordmask.serving.settings import (
-    ANSWER_BYTES_A_PIXEL,
     BYTES_A_PIXEL,
     SECONDS_A_PIXEL,
     RequestError,
@@ -33,9 +32,11 @@ from wordmask.serving.settings import (
 from wordmask.serving.visits import CURRENT, Visit
 
 LARGE = 30_000_000
-"""Pixels times names, a tenth of a second's work. What is more goes one after the other, beside the rest."""
+"""Pixels times names. What is more is answered one after the other, beside the rest."""
 LARGE_PICTURE = 4_000_000
-"""Pixels. What has more leaves one decoder to others."""
+"""Pixels. What has more leaves one decoder to others, and is answered one after the other too."""
+PIXELS_A_BYTE = 16
+"""Of an answer, at least."""
 MOST_WAITING = 8
 """Pictures of one client for which there is no room yet; so they do not take all of its places from smaller ones."""
 LAST_BATCH = 1.0
@@ -113,9 +114,9 @@ class Service:
     def picture(
         self, content: bytes, deadline: float, *, side: int | None = None, segmenter: Segmenter | None = None
     ) -> Picture:
-        """Decode a picture, (H, W, 3) uint8, when there is room for it and for its answer. `side` is the most that its
-        longer side may have. A segmenter that can do with less gets that, and for the answer room is to be `answered`
-        then. For a thread, as it may wait for its turn."""
+        """Decode a picture, (H, W, 3) uint8, when there is room for it and for its answer; `side` is the most that its
+        longer side may have, and what a segmenter can do with less of comes as that. For a thread, as it may wait for
+        its turn."""
         visit = self.current
         wait = partial(visit.wait, deadline=deadline, late=self.late())
 
@@ -135,34 +136,28 @@ class Service:
             )
             while True:
                 try:
-                    picture = read(take_room=take_room, wait=wait)
-                    break
+                    return read(take_room=take_room, wait=wait)
                 except _MustWaitError as error:  # waits here and not in a decoder, which others need
                     if error.claim.budget.waiting_of(visit.client) >= MOST_WAITING:
                         busy = "pictures of this size wait already: too many of one client"
                         raise RequestError(503, "busy", busy, retry_after=self.batcher.retry_after()) from error
                     wait(error.claim.wait_for(error.more))
-        if isinstance(picture, Reduced):
-            visit.picture.keep(picture.pixels.nbytes)
-        return picture
 
     def _held_of(self, height: int, width: int, side: int | None, segmenter: Segmenter | None) -> int:
-        """Bytes that a picture holds here from when it is decoded. What is made smaller at once is whole in a
-        decoder's hands alone, of which there are few."""
+        """Bytes that a picture and its answer hold from when it is decoded. What is made smaller at once is whole only
+        in the hands of a decoder and of who makes the answer, and of those there are few."""
         if self.pool is not None:
             if side is not None:
                 height, width = size_with_longer_side(height, width, side, only_shrink=True)
-            elif segmenter is not None and segmenter.input_size(height, width) is not None:
-                return 0
+            elif segmenter is not None and (size := segmenter.input_size(height, width)) is not None:
+                return max(3 * size[0] * size[1], height * width // PIXELS_A_BYTE)
         return BYTES_A_PIXEL * height * width
 
-    async def answered(self, picture: Picture, work: Callable[[], Any], names: int, deadline: float) -> Any:
-        """What `work` makes of a picture's pixels and so many names, when there is room for it and it is its turn."""
-        visit, (height, width) = self.current, size_of(picture)
-        more = ANSWER_BYTES_A_PIXEL * height * width - visit.picture.held
-        if isinstance(picture, Reduced) and more > 0 and not visit.picture.take(more):
-            await visit.waited(visit.picture.wait_for(more), deadline, self.late())
-        return await self.in_thread(work, lane=self._large if height * width * names > LARGE else None)
+    async def answered(self, size: tuple[int, int], names: int, work: Callable[[], Any]) -> Any:
+        """What `work` makes of the pixels of a picture (H, W) and so many names, when it is its turn."""
+        pixels = size[0] * size[1]
+        is_large = pixels > LARGE_PICTURE or pixels * names > LARGE
+        return await self.in_thread(work, lane=self._large if is_large else None)
 
     async def seen(self, method: str, picture: Picture, deadline: float) -> Seen:
         """A picture after the network has looked at it, together with those of others."""

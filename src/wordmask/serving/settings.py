@@ -9,10 +9,8 @@ from pydantic.dataclasses import dataclass
 from wordmask.errors import WordmaskError
 from wordmask.pictures.images import PEAK_BYTES
 
-ANSWER_BYTES_A_PIXEL = 5
-"""Of an answer: a label (one byte up to 255 names) and a score in float32."""
-BYTES_A_PIXEL = 3 + ANSWER_BYTES_A_PIXEL
-"""Of a picture in RGB, and of its answer."""
+BYTES_A_PIXEL = 3 + 5
+"""Of a picture in RGB, and of its answer: a label (one byte up to 255 names) and a score in float32."""
 DECODED_BYTES_A_PIXEL = max(PEAK_BYTES.values())
 """That decoding takes of one at most."""
 RETRY_SOON = 5
