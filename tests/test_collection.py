@@ -297,6 +297,18 @@ def test_damaged_embedding_folders_are_explained(tmp_path, harm, message):
         EmbeddingFolder(tmp_path / "emb")
 
 
+def test_embeddings_that_are_cut_while_they_are_read_are_explained(tmp_path):
+    write_embeddings(tmp_path / "emb", [np.ones((5000, 512), np.float32)])
+    folder = EmbeddingFolder(tmp_path / "emb")
+    blocks = folder.blocks(1000)
+    next(blocks)
+    os.truncate(tmp_path / "emb/img_emb/img_emb_0.npy", 2_500_000)
+    with pytest.raises(CollectionError, match="cut short since it was opened"):
+        next(blocks)
+    with pytest.raises(CollectionError, match="cannot be read|cut short"):
+        EmbeddingFolder(tmp_path / "emb")
+
+
 def test_metadata_say_how_large_pictures_are(tmp_path):
     write_pictures(tmp_path / "pictures", 1)
     folder = embed(open_pile(tmp_path / "pictures"), ColourClip(), tmp_path / "out")

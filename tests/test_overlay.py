@@ -9,8 +9,9 @@ from PIL import Image
 
 from wordmask.masks import overlay as overlay_module
 from wordmask.masks import palette
-from wordmask.masks.overlay import count_labels, draw_overlay
+from wordmask.masks.overlay import draw_overlay
 from wordmask.masks.palette import BACKGROUND_COLOUR, colours_of
+from wordmask.masks.run_lengths import count_labels
 from wordmask.masks.segmentation import Segmentation, SegmentationError
 
 NAMES = ["background", "dog", "traffic light", "Été"]

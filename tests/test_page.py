@@ -20,7 +20,7 @@ from wordmask.serving import ServeSettings, build_app
 from wordmask.serving.examples import find_examples
 from wordmask.serving.page import first_names, suggestions
 from wordmask.serving.page_work import PAGE_SIDE, PageWork, Question
-from wordmask.serving.rest import Service
+from wordmask.serving.service import Service
 from wordmask.serving.sessions import Looked, Sessions
 from wordmask_world import NAMES as WORLD_NAMES
 
@@ -77,6 +77,16 @@ def test_a_picture_is_looked_at_once_and_asked_often(client, work, ring, folder,
         assert sum(name["share"] for name in again["panels"][0]["names"]) == pytest.approx(1)
         assert "picture" not in again
     assert len(work.service.segmenters["painted"].looked) == 1
+
+
+def test_answers_of_the_page_are_counted_as_those_of_the_interface(client, ring):
+    def answers():
+        lines = client.get("/metrics").text.splitlines()
+        return float(next(own for own in lines if own.startswith('wordmask_answers_total{status="200"}')).split()[-1])
+
+    before = answers()
+    ask(client, ring)
+    assert answers() == before + 2  # and the first look at the counters
 
 
 def test_the_page_makes_room_too_and_says_so(client, work, ring):

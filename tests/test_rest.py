@@ -302,6 +302,19 @@ def test_models_are_listed():
     assert set(described["application/json"]["schema"]["items"]["properties"]) == set(told[0])
 
 
+def test_a_decoder_that_cannot_be_started_is_told_to_the_client(client, photo, monkeypatch):
+    assert client.post("/v1/segment", **form(photo)).status_code == 200
+    for decoder in client.app.state.service.pool._processes:
+        decoder._process.kill()
+        decoder._process.wait()
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    refused = client.post("/v1/segment", **form(photo))
+    assert "no decoder can be started" in reason(refused, 503)
+    assert "Retry-After" in refused.headers
+    monkeypatch.undo()
+    assert client.post("/v1/segment", **form(photo)).status_code == 200
+
+
 def test_metrics_count_answers_and_pictures(client, photo):
     client.post("/v1/segment", **form(photo))
     client.post("/v1/segment", **form(b"hello"))

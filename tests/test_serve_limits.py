@@ -14,7 +14,7 @@ from PIL import Image
 from support.live_service import body_of, head_of, live, png, rest_of, until
 from support.painted import Painted
 from wordmask.serving import ServeSettings
-from wordmask.serving.rest import Service
+from wordmask.serving.service import Service
 
 
 def segment(service, picture=None, address="127.0.0.1"):
@@ -255,7 +255,7 @@ class Laborious(Painted):
 
 
 def test_small_pictures_do_not_wait_for_the_pixels_of_large_ones(monkeypatch):
-    monkeypatch.setattr("wordmask.serving.rest.LARGE", 1_000_000)
+    monkeypatch.setattr("wordmask.serving.service.LARGE", 1_000_000)
     laborious = Laborious()
     body = body_of(png(800, 1200))
     with live(laborious) as service:
@@ -269,12 +269,12 @@ def test_small_pictures_do_not_wait_for_the_pixels_of_large_ones(monkeypatch):
 
 
 def test_small_pictures_do_not_wait_for_the_decoding_of_large_ones(monkeypatch):
-    monkeypatch.setattr("wordmask.serving.rest.LARGE_PICTURE", 1_000_000)
+    monkeypatch.setattr("wordmask.serving.service.LARGE_PICTURE", 1_000_000)
     is_open, at_work, most = threading.Event(), set(), []
 
     def decoded(content, settings, pool, deadline, *, take_room, **_):
         image = np.array(Image.open(io.BytesIO(content)))
-        take_room(image.size // 3)
+        take_room(*image.shape[:2])
         if image.shape[1] > 1000:
             at_work.add(threading.get_ident())
             most.append(len(at_work))
@@ -282,7 +282,7 @@ def test_small_pictures_do_not_wait_for_the_decoding_of_large_ones(monkeypatch):
             at_work.discard(threading.get_ident())
         return image
 
-    monkeypatch.setattr("wordmask.serving.rest.decode", decoded)
+    monkeypatch.setattr("wordmask.serving.service.decode", decoded)
     body = body_of(png(900, 1200))
     with live(decoders=2) as service:
         large = [service.line(head_of(body, "Connection: close") + body, f"127.0.0.{2 + i}") for i in range(3)]
@@ -330,7 +330,7 @@ def test_who_leaves_is_not_worked_for():
 
 
 def test_a_clients_large_pictures_do_not_take_all_its_places(monkeypatch):
-    monkeypatch.setattr("wordmask.serving.rest.MOST_WAITING", 2)
+    monkeypatch.setattr("wordmask.serving.service.MOST_WAITING", 2)
     held = Held()
     body = body_of(png(1000, 1000))
     limits = {"max_pixels": 1_000_000, "picture_bytes": 9_000_000, "address_share": 1, "in_flight": 4}  # one and a bit

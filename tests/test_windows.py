@@ -277,6 +277,21 @@ def test_more_names_than_are_scored_together_make_no_difference() -> None:
     assert labels.max() > 256
 
 
+@pytest.mark.parametrize("names", [2, 5, 60, 250])
+def test_names_that_cannot_win_in_a_tile_are_left_out_there_and_nothing_changes(names: int, monkeypatch) -> None:
+    plan = SlidingWindows(64, 96, 64, 32)
+    maps = (20 * random_maps(len(plan), names, 8, 8)).softmax(dim=1)
+    maps[:, names // 2] = maps[:, 0]  # everywhere as good as the first, which wins
+    found = merge_argmax(plan, maps, 8, (900, 1300), dtype=torch.uint8)
+    assert found[0].dtype == torch.uint8
+    assert_best(found[0].long(), found[1], step_by_step(plan, maps, (8, 8), (900, 1300)), within=KERNELS_APART)
+    assert not (found[0] == names // 2).any()
+    monkeypatch.setattr(windows, "_HOPELESS", 1.0)  # none is left out
+    labels, scores = merge_argmax(plan, maps, 8, (900, 1300))
+    assert torch.equal(found[0].long(), labels)
+    assert torch.equal(found[1], scores)
+
+
 def test_half_precision_maps_are_merged_in_single() -> None:
     plan = SlidingWindows(40, 70, 40, 20)
     maps = random_maps(len(plan), 7, 5, 5, dtype=torch.bfloat16)

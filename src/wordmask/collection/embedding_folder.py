@@ -54,8 +54,9 @@ class EmbeddingFolder:
         """Yield (number of the first row, (B, D) as stored and memory-mapped), of all shards or of some."""
         for number in range(len(self.shards)) if shards is None else shards:
             shard = self.shards[number]
-            stored = np.load(shard.embeddings, mmap_mode="r", allow_pickle=False)
+            stored = _mapped(shard.embeddings)
             for start in range(0, shard.rows, rows):
+                _check_whole(shard.embeddings, stored)
                 yield shard.first + start, stored[start : start + rows]
 
     def vectors(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -63,7 +64,8 @@ class EmbeddingFolder:
         rows = np.asarray(rows, dtype=np.int64)
         found = np.empty((len(rows), self.dimension))
         for shard, places in self._by_shard(rows):
-            stored = np.load(shard.embeddings, mmap_mode="r", allow_pickle=False)
+            stored = _mapped(shard.embeddings)
+            _check_whole(shard.embeddings, stored)
             found[places] = stored[rows[places] - shard.first]
         return found
 
@@ -169,7 +171,7 @@ def _rows(array: Path, table: Path) -> int:
         if is_special(path):
             raise CollectionError(f"{path} is a pipe or a device, not a file")
     try:
-        stored = np.load(array, mmap_mode="r", allow_pickle=False)
+        stored = _mapped(array)
         rows = pq.read_metadata(table).num_rows
     except Exception as error:  # readers of damaged files raise whatever they like
         raise CollectionError(f"{array} or {table.name} cannot be read ({error}): fetch or make them again") from error
@@ -180,8 +182,21 @@ def _rows(array: Path, table: Path) -> int:
     return rows
 
 
+def _mapped(path: Path) -> np.memmap:
+    stored = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(stored, np.memmap):
+        raise CollectionError(f"{path} is no array in numpy's own format: fetch or make it again")
+    return stored
+
+
+def _check_whole(path: Path, stored: np.memmap) -> None:
+    """Looked at before each part is: reading a mapped file beyond its end would end the process."""
+    if path.exists() and path.stat().st_size < stored.offset + stored.nbytes:
+        raise CollectionError(f"{path} has been cut short since it was opened: fetch or make it again")
+
+
 def _dimension(shards: Sequence[Shard]) -> int:
-    sizes = {int(np.load(s.embeddings, mmap_mode="r", allow_pickle=False).shape[1]): s.embeddings for s in shards}
+    sizes = {int(_mapped(s.embeddings).shape[1]): s.embeddings for s in shards}
     if len(sizes) > 1:
         raise CollectionError(
             f"embeddings of several sizes in one folder: {', '.join(f'{s} in {p.name}' for s, p in sizes.items())}"

@@ -84,9 +84,8 @@ class Worker:
                 raise
             self._remove(entry.name)
             return _failed(entry, f"its labels cannot be called as it is ({str(error.strerror).lower()}); rename it")
-        canvas = np.zeros(result.size, np.uint8, order="F")
         parts = tuple(
-            part_of(instance, result.names, canvas, more) for instance, more in zip(instances, kept, strict=True)
+            part_of(instance, result.names, result.size, more) for instance, more in zip(instances, kept, strict=True)
         )
         return Row(entry.picture, entry.name, result.size, unsureness(result), parts)
 

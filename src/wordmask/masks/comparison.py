@@ -11,11 +11,11 @@ from wordmask.masks.overlay import (
     LEGEND_BACK,
     LEGEND_FAINT,
     LEGEND_INK,
-    count_labels,
     draw_legend,
     draw_overlay,
     fitting,
 )
+from wordmask.masks.run_lengths import count_labels
 from wordmask.masks.segmentation import Segmentation
 from wordmask.names.vocabulary import BACKGROUND
 

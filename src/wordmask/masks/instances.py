@@ -1,13 +1,13 @@
 """Connected parts of a segmentation, each an instance of its name, and as COCO and supervision tell of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
 
-from wordmask.masks.overlay import count_labels
+from wordmask.masks.run_lengths import count_labels, encoded_part
 from wordmask.names.vocabulary import BACKGROUND
 
 if TYPE_CHECKING:
@@ -54,24 +54,27 @@ def find_instances(
     labels (H, W): indices into names. scores (H, W): how sure each pixel's is.
     """
     counts = count_labels(labels, len(names))
-    instances = []
-    for label, name in enumerate(names):
-        if name.casefold() != BACKGROUND and counts[label] >= min_area:
-            instances += _parts_of(labels, label, scores, min_area)
+    instances: list[Instance] = []
+    from_one = np.add(labels, 1, dtype=np.int32)
+    for label, box in enumerate(ndimage.find_objects(from_one, len(names))):
+        if box is not None and names[label].casefold() != BACKGROUND and counts[label] >= min_area:
+            instances += _parts_of(labels, label, scores, box, min_area)
     return instances
 
 
-def _parts_of(labels: np.ndarray, label: int, scores: np.ndarray | None, min_area: int) -> list[Instance]:
-    parts, count = ndimage.label(labels == label)  # (H, W) int32, 0 outside
-    areas = np.bincount(parts.ravel(), minlength=count + 1)
-    found = []
+def _parts_of(
+    labels: np.ndarray, label: int, scores: np.ndarray | None, within: tuple[slice, slice], min_area: int
+) -> Iterator[Instance]:
+    """Yield the parts of a name, all of which lie in one box."""
+    parts, count = ndimage.label(labels[within] == label)  # int32, 0 outside
+    areas = count_labels(parts, count + 1)
+    scores = None if scores is None else scores[within]
     for number, box in enumerate(ndimage.find_objects(parts), start=1):
         if areas[number] < min_area:
             continue
         mask = parts[box] == number
         score = None if scores is None else float(scores[box][mask].mean(dtype=np.float64))
-        found.append(Instance(label, box[0].start, box[1].start, mask, score))
-    return found
+        yield Instance(label, within[0].start + box[0].start, within[1].start + box[1].start, mask, score)
 
 
 @dataclass(frozen=True)
@@ -86,13 +89,9 @@ class Part:
     more: Any = None
 
 
-def part_of(instance: Instance, names: Sequence[str], canvas: np.ndarray, more: Any = None) -> Part:
-    """Return an instance as it is kept. canvas (H, W): uint8 in Fortran's order, zero, and zero again afterwards."""
-    from pycocotools import mask as coco_mask
-
-    instance.paste_into(canvas, 1)
-    counts = coco_mask.encode(canvas)["counts"].decode("ascii")
-    instance.paste_into(canvas, 0)
+def part_of(instance: Instance, names: Sequence[str], size: tuple[int, int], more: Any = None) -> Part:
+    """Return an instance of a picture (H, W) as it is kept."""
+    counts = encoded_part(instance.mask, instance.top, instance.left, size)["counts"]
     score = None if instance.score is None else round(instance.score, SCORE_DIGITS)
     return Part(names[instance.label], score, instance.area, instance.box, counts, more)
 
@@ -116,8 +115,7 @@ def coco_of(
 ) -> dict[str, Any]:
     """Return COCO's JSON of one picture as a dictionary: images, categories, and an annotation an instance."""
     things = [name for name in names if name.casefold() != BACKGROUND]
-    canvas = np.zeros(size, np.uint8, order="F")
-    parts = [part_of(instance, names, canvas) for instance in instances]
+    parts = [part_of(instance, names, size) for instance in instances]
     height, width = size
     return {
         "images": [{"id": 1, "file_name": source or "", "height": height, "width": width}],

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from wordmask.errors import WordmaskError
 from wordmask.files import atomic_write
 from wordmask.masks.palette import Colour
+from wordmask.masks.run_lengths import count_labels
 from wordmask.runs import marks
 
 LEGEND_BACK: Colour = (250, 250, 250)
@@ -75,15 +76,6 @@ def draw_overlay(
     if panel:
         whole.paste(panel, (0, height))
     return whole
-
-
-def count_labels(labels: np.ndarray, count: int) -> np.ndarray:
-    """(count,) how many pixels bear each label, in strips, because numpy counts in a copy of 8 bytes a pixel."""
-    counts = np.zeros(count, dtype=np.int64)
-    rows = max(1, STRIP_PIXELS // max(1, labels.shape[1]))
-    for top in range(0, len(labels), rows):
-        counts += np.bincount(labels[top : top + rows].ravel(), minlength=count)
-    return counts
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from wordmask.errors import WordmaskError
 from wordmask.extras import need
 from wordmask.files import atomic_write, is_special
 from wordmask.masks.instances import Instance, coco_of, detections_of, find_instances
-from wordmask.masks.overlay import count_labels, draw_overlay, save_drawn
+from wordmask.masks.overlay import draw_overlay, save_drawn
 from wordmask.masks.palette import Colour, colours_of
+from wordmask.masks.run_lengths import count_labels, encoded_labels, encoded_mask, mean_scores
 from wordmask.names.vocabulary import BACKGROUND, NAMES_SHOWN, clean_name
 from wordmask.pictures.image_files import ImageReadError, first_line, opened
 from wordmask.pictures.images import DEFAULT_MAX_PIXELS, ImageSource, read_image
@@ -109,16 +110,24 @@ class Segmentation:
         counts = count_labels(self.labels, len(self.names))
         return dict(zip(self.names, counts.tolist(), strict=True))
 
+    @cached_property
+    def mean_scores(self) -> dict[str, float]:
+        """How sure the segmenter was of each name that is there, on the mean of its pixels; nothing without scores."""
+        if self.scores is None:
+            return {}
+        means = mean_scores(self.labels, self.scores, len(self.names)).tolist()
+        return {name: mean for (name, area), mean in zip(self.pixels.items(), means, strict=True) if area}
+
     def present(self, *, min_share: float = 0.0, min_score: float = 0.0) -> list[str]:
         """Return the names that are there, in their order.
 
         min_share: of the picture's pixels, that a name has at least. min_score: the mean over its pixels, likewise.
         """
         there = []
-        for label, (name, area) in enumerate(self.pixels.items()):
+        for name, area in self.pixels.items():
             if not area or area < min_share * self.labels.size:
                 continue
-            if min_score and self.scores is not None and self.scores[self.labels == label].mean() < min_score:
+            if min_score and self.scores is not None and self.mean_scores[name] < min_score:
                 continue
             there.append(name)
         return there
@@ -138,10 +147,12 @@ class Segmentation:
 
     def rle(self, name: str) -> dict[str, Any]:
         """Return the mask of `name` as COCO's compressed run lengths: {"size": [H, W], "counts": text}."""
-        from pycocotools import mask as coco_mask
+        return encoded_mask(self.mask(name))
 
-        code = coco_mask.encode(np.asfortranarray(self.mask(name).astype(np.uint8)))
-        return {"size": [int(n) for n in code["size"]], "counts": code["counts"].decode("ascii")}
+    def rles(self) -> dict[str, dict[str, Any]]:
+        """What `rle` gives, of every name that is there, in one pass over the labels."""
+        codes = encoded_labels(self.labels)
+        return {name: codes[label] for label, name in enumerate(self.names) if label in codes}
 
     def overlay(self, image: ImageSource | None = None, *, opacity: float = 0.55, legend: bool = True) -> Image.Image:
         """Return the names' colours over the picture, with a legend beneath. `background` is left clear.
@@ -267,7 +278,7 @@ class Segmentation:
         self._as_png().save(file, "PNG", pnginfo=text)
 
     def _as_json(self, of: marks.Source | None) -> dict[str, Any]:
-        masks = [{"name": name, "area": area, "rle": self.rle(name)} for name, area in self.pixels.items() if area]
+        masks = [{"name": name, "area": self.pixels[name], "rle": code} for name, code in self.rles().items()]
         told = {"image": self.source} if of is None else {"image": self.source, "of": asdict(of)}
         return {**told, "size": list(self.size), "names": self.names, "masks": masks}
 
@@ -371,7 +382,7 @@ def reject_unsure(
     """
     unsure = (scores < threshold) & (labels != background)
     found = np.where(unsure, np.asarray(background, labels.dtype), labels)
-    return found, np.where(unsure, 1 - scores, scores).astype(np.float32)
+    return found, np.where(unsure, 1 - scores, scores).astype(np.float32, copy=False)
 
 
 def label_type(count: int) -> type[np.unsignedinteger[Any]]:

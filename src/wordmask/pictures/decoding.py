@@ -16,11 +16,13 @@ import numpy as np
 from wordmask.errors import WordmaskError
 from wordmask.pictures.decoding_process import Decoder
 from wordmask.pictures.images import size_with_longer_side
+from wordmask.pictures.reduced import Picture
 
 STOPPING = "the decoders are being stopped"
 LATE = "the picture was not decoded in time"
 
 Admit = Callable[[int, int], None]
+Reduce = Callable[[np.ndarray], Picture]
 
 
 class DecodersBusyError(WordmaskError):
@@ -37,8 +39,9 @@ class _Task:
     deadline: float  # of time.monotonic
     admit: Admit | None
     side: int | None
+    reduce: Reduce | None
     client: Hashable
-    result: "Future[np.ndarray]" = field(default_factory=Future)
+    result: "Future[Picture]" = field(default_factory=Future)
 
 
 class DecodingPool:
@@ -90,15 +93,18 @@ class DecodingPool:
         deadline: float,
         admit: Admit | None = None,
         side: int | None = None,
+        reduce: Reduce | None = None,
         client: Hashable = None,
-    ) -> "Future[np.ndarray]":
+    ) -> "Future[Picture]":
         """Decode a picture's file to (H, W, 3) uint8, as `read_image` gives it, some time; see `asyncio.wrap_future`.
 
         deadline: of time.monotonic; what has not begun by then is not begun. admit: called with the height and width
         before anything is decoded; what it raises is what becomes of the picture. side: the longer side is made as
-        short as that, before the pixels travel. client: whose picture it is; those who have few at work come first.
+        short as that, before the pixels travel. reduce: what becomes of the pixels, before the next picture is decoded;
+        so of all pictures only as many are whole in memory as there are decoders. client: whose picture it is; those
+        who have few at work come first.
         """
-        task = _Task(content, deadline, admit, side, client)
+        task = _Task(content, deadline, admit, side, reduce, client)
         with self._changed:
             if self._closed:
                 raise DecodersBusyError(STOPPING)
@@ -111,32 +117,10 @@ class DecodingPool:
         self._begin()
         return task.result
 
-    def decode(
-        self,
-        content: bytes,
-        *,
-        deadline: float,
-        admit: Admit | None = None,
-        side: int | None = None,
-        client: Hashable = None,
-    ) -> np.ndarray:
-        """Return what `submit` promises, waited for until its deadline."""
-        result = self.submit(content, deadline=deadline, admit=admit, side=side, client=client)
-        try:
-            return result.result(max(0.0, deadline - time.monotonic()))
-        except TimeoutError as error:
-            result.cancel()
-            raise DecodingLateError(LATE) from error
-
     @property
     def length(self) -> int:
         """How many pictures wait."""
         return len(self._waiting)
-
-    @property
-    def held_bytes(self) -> int:
-        """What all decoded pictures take that somebody holds."""
-        return self._held_bytes
 
     def close(self) -> None:
         """End at once: what waits or is being decoded fails with `DecodersBusyError`."""
@@ -202,8 +186,11 @@ class DecodingPool:
         except Exception as error:
             task.result.set_exception(DecodersBusyError(STOPPING) if self._closed else error)
 
-    def _decoded(self, decoder: Decoder, task: _Task) -> np.ndarray:
-        decoder.start()
+    def _decoded(self, decoder: Decoder, task: _Task) -> Picture:
+        try:
+            decoder.start()
+        except OSError as error:
+            raise DecodersBusyError(f"no decoder can be started ({error.strerror or error})") from error
         with decoder.within(self._seconds):
             height, width = decoder.size(task.content, task.side, self._seconds)
         try:
@@ -223,7 +210,7 @@ class DecodingPool:
             self._give_room(room)
             raise
         weakref.finalize(picture, self._give_room, room).atexit = False
-        return picture
+        return picture if task.reduce is None else task.reduce(picture)
 
     def _take_room(self, nbytes: int, deadline: float) -> int:
         with self._turn, self._changed:  # by turns: a large picture is not overtaken by small ones for ever

@@ -35,6 +35,11 @@ _SWEEP_NAMES = 4  # measured: with fewer at a time, comparing them takes longer 
 # What upsampling may round, relative to the largest score. It depends on a name's place among the others, so that of
 # names with the same scores now one, now another would be the best.
 _ROUNDING = 3e-7
+# What mixing cells may round, on the safe side: relative to the largest score, how far below the best a name must stay
+# in all cells of a tile to be left out there.
+_HOPELESS = 1e-5
+_BEYOND = 2.0**24
+"""More than the number of any name, and the last up to which float32 holds all whole numbers."""
 
 
 class Box(NamedTuple):
@@ -144,9 +149,14 @@ class SlidingWindows:
 
 @torch.no_grad()
 def merge_argmax(
-    plan: SlidingWindows, maps: Tensor, patch: int | tuple[int, int], size: tuple[int, int]
+    plan: SlidingWindows,
+    maps: Tensor,
+    patch: int | tuple[int, int],
+    size: tuple[int, int],
+    *,
+    dtype: torch.dtype = torch.int64,
 ) -> tuple[Tensor, Tensor]:
-    """Return the best name of every pixel of the original picture: labels (H, W) int64 and their scores (H, W) float32.
+    """Return the best name of every pixel of the original picture: labels (H, W) of `dtype`, scores (H, W) float32.
 
     `maps` (n, K, gh, gw) score K names on the patch grids of n windows. A patch is `patch` pixels wide, and a grid may
     reach beyond its window on the right and at the bottom, where the window was padded. What comes out is what these
@@ -165,8 +175,8 @@ def merge_argmax(
         raise ValueError(f"maps {tuple(maps.shape)} of patches {patch} do not fit {len(plan)} windows of {plan.window}")
     if 4 * maps.shape[1] * max(len(plan) * math.prod(fine), math.prod(size)) <= _SMALL_BYTES:
         pixels = F.interpolate(maps.float(), size=fine, mode="bilinear")  # (n, K, h, w)
-        return upsample_argmax(plan.merge(pixels[..., : rows.window, : columns.window]), size)
-    return _tile_by_tile(plan, maps, patches, size)
+        return upsample_argmax(plan.merge(pixels[..., : rows.window, : columns.window]), size, dtype=dtype)
+    return _tile_by_tile(plan, maps, patches, size, dtype)
 
 
 @torch.no_grad()
@@ -181,7 +191,9 @@ def merge_maps(plan: SlidingWindows, maps: Tensor, patch: int | tuple[int, int],
 
 
 @torch.no_grad()
-def upsample_argmax(maps: Tensor, size: tuple[int, int], *, equal: float | None = None) -> tuple[Tensor, Tensor]:
+def upsample_argmax(
+    maps: Tensor, size: tuple[int, int], *, equal: float | None = None, dtype: torch.dtype = torch.int64
+) -> tuple[Tensor, Tensor]:
     """`merge_argmax` for maps (K, h, w) of a whole picture.
 
     equal: scores of a pixel that differ by no more than so much of its largest count as equal. By default those do that
@@ -194,15 +206,22 @@ def upsample_argmax(maps: Tensor, size: tuple[int, int], *, equal: float | None 
     coarse = pixels > _COARSE * cells and 4 * names * pixels > _SMALL_BYTES
     if coarse or together < _SWEEP_NAMES:
         whole = SlidingWindows(height, width, (height, width), (height, width))
-        return _tile_by_tile(whole, maps[None], (1, 1), size, equal)
+        return _tile_by_tile(whole, maps[None], (1, 1), size, dtype, equal)
     # As channels where all fit, as a batch where not: three channels would go through a kernel that rounds differently.
     layout = (1, -1) if together >= names else (-1, 1)
     tie = _largest(maps) * _ROUNDING if equal is None else equal
-    labels, scores = maps.new_empty(size, dtype=torch.int64), maps.new_empty(size, dtype=torch.float32)
+    labels, scores = maps.new_empty(size, dtype=dtype), maps.new_empty(size, dtype=torch.float32)
+    every = torch.arange(names, device=maps.device)
     for first in range(0, names, together):
         part = maps[first : first + together].float().unflatten(0, layout)
-        _keep_best(F.interpolate(part, size=size, mode="bilinear").flatten(0, 1), first, labels, scores, tie)
+        own = F.interpolate(part, size=size, mode="bilinear").flatten(0, 1)
+        _keep_best(own, every[first : first + together], labels, scores, tie, is_first=first == 0)
     return labels, scores
+
+
+def label_dtype(count: int) -> torch.dtype:
+    """Return the smallest type that holds `count` labels and that tensors can be filled with."""
+    return torch.uint8 if count <= 2**8 else torch.int16 if count <= 2**15 else torch.int64
 
 
 class _Mix(NamedTuple):
@@ -215,7 +234,12 @@ class _Mix(NamedTuple):
 
 
 def _tile_by_tile(
-    plan: SlidingWindows, maps: Tensor, patches: tuple[int, int], size: tuple[int, int], equal: float | None = None
+    plan: SlidingWindows,
+    maps: Tensor,
+    patches: tuple[int, int],
+    size: tuple[int, int],
+    dtype: torch.dtype,
+    equal: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     kind = "cpu" if maps.device.type == "cpu" else "other"
     tile = _TILE[kind]
@@ -223,17 +247,29 @@ def _tile_by_tile(
     rows, columns, cells = plan._rows, plan._columns, maps.shape[-2:]
     row_mixes = list(_mixes(rows, cells[0], patches[0], size[0], tile, maps.device))
     column_mixes = list(_mixes(columns, cells[1], patches[1], size[1], tile, maps.device))
-    tie = _largest(maps) * _ROUNDING if equal is None else equal
+    largest = _largest(maps)
+    tie = largest * _ROUNDING if equal is None else equal
     grids = maps.unflatten(0, (len(rows.starts), len(columns.starts)))  # (window rows, window columns, K, gh, gw)
-    labels, scores = maps.new_empty(size, dtype=torch.int64), maps.new_empty(size, dtype=torch.float32)
-    for first in range(0, maps.shape[1], together):
-        part = grids[:, :, first : first + together]
-        for row in row_mixes:
-            for column in column_mixes:
-                near = part[row.windows[:, None], column.windows, :, row.cells[:, None], column.cells]  # (r, c, k)
-                here = row.weights.T @ (near.float().permute(2, 0, 1) @ column.weights)  # (k, h, w)
-                _keep_best(here, first, labels[row.pixels, column.pixels], scores[row.pixels, column.pixels], tie)
+    labels, scores = maps.new_empty(size, dtype=dtype), maps.new_empty(size, dtype=torch.float32)
+    every = torch.arange(maps.shape[1], device=maps.device)
+    for row in row_mixes:
+        for column in column_mixes:
+            near = grids[row.windows[:, None], column.windows, :, row.cells[:, None], column.cells].float()  # (r, c, K)
+            names = _hopeful(near, largest * _HOPELESS) if equal is None else every
+            for first in range(0, len(names), together):
+                part = names[first : first + together]
+                own = near[..., part].permute(2, 0, 1)
+                here = row.weights.T @ (own @ column.weights)  # (k, h, w)
+                place = row.pixels, column.pixels
+                _keep_best(here, part, labels[place], scores[place], tie, is_first=first == 0)
     return labels, scores
+
+
+def _hopeful(near: Tensor, margin: Tensor) -> Tensor:
+    """The names that may be the best, or its equals, somewhere among cells (r, c, K): a mean of cells is no more than
+    the largest of them. Where a score is not a number, all are."""
+    least, most = near.aminmax(dim=0)
+    return (~(most.amax(dim=0) < least.amin(dim=0).max() - margin)).nonzero()[:, 0]
 
 
 def _mixes(axis: _Axis, cells: int, patch: int, pixels: int, tile: int, device: torch.device) -> Iterator[_Mix]:
@@ -274,20 +310,26 @@ def _largest(maps: Tensor) -> Tensor:
     return torch.maximum(-least, most).float()
 
 
-def _keep_best(candidates: Tensor, first: int, labels: Tensor, scores: Tensor, tie: Tensor | float) -> None:
-    """Goes on with a search for the best of all names, with those from `first` on (k, h, w), into (h, w) each.
+def _keep_best(
+    candidates: Tensor, names: Tensor, labels: Tensor, scores: Tensor, tie: Tensor | float, *, is_first: bool
+) -> None:
+    """Goes on with a search for the best of all names, with the scores (k, h, w) of `names` (k,), into (h, w) each.
 
     A score within `tie` of the best is its equal; a plain number is a share of the largest score at the pixel. The
     memory of `candidates` is made use of, and only sweeps that a processor can vectorise: on one core this takes a
     fifth of the time of torch.max with its indices.
     """
+    if is_first and len(candidates) == 1:
+        labels.copy_(names[0])
+        scores.copy_(candidates[0])
+        return
     best = candidates.amax(dim=0)
     if isinstance(tie, float):
         tie = tie * torch.maximum(best, -candidates.amin(dim=0))
-    index = torch.arange(len(candidates), dtype=candidates.dtype, device=candidates.device)[:, None, None]
-    # 0 for the best and its equals, the number of names for all others: the least sum with the index is the first best.
-    found = candidates.lt_(best - tie).mul_(len(candidates)).add_(index).amin(dim=0).add_(first)
-    if first == 0:
+    # Its number for the best and its equals, more than any for all others: the least sum is the first of the best.
+    number = names.to(candidates.dtype)[:, None, None]
+    found = candidates.lt_(best - tie).mul_(_BEYOND).add_(number).amin(dim=0)
+    if is_first:
         labels.copy_(found)
         scores.copy_(best)
         return

@@ -20,6 +20,7 @@ from wordmask.methods import Declared
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 from wordmask.pictures.image_files import ImageReadError, name_of
 from wordmask.pictures.images import ImageSource, read_image
+from wordmask.pictures.reduced import Picture, Reduced, reduced, size_of
 from wordmask.pictures.streaming import Read, many_pictures, read_ahead
 from wordmask.text_files import shown
 
@@ -37,9 +38,17 @@ class MissingWeightsError(SegmenterError):
 class Seen(ABC):
     """One picture after the network has looked at it."""
 
-    def __init__(self, image: np.ndarray, source: str):
-        self.image = image  # (H, W, 3) uint8
+    def __init__(self, picture: Picture, source: str):
+        self.size = size_of(picture)
         self.source = source
+        self._image = None if isinstance(picture, Reduced) else picture
+
+    @property
+    def image(self) -> np.ndarray:
+        """The picture itself, (H, W, 3) uint8."""
+        if self._image is None:
+            raise SegmenterError(f"{shown(self.source)} was handed in reduced: its own pixels are not here")
+        return self._image
 
     def segment(
         self, names: Names, *, fill: bool = False, min_score: float = 0.0, drop_absent: float = 0.0
@@ -74,11 +83,11 @@ class Seen(ABC):
         if not there:  # no name has as much, and there is no background: the largest has to do
             there = [max(range(len(vocabulary)), key=lambda i: result.pixels[vocabulary.names[i]])]
         again = self.answer(vocabulary.only(there))
-        labels = np.array(there)[again.labels].astype(result.labels.dtype)
+        labels = np.array(there, result.labels.dtype)[again.labels]
         return replace(again, labels=labels, names=list(vocabulary.names))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({shown(self.source)}, {self.image.shape[1]} x {self.image.shape[0]})"
+        return f"{type(self).__name__}({shown(self.source)}, {self.size[1]} x {self.size[0]})"
 
 
 def asked(names: Names, fill: bool, min_score: float, drop_absent: float) -> Vocabulary:
@@ -107,6 +116,15 @@ class Segmenter(Declared, ABC):
     @abstractmethod
     def look_many(self, images: Sequence[np.ndarray], sources: Sequence[str]) -> list[Seen]:
         """Run the network on pictures (H, W, 3) uint8 of any sizes, together where their sizes allow."""
+
+    def input_size(self, height: int, width: int) -> tuple[int, int] | None:
+        """Return the smaller size at which a picture is read, where no more of it is needed; else None."""
+        return None
+
+    def reduce(self, image: np.ndarray) -> Picture:
+        """Return what `look_many` needs of a picture, for those who would not keep all of it: the same is seen."""
+        size = self.input_size(*size_of(image))
+        return image if size is None else reduced(image, size)
 
     def look(self, image: ImageSource) -> Seen:
         """Run the network on one picture; ask the result for names as often as you like."""

@@ -24,7 +24,8 @@ from wordmask.masks.segmentation import Segmentation, label_type
 from wordmask.names.lists import read_names
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 from wordmask.pictures.images import size_with_longer_side, size_with_shorter_side, to_tensor
-from wordmask.pictures.windows import upsample_argmax
+from wordmask.pictures.reduced import Picture, pixels_of, size_of
+from wordmask.pictures.windows import label_dtype, upsample_argmax
 from wordmask.refinement.by_name import NameRefinement, refine_names
 from wordmask.segmenters.base import MissingWeightsError, Seen, Segmenter, SegmenterError
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
@@ -150,9 +151,13 @@ class NamedMask(Segmenter):
             segmenter.preset = student.told.get(PRESET, cls.preset)  # whose student it is, not whose place it takes
         return segmenter
 
+    def input_size(self, height: int, width: int) -> tuple[int, int] | None:
+        size = self.settings.size(height, width)
+        return size if size[0] * size[1] < height * width and self.settings.refine == "none" else None
+
     @torch.inference_mode()
-    def look_many(self, images: Sequence[np.ndarray], sources: Sequence[str]) -> list[Seen]:
-        sizes = [self.settings.size(*image.shape[:2]) for image in images]
+    def look_many(self, images: Sequence[Picture], sources: Sequence[str]) -> list[Seen]:
+        sizes = [self.settings.size(*size_of(image)) for image in images]
         alike: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, size in enumerate(sizes):
             alike[size].append(index)
@@ -161,7 +166,7 @@ class NamedMask(Segmenter):
             together = max(1, PIXELS_PER_PASS // (size[0] * size[1]))
             for start in range(0, len(indices), together):
                 part = indices[start : start + together]
-                kept.update(zip(part, self._read([images[index] for index in part], size), strict=True))
+                kept.update(zip(part, self._read([pixels_of(images[index]) for index in part], size), strict=True))
         return [
             SeenByStudent(self, image, source, kept[index])
             for index, (image, source) in enumerate(zip(images, sources, strict=True))
@@ -204,8 +209,8 @@ class NamedMask(Segmenter):
 class SeenByStudent(Seen):
     """A picture's logits on the network's own grid."""
 
-    def __init__(self, segmenter: NamedMask, image: np.ndarray, source: str, kept: Tensor):
-        super().__init__(image, source)
+    def __init__(self, segmenter: NamedMask, picture: Picture, source: str, kept: Tensor):
+        super().__init__(picture, source)
         self._segmenter = segmenter
         self._kept = kept  # (c, h, w)
 
@@ -216,19 +221,21 @@ class SeenByStudent(Seen):
         asked = vocabulary
         classes = self._classes(asked)
         logits = self._segmenter.logits(self._kept)  # (classes, h, w)
-        size = (self.image.shape[0], self.image.shape[1])
+        size = self.size
         chosen = logits if asked.background is not None else logits[torch.tensor(classes, device=logits.device)]
-        labels, best = upsample_argmax(chosen, size)
+        labels, best = upsample_argmax(chosen, size, dtype=label_dtype(len(chosen)))
         found = labels.cpu().numpy()
         if self._segmenter.settings.refine == "none":
             sure = (best - _log_of_sum(chosen, size)).exp().clamp(max=1).cpu().numpy()
         else:
             found, sure = refine_names(self.image, found, partial(_chances, chosen), self._segmenter.settings.refine)
         if asked.background is not None:
-            meaning = np.full(len(logits), asked.background)
+            meaning = np.full(len(logits), asked.background, label_type(len(asked)))
             meaning[classes] = np.arange(len(asked))
             found = meaning[found]
-        return Segmentation(found.astype(label_type(len(asked))), list(asked.names), sure, self.image, self.source)
+        return Segmentation(
+            found.astype(label_type(len(asked)), copy=False), list(asked.names), sure, self._image, self.source
+        )
 
     def _classes(self, asked: Vocabulary) -> list[int]:
         """The student's class for every name that is asked for."""

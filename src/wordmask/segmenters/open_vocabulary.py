@@ -18,7 +18,8 @@ from wordmask.masks.segmentation import Segmentation, label_type, reject_unsure
 from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 from wordmask.pictures.images import size_with_shorter_side, to_tensor
-from wordmask.pictures.windows import SlidingWindows, merge_argmax, merge_maps
+from wordmask.pictures.reduced import Picture, pixels_of, reduced, size_of
+from wordmask.pictures.windows import SlidingWindows, label_dtype, merge_argmax, merge_maps
 from wordmask.refinement.by_name import NameRefinement, refine_names
 from wordmask.segmenters.base import Seen, Segmenter
 
@@ -58,12 +59,12 @@ class SeenThroughWindows(Seen):
     def __init__(
         self,
         segmenter: "OpenVocabularySegmenter",
-        image: np.ndarray,
+        picture: Picture,
         source: str,
         plan: SlidingWindows,
         features: tuple[Tensor, ...],
     ):
-        super().__init__(image, source)
+        super().__init__(picture, source)
         self._segmenter = segmenter
         self._plan = plan
         self._features = features  # each (n windows, ...)
@@ -78,10 +79,11 @@ class SeenThroughWindows(Seen):
         background, threshold = vocabulary.background, segmenter.background_threshold
         rejecting = background is not None and threshold is not None
         scored = vocabulary.without_background() if rejecting else vocabulary
-        size = (self.image.shape[0], self.image.shape[1])
+        size = self.size
         if len(scored):
             maps = self._score(segmenter.embed(scored))
-            labels, scores = merge_argmax(self._plan, maps, segmenter.patch_size, size)
+            narrow = label_dtype(len(scored) + 1)
+            labels, scores = merge_argmax(self._plan, maps, segmenter.patch_size, size, dtype=narrow)
             found, sure = labels.cpu().numpy(), scores.cpu().numpy()
             if segmenter.sliding.refine != "none":
                 found, sure = refine_names(
@@ -95,9 +97,8 @@ class SeenThroughWindows(Seen):
         if len(scored) and background is not None and threshold is not None:
             found = found + (found >= background)
             found, sure = reject_unsure(found, sure, background, segmenter.threshold_for(sure, threshold))
-        return Segmentation(
-            found.astype(label_type(len(vocabulary))), list(vocabulary.names), sure, self.image, self.source
-        )
+        found = found.astype(label_type(len(vocabulary)), copy=False)
+        return Segmentation(found, list(vocabulary.names), sure, self._image, self.source)
 
     def _score(self, text: TextEmbeddings) -> Tensor:
         """(n, K, h, w), a few windows at a time: scoring needs several maps' room for every map that is kept."""
@@ -145,11 +146,20 @@ class OpenVocabularySegmenter(Segmenter):
         """The score below which background takes a pixel, in a picture whose best names score (H, W)."""
         return threshold
 
+    def input_size(self, height: int, width: int) -> tuple[int, int] | None:
+        plan = self.sliding.plan(height, width)
+        is_smaller = plan.height * plan.width < height * width
+        return (plan.height, plan.width) if is_smaller and self.sliding.refine == "none" else None
+
+    def reduce(self, image: np.ndarray) -> Picture:
+        size = self.input_size(*size_of(image))
+        return image if size is None else reduced(image, size, antialias=self.sliding.antialias)
+
     @torch.inference_mode()
-    def look_many(self, images: Sequence[np.ndarray], sources: Sequence[str]) -> list[Seen]:
-        plans = [self.sliding.plan(*image.shape[:2]) for image in images]
+    def look_many(self, images: Sequence[Picture], sources: Sequence[str]) -> list[Seen]:
+        plans = [self.sliding.plan(*size_of(image)) for image in images]
         pictures = [
-            to_tensor(image, (plan.height, plan.width), antialias=self.sliding.antialias).to(self.device)
+            to_tensor(pixels_of(image), (plan.height, plan.width), antialias=self.sliding.antialias).to(self.device)
             for plan, image in zip(plans, images, strict=True)
         ]
         beside = self.read_whole(pictures, plans)

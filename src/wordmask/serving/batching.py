@@ -13,9 +13,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from wordmask.pictures.reduced import Picture, size_of
 from wordmask.segmenters.base import Seen, Segmenter
 from wordmask.serving.settings import SECONDS_A_PIXEL, RequestError, ServeSettings, stopping
 
@@ -27,10 +29,14 @@ class Job:
     """One picture of one client."""
 
     method: str
-    image: np.ndarray  # (H, W, 3) uint8, until it is answered
+    picture: Picture  # until it is answered; what its method's `reduce` gives, or all of it
     deadline: float  # of time.monotonic
     client: str = ""
     answer: "Future[Seen]" = field(default_factory=Future)
+
+    @property
+    def pixels(self) -> int:
+        return math.prod(size_of(self.picture))
 
     @property
     def is_wanted(self) -> bool:
@@ -123,7 +129,7 @@ class Batcher:
         client the smaller before the larger."""
         turns: Counter[str] = Counter()
         ordered = []
-        for job in sorted(self._waiting, key=lambda job: job.deadline + SECONDS_A_PIXEL * job.image.size / 3):
+        for job in sorted(self._waiting, key=lambda job: job.deadline + SECONDS_A_PIXEL * job.pixels):
             ordered.append(((turns[job.client], self._served.get(job.client, 0)), job))
             turns[job.client] += 1
         return [job for _, job in sorted(ordered, key=lambda own: own[0])]
@@ -143,13 +149,14 @@ class Batcher:
             if not job.is_wanted:
                 _fail(job, RequestError(503, "late", "was not answered in time", retry_after=self.retry_after()))
                 continue
-            job.image = NO_PICTURE
+            job.picture = NO_PICTURE
             if job.answer.set_running_or_notify_cancel():
                 job.answer.set_result(own)
 
     def _look(self, batch: list[Job]) -> list[Seen]:
         segmenter = self._segmenters[batch[0].method]
-        return segmenter.look_many([job.image for job in batch], ["<request>"] * len(batch))
+        pictures: list[Any] = [job.picture for job in batch]
+        return segmenter.look_many(pictures, ["<request>"] * len(batch))
 
 
 def _fail(job: Job, error: Exception) -> None:

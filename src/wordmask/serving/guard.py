@@ -1,10 +1,14 @@
 """The service's limits around the web page."""
 
+import time
+
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from wordmask.serving.metrics import Metrics
 from wordmask.serving.proxies import as_told, client_of
-from wordmask.serving.rest import SEGMENT, Service, error_answer
+from wordmask.serving.rest import SEGMENT, error_answer
+from wordmask.serving.service import Service
 from wordmask.serving.settings import RequestError
 from wordmask.serving.visits import Visit
 
@@ -14,7 +18,8 @@ ALWAYS_SENT = 64 * 2**10
 
 
 class Guard:
-    """What comes with a request is bounded in bytes, time and number, and what it says of proxies is checked.
+    """What comes with a request is bounded in bytes, time and number, and what it says of proxies is checked. Every
+    answer is counted, the page's as the REST interface's.
 
     `POST /v1/segment` receives its body itself, as it looks at the key first.
     """
@@ -27,6 +32,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         client = client_of(scope, self.service.settings)
+        send = _noted(send, self.service.metrics)
         with self.service.visit(client) as visit:
             try:
                 scope = as_told(scope, self.service.settings)
@@ -37,6 +43,18 @@ class Guard:
                 await error_answer(error)(scope, receive, send)
                 return
             await self.app(scope, receive, _counted(scope, receive, send, visit))
+
+
+def _noted(send: Send, metrics: Metrics) -> Send:
+    """An answer counts when it begins, and that is the time that it took."""
+    start = time.perf_counter()
+
+    async def noted(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            metrics.answered(message["status"], time.perf_counter() - start)
+        await send(message)
+
+    return noted
 
 
 def _counted(scope: Scope, receive: Receive, send: Send, visit: Visit) -> Send:

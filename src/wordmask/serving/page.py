@@ -21,7 +21,7 @@ from wordmask.serving.page_guard import ASK, PageGuard
 from wordmask.serving.page_work import PageWork, Question, forgotten, jpeg_bytes, name_of_upload
 from wordmask.serving.proxies import client_of
 from wordmask.serving.reading import FORM, FormInMemory, kind_of
-from wordmask.serving.rest import Service, vocabulary_of
+from wordmask.serving.service import Service, vocabulary_of
 from wordmask.serving.settings import RequestError
 from wordmask.serving.uploads import Upload
 
@@ -102,7 +102,7 @@ def routes(work: PageWork, visitors: _Visitors) -> APIRouter:
         looked = work.sessions.get(token)
         if looked is None or not 0 <= panel < len(looked.shown):
             raise forgotten()
-        told = await work.service._in_thread(looked.shown[panel].to_coco)
+        told = await work.service.in_thread(looked.shown[panel].to_coco)
         told["images"][0]["file_name"] = looked.name
         return JSONResponse(told, headers={"Content-Disposition": 'attachment; filename="wordmask.json"'})
 
@@ -135,7 +135,7 @@ def routes(work: PageWork, visitors: _Visitors) -> APIRouter:
             if kind is not None:
                 return Response(upload.content, media_type=kind, headers=KEPT_BY_BROWSERS)
         elif looked is not None:
-            content = await work.service._in_thread(jpeg_bytes, looked.image)
+            content = await work.service.in_thread(jpeg_bytes, looked.image)
             return Response(content, media_type="image/jpeg", headers=KEPT_BY_BROWSERS)
         raise forgotten()
 

@@ -16,10 +16,9 @@ from wordmask.errors import WordmaskError
 from wordmask.masks.segmentation import Segmentation
 from wordmask.names.vocabulary import ROOM, Vocabulary
 from wordmask.segmenters.base import Seen
-from wordmask.serving.batching import Job
 from wordmask.serving.examples import find_examples
 from wordmask.serving.reading import typed_names
-from wordmask.serving.rest import Service, vocabulary_of
+from wordmask.serving.service import Service, vocabulary_of
 from wordmask.serving.sessions import Looked, Sessions
 from wordmask.serving.settings import RequestError
 from wordmask.serving.uploads import Uploads
@@ -65,7 +64,7 @@ class PageWork:
     async def answer(self, question: Question) -> dict[str, Any]:
         """panels, or in their place a hint or an error; and the picture where it is new."""
         looked = await self._looked(question.picture)
-        answer = {"picture": await self.service._in_thread(_jpeg, looked.image)} if question.is_new else {}
+        answer = {"picture": await self.service.in_thread(_jpeg, looked.image)} if question.is_new else {}
         try:
             if not question.names:
                 return answer | {"hint": "Type a name and press Enter."}
@@ -95,7 +94,7 @@ class PageWork:
         deadline = time.monotonic() + self.service.settings.answer_seconds
         read = partial(self.service.picture, upload.content, deadline, side=PAGE_SIDE)
         try:
-            image = await self.service._waiting_in_thread(read)
+            image = await self.service.waiting_in_thread(read)
         except RequestError as error:
             if error.status != BUSY:  # then it may be asked for again
                 self.uploads.take(token)
@@ -120,10 +119,10 @@ class PageWork:
             for own in methods:
                 seen = await self._seen(looked, own, deadline)
                 ask = partial(seen.segment, asked[own][0], fill=True, min_score=question.least)
-                shown.append(await self.service._in_thread(ask))
+                shown.append(await self.service.in_thread(ask))
             looked.shown = shown
         panels = [
-            await self.service._in_thread(_panel, own, result, asked[own][1])
+            await self.service.in_thread(_panel, own, result, asked[own][1])
             for own, result in zip(methods, shown, strict=True)
         ]
         self.sessions.update(question.picture)
@@ -148,14 +147,11 @@ class PageWork:
         return names.worded(segmenter.background_words), note
 
     async def _read_names(self, method: str, vocabulary: Vocabulary, deadline: float) -> None:
-        await self.service._waiting_in_thread(self.service.read_names, method, vocabulary, deadline)
+        await self.service.waiting_in_thread(self.service.read_names, method, vocabulary, deadline)
 
     async def _seen(self, looked: Looked, method: str, deadline: float) -> Seen:
         if method not in looked.seen:
-            visit = self.service.current
-            job = Job(method, looked.image, deadline, visit.client)
-            seen = await visit.waited(self.service.batcher.submit(job), deadline, self.service.late())
-            looked.seen[method] = seen
+            looked.seen[method] = await self.service.seen(method, looked.image, deadline)
         return looked.seen[method]
 
 

@@ -23,6 +23,7 @@ from wordmask.names.vocabulary import MAX_NAME_LENGTH, Vocabulary, VocabularyErr
 from wordmask.pictures.decoding import DecodersBusyError, DecodingLateError, DecodingPool
 from wordmask.pictures.image_files import ImageReadError, first_line, format_by_magic, image_size
 from wordmask.pictures.images import read_image, shrunk
+from wordmask.pictures.reduced import Picture
 from wordmask.serving.settings import RequestError, ServeSettings
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -96,14 +97,16 @@ def decode(
     pool: DecodingPool | None,
     deadline: float,
     *,
-    take_room: Callable[[int], None],
-    wait: Callable[["Future[np.ndarray]"], np.ndarray],
+    take_room: Callable[[int, int], None],
+    wait: Callable[["Future[Picture]"], Picture],
     side: int | None = None,
+    reduce: Callable[[np.ndarray], Picture] | None = None,
     client: Hashable = None,
-) -> np.ndarray:
-    """(H, W, 3) uint8, by the pool, or here where there is none. `side` and `client` are as `DecodingPool.submit`'s.
+) -> Picture:
+    """(H, W, 3) uint8, by the pool, or here where there is none, or what `reduce` makes of it. `side`, `reduce` and
+    `client` are as `DecodingPool.submit`'s.
 
-    take_room: called with the number of pixels before they are decoded; what it raises ends it. wait: for the pool.
+    take_room: called with height and width before anything is decoded; what it raises ends it. wait: for the pool.
     """
 
     def admit(height: int, width: int) -> None:
@@ -111,16 +114,18 @@ def decode(
             raise RequestError(
                 413, "pixels", f"the picture has {width} x {height} pixels; {settings.max_pixels} are allowed"
             )
-        take_room(width * height)
+        take_room(height, width)
 
     try:
         if (kind := format_by_magic(picture, NAME)) not in FORMATS:
             raise RequestError(415, "image", f"a {kind} picture; send one of {', '.join(FORMATS)}")
         if pool is not None:
-            return wait(pool.submit(picture, deadline=deadline, admit=admit, side=side, client=client))
+            return wait(pool.submit(picture, deadline=deadline, admit=admit, side=side, reduce=reduce, client=client))
         admit(*image_size(picture))
         image = read_image(picture, max_pixels=settings.max_pixels)
-        return image if side is None else shrunk(image, side)
+        if side is not None:
+            image = shrunk(image, side)
+        return image if reduce is None else reduce(image)
     except DecodingLateError as error:
         reason = f"no answer within {settings.answer_seconds:g} seconds"
         raise RequestError(503, "late", reason, retry_after=1) from error

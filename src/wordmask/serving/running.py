@@ -9,7 +9,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from wordmask.serving.connections import Connection, Connections
-from wordmask.serving.rest import Service
+from wordmask.serving.service import Service
 
 LONGEST_HEADERS = 64 * 1024
 """Bytes; uvicorn's own default, stated because a limit is meant."""

@@ -17,7 +17,8 @@ from wordmask.segmenters.base import Segmenter
 from wordmask.serving.budget import Budget
 from wordmask.serving.description import EXAMPLE, describe, example_picture
 from wordmask.serving.guard import Guard
-from wordmask.serving.rest import Service, error_answer, routes
+from wordmask.serving.rest import error_answer, routes
+from wordmask.serving.service import Service
 from wordmask.serving.settings import RequestError, ServeSettings
 from wordmask.serving.visits import CURRENT
 

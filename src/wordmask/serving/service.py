@@ -1,0 +1,256 @@
+"""What the REST interface and the page share: the path of a picture from its bytes to what a network saw of it."""
+
+import hmac
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property, partial
+from typing import Any
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from fastapi import Request
+
+from wordmask.names.text_embeddings import TextEmbedder
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures.decoding import DecodingPool
+from wordmask.pictures.images import size_with_longer_side
+from wordmask.pictures.reduced import Picture
+from wordmask.segmenters.base import Seen, Segmenter
+from wordmask.serving.arriving import Arrivals
+from wordmask.serving.batching import Batcher, Job
+from wordmask.serving.budget import Budget, Claim
+from wordmask.serving.metrics import Metrics
+from wordmask.serving.reading import decode
+from wordmask.serving.settings import (
+    BYTES_A_PIXEL,
+    SECONDS_A_PIXEL,
+    RequestError,
+    ServeSettings,
+    stopping,
+)
+from wordmask.serving.visits import CURRENT, Visit
+
+LARGE = 30_000_000
+"""Pixels times names. What is more is answered one after the other, beside the rest."""
+LARGE_PICTURE = 4_000_000
+"""Pixels. What has more leaves one decoder to others, and is answered one after the other too."""
+PIXELS_A_BYTE = 16
+"""Of an answer, at least."""
+MOST_WAITING = 8
+"""Pictures of one client for which there is no room yet; so they do not take all of its places from smaller ones."""
+LAST_BATCH = 1.0
+"""Seconds for the network to finish pictures that nobody waits for any longer."""
+THREADS = 2
+"""That read bodies and write answers: tenths of a second each, and most of it Python's, which more would not hasten."""
+
+
+class _MustWaitError(Exception):
+    def __init__(self, claim: Claim, more: int):
+        super().__init__(more)
+        self.claim, self.more = claim, more
+
+
+class Service:
+    """What the routes and the page share."""
+
+    def __init__(self, segmenters: Mapping[str, Segmenter], settings: ServeSettings):
+        self.segmenters, self.settings = segmenters, settings
+        self.metrics = Metrics()
+        self.batcher = Batcher(segmenters, settings, self.metrics.batch)
+        self.pool = decoding_pool(settings)
+        self.arrivals = Arrivals(settings)
+        self.pictures = Budget(
+            settings.most_picture_bytes,
+            settings.most_picture_bytes_of_one,
+            seconds_a_unit=SECONDS_A_PIXEL / BYTES_A_PIXEL,
+        )
+        for_large = max(1, settings.decoders - 1)
+        self._large_decoders = Budget(for_large, for_large)
+        self._turns, self._large = Budget(THREADS, THREADS), Budget(1, 1)
+        self.places = Budget(settings.in_flight, settings.of_one(settings.in_flight))
+        self._visits: set[Visit] = set()
+        self._stopping: RequestError | None = None
+        self.metrics.gauges |= {
+            "wordmask_waiting": lambda: self.batcher.length,
+            "wordmask_in_flight": lambda: self.places.held,
+            "wordmask_arriving": lambda: len(self.arrivals),
+            "wordmask_body_bytes": lambda: self.arrivals.bytes.held,
+            "wordmask_picture_bytes": lambda: self.pictures.held,
+        }
+
+    @contextmanager
+    def visit(self, client: str) -> Iterator[Visit]:
+        """One request. What it holds is free again when its answer has been taken."""
+        claims = (budget.claim(client) for budget in (self.arrivals.bytes, self.pictures, self.places))
+        with Visit(client, *claims) as visit:
+            self._visits.add(visit)
+            try:
+                yield visit
+            finally:
+                self._visits.discard(visit)
+
+    @property
+    def current(self) -> Visit:
+        """The visit that this task or thread works for; one of nobody's where no request asked."""
+        visit = CURRENT.get(None)
+        if visit is None:
+            visit = Visit("", *(budget.claim("") for budget in (self.arrivals.bytes, self.pictures, self.places)))
+        return visit
+
+    async def receive(self, request: Request) -> bytes:
+        """A whole body and, only then, a place among those at work. However many come, `in_flight` are worked on."""
+        visit = self.current
+        body = await self.arrivals.read(request, visit.client, visit.body)
+        if self._stopping is not None:
+            raise self._stopping
+        if not visit.place.take(1):
+            raise RequestError(
+                503, "busy", "too many requests are being answered", retry_after=self.batcher.retry_after()
+            )
+        visit.listen(request.receive)
+        return body
+
+    def picture(
+        self, content: bytes, deadline: float, *, side: int | None = None, segmenter: Segmenter | None = None
+    ) -> Picture:
+        """Decode a picture, (H, W, 3) uint8, when there is room for it and for its answer; `side` is the most that its
+        longer side may have, and what a segmenter can do with less of comes as that. For a thread, as it may wait for
+        its turn."""
+        visit = self.current
+        wait = partial(visit.wait, deadline=deadline, late=self.late())
+
+        def take(claim: Claim, units: int) -> None:
+            if units > claim.held and not claim.take(units - claim.held):
+                raise _MustWaitError(claim, units - claim.held)
+
+        def take_room(height: int, width: int) -> None:
+            take(visit.picture, self._held_of(height, width, side, segmenter))
+            if height * width > LARGE_PICTURE:
+                take(decoder, 1)
+
+        reduce = None if segmenter is None else segmenter.reduce
+        with self._large_decoders.claim(visit.client) as decoder:
+            read = partial(
+                decode, content, self.settings, self.pool, deadline, side=side, reduce=reduce, client=visit.client
+            )
+            while True:
+                try:
+                    return read(take_room=take_room, wait=wait)
+                except _MustWaitError as error:  # waits here and not in a decoder, which others need
+                    if error.claim.budget.waiting_of(visit.client) >= MOST_WAITING:
+                        busy = "pictures of this size wait already: too many of one client"
+                        raise RequestError(503, "busy", busy, retry_after=self.batcher.retry_after()) from error
+                    wait(error.claim.wait_for(error.more))
+
+    def _held_of(self, height: int, width: int, side: int | None, segmenter: Segmenter | None) -> int:
+        """Bytes that a picture and its answer hold from when it is decoded. What is made smaller at once is whole only
+        in the hands of a decoder and of who makes the answer, and of those there are few."""
+        if self.pool is not None:
+            if side is not None:
+                height, width = size_with_longer_side(height, width, side, only_shrink=True)
+            elif segmenter is not None and (size := segmenter.input_size(height, width)) is not None:
+                return max(3 * size[0] * size[1], height * width // PIXELS_A_BYTE)
+        return BYTES_A_PIXEL * height * width
+
+    async def answered(self, size: tuple[int, int], names: int, work: Callable[[], Any]) -> Any:
+        """What `work` makes of the pixels of a picture (H, W) and so many names, when it is its turn."""
+        pixels = size[0] * size[1]
+        is_large = pixels > LARGE_PICTURE or pixels * names > LARGE
+        return await self.in_thread(work, lane=self._large if is_large else None)
+
+    async def seen(self, method: str, picture: Picture, deadline: float) -> Seen:
+        """A picture after the network has looked at it, together with those of others."""
+        visit = self.current
+        job = Job(method, picture, deadline, visit.client)
+        return await visit.waited(self.batcher.submit(job), deadline, self.late())
+
+    def stop(self) -> None:
+        """What is being answered goes on; what has not arrived is refused."""
+        self._stopping = stopping()
+        self.arrivals.stop(self._stopping)
+
+    def give_up(self) -> None:
+        """Whoever waits still is told that the service is being stopped."""
+        for budget in (self.pictures, self._large_decoders, self._turns, self._large):
+            budget.close(stopping())
+        for visit in list(self._visits):
+            visit.end(stopping())
+        if self.pool is not None:
+            self.pool.close()
+
+    def close(self) -> None:
+        """Refuse what waits, and stop."""
+        self.batcher.close(LAST_BATCH)
+        if self.pool is not None:
+            self.pool.close()
+
+    def read_names(self, method: str, vocabulary: Vocabulary, deadline: float) -> None:
+        """So that the batches' thread finds them in memory, and nobody's picture waits for another's names."""
+        embedder = getattr(self.segmenters[method], "embed", None)
+        if not isinstance(embedder, TextEmbedder):
+            return
+        visit = self.current
+        wanted = lambda: time.monotonic() < deadline and visit.ended is None  # noqa: E731
+        if embedder.read(vocabulary, wanted) is None:
+            raise visit.ended or self.late()
+
+    def late(self) -> RequestError:
+        reason = f"no answer within {self.settings.answer_seconds:g} seconds"
+        return RequestError(503, "late", reason, retry_after=self.batcher.retry_after())
+
+    def method(self, asked: str | None) -> str:
+        """The method that is asked for, by default the first."""
+        method = next(iter(self.segmenters)) if asked is None else asked
+        if method not in self.segmenters:
+            raise RequestError(404, "method", f"no method {method!r} here; there is {', '.join(self.segmenters)}")
+        return method
+
+    async def in_thread(self, work: Any, *arguments: Any, lane: Budget | None = None) -> Any:
+        """When it is the client's turn."""
+        visit = self.current
+        with (lane or self._turns).claim(visit.client) as turn:
+            deadline = time.monotonic() + self.settings.answer_seconds
+            await visit.waited(turn.wait_for(1), deadline, self.late())
+            return await anyio.to_thread.run_sync(work, *arguments, limiter=self._threads)
+
+    async def waiting_in_thread(self, work: Any, *arguments: Any) -> Any:
+        """What waits in the thread for its turn keeps no other from it."""
+        return await anyio.to_thread.run_sync(work, *arguments, limiter=self._waiting_threads)
+
+    @cached_property
+    def _threads(self) -> CapacityLimiter:
+        """Made where there is an event loop, which it belongs to."""
+        return CapacityLimiter(THREADS + 1)
+
+    @cached_property
+    def _waiting_threads(self) -> CapacityLimiter:
+        return CapacityLimiter(self.settings.in_flight)
+
+    def check_key(self, request: Request) -> None:
+        if self.settings.api_key is None:
+            return
+        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+        given = bearer.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+        # Headers are bytes that Starlette reads as Latin-1.
+        if not hmac.compare_digest(given.encode("latin-1"), self.settings.api_key.encode()):
+            raise RequestError(401, "key", "give this service's key as `Authorization: Bearer KEY`")
+
+
+def decoding_pool(settings: ServeSettings) -> DecodingPool | None:
+    """The processes that decode; none where the settings say so."""
+    if not settings.decoders:
+        return None
+    return DecodingPool(
+        settings.decoders,
+        seconds=settings.decode_seconds,
+        memory_bytes=settings.most_decode_bytes,
+        decoded_bytes=settings.most_picture_bytes,
+        waiting=settings.in_flight,
+    )
+
+
+def vocabulary_of(segmenter: Segmenter) -> Vocabulary | None:
+    """A student's names; None of a segmenter that takes any."""
+    found = getattr(segmenter, "vocabulary", None)
+    return found if isinstance(found, Vocabulary) else None
