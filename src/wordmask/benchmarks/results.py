@@ -89,7 +89,7 @@ def is_evaluation(folder: Path) -> bool:
 
 
 def _row(line: bytes) -> dict[str, Any] | None:
-    """A picture's scores; None where the line holds none."""
+    """Return a picture's scores; None where the line holds none."""
     try:
         row = json.loads(line)
         return row if isinstance(row, dict) and int(row["index"]) >= 0 else None

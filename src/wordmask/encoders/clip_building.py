@@ -70,7 +70,9 @@ def load_clip(
 
 
 def _published(architecture: str, weights: str | Path) -> tuple[str | Path, dict[str, Any]]:
-    """What `weights` means, and what is known of it: a file first, then a tag of open_clip's, then a catalogue name."""
+    """Return what `weights` means, and what is known of it: a file first, then a tag of open_clip's, then a catalogue
+    name.
+    """
     if Path(weights).is_file() or catalogue.is_url(str(weights)):
         return weights, {}
     tag = open_clip.get_pretrained_cfg(architecture, str(weights))

@@ -221,7 +221,7 @@ class ClipDinoiser(OpenVocabularySegmenter):
         return filter_background(probabilities, features[1] > 0.5, background, confidence)
 
     def guides(self, windows: Tensor, dense: DenseFeatures) -> Tensor:
-        """What tells which patches belong together, (n, C, h, w) on CLIP's patches."""
+        """Return what tells which patches belong together, (n, C, h, w) on CLIP's patches."""
         if dense.keys is not None:
             return dense.keys
         if self.settings.affinity == "dino" and self.dino is not None:
@@ -241,7 +241,7 @@ class ClipDinoiser(OpenVocabularySegmenter):
 
 
 def dino_values(dino: DinoEncoder, images: Tensor, grid: tuple[int, int]) -> Tensor:
-    """The teacher of the pooling: DINO's values on a grid of CLIP's, (B, 3, H, W) in [0, 1] -> (B, C, *grid).
+    """Return what teaches the pooling: DINO's values on a grid of CLIP's, (B, 3, H, W) in [0, 1] -> (B, C, *grid).
 
     Where the patches of the two differ in size, pictures are resized so that the grids agree.
     """

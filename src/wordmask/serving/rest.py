@@ -103,7 +103,7 @@ class Service:
         return visit
 
     async def receive(self, request: Request) -> bytes:
-        """A whole body and, only then, a place among those at work. However many come, `in_flight` are worked on."""
+        """Wait for a whole body and, only then, for a place among those at work: `in_flight`, however many come."""
         visit = self.current
         body = await self.arrivals.read(request, visit.client, visit.body)
         if self._stopping is not None:
@@ -170,7 +170,7 @@ class Service:
                     wait(error.claim.wait_for(error.more))
 
     def stop(self) -> None:
-        """What is being answered goes on; what has not arrived is refused."""
+        """Go on with what is being answered, and refuse what has not arrived."""
         self._stopping = stopping()
         self.arrivals.stop(self._stopping)
 
@@ -218,7 +218,7 @@ class Service:
             return await anyio.to_thread.run_sync(work, *arguments, limiter=self._threads)
 
     async def _waiting_in_thread(self, work: Any, *arguments: Any) -> Any:
-        """What waits in the thread for its turn keeps no other from it."""
+        """Take turns, so that what waits in the thread for its turn keeps no other from it."""
         return await anyio.to_thread.run_sync(work, *arguments, limiter=self._waiting_threads)
 
     @cached_property
@@ -292,7 +292,7 @@ def routes(service: Service) -> APIRouter:
 
 
 def decoding_pool(settings: ServeSettings) -> DecodingPool | None:
-    """The processes that decode; none where the settings say so."""
+    """Return the processes that decode; none where the settings say so."""
     if not settings.decoders:
         return None
     return DecodingPool(
@@ -305,7 +305,7 @@ def decoding_pool(settings: ServeSettings) -> DecodingPool | None:
 
 
 def vocabulary_of(segmenter: Segmenter) -> Vocabulary | None:
-    """A student's names; None of a segmenter that takes any."""
+    """Return a student's names; None of a segmenter that takes any."""
     found = getattr(segmenter, "vocabulary", None)
     return found if isinstance(found, Vocabulary) else None
 

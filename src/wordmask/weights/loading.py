@@ -174,7 +174,7 @@ _ORDER = tuple(_KINDS)
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """The metadata of a safetensors file."""
+    """Return the metadata of a safetensors file."""
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
@@ -183,7 +183,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 
 def fingerprint(weights: nn.Module | Mapping[str, Tensor]) -> str:
-    """A hash of names, shapes, dtypes and values, the same in every process and on every device."""
+    """Return a hash of names, shapes, dtypes and values, the same in every process and on every device."""
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     digest = hashlib.blake2b(digest_size=16)
     for name, value in sorted(state.items()):
