@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -110,6 +111,12 @@ def test_evaluate_takes_it(verb, tmp_path):
     assert (result["method"], result["images"]) == ("brightness", 2)
     assert result["configuration"]["settings"] == {"contrast": 0.1}
     assert 0 < result["pixel_accuracy"] < 100
+
+
+def test_tables_print_one_of_the_package_s_own(verb, tmp_path):
+    printed = verb("tables", "brightness", "--pictures", 1, "--only", "brightness", "--out-dir", tmp_path / "table")
+    row = next(line for line in printed.splitlines() if line.strip(" |").startswith("brightness"))
+    assert len(re.findall(r"\d+\.\d", row)) == 2  # a figure for each split
 
 
 def test_serve_serves_it(environment, photo, tmp_path):

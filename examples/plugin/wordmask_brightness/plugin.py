@@ -13,4 +13,5 @@ BRIGHTNESS = Method(
 )
 PLUGIN = Plugin(
     methods={"brightness": "wordmask_brightness.plugin:BRIGHTNESS"},
+    tables={"brightness": "wordmask_brightness.tables:TABLES"},
 )
