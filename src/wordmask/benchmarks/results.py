@@ -37,7 +37,8 @@ class ResultFolder:
 
     def _mend(self) -> None:
         """Remove the line that a killed process did not finish, and lines that are damaged, whose pictures are measured
-        again."""
+        again.
+        """
         for file in self._files():
             lines = file.read_bytes().split(b"\n")
             kept = [line for line in lines[:-1] if _row(line) is not None]

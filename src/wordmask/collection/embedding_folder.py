@@ -1,5 +1,6 @@
 """Embeddings on disk in clip-retrieval's layout, which is LAION's: `img_emb/img_emb_N.npy` beside
-`metadata/metadata_N.parquet`. Rows are numbered through all shards. Nothing is held in memory but the shards' sizes."""
+`metadata/metadata_N.parquet`. Rows are numbered through all shards. Nothing is held in memory but the shards' sizes.
+"""
 
 import json
 import re

@@ -177,7 +177,8 @@ def _decoded(image: Image.Image, name: str, limit: int, reserve: Callable[[int],
 @dataclass(frozen=True)
 class _Scale:
     """What is white in a picture of more than 8 bits, and its least and greatest value. lower: of colours, the lower
-    bytes (H, W, C), where Pillow has loaded the upper ones."""
+    bytes (H, W, C), where Pillow has loaded the upper ones.
+    """
 
     white: float
     span: tuple[float, float]

@@ -31,7 +31,8 @@ FINER = 2
 @dataclass(frozen=True)
 class SelfMaskShape:
     """All that must be known to build the network. mask_mlp: masks are asked for with the query behind an MLP of its
-    own, as in MaskFormer, not with the bare query."""
+    own, as in MaskFormer, not with the bare query.
+    """
 
     image_size: int = 224
     patch: int = 8
@@ -102,7 +103,8 @@ class DecoderLayer(nn.Module):
 
     def forward(self, x: Tensor, queries: Tensor, memory: Tensor) -> Tensor:
         """x and queries (B, Q, D), memory (B, h*w, D). The learnt queries serve as positions: they are added to what
-        asks and to what is compared, never to what is taken over."""
+        asks and to what is compared, never to what is taken over.
+        """
         placed = x + queries
         x = self.self_norm(x + self.self_attention(placed, placed, x, need_weights=False)[0])
         x = self.cross_norm(x + self.cross_attention(x + queries, memory, memory, need_weights=False)[0])

@@ -214,7 +214,8 @@ class SeenByStudent(Seen):
     @torch.inference_mode()
     def answer(self, vocabulary: Vocabulary) -> Segmentation:
         """Where "background" is asked for, it is what the student calls so and whatever else was not asked for;
-        without it, every pixel bears the best of the names asked for."""
+        without it, every pixel bears the best of the names asked for.
+        """
         asked = vocabulary
         classes = self._classes(asked)
         logits = self._segmenter.logits(self._kept)  # (classes, h, w)

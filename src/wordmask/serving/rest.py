@@ -145,7 +145,8 @@ class Service:
 
     def picture(self, content: bytes, deadline: float, *, side: int | None = None) -> np.ndarray:
         """Decode a picture, (H, W, 3) uint8, when there is room for it and for its answer; `side` is the most that its
-        longer side may have. For a thread, as it may wait for its turn."""
+        longer side may have. For a thread, as it may wait for its turn.
+        """
         visit = self.current
         wait = partial(visit.wait, deadline=deadline, late=self.late())
 

@@ -67,7 +67,8 @@ def check_fit(
     allow_extra: Iterable[str] = (),
 ) -> dict[str, Tensor]:
     """Return `state` under the module's names, or list all that does not fit. Arguments as for `load_into`; the module
-    may be on the meta device."""
+    may be on the meta device.
+    """
     renamed: dict[str, Tensor] = {}
     for key, value in state.items():
         name = rename(key) if rename else key
