@@ -43,7 +43,7 @@ LIMITS = (
 
 
 def save_folder(segmenter: NamedMask, folder: str | Path, card: Card) -> Path:
-    """The folder as the hub holds it: the weights, and the card."""
+    """Write a folder as the hub holds it: the weights, and the card."""
     folder = Path(folder)
     if "background" not in {name.casefold() for name in segmenter.vocabulary.names}:
         raise HubError("this student has no background among its names: it is not one that can be shared alone")
@@ -69,7 +69,7 @@ def push(segmenter: NamedMask, repository: str, card: Card, *, private: bool = T
 
 
 def from_pretrained(source: str | Path, **options: Any) -> NamedMask:
-    """A student from a folder, or from "user/name" on the hub. `options` are those of `NamedMask`."""
+    """Load a student from a folder, or from "user/name" on the hub. `options` are those of `NamedMask`."""
     folder = Path(source)
     path = folder / WEIGHTS if folder.is_dir() else resolve(f"hf-hub:{source}/{WEIGHTS}")
     if not path.is_file():
@@ -79,7 +79,7 @@ def from_pretrained(source: str | Path, **options: Any) -> NamedMask:
 
 
 def card_text(segmenter: NamedMask, card: Card) -> str:
-    """The card as Markdown, with the header that the hub reads."""
+    """Return the card as Markdown, with the header that the hub reads."""
     from huggingface_hub import ModelCardData
 
     header = ModelCardData(

@@ -301,7 +301,8 @@ def load_method(
     settings: Mapping[str, Any],
 ) -> Any:
     """Return a method by its name, from a preset with single settings changed. compute: or what makes it, once the rest
-    is known to be right."""
+    is known to be right.
+    """
     chosen = check_method(kind, name, preset=preset, settings=settings)
     if weights is not None and not chosen.has_weights:
         known = [field.name for field in fields(chosen.Settings)]

@@ -26,7 +26,8 @@ def open_world(name: str, root: str | Path | None, split: str | None, pictures: 
 class World:
     """stuff=False: things and background. stuff=True: things and stuff, no background.
 
-    background: the phrases that background is asked for by; the papers' protocols have the one word."""
+    background: the phrases that background is asked for by; the papers' protocols have the one word.
+    """
 
     def __init__(
         self,

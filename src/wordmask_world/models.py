@@ -60,7 +60,8 @@ def find(name: str) -> Found:
 
 def _taking_part() -> tuple[Path, ...]:
     """All that may take part in a distillation, in the order in which runs have always been known by it. A backbone
-    that a training starts from is known by itself."""
+    that a training starts from is known by itself.
+    """
     saliency = [path for path in (WEIGHTS / f"{name}.safetensors" for name in (FOUND, SELFMASK)) if path.is_file()]
     encoders = [path for path in files_of(WEIGHTS) if path.parent.parent == WEIGHTS]
     return (*saliency, *encoders)

@@ -33,7 +33,8 @@ def evaluate_on_devices(
 ) -> Report:
     """load: the arguments of `segmenters.load`; opening: those of `open_benchmark`. The scores are those of one device,
     and an evaluation may go on with other devices than it began with; so all compute in one precision, fp32 if `load`
-    says none. The calling script needs the usual `if __name__ == "__main__"`."""
+    says none. The calling script needs the usual `if __name__ == "__main__"`.
+    """
     load = {"precision": "fp32", **load}
     if load["precision"] == "auto":
         raise BenchmarkError("precision 'auto' may differ among the devices: choose fp32 or bf16")

@@ -37,7 +37,8 @@ class ResultFolder:
 
     def _mend(self) -> None:
         """Remove the line that a killed process did not finish, and lines that are damaged, whose pictures are measured
-        again."""
+        again.
+        """
         for file in self._files():
             lines = file.read_bytes().split(b"\n")
             kept = [line for line in lines[:-1] if _row(line) is not None]
@@ -89,7 +90,7 @@ def is_evaluation(folder: Path) -> bool:
 
 
 def _row(line: bytes) -> dict[str, Any] | None:
-    """A picture's scores; None where the line holds none."""
+    """Return a picture's scores; None where the line holds none."""
     try:
         row = json.loads(line)
         return row if isinstance(row, dict) and int(row["index"]) >= 0 else None

@@ -25,7 +25,8 @@ from wordmask.saliency.base import Saliency
 @dataclass(frozen=True)
 class SaliencyReport:
     """All in percent. iou: of the map above one half. max_f: the largest F-measure at any one threshold. mae: the mean
-    absolute error, where less is better. s_measure: Fan et al. Each is averaged over pictures."""
+    absolute error, where less is better. s_measure: Fan et al. Each is averaged over pictures.
+    """
 
     method: str
     preset: str

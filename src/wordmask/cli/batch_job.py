@@ -22,7 +22,8 @@ class SegmentError(WordmaskError):
 
 class BatchJob:
     """Pictures in turn, without those that are done. One that fails is named at once, and counted at the end; all that
-    were left out or passed over are listed in `left-out.txt` beside the results."""
+    were left out or passed over are listed in `left-out.txt` beside the results.
+    """
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ NAMES_SUFFIXES = (".txt", ".yaml", ".yml", ".json", ".xml")
 
 
 def local(path: Path | None) -> Path | None:
-    """A path that is none of the network. As a path an address has lost a slash, and would be echoed so."""
+    """Take a path that is none of the network. As a path an address has lost a slash, and would be echoed so."""
     if path is not None and (found := re.match(r"(https?):/+(.*)", str(path))):
         raise typer.BadParameter(
             f"{found[1]}://{found[2]} is an address: files are read from disk, so download it first"
@@ -96,8 +96,9 @@ def paths(arguments: list[str]) -> list[Path]:
 
 
 def vocabulary(given: str | None, file: Path | None = None, *, method: str, fill: bool) -> "Vocabulary | None":
-    """The names with room for what none of them names, unless they are to fill the picture. None where a student is
-    to bring its own: any may still be chosen from them."""
+    """Return the names with room for what none of them names, unless they are to fill the picture. None where a student
+    is to bring its own: any may still be chosen from them.
+    """
     if given is None and file is None and method == "namedmask":
         return None
     if (given is None) == (file is None):
@@ -138,7 +139,7 @@ def _is_file_of_names(given: str) -> bool:
 def segmenter(
     method: str, preset: str, weights: str | None, device: str, precision: str, settings: list[str] | None
 ) -> dict[str, Any]:
-    """The arguments of `wordmask.load`."""
+    """Return the arguments of `wordmask.load`."""
     chosen = {"method": method, "preset": preset, "weights": weights, "device": device, "precision": precision}
     changes = _settings(settings or [])
     for key in changes:
@@ -148,7 +149,7 @@ def segmenter(
 
 
 def changes(settings: list[str] | None, **given: Any) -> dict[str, Any]:
-    """What the options and --set change of a preset; an option that is not given changes nothing."""
+    """Return what the options and --set change of a preset; an option that is not given changes nothing."""
     told = {name: value for name, value in given.items() if value is not None}
     pairs = _settings(settings or [])
     for key in pairs:
@@ -158,7 +159,7 @@ def changes(settings: list[str] | None, **given: Any) -> dict[str, Any]:
 
 
 def runtime(name: str, onnx: Path) -> dict[str, Any]:
-    """What --runtime adds to the arguments of `wordmask.load`."""
+    """Return what --runtime adds to the arguments of `wordmask.load`."""
     if name not in ("torch", "onnx"):
         raise typer.BadParameter(f"--runtime is torch or onnx, not {name!r}")
     return {"onnx": onnx} if name == "onnx" else {}

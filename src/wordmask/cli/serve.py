@@ -141,7 +141,8 @@ def _key(given: str | None) -> str | None:
 
 def _give_memory_back() -> None:
     """See that glibc, where it is the system's library, gives what large pictures took back to the system. It would
-    keep a heap for each thread, and pieces of up to 32 MB in them."""
+    keep a heap for each thread, and pieces of up to 32 MB in them.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, LARGE_PIECES)
@@ -176,7 +177,8 @@ def _refused_in_words(host: str, port: int) -> Iterator[None]:
 @contextmanager
 def _ending_properly() -> Iterator[None]:
     """SIGTERM ends the program as Ctrl-C does, by unwinding, so that what lies in memory goes. uvicorn, too, hands a
-    signal on when it has stopped."""
+    signal on when it has stopped.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

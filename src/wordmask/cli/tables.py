@@ -121,7 +121,7 @@ def tables(
 
 
 def _distilling(*, names: str | None, settings: list[str] | None, **others: Any) -> dict[str, Any]:
-    """What was said, and nothing else."""
+    """Return what was said, and nothing else."""
     told = {key: value for key, value in others.items() if value is not None}
     if names is not None:
         told["names"] = options.names(names).without_background().names
@@ -175,8 +175,9 @@ def _measured(table: "Table", measuring: "Run", *, quiet: bool) -> "Shown":
 def _chosen(
     name: str, only: list[str], distilling: Mapping[str, Any], device: str
 ) -> "tuple[Shared | None, list[Table]]":
-    """A table, or those of a suite, with the rows that are asked for; and what they share. Tables that have none of
-    the rows are left out."""
+    """Return a table, or those of a suite, with the rows asked for, and what they share. Tables that have none of
+    the rows are left out.
+    """
     members = papers.list_suites().get(name, (name,))
     suite, shared = papers.suite_of(name), None
     if suite is None:

@@ -79,7 +79,7 @@ class Archive:
         return len(self._table)
 
     def entries(self, name: str) -> list[Entry]:
-        """A name's pictures, the most similar first."""
+        """Return a name's pictures, the most similar first."""
         if name not in self._places:
             raise CollectionError(f"{self.path} has no archive of {name!r}; it has {', '.join(self.names)}")
         start, count = self._places[name]

@@ -135,7 +135,7 @@ def check_all_there(pile: Pile, out: Path, survey: Survey) -> None:
 
 
 def _embedded(out: Path, kind: str) -> Iterator[list[str]]:
-    """The files that embeddings are of, shard by shard."""
+    """Yield the files that embeddings are of, shard by shard."""
     column = "tar" if kind == "tars" else "image_path"
     for path in sorted((out / "metadata").glob("metadata_*.parquet")):
         try:
@@ -147,7 +147,7 @@ def _embedded(out: Path, kind: str) -> Iterator[list[str]]:
 
 
 def clip_fingerprint(encoder: "ClipEncoder") -> str:
-    """Changes whenever an image's embedding may."""
+    """Return what changes whenever an image's embedding may."""
     visual = {name: value for name, value in encoder.model.state_dict().items() if name.startswith("visual.")}
     told = f"{fingerprint(visual)} {encoder.model.visual!r} {encoder.statistics} {encoder.image_size} {encoder.dtype}"
     return digest_of(told)
@@ -207,7 +207,7 @@ def _batches(
 def _look(
     picture: Picture, *, root: Path, size: tuple[int, int], max_pixels: int | None
 ) -> "tuple[dict[str, Any], Tensor] | Bad":
-    """A picture's row of metadata, and what CLIP sees of it: its middle, (3, H, W) uint8."""
+    """Return a picture's row of metadata, and what CLIP sees of it: its middle, (3, H, W) uint8."""
     ref = picture.ref
     try:
         image = ref.open(root, max_pixels)
@@ -236,7 +236,7 @@ def _is_finished(out: Path) -> bool:
 
 
 def _written(out: Path, number: int, parts: Parts | None) -> str | None:
-    """The fingerprint of a shard that is whole."""
+    """Return the fingerprint of a shard that is whole."""
     path = out / metadata_name(number)
     files = (path, out / embedding_name(number), _bad_file(out, number))
     if not all(file.exists() for file in files) or not (parts is None or parts.whole(*files)):

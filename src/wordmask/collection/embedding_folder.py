@@ -1,5 +1,6 @@
 """Embeddings on disk in clip-retrieval's layout, which is LAION's: `img_emb/img_emb_N.npy` beside
-`metadata/metadata_N.parquet`. Rows are numbered through all shards. Nothing is held in memory but the shards' sizes."""
+`metadata/metadata_N.parquet`. Rows are numbered through all shards. Nothing is held in memory but the shards' sizes.
+"""
 
 import json
 import re
@@ -190,7 +191,7 @@ def _mapped(path: Path) -> np.memmap:
 
 
 def _check_whole(path: Path, stored: np.memmap) -> None:
-    """Looked at before each part is: reading a mapped file beyond its end would end the process."""
+    """Check a part before it is read: reading a mapped file beyond its end would end the process."""
     if path.exists() and path.stat().st_size < stored.offset + stored.nbytes:
         raise CollectionError(f"{path} has been cut short since it was opened: fetch or make it again")
 

@@ -212,7 +212,8 @@ def _load_files(names: list[str], bad: list[Bad]) -> tuple[list[Picture], list[B
 
 def _size_and_time(path: Path) -> tuple[int, int]:
     """Stand for a file's content, which cannot be read of millions of files at every start. A file that is not there
-    is found out about when it is opened."""
+    is found out about when it is opened.
+    """
     try:
         status = path.stat()
     except (OSError, ValueError):

@@ -76,7 +76,7 @@ class Queries:
 
 
 def queries_of(vocabulary: Vocabulary, embedder: TextEmbedder, folder: EmbeddingFolder) -> Queries:
-    """A vocabulary in the space of a collection's embeddings."""
+    """Embed a vocabulary in the space of a collection's embeddings."""
     own = getattr(embedder.encoder, "name", None)
     if folder.clip is not None and own is not None and folder.clip != own:
         raise CollectionError(

@@ -63,7 +63,8 @@ def log_to_stderr(level: int) -> None:
 
 def quiet_log() -> None:
     """Let warnings that are logged, where nobody asked for a log, be lines as all others are; and Pillow's own words
-    about damaged pictures none, as each is an error of ours that names the file."""
+    about damaged pictures none, as each is an error of ours that names the file.
+    """
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(_Line())

@@ -19,7 +19,8 @@ from wordmask.names.vocabulary import Vocabulary
 @settings(frozen=True, config=ConfigDict(extra="forbid"))
 class ArchiveSettings:
     """size: pictures for a name. published: an archive that somebody has published (JSON, a name -> paths), to be taken
-    in place of a search."""
+    in place of a search.
+    """
 
     size: PositiveInt = 500
     filters: FilterSettings = FilterSettings()

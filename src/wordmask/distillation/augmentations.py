@@ -50,7 +50,8 @@ class Augmentation:
 @dataclass(frozen=True)
 class View:
     """A picture is resized to `size`; of that, the rows and columns from `start` on lie in the crop from `place` on.
-    Where it is smaller than the crop it lies in a corner; where it is larger, a part of it is seen."""
+    Where it is smaller than the crop it lies in a corner; where it is larger, a part of it is seen.
+    """
 
     size: tuple[int, int]
     start: tuple[int, int]
@@ -95,7 +96,8 @@ def see(
     image: np.ndarray, mask: np.ndarray, view: View, crop: int, *, label: int, ignore: int
 ) -> tuple[Tensor, Tensor]:
     """(H, W, 3) uint8 and (H, W) bool -> (3, crop, crop) uint8 and (crop, crop) int16: `label` on the mask, 0 beside
-    it, `ignore` beyond the picture, where its own mean colour is."""
+    it, `ignore` beyond the picture, where its own mean colour is.
+    """
     pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)
     inside = torch.from_numpy(np.require(mask, np.uint8, requirements=["C", "W"]))[None]
     pixels = resize(pixels, view.size)

@@ -100,7 +100,8 @@ class Lessons:
 
     def one(self, place: int) -> tuple[Tensor, Tensor]:
         """(3, S, S) in [0, 1] and its labels (S, S). All choices of the pasted come after those of the picture itself,
-        which therefore is the same with copy-paste and without."""
+        which therefore is the same with copy-paste and without.
+        """
         chance = np.random.default_rng((self.seed, place))
         image, labels = self._view(self.index(place), chance)
         for _ in range(int(chance.integers(1, self.most_pasted + 1)) - 1):

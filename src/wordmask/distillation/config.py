@@ -122,8 +122,9 @@ def find_preset(name: Any) -> RunConfig:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A YAML file as it stands: any of `names`, `images`, `out`, `preset`, and settings. Relative paths in it are
-    relative to the file."""
+    """Read a YAML file as it stands: any of `names`, `images`, `out`, `preset`, and settings. Relative paths in it
+    are relative to the file.
+    """
     try:
         data = read_yaml(path)
     except TextFileError as error:
@@ -194,7 +195,7 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any], at: str = "") -> 
 
 
 def _with_absolute_paths(told: Mapping[str, Any], base: Path, at: str = "") -> dict[str, Any]:
-    """Settings whose paths no longer depend on where they are read."""
+    """Return settings whose paths no longer depend on where they are read."""
     absolute = dict(told)
     for key, value in told.items():
         name = f"{at}{key}"
@@ -208,7 +209,7 @@ def _with_absolute_paths(told: Mapping[str, Any], base: Path, at: str = "") -> d
 
 
 def _is_path(weights: str, path: Path) -> bool:
-    """A file that is there goes before what is published. A file that is not there is told by its looks."""
+    """Take a file that is there before what is published. A file that is not there is told by its looks."""
     if catalogue.is_url(weights) or is_brought(weights):
         return False
     if path.is_file():

@@ -31,7 +31,8 @@ def paste(
     image: Tensor, labels: Tensor, other: Tensor, other_labels: Tensor, chance: np.random.Generator, *, ignore: int
 ) -> None:
     """Put the thing of `other` (3, S, S) at a random place over `image`, in place; its labels go along. A picture
-    without anything on it changes nothing."""
+    without anything on it changes nothing.
+    """
     thing = (other_labels > 0) & (other_labels != ignore)  # (S, S)
     box = bounding_box(thing)
     if box is None:

@@ -158,7 +158,8 @@ def refine(
     say: Say = warn,
 ) -> list[Path]:
     """Redraw every mask of these names, those that were set aside as well, at the picture's own size: shards
-    `STEM_NNNNN.arrow`, each whole or not there, and left alone where it is there already."""
+    `STEM_NNNNN.arrow`, each whole or not there, and left alone where it is there already.
+    """
     rows = np.concatenate([masks.rows(name, usable=False) for name in names])
     blocks = [rows[start : start + MASKS_PER_SHARD] for start in range(0, len(rows), MASKS_PER_SHARD)]
     shards = [stem.with_name(f"{stem.name}_{number:05d}.arrow") for number in range(len(blocks))]
@@ -212,7 +213,7 @@ def _redrawn(record: MaskRecord, mask: np.ndarray, sure: np.ndarray | None) -> M
 def _read_ahead(
     masks: MaskTable, rows: np.ndarray, count: int
 ) -> Iterator[list[tuple[MaskRecord, np.ndarray | ImageReadError]]]:
-    """Records with their pictures, `count` at a time, while the next ones are being read."""
+    """Yield records with their pictures, `count` at a time, while the next ones are being read."""
 
     def read(row: int) -> tuple[MaskRecord, np.ndarray | ImageReadError]:
         record: MaskRecord = masks[row]

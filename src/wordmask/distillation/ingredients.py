@@ -87,7 +87,7 @@ class Ingredients:
     # What stages are made from.
 
     def _inputs(self, *sections: str) -> dict[str, str]:
-        """Settings by their dotted names, but for those that change nothing about the outcome."""
+        """Return settings by their dotted names, but for those that change nothing about the outcome."""
         return {
             key: json.dumps(value)
             for key, value in self.config.flat().items()
@@ -115,11 +115,11 @@ class Ingredients:
 
 
 def _preset_of(saliency: str, preset: str) -> str:
-    """The saliency's preset that is called as the run's, where there is such a one."""
+    """Return the saliency's preset that is called as the run's, where there is such a one."""
     return preset if preset in presets_by_name("saliency", saliency) else DEFAULT_PRESET
 
 
 def start_of(settings: SegmenterTraining) -> dict[str, str]:
-    """What a training starts from, where its name alone does not say that."""
+    """Return what a training starts from, where its name alone does not say that."""
     identity = start_identity(settings.start)
     return {} if identity is None or identity == settings.start else {"what it starts from": identity}

@@ -36,7 +36,8 @@ def write_seen(path: Path, digests: Mapping[ImageRef, str | None]) -> None:
 
 class KnownMasks:
     """Those of some folders, in order of preference; a folder that is not finished or is damaged serves as far as it
-    goes."""
+    goes.
+    """
 
     def __init__(self, folders: Iterable[Path] = (), *, say: Say = warn):
         self.taken = 0

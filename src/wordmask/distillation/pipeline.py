@@ -137,7 +137,7 @@ class Pipeline(Ingredients):
         return self.stages.run_stage(Stage("archive", path.parent, inputs, ("archive.parquet",), search))
 
     def _embeddings(self) -> tuple[Path, str]:
-        """A folder of embeddings, and what its content is known by."""
+        """Return a folder of embeddings, and what its content is known by."""
         images, folder = self.run.images, self.out / "embeddings"
         if is_embedding_folder(images):
             self.say(f"embeddings: those of {images}")
@@ -292,7 +292,7 @@ class Pipeline(Ingredients):
         return Stage("report", self.out / "report", inputs, (REPORT,), make)
 
     def _write_config(self) -> None:
-        """What the run was told, in full, as a file that `--config` takes."""
+        """Write what the run was told, in full, as a file that `--config` takes."""
         names = dict(zip(self.run.names.names, ({"instead": list(p)} for p in self.run.names.phrases), strict=True))
         told = {"preset": self.run.preset, "names": names, "images": str(self.run.images), "out": str(self.out)}
         text = yaml.safe_dump(told | as_dict(self.config), sort_keys=False, allow_unicode=True)

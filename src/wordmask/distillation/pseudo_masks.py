@@ -143,7 +143,7 @@ def masks_of(
 
 
 def _look(ref: ImageRef, *, root: Path, side: int) -> tuple[np.ndarray, tuple[int, int]] | ImageReadError:
-    """The picture as saliency sees it, (h, w, 3), and its own size."""
+    """Return the picture as saliency sees it, (h, w, 3), and its own size."""
     try:
         image = ref.open(root)
     except ImageReadError as error:
@@ -167,7 +167,7 @@ def _masks_of_batch(
 
 
 def mask_and_score(image: np.ndarray, soft: np.ndarray, refine: str) -> tuple[np.ndarray, float]:
-    """A soft map (h, w) of a picture (h, w, 3) -> its mask (h, w) bool, and how good that is thought to be, in [0, 1].
+    """Turn a soft map (h, w) of a picture (h, w, 3) into its mask (h, w) bool, and say how good that seems, in [0, 1].
 
     The score is the mean of the map inside its own mask (how sure the saliency is) times the IoU of that mask with the
     refined one: where edges of the picture bear the mask out, refining changes little.

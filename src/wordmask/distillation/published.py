@@ -1,5 +1,6 @@
 """What the authors of NamedMask and ReCo have published, as files of this pipeline: archives of ImageNet pictures by
-their paths, and CLIP's embeddings of ImageNet. The pictures themselves are the user's to have."""
+their paths, and CLIP's embeddings of ImageNet. The pictures themselves are the user's to have.
+"""
 
 import json
 from pathlib import Path, PurePosixPath
@@ -25,7 +26,7 @@ IMAGENET_DEPTH = 3
 
 
 def import_archive(published: Path, root: Path, out: Path, size: int, *, names: Vocabulary | None = None) -> Archive:
-    """A JSON dictionary, name -> list of paths best first, as `archive.parquet`.
+    """Write a JSON dictionary, name -> list of paths best first, as `archive.parquet`.
 
     root: the folder that holds `train/nXXXXXXXX/FILE.JPEG`, or `nXXXXXXXX` itself. Pictures that are not there are
     counted. names: which of them, in this order; by default all, in the file's.
@@ -62,7 +63,7 @@ def import_archive(published: Path, root: Path, out: Path, size: int, *, names: 
 
 
 def import_embeddings(pickle: Path, root: Path, out: Path, *, clip: str | None = None) -> EmbeddingFolder:
-    """A published pickle, file name -> embedding, as a folder in clip-retrieval's layout.
+    """Write a published pickle, file name -> embedding, as a folder in clip-retrieval's layout.
 
     root: the folder of ImageNet's pictures. clip: whose embeddings they are.
     """
@@ -108,7 +109,7 @@ def _read_lists(path: Path) -> dict[str, list[str]]:
 
 
 def _below(root: Path, published: str, *, must_exist: bool = True) -> ImageRef | None:
-    """The picture's place below `root`, which may be the folder that holds train/, or train/ itself."""
+    """Return the picture's place below `root`, which may be the folder that holds train/, or train/ itself."""
     parts = PurePosixPath(published).parts[-IMAGENET_DEPTH:]
     if any(part in ("..", "/", "") or "\0" in part for part in parts) or not parts:
         return None

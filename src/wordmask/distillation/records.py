@@ -151,7 +151,7 @@ class MaskTable(Sequence[MaskRecord]):
         return digest.hexdigest()
 
     def rows(self, name: str, *, usable: bool = True) -> np.ndarray:
-        """Indices of a name's masks, most similar picture first; with usable=False those set aside as well."""
+        """Return indices of a name's masks, most similar picture first; with usable=False those set aside as well."""
         if name not in self.names:
             raise DistillationError(f"{self.folder} has no masks of {name!r}; its names are {', '.join(self.names)}")
         own = self._labels == self.names.index(name)
@@ -162,7 +162,9 @@ class MaskTable(Sequence[MaskRecord]):
         return image.open(self.root)
 
     def _told(self, rows: np.ndarray, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """What records say in these columns, in the order of `rows`; some at a time, each shard of theirs read once."""
+        """Yield what records say in these columns, in the order of `rows`; some at a time, each shard of theirs read
+        once.
+        """
         for start in range(0, len(rows), ROWS_TOLD_AT_ONCE):
             shards, places = self._places[rows[start : start + ROWS_TOLD_AT_ONCE]].T
             found: list[dict[str, Any]] = [{}] * len(shards)

@@ -275,7 +275,7 @@ def _answer(image: np.ndarray, student: NamedMask) -> Image.Image:
 
 
 def _unseen(page: RunPage, out: Path, run: Run, archive: Archive, student: NamedMask) -> None:
-    """The student on pictures of the collection that are in no archive, evenly spread."""
+    """Show the student on pictures of the collection that are in no archive, evenly spread."""
     folder = run.images if is_embedding_folder(run.images) else out / "embeddings"
     if not is_embedding_folder(folder):
         return

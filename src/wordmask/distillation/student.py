@@ -40,7 +40,7 @@ PRESETS = {
 
 
 def with_background(names: Names) -> Vocabulary:
-    """The classes of a student: background, then the names in their order."""
+    """Return the classes of a student: background, then the names in their order."""
     own = Vocabulary.of(names).without_background()
     return Vocabulary((BACKGROUND, *own.names), ((BACKGROUND,), *own.phrases))
 

@@ -76,7 +76,7 @@ class SegmenterTraining:
     check_every: Annotated[int, Field(ge=1)] = 1000
 
     def identity(self, seed: int, examples: Examples) -> str:
-        """What must be equal for a run to go on from a checkpoint, or to be done already."""
+        """Return what must be equal for a run to go on from a checkpoint, or to be done already."""
         told = TypeAdapter(type(self)).dump_python(self, mode="json")
         told = {name: value for name, value in told.items() if name not in _FREE} | {
             "start": start_identity(self.start)
@@ -89,7 +89,7 @@ def ignore_label(classes: int) -> int:
 
 
 def poly_rate(base: float, step: int, settings: SegmenterTraining) -> float:
-    """The learning rate of a step, from `base` down to the floor."""
+    """Return the learning rate of a step, from `base` down to the floor."""
     return max(base * (1 - step / settings.steps) ** settings.power, settings.floor)
 
 
@@ -117,7 +117,8 @@ def train(
 ) -> None:
     """Run, or go on with, a training whose checkpoint and log are in `out`. Labels of the examples are below
     `classes`; 0 is background. `finish` writes the result, and is told which run it is of; where several processes
-    train, one of them does so."""
+    train, one of them does so.
+    """
     team = Team(device)
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -192,7 +193,8 @@ def _is_checked(done: int, settings: SegmenterTraining, check: Check | None) -> 
 
 def _gradients(together: nn.Module, batch: Batch, settings: SegmenterTraining, team: Team, ignore: int) -> Tensor:
     """Leaves the gradient of the mean cross-entropy over all pixels of the whole batch that teach something, however
-    the batch is shared; returns that mean."""
+    the batch is shared; returns that mean.
+    """
     counted = team.sum((batch.labels != ignore).sum().to(team.device)).clamp(min=1)
     for parameter in together.parameters():
         parameter.grad = None
@@ -218,7 +220,7 @@ def _bare(network: nn.Module) -> DeepLabV3Plus:
 
 
 def _groups(network: DeepLabV3Plus, settings: SegmenterTraining) -> list[dict[str, Any]]:
-    """The backbone, which knows something already, and the head."""
+    """Return the backbone, which knows something already, and the head."""
     rates = ((network.backbone, settings.backbone_rate), (network.classifier, settings.learning_rate))
     return [{"params": list(part.parameters()), "lr": rate, "base": rate} for part, rate in rates]
 

@@ -25,7 +25,8 @@ CONFIG, WEIGHTS, MERGES = "open_clip_config.json", "open_clip_model.safetensors"
 
 def clip_at(address: str | Path, weights: str | Path | None, compute: Compute) -> ClipEncoder:
     """Return the CLIP at an address: "ARCHITECTURE/TAG" of `open_clip`, "ARCHITECTURE" with `weights` (a tag, a file, a
-    URL or a catalogue name), a folder in `open_clip`'s layout, or what a plug-in brings."""
+    URL or a catalogue name), a folder in `open_clip`'s layout, or what a plug-in brings.
+    """
     folder = folder_at(address)
     if is_brought(address) or (folder and (folder / CONFIG).is_file()):
         if weights is not None:
@@ -70,7 +71,9 @@ def load_clip(
 
 
 def _published(architecture: str, weights: str | Path) -> tuple[str | Path, dict[str, Any]]:
-    """What `weights` means, and what is known of it: a file first, then a tag of open_clip's, then a catalogue name."""
+    """Return what `weights` means, and what is known of it: a file first, then a tag of open_clip's, then a catalogue
+    name.
+    """
     if Path(weights).is_file() or catalogue.is_url(str(weights)):
         return weights, {}
     tag = open_clip.get_pretrained_cfg(architecture, str(weights))
@@ -194,7 +197,8 @@ def _check_architecture(architecture: str) -> None:
 @contextmanager
 def _expecting_random_weights() -> Iterator[None]:
     """open_clip warns when a model starts with random weights; here that is on purpose, as they are loaded next. What
-    it does step by step it says to whoever wants a training's log."""
+    it does step by step it says to whoever wants a training's log.
+    """
 
     def keep(record: logging.LogRecord) -> bool:
         return record.levelno >= logging.WARNING and "nitialized randomly" not in record.getMessage()

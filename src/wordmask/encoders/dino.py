@@ -37,7 +37,8 @@ class DinoError(WordmaskError):
 @dataclass(frozen=True)
 class DinoFeatures:
     """One pass over B pictures, on h x w patches. Projections are as the attention computes them, before any rotary
-    code, so that alike patches stay alike wherever they lie."""
+    code, so that alike patches stay alike wherever they lie.
+    """
 
     queries: Tensor  # (B, heads, h*w, d)
     keys: Tensor  # (B, heads, h*w, d)
@@ -165,7 +166,7 @@ def position_rule(model: Any) -> PositionRule:
 
 
 def _project(attention: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The last block's normalised input (B, N, C) -> q, k, v, each (B, heads, N, d), with norms where it has them."""
+    """Split the last block's normalised input (B, N, C): q, k, v, each (B, heads, N, d), normed where it is so."""
     if attention.qkv is None:
         parts = [attention.q_proj(x), attention.k_proj(x), attention.v_proj(x)]
     else:

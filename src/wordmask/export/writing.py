@@ -36,7 +36,8 @@ MOST_DIFFERENCE, LEAST_AGREEMENT = 1e-3, 0.999
 @dataclass(frozen=True)
 class Agreement:
     """An ONNX file against PyTorch on random pictures: the largest difference of any output, and the share of places
-    with the same best name."""
+    with the same best name.
+    """
 
     difference: float
     same: float

@@ -60,7 +60,8 @@ class LabelFormat:
 
     def write_picture(self, picture: Labelled) -> list[Any]:
         """Write the picture's own files, if the format has such. What is given back, one thing an instance, is kept
-        as `Part.more`."""
+        as `Part.more`.
+        """
         return [None] * len(picture.instances)
 
     def files_of(self, name: str) -> list[Path]:

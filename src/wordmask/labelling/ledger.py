@@ -155,7 +155,8 @@ class Ledger:
 
     def forget_vanished(self, *, only_errors: bool) -> None:
         """Drop what `compare` did not find; the names of the results are `gone`. Of pictures that could not be read
-        there is nothing to keep."""
+        there is nothing to keep.
+        """
         which = f"{VANISHED} AND error" if only_errors else VANISHED
         with self._db:
             self._db.execute(f"INSERT OR IGNORE INTO gone SELECT name FROM rows {which}")

@@ -9,7 +9,8 @@ from wordmask.pictures.image_files import names_of_pictures
 
 class ResultNames:
     """`a.jpg` gives `a`; beside `a.png` it gives `a.jpg`, or `a.jpg~2` where that is taken. One folder at a time is
-    remembered."""
+    remembered.
+    """
 
     def __init__(self, taken: frozenset[str] = frozenset()) -> None:
         """taken: names of results that are kept though their pictures are gone, in small letters."""

@@ -59,7 +59,7 @@ class Labels:
 
 
 def warn(note: str) -> None:
-    """What becomes of a note when nobody asked to be told."""
+    """Warn with a note, where nobody asked to be told."""
     warnings.warn(note, UserWarning, stacklevel=3)
 
 
@@ -130,7 +130,8 @@ def _check_places(job: Job) -> None:
 
 def _look_for_vanished(job: Job, ledger: Ledger, on_note: Callable[[str], None], *, prune: bool) -> int:
     """Say what is no longer there before anything is done. Labels are dropped only if they are to be; how many are
-    kept without a picture."""
+    kept without a picture.
+    """
     unlisted: list[ImageReadError] = []
     vanished, there = ledger.compare(
         picture.relative_to(job.folder).as_posix() for picture in _pictures(job, unlisted.append)
@@ -234,7 +235,7 @@ class _Walk:
 
 
 def _listing(folder: Path) -> frozenset[str]:
-    """A folder of results is looked into once, and not once for every file."""
+    """Look into a folder of results once, and not once for every file."""
     try:
         with os.scandir(folder) as entries:
             return frozenset(entry.name for entry in entries)

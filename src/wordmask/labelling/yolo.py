@@ -105,7 +105,8 @@ def _suffix(source: Path) -> str:
 
 def name_in_yolo(name: str) -> str:
     """Ultralytics finds a picture's labels by its path: of folders called images the last becomes labels. So those
-    below our own are called images_ (and those called images_ get one more), and no two names become one."""
+    below our own are called images_ (and those called images_ get one more), and no two names become one.
+    """
     *folders, last = name.split("/")
     return "/".join([*(f"{own}_" if re.fullmatch("images_*", own) else own for own in folders), last])
 

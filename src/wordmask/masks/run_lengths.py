@@ -75,7 +75,7 @@ def encoded_part(mask: np.ndarray, top: int, left: int, size: tuple[int, int]) -
 
 
 def _encoded(starts: np.ndarray, lengths: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
-    """The compressed run lengths of a mask that has these runs of pixels, column by column."""
+    """Return the compressed run lengths of a mask that has these runs of pixels, column by column."""
     from pycocotools import mask as coco_mask
 
     height, width = size

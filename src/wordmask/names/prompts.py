@@ -51,7 +51,7 @@ class Templates:
 
 @cache
 def templates(name: str) -> Templates:
-    """The template sets of the papers, by name (see `TEMPLATE_SETS`)."""
+    """Return the template sets of the papers, by name (see `TEMPLATE_SETS`)."""
     if name not in TEMPLATE_SETS:
         raise PromptError(f"no template set is called {name!r}; choose one of {', '.join(TEMPLATE_SETS)}")
     if name == "photo":

@@ -80,7 +80,8 @@ class TextEmbedder:
 
     def read(self, vocabulary: Vocabulary, is_wanted: Callable[[], bool] = lambda: True) -> dict[str, Tensor] | None:
         """Every phrase's vector, some phrases at a time; None as soon as they are wanted no longer. What was read until
-        then is kept."""
+        then is kept.
+        """
         phrases = list(dict.fromkeys(vocabulary.all_phrases))
         found = self._recall(phrases)
         missing = [p for p in phrases if p not in found]

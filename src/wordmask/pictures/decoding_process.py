@@ -75,7 +75,8 @@ class Decoder:
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
         """See that a picture takes `seconds` of the processor at most, which the process itself counts, and of the
-        clock not much more than a busy machine makes of them. Where the process ends, the picture did it."""
+        clock not much more than a busy machine makes of them. Where the process ends, the picture did it.
+        """
         process = self._process
         assert process is not None
         late = threading.Event()

@@ -126,7 +126,8 @@ def limit_memory(more: int) -> None:
 
 def limit_processor(seconds: float) -> None:
     """End this process after so many more seconds of work; 0 for no end. A machine that is busy with other things
-    takes nothing from a picture's time."""
+    takes nothing from a picture's time.
+    """
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_PROF, seconds)
 

@@ -214,7 +214,8 @@ def opened(source: object, name: str) -> Iterator[Image.Image]:
 
 def has_several_frames(image: Image.Image) -> bool:
     """Tell whether this is an animation or a file of pages, before it is decoded. The second pictures of photographs
-    (MPO, HEIC: previews, depths, gains) do not count."""
+    (MPO, HEIC: previews, depths, gains) do not count.
+    """
     try:
         return image.format not in ("MPO", "HEIF") and bool(getattr(image, "is_animated", False))
     except Exception:  # a plugin on damaged data raises whatever it likes; what is wrong shows when it is decoded

@@ -87,7 +87,7 @@ may share a lock; one image always has the same."""
 def read_image(
     source: ImageSource, *, max_pixels: int | None = None, reserve: Callable[[int], None] | None = None
 ) -> np.ndarray:
-    """Reads any picture as (H, W, 3) uint8 RGB, upright, in memory of its own.
+    """Read any picture as (H, W, 3) uint8 RGB, upright, in memory of its own.
 
     - EXIF rotation is applied, to PIL images too. EXIF that cannot be read is logged, and the picture stays as it is.
     - Transparency is composited over white, as on a white page. Colour profiles are ignored.
@@ -128,7 +128,7 @@ def is_one_picture(thing: object) -> bool:
 
 
 def pixel_limit(max_pixels: int | None) -> int:
-    """What `read_image` makes of its `max_pixels`."""
+    """Return what `read_image` makes of its `max_pixels`."""
     if max_pixels is not None:
         return max_pixels
     text = os.environ.get(MAX_PIXELS_VARIABLE, "").strip()
@@ -177,7 +177,8 @@ def _decoded(image: Image.Image, name: str, limit: int, reserve: Callable[[int],
 @dataclass(frozen=True)
 class _Scale:
     """What is white in a picture of more than 8 bits, and its least and greatest value. lower: of colours, the lower
-    bytes (H, W, C), where Pillow has loaded the upper ones."""
+    bytes (H, W, C), where Pillow has loaded the upper ones.
+    """
 
     white: float
     span: tuple[float, float]
@@ -205,8 +206,9 @@ def _scale_of(image: Image.Image, stated: int | None, colours: SixteenBitColours
 
 
 def _as_rgb(image: Image.Image, name: str, turned: int, scale: _Scale | None) -> np.ndarray:
-    """A decoded picture as (H, W, 3), upright. It is converted a few rows at a time, so that of all the forms between
-    its own and the result none is there as a whole."""
+    """Return a decoded picture as (H, W, 3), upright. It is converted a few rows at a time, so that of all the forms
+    between its own and the result none is there as a whole.
+    """
     width, height = image.size
     result = np.empty((width, height, 3) if turned in SIDEWAYS else (height, width, 3), np.uint8)
     stored = _AS_STORED[turned](result) if turned in _AS_STORED else result  # a view of it
@@ -218,7 +220,7 @@ def _as_rgb(image: Image.Image, name: str, turned: int, scale: _Scale | None) ->
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
-    """A picture in pieces of its whole width from top to bottom, each with the row where it begins."""
+    """Yield a picture in pieces of its whole width from top to bottom, each with the row where it begins."""
     few = 16 if image.mode == "LAB" else 1  # for which Pillow makes a colour transform every time
     rows = max(1, few * STRIP_PIXELS // image.width)
     if rows >= image.height:
@@ -230,7 +232,7 @@ def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
 
 
 def _span(image: Image.Image) -> tuple[float, float]:
-    """The least and the greatest value; NaN where there is one."""
+    """Return the least and the greatest value; NaN where there is one."""
     spans = [(values.min(), values.max()) for values in (np.asarray(strip) for _, strip in _strips(image))]
     lows, highs = np.array(spans).T
     return float(lows.min()), float(highs.max())
@@ -277,7 +279,9 @@ def _levels(values: np.ndarray, white: float, name: str, span: tuple[float, floa
 
 
 def size_with_shorter_side(height: int, width: int, shorter: int, longest: int | None = None) -> tuple[int, int]:
-    """The size whose shorter side is `shorter`, or less where its longer side would pass `longest` (mmcv's rule)."""
+    """Return the size whose shorter side is `shorter`, or less where its longer side would pass `longest` (mmcv's
+    rule).
+    """
     scale = shorter / min(height, width)
     if longest is not None:
         scale = min(scale, longest / max(height, width))
@@ -285,7 +289,7 @@ def size_with_shorter_side(height: int, width: int, shorter: int, longest: int |
 
 
 def size_with_longer_side(height: int, width: int, longer: int, *, only_shrink: bool = False) -> tuple[int, int]:
-    """The size whose longer side is `longer`."""
+    """Return the size whose longer side is `longer`."""
     scale = longer / max(height, width)
     return _scaled(height, width, min(scale, 1.0) if only_shrink else scale)
 
@@ -295,7 +299,9 @@ def _scaled(height: int, width: int, scale: float) -> tuple[int, int]:
 
 
 def shrunk(image: np.ndarray, side: int) -> np.ndarray:
-    """A picture (H, W, 3) uint8 whose longer side has `side` pixels at most; the very same where it has no more."""
+    """Return a picture (H, W, 3) uint8 whose longer side has `side` pixels at most; the very same where it has
+    no more.
+    """
     height, width = size_with_longer_side(image.shape[0], image.shape[1], side, only_shrink=True)
     if (height, width) == image.shape[:2]:
         return image
@@ -309,7 +315,7 @@ def to_tensor(
     mode: Interpolation = "bilinear",
     antialias: bool = True,
 ) -> torch.Tensor:
-    """A picture (H, W, 3) uint8 as (3, H, W) float32 in [0, 1], resized to `size` where one is given.
+    """Return a picture (H, W, 3) uint8 as (3, H, W) float32 in [0, 1], resized to `size` where one is given.
 
     It is resized as bytes, in Pillow's arithmetic, which is what CLIP and DINO were trained on: bilinear stays
     within one grey level of the floating-point result, and it is several times as fast.
@@ -335,8 +341,9 @@ def resize(
 
 
 def centre_crop(image: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
-    """A picture (H, W, 3) uint8 as (3, *size) uint8, as CLIP and other classifiers look at it: its shorter side resized
-    to the longer one of `size`, the middle cut out."""
+    """Return a picture (H, W, 3) uint8 as (3, *size) uint8, as CLIP and other classifiers look at it: its shorter side
+    resized to the longer one of `size`, the middle cut out.
+    """
     import torch
 
     height, width = size_with_shorter_side(image.shape[0], image.shape[1], max(size))
@@ -352,7 +359,7 @@ def centre_view(image: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
 
 
 def pad_to_multiple(batch: torch.Tensor, multiple: int) -> torch.Tensor:
-    """Pads (B, C, H, W) with zeros on the right and at the bottom until both sides are multiples of `multiple`."""
+    """Pad (B, C, H, W) with zeros on the right and at the bottom until both sides are multiples of `multiple`."""
     from torch.nn.functional import pad
 
     height, width = batch.shape[-2:]

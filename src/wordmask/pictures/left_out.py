@@ -111,7 +111,8 @@ _ESCAPED = re.compile(r"\\(?:\\|x([0-9a-f]{2})|u([0-9a-f]{4}))")
 
 def write_left_out(path: Path, lines: Iterable[tuple[str, str]]) -> None:
     r"""Write paths and reasons. A line break in a path is written \x0a, and a backslash twice: what
-    `read_left_out` gives back is the path, to the last byte."""
+    `read_left_out` gives back is the path, to the last byte.
+    """
     with atomic_write(path) as file:
         for name, reason in lines:
             file.write(os.fsencode(f"{_escape(name)}\t{_escape(reason)}\n"))

@@ -178,7 +178,8 @@ def _cell_keys(
     image: np.ndarray, parameters: SolverParameters
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, int, int, int, int]]:
     """Every pixel's place and colour in cells, each as one number (H*W,); and how far a number that joins the two, the
-    colour last, moves from a cell to its next one down, across, and along luma and both chromas."""
+    colour last, moves from a cell to its next one down, across, and along luma and both chromas.
+    """
     red, green, blue = (image[..., channel].astype(np.int32) for channel in range(3))
     luma, u, v = (a * red + b * green + c * blue for a, b, c in RGB_TO_YUV.astype(np.int32))
     luma_step, chroma_step = (round(size * MILLIONTHS) for size in (parameters.luma, parameters.chroma))

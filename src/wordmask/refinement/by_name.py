@@ -47,7 +47,7 @@ NAMES_TOGETHER = 16
 
 
 def working_size(height: int, width: int) -> tuple[int, int]:
-    """The size at which a picture is refined: its own, or the largest of its shape with `MOST_PIXELS`."""
+    """Return the size at which a picture is refined: its own, or the largest of its shape with `MOST_PIXELS`."""
     scale = sqrt(min(1.0, MOST_PIXELS / (height * width)))
     rows, columns = max(1, int(height * scale)), max(1, int(width * scale))
     return min(rows, MOST_PIXELS // columns or 1), min(columns, MOST_PIXELS // rows or 1)
@@ -56,7 +56,7 @@ def working_size(height: int, width: int) -> tuple[int, int]:
 def refine_names(
     image: np.ndarray, labels: np.ndarray, maps_of: MapsOf, how: NameRefinement
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The labels (H, W) of a picture (H, W, 3) uint8 -> labels (H, W) int64 and scores (H, W) float32, refined.
+    """Refine the labels (H, W) of a picture (H, W, 3) uint8: labels (H, W) int64 and scores (H, W) float32.
 
     Names that have no pixel in `labels` win none here.
     """

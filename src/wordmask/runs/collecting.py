@@ -14,7 +14,7 @@ JPEG = (".jpg", ".jpeg")
 
 
 def without_ours(folder: Path, entries: Sequence[os.DirEntry[str]], *, at_root: bool) -> list[os.DirEntry[str]]:
-    """The entries of a folder that may be, or hold, pictures of a person's; hidden ones are left out.
+    """Return the entries of a folder that may be, or hold, pictures of a person's; hidden ones are left out.
 
     A folder that is marked as ours is not entered, unless it is the one that was asked for (`at_root`); where its
     marker names the folders below it that hold pictures, those are entered, and nothing else. A PNG's header says

@@ -83,7 +83,8 @@ def source_of(picture: Path, file: Path) -> Source:
 
 def is_same(found: Source, picture: Source, file: Path) -> bool:
     """Whether a result at `file` that says `found` is of this picture: the same place; or a place where nothing is any
-    more, as one of the two was moved, and a file of the same name and size."""
+    more, as one of the two was moved, and a file of the same name and size.
+    """
     if found.place == picture.place:
         return True
     alike = (Path(found.place).name, found.bytes) == (Path(picture.place).name, picture.bytes)

@@ -63,18 +63,18 @@ class SaliencyMap:
         return self.soft > THRESHOLD
 
     def save(self, path: str | Path, *, of: marks.Source | None = None) -> None:
-        """A grey PNG: 0 is background, 255 foreground. of: what it is to say of its picture."""
+        """Save a grey PNG: 0 is background, 255 foreground. of: what it is to say of its picture."""
         levels = np.rint(self.soft * 255).astype(np.uint8)
         with atomic_write(path) as file:
             Image.fromarray(levels).save(file, format="PNG", pnginfo=marks.png_text(marks.SALIENCY, of))
 
     def overlay(self) -> Image.Image:
-        """The picture with its foreground tinted, and how much of it that is."""
+        """Return the picture with its foreground tinted, and how much of it that is."""
         names = ("background", "foreground")
         return draw_overlay(self.image, self.mask.astype(np.uint8), names, (BACKGROUND, FOREGROUND), hidden=(0,))
 
     def save_overlay(self, path: str | Path, *, of: marks.Source | None = None) -> None:
-        """What `overlay` draws, as .png, .jpg or .jpeg."""
+        """Save what `overlay` draws, as .png, .jpg or .jpeg."""
         save_drawn(path, self.overlay, SaliencyError, marks.Made(marks.OVERLAY, of))
 
 
@@ -85,7 +85,7 @@ class Saliency(Declared, ABC):
 
     @abstractmethod
     def raw_maps(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The method's own maps, before any refinement: (H, W, 3) uint8 each -> (H, W) float32 in [0, 1] each."""
+        """Return the method's own maps, before any refinement: (H, W, 3) uint8 -> (H, W) float32 in [0, 1]."""
 
     def maps(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Pictures (H, W, 3) uint8 -> maps (H, W) float32 in [0, 1], refined as the settings say."""
@@ -104,8 +104,10 @@ class Saliency(Declared, ABC):
         on_bad: Callable[[ImageReadError], None] | None = None,
         max_pixels: int | None = None,
     ) -> Iterator[SaliencyMap]:
-        """A stream of any length, in its order and in constant memory; pictures are read ahead in threads. One that
-        cannot be read is left out: it is handed to `on_bad`, or named in a warning."""
+        """Look at a stream of any length, in its order and in constant memory; pictures are read ahead in threads.
+
+        A picture that cannot be read is left out: it is handed to `on_bad`, or named in a warning.
+        """
         stream = many_pictures(images, batch_size, taker="look_many", of_one="look", error=SaliencyError)
         return self._look_at_batches(read_ahead(stream, batch_size, on_bad=on_bad, max_pixels=max_pixels))
 
@@ -117,7 +119,7 @@ class Saliency(Declared, ABC):
 
 
 def size_for_patches(height: int, width: int, patch: int, most: int, zoom: int = 1) -> tuple[int, int]:
-    """The picture's own size, `zoom` times as large, or the largest of its shape on at most `most` patches."""
+    """Return the picture's own size, `zoom` times as large, or the largest of its shape on at most `most` patches."""
     height, width = height * zoom, width * zoom
 
     def patches(scale: float) -> int:
@@ -132,7 +134,7 @@ def size_for_patches(height: int, width: int, patch: int, most: int, zoom: int =
 
 
 def finite(answer: Tensor) -> Tensor:
-    """A network's answer, if it is one."""
+    """Return a network's answer, if its numbers are finite."""
     if not torch.isfinite(answer).all():
         raise SaliencyError(
             "the network's answer is no finite number: its weights are damaged, or too large for this precision "
@@ -144,7 +146,7 @@ def finite(answer: Tensor) -> Tensor:
 def network_maps(
     images: Sequence[np.ndarray], read: Callable[[Tensor], Tensor], *, patch: int, settings: SaliencySettings
 ) -> list[np.ndarray]:
-    """Maps by a network: `read` takes (B, 3, H, W) in [0, 1] to (B, H, W). Pictures of one size go together."""
+    """Return maps by a network: `read` takes (B, 3, H, W) in [0, 1] to (B, H, W). Pictures of one size go together."""
     most, zoom = settings.most_patches, settings.zoom
     sizes = [size_for_patches(image.shape[0], image.shape[1], patch, most, zoom) for image in images]
     alike: dict[tuple[int, int], list[int]] = defaultdict(list)

@@ -163,7 +163,7 @@ def blown_up(maps: Tensor, factor: int, images: Tensor) -> Tensor:
 
 
 def new_head(width: int) -> nn.Conv2d:
-    """An untrained head."""
+    """Return an untrained head."""
     return nn.Conv2d(width, 1, kernel_size=1)
 
 

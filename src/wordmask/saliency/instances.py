@@ -15,7 +15,8 @@ FindInstances = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 def instance_map(masks: np.ndarray, scores: np.ndarray, *, least_score: float = LEAST_SCORE) -> np.ndarray:
     """Masks (n, H, W) and scores (n,) -> a map (H, W) float32 in [0, 1]: the sum of score x mask over the instances
-    that are sure enough, divided by its maximum over the pixels. Where none is left, nothing is foreground."""
+    that are sure enough, divided by its maximum over the pixels. Where none is left, nothing is foreground.
+    """
     masks, scores = np.asarray(masks), np.asarray(scores, dtype=np.float64)
     if masks.ndim != 3 or scores.shape != masks.shape[:1]:
         raise SaliencyError(f"instances must be masks (n, H, W) and scores (n,), not {masks.shape} and {scores.shape}")

@@ -80,8 +80,9 @@ class SelfMask(Saliency):
         return large[:, 0, : images.shape[2], : images.shape[3]]
 
     def archive_mask(self, image: np.ndarray) -> np.ndarray:
-        """The pseudo-mask (H, W) bool that NamedMask starts from: the picture (H, W, 3) at a fixed shorter side, its
-        mask through the bilateral solver, and back to the picture's own size by nearest neighbour."""
+        """Return the pseudo-mask (H, W) bool that NamedMask starts from: the picture (H, W, 3) at a fixed shorter side,
+        its mask through the bilateral solver, and back to the picture's own size by nearest neighbour.
+        """
         height, width = image.shape[:2]
         size = size_with_shorter_side(height, width, self.settings.archive_side)
         size = size_for_patches(*size, self.network.shape.patch, self.settings.most_patches)

@@ -31,7 +31,8 @@ FINER = 2
 @dataclass(frozen=True)
 class SelfMaskShape:
     """All that must be known to build the network. mask_mlp: masks are asked for with the query behind an MLP of its
-    own, as in MaskFormer, not with the bare query."""
+    own, as in MaskFormer, not with the bare query.
+    """
 
     image_size: int = 224
     patch: int = 8
@@ -45,7 +46,7 @@ class SelfMaskShape:
 
     @classmethod
     def of_state(cls, state: Mapping[str, Tensor], heads: int | None = None) -> "SelfMaskShape":
-        """The shape behind weights, under this module's names."""
+        """Return the shape behind weights, under this module's names."""
         try:
             patch = state["encoder.patch_embed.proj.weight"].shape[-1]
             queries, width = state["queries"].shape
@@ -102,7 +103,8 @@ class DecoderLayer(nn.Module):
 
     def forward(self, x: Tensor, queries: Tensor, memory: Tensor) -> Tensor:
         """x and queries (B, Q, D), memory (B, h*w, D). The learnt queries serve as positions: they are added to what
-        asks and to what is compared, never to what is taken over."""
+        asks and to what is compared, never to what is taken over.
+        """
         placed = x + queries
         x = self.self_norm(x + self.self_attention(placed, placed, x, need_weights=False)[0])
         x = self.cross_norm(x + self.cross_attention(x + queries, memory, memory, need_weights=False)[0])
@@ -118,7 +120,7 @@ class QueryDecoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
-        """queries (Q, D), memory (B, h*w, D) -> (L, B, Q, D): what every layer makes of them."""
+        """Return what every layer makes of queries (Q, D) and memory (B, h*w, D): (L, B, Q, D)."""
         placed = queries.expand(len(memory), -1, -1)
         x = torch.zeros_like(placed)
         readings = []
@@ -196,12 +198,12 @@ _DECODER_PART = re.compile(r"^(decoder\.layers\.\d+)\.(\w+)\.")
 
 
 def from_published(name: str) -> str:
-    """The published file's name for a tensor -> this network's. The encoder's are DINO's in both; our own stay."""
+    """Return this network's name for a tensor of the published file. The encoder's are DINO's in both; our own stay."""
     return _renamed(name, {"query_embed": "queries", "ffn": "objectness"}, _DECODER_PARTS)
 
 
 def to_published(name: str) -> str:
-    """This network's name for a tensor -> the published file's, so that others can read what is trained here."""
+    """Return the published file's name for a tensor of this network, so that others can read what is trained here."""
     parts = {ours: published for published, ours in _DECODER_PARTS.items()}
     return _renamed(name, {"queries": "query_embed", "objectness": "ffn"}, parts)
 
@@ -213,6 +215,6 @@ def _renamed(name: str, first: Mapping[str, str], parts: Mapping[str, str]) -> s
 
 
 def network_of(state: Mapping[str, Tensor], *, heads: int | None = None, what: str) -> SelfMaskNetwork:
-    """The network that published weights, or our own, belong to, with them inside."""
+    """Return the network that published weights, or our own, belong to, with them inside."""
     shape = SelfMaskShape.of_state({from_published(name): value for name, value in state.items()}, heads)
     return built_from(lambda: SelfMaskNetwork(shape), state, what=what, rename=from_published)

@@ -184,7 +184,7 @@ def _signed(vectors: np.ndarray) -> np.ndarray:
 
 
 def cosine_range(unit: np.ndarray) -> tuple[float, float]:
-    """The least and the largest cosine among all pairs of unit vectors (N, D), some rows at a time."""
+    """Return the least and the largest cosine among all pairs of unit vectors (N, D), some rows at a time."""
     single = unit.astype(np.float32)
     lowest, highest = np.inf, -np.inf
     for start in range(0, len(single), ROWS_AT_ONCE):

@@ -71,7 +71,8 @@ class DinoiserHeads(nn.Module):
 
 def load_heads(source: str | Path) -> DinoiserHeads:
     """Return the heads of a file in the published checkpoint's layout, {"model_state_dict": {"obj_proj.weight", ...}},
-    or of one of those tensors alone, as `wordmask train-dinoiser` writes it."""
+    or of one of those tensors alone, as `wordmask train-dinoiser` writes it.
+    """
     state = read_state_dict(resolve(source, "heads"), unwrap=("model_state_dict",))
     guide = state.get("obj_proj.weight")
     if guide is None or guide.ndim != 4:
@@ -186,7 +187,8 @@ class ClipDinoiser(OpenVocabularySegmenter):
 
     def read(self, windows: Tensor) -> tuple[Tensor, ...]:
         """Pooled features (n, D, h, w), and the trained objectness (n, 1, h, w) where it will be asked for: names play
-        no part."""
+        no part.
+        """
         dense = self.clip.dense(
             windows,
             residual=True,
@@ -221,7 +223,7 @@ class ClipDinoiser(OpenVocabularySegmenter):
         return filter_background(probabilities, features[1] > 0.5, background, confidence)
 
     def guides(self, windows: Tensor, dense: DenseFeatures) -> Tensor:
-        """What tells which patches belong together, (n, C, h, w) on CLIP's patches."""
+        """Return what tells which patches belong together, (n, C, h, w) on CLIP's patches."""
         if dense.keys is not None:
             return dense.keys
         if self.settings.affinity == "dino" and self.dino is not None:
@@ -241,7 +243,7 @@ class ClipDinoiser(OpenVocabularySegmenter):
 
 
 def dino_values(dino: DinoEncoder, images: Tensor, grid: tuple[int, int]) -> Tensor:
-    """The teacher of the pooling: DINO's values on a grid of CLIP's, (B, 3, H, W) in [0, 1] -> (B, C, *grid).
+    """Return what teaches the pooling: DINO's values on a grid of CLIP's, (B, 3, H, W) in [0, 1] -> (B, C, *grid).
 
     Where the patches of the two differ in size, pictures are resized so that the grids agree.
     """
@@ -258,7 +260,8 @@ def on_patches(maps: Tensor, patch: int) -> Tensor:
 
 def guided_pooling(values: Tensor, guide: Tensor, threshold: float) -> Tensor:
     """Equation 1, for one picture: (D, h, w), (C, h, w) -> (D, h, w). The weights are the guide's cosines; those below
-    the threshold count nothing."""
+    the threshold count nothing.
+    """
     unit = F.normalize(guide.flatten(1), dim=0)  # (C, N)
     summed = torch.cat([values.flatten(1), values.new_ones(1, unit.shape[1])]).T  # (N, D + 1): the ones sum the weights
     pooled = torch.empty_like(summed)

@@ -257,6 +257,6 @@ def in_batches(size: int, parts: Iterable[Tensor]) -> Iterator[Tensor]:
 
 
 def look_for_objects(objectness: Objectness, pictures: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    """Maps (h, w) float32 on `device` of pictures (3, h, w) uint8."""
+    """Return maps (h, w) float32 on `device` of pictures (3, h, w) uint8."""
     arrays = [np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy()) for picture in pictures]
     return [torch.from_numpy(found).to(device, torch.float32) for found in objectness(arrays)]

@@ -59,7 +59,8 @@ class DeepLabSettings:
 
 def small_resnet_settings(**changes: Any) -> DeepLabSettings:
     """Return a small ResNet with a head to match: for pictures of 128 pixels and some hundred steps, on two processor
-    cores. At the paper's momentum, its statistics would still be half those of before the first step."""
+    cores. At the paper's momentum, its statistics would still be half those of before the first step.
+    """
     small = DeepLabSettings(
         backbone="resnet10t",
         backbone_options={"channels": (48, 96, 192, 256), "layers": (1, 1, 1, 1), "stem_width": 24},

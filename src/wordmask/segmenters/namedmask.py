@@ -78,7 +78,7 @@ class NamedMaskSettings:
     refine: NameRefinement = "none"
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """The size at which a picture is looked at."""
+        """Return the size at which a picture is looked at."""
         if self.shorter_side is not None:
             height, width = size_with_shorter_side(height, width, self.shorter_side, self.longer_side)
         elif self.longer_side is not None:
@@ -103,7 +103,7 @@ PRESETS = {
 
 
 def benchmark_names(benchmark: str) -> tuple[str, ...]:
-    """A benchmark's names in the order of its labels."""
+    """Return a benchmark's names in the order of its labels."""
     lists = json.loads(files("wordmask").joinpath("data/benchmark-classes.json").read_text(encoding="utf-8"))
     if benchmark not in lists:
         raise SegmenterError(f"no benchmark is called {benchmark!r}; choose one of {', '.join(lists)}")
@@ -173,7 +173,9 @@ class NamedMask(Segmenter):
         ]
 
     def _read(self, images: Sequence[np.ndarray], size: tuple[int, int]) -> Tensor:
-        """What is kept of pictures: (B, c, h, w), logits or, where there are more names, what the last layer reads."""
+        """Return what is kept of pictures: (B, c, h, w), logits or, where there are more names, what the last layer
+        reads.
+        """
         batch = torch.stack([to_tensor(image, size) for image in images])
         batch = self._statistics.normalise(batch.to(self.device)).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
@@ -190,7 +192,7 @@ class NamedMask(Segmenter):
         return self.network.classify(kept[None])[0] if self.keeps_features else kept
 
     def class_of(self, name: str, phrases: Iterable[str]) -> int:
-        """The class that this name, or else one of its phrases, is known by."""
+        """Return the class that this name, or else one of its phrases, is known by."""
         for phrase in (name, *phrases):
             if phrase.casefold() in self._class_of:
                 return self._class_of[phrase.casefold()]
@@ -217,7 +219,8 @@ class SeenByStudent(Seen):
     @torch.inference_mode()
     def answer(self, vocabulary: Vocabulary) -> Segmentation:
         """Where "background" is asked for, it is what the student calls so and whatever else was not asked for;
-        without it, every pixel bears the best of the names asked for."""
+        without it, every pixel bears the best of the names asked for.
+        """
         asked = vocabulary
         classes = self._classes(asked)
         logits = self._segmenter.logits(self._kept)  # (classes, h, w)
@@ -238,7 +241,7 @@ class SeenByStudent(Seen):
         )
 
     def _classes(self, asked: Vocabulary) -> list[int]:
-        """The student's class for every name that is asked for."""
+        """Return the student's class for every name that is asked for."""
         own = [
             self._segmenter.class_of(name, phrases) for name, phrases in zip(asked.names, asked.phrases, strict=True)
         ]
@@ -274,7 +277,7 @@ def load_student(source: str | Path, settings: NamedMaskSettings) -> Student:
 
 
 def read_published(path: Path, source: str, settings: NamedMaskSettings) -> Student:
-    """A checkpoint in the layout of the paper's: a bare state dict, whose names stand nowhere in it."""
+    """Return a checkpoint in the layout of the paper's: a bare state dict, whose names stand nowhere in it."""
     state = read_state_dict(path, strip=("module.",))
     if LAST_LAYER not in state or not state[LAST_LAYER].ndim:
         raise SegmenterError(f"{path} is no NamedMask checkpoint: it has no {LAST_LAYER}")

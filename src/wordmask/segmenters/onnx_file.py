@@ -147,7 +147,7 @@ def load_onnx(
     threads: int | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Segmenter:
-    """A segmenter that runs the file's network.
+    """Return a segmenter that runs the file's network.
 
     original: for open vocabularies the segmenter that was exported, whose text tower reads the names.
     settings: of a student, in place of those that it was exported with.

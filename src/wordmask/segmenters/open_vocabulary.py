@@ -45,7 +45,7 @@ class Sliding:
     refine: NameRefinement = "none"
 
     def plan(self, height: int, width: int) -> SlidingWindows:
-        """The windows over a picture of this size, once it is resized."""
+        """Return the windows over a picture of this size, once it is resized."""
         if self.shorter_side is not None:
             height, width = size_with_shorter_side(height, width, self.shorter_side, longest=self.longest_side)
         if self.window is None:
@@ -135,7 +135,7 @@ class OpenVocabularySegmenter(Segmenter):
         """Windows (n, 3, H, W) in [0, 1] -> what to keep of each, every tensor (n, ...). Here the network runs."""
 
     def read_whole(self, pictures: Sequence[Tensor], plans: Sequence[SlidingWindows]) -> list[tuple[Tensor, ...]]:
-        """What to keep of each whole picture (3, h, w) beside what `read` keeps of its windows: tensors (n, ...)."""
+        """Return what to keep of whole pictures (3, h, w) beside what `read` keeps of windows: tensors (n, ...)."""
         return [() for _ in pictures]
 
     @abstractmethod
@@ -143,7 +143,7 @@ class OpenVocabularySegmenter(Segmenter):
         """Features of n windows -> probabilities (n, K, h, w) on the grid of patches."""
 
     def threshold_for(self, scores: np.ndarray, threshold: float) -> float:
-        """The score below which background takes a pixel, in a picture whose best names score (H, W)."""
+        """Return the score below which background takes a pixel, in a picture whose best names score (H, W)."""
         return threshold
 
     def input_size(self, height: int, width: int) -> tuple[int, int] | None:

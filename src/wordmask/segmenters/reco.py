@@ -130,7 +130,7 @@ class ReCo(OpenVocabularySegmenter):
 
 
 def open_archive(folder: Path, finder: ClipEncoder, embed: TextEmbedder) -> Archive:
-    """The pictures of a folder, or those that a run of `wordmask distill` found in its collection."""
+    """Return the pictures of a folder, or those that a run of `wordmask distill` found in its collection."""
     if not (folder / RUN_ARCHIVE).is_file():
         return FolderArchive(folder, finder, embed)
     from wordmask.segmenters.reco_run import RunArchive  # pyarrow, which most have no use for

@@ -61,7 +61,7 @@ class Recipe:
 
 
 def co_segment(features: Tensor, weights: Tensor, weighed: Weighed = "patches") -> Tensor:
-    """The prototype (C,) of pictures' features (n, C, h, w), each patch weighted (n, h, w); normalised.
+    """Return the prototype (C,) of pictures' features (n, C, h, w), each patch weighted (n, h, w); normalised.
 
     A patch's support is the mean over the pictures of its best match there. weighed: "patches" multiplies a patch's
     support by its own weight; "matches", the published code's way, every match by that of the patch matched.
@@ -85,7 +85,7 @@ def text_attention(cosines: Tensor) -> Tensor:
 
 
 def on_grid(maps: Tensor, patch: int, grid: tuple[int, int], grid_patch: int) -> Tensor:
-    """Maps (n, K, h, w) on patches of one size, read at the centres of a grid of patches of another size."""
+    """Read maps (n, K, h, w) on patches of one size at the centres of a grid of patches of another size."""
     if (maps.shape[-2], maps.shape[-1], patch) == (*grid, grid_patch):
         return maps
     centres = [(torch.arange(count, device=maps.device) + 0.5) * grid_patch / patch for count in grid]
@@ -122,8 +122,9 @@ class Prototypes:
         )
 
     def _of(self, name: str, phrases: tuple[str, ...]) -> tuple[Tensor, str]:
-        """A prototype and its key. A name of the context, by whatever phrase, is not held against itself, nor against
-        those after it."""
+        """Return a prototype and its key. A name of the context, by whatever phrase, is not held against itself, nor
+        against those after it.
+        """
         if (name, phrases) not in self._known:
             context, called = self.recipe.context, {phrase.casefold() for phrase in (name, *phrases)}
             place = next((n for n, other in enumerate(context) if other.casefold() in called), len(context))
@@ -188,7 +189,7 @@ class Prototypes:
 
 
 def _read(path: Path) -> Tensor | None:
-    """A kept prototype; None where there is none, or one that is damaged and will be made again."""
+    """Return a kept prototype; None where there is none, or one that is damaged and will be made again."""
     try:
         kept = np.load(path, allow_pickle=False)
     except (FileNotFoundError, ValueError, EOFError):

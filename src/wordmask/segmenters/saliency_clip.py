@@ -149,7 +149,7 @@ class SaliencyClip(Segmenter):
         ]
 
     def _mask(self, image: np.ndarray, soft: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A map refined: what is salient, (H, W) bool, and how sure that is, (H, W)."""
+        """Refine a map: what is salient, (H, W) bool, and how sure that is, (H, W)."""
         if self.settings.refine not in SOFT:
             both = torch.from_numpy(np.stack([1 - soft, soft]))  # (2, H, W)
             before = (soft > THRESHOLD).astype(np.int64)
@@ -162,7 +162,7 @@ class SaliencyClip(Segmenter):
         return mask, np.where(mask, refined, 1 - refined)
 
     def _view(self, image: np.ndarray, mask: np.ndarray) -> Tensor:
-        """What CLIP looks at to name the mask: (3, h, w) in [0, 1], of the size that it was trained on."""
+        """Return what CLIP looks at to name the mask: (3, h, w) in [0, 1], of the size that it was trained on."""
         size = self.clip.image_size
         box = _box_around(mask, self.settings.margin)
         if self.settings.named_by == "image" or box is None:

@@ -43,7 +43,8 @@ class Arrivals:
 
     async def _read(self, request: Request, arrival: "_Arrival") -> bytes:
         """Of a body that is too large the rest is received and forgotten, up to four times the limit, so that its
-        sender gets to read the answer."""
+        sender gets to read the answer.
+        """
         limit, body, received = self._settings.max_bytes, bytearray(), 0
         if self._stopping is not None:
             raise self._stopping

@@ -126,7 +126,8 @@ class Batcher:
 
     def _by_turns(self) -> list[Job]:
         """Every client's first, then every client's second, and so on; who was served longest ago comes first. Of one
-        client the smaller before the larger."""
+        client the smaller before the larger.
+        """
         turns: Counter[str] = Counter()
         ordered = []
         for job in sorted(self._waiting, key=lambda job: job.deadline + SECONDS_A_PIXEL * job.pixels):

@@ -119,7 +119,9 @@ def example_picture() -> bytes | None:
 
 
 def describe(openapi: dict[str, Any], address: str, segmenters: Mapping[str, Segmenter], *, has_key: bool) -> str:
-    """The interface for people; /openapi.json says the same to programs. address: where the service is reached."""
+    """Return the interface for people; /openapi.json says the same to programs. address: where the service is
+    reached.
+    """
     names = _names_of(next(iter(segmenters.values())))
     page = Page(f"{openapi['info']['title']} {openapi['info']['version']}: REST interface")
     page.text(

@@ -11,7 +11,8 @@ from wordmask.plugins import installed, named
 @dataclass(frozen=True)
 class Examples:
     """about: what they are. pictures: each (H, W, 3) uint8 with what is on it. offered: names that a visitor may be
-    offered where a method takes any. asked: what /docs asks for on the first picture."""
+    offered where a method takes any. asked: what /docs asks for on the first picture.
+    """
 
     about: str
     pictures: tuple[tuple[np.ndarray, tuple[str, ...]], ...]

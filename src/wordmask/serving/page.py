@@ -44,7 +44,7 @@ UPLOADED = 'data: {"msg": "done"}\n\n'
 
 
 def mount_page(app: FastAPI, service: Service) -> None:
-    """The page at /, and what it asks for below /page and at gradio's addresses for uploads."""
+    """Mount the page at /, and what it asks for below /page and at gradio's addresses for uploads."""
     work = PageWork(service)
     app.state.page = work
     key = service.settings.api_key
@@ -161,8 +161,9 @@ async def _uploaded(request: Request) -> tuple[bytes, str]:
 
 
 def build_blocks(work: PageWork) -> gr.Blocks:
-    """What is on the page. What happens there is up to viewer.js, which asks our own addresses: gradio is sent
-    nothing."""
+    """Return what is on the page. What happens there is up to viewer.js, which asks our own addresses: gradio is sent
+    nothing.
+    """
     methods = list(work.service.segmenters)
     with gr.Blocks(title="wordmask", analytics_enabled=False) as blocks:
         gr.Markdown(f"# wordmask\n{ABOUT}")
@@ -221,7 +222,9 @@ def _example(number: int, names: Sequence[str]) -> str:
 
 
 def suggestions(segmenters: Sequence[Segmenter]) -> list[str]:
-    """What to offer: students' names, for they know no others, and those of the examples, where a method takes any."""
+    """Return what to offer: students' names, for they know no others, and those of the examples, where a method takes
+    any.
+    """
     vocabularies = _vocabularies(segmenters)
     names = [name for vocabulary in vocabularies for name in vocabulary.names]
     if len(vocabularies) < len(segmenters):

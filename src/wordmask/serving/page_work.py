@@ -37,7 +37,8 @@ def forgotten() -> RequestError:
 
 class Question(BaseModel):
     """What is chosen on the page. `is_new`: the page has not got the picture yet as the service sees it. `least`: the
-    score below which a pixel is background."""
+    score below which a pixel is background.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -131,8 +132,9 @@ class PageWork:
         return answer | {"note": f"{ROOM}."} if has_made_room else answer
 
     def _known_to(self, method: str, names: Vocabulary, *, fill: bool) -> tuple[Vocabulary, str | None]:
-        """What to ask a method for, and a note of what it is not asked for: names that a student does not know, as
-        long as it knows one."""
+        """Return what to ask a method for, and a note of what it is not asked for: names that a student does not know,
+        as long as it knows one.
+        """
         if method not in self.service.segmenters:
             raise RequestError(404, "method", f"no method {method[:60]!r} here")
         segmenter, note = self.service.segmenters[method], None

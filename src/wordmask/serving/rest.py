@@ -102,7 +102,7 @@ async def answered(service: Service, request: Request) -> Response:
 
 
 def _asked_of(segmenter: Segmenter, ask: Ask) -> tuple[Vocabulary, str | None]:
-    """The names that a segmenter is asked for, and a note where background was added to them."""
+    """Return the names that a segmenter is asked for, and a note where background was added to them."""
     vocabulary = ask.vocabulary or vocabulary_of(segmenter)
     if vocabulary is None:
         raise RequestError(400, "names", "names: field required; only students have names of their own")

@@ -60,7 +60,8 @@ class Server(uvicorn.Server):
 
 def listener_at(family: socket.AddressFamily) -> socket.socket:
     """Of TCP by name: asyncio sends what is small without delay only where a socket says so, and else an answer on a
-    connection that is used again waits for the client's next word, 40 ms and more."""
+    connection that is used again waits for the client's next word, 40 ms and more.
+    """
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     for kind in (socket.SO_SNDBUF, socket.SO_RCVBUF):
         listener.setsockopt(socket.SOL_SOCKET, kind, KERNEL_BYTES)

@@ -99,7 +99,7 @@ class Service:
         return visit
 
     async def receive(self, request: Request) -> bytes:
-        """A whole body and, only then, a place among those at work. However many come, `in_flight` are worked on."""
+        """Wait for a whole body and, only then, for a place among those at work: `in_flight`, however many come."""
         visit = self.current
         body = await self.arrivals.read(request, visit.client, visit.body)
         if self._stopping is not None:
@@ -116,7 +116,8 @@ class Service:
     ) -> Picture:
         """Decode a picture, (H, W, 3) uint8, when there is room for it and for its answer; `side` is the most that its
         longer side may have, and what a segmenter can do with less of comes as that. For a thread, as it may wait for
-        its turn."""
+        its turn.
+        """
         visit = self.current
         wait = partial(visit.wait, deadline=deadline, late=self.late())
 
@@ -145,7 +146,8 @@ class Service:
 
     def _held_of(self, height: int, width: int, side: int | None, segmenter: Segmenter | None) -> int:
         """Bytes that a picture and its answer hold from when it is decoded. What is made smaller at once is whole only
-        in the hands of a decoder and of who makes the answer, and of those there are few."""
+        in the hands of a decoder and of who makes the answer, and of those there are few.
+        """
         if self.pool is not None:
             if side is not None:
                 height, width = size_with_longer_side(height, width, side, only_shrink=True)
@@ -154,19 +156,19 @@ class Service:
         return BYTES_A_PIXEL * height * width
 
     async def answered(self, size: tuple[int, int], names: int, work: Callable[[], Any]) -> Any:
-        """What `work` makes of the pixels of a picture (H, W) and so many names, when it is its turn."""
+        """Return what `work` makes of the pixels of a picture (H, W) and so many names, when it is its turn."""
         pixels = size[0] * size[1]
         is_large = pixels > LARGE_PICTURE or pixels * names > LARGE
         return await self.in_thread(work, lane=self._large if is_large else None)
 
     async def seen(self, method: str, picture: Picture, deadline: float) -> Seen:
-        """A picture after the network has looked at it, together with those of others."""
+        """Run the network on a picture, together with those of others."""
         visit = self.current
         job = Job(method, picture, deadline, visit.client)
         return await visit.waited(self.batcher.submit(job), deadline, self.late())
 
     def stop(self) -> None:
-        """What is being answered goes on; what has not arrived is refused."""
+        """Finish what is being answered; what has not arrived is refused."""
         self._stopping = stopping()
         self.arrivals.stop(self._stopping)
 
@@ -200,7 +202,7 @@ class Service:
         return RequestError(503, "late", reason, retry_after=self.batcher.retry_after())
 
     def method(self, asked: str | None) -> str:
-        """The method that is asked for, by default the first."""
+        """Return the method that is asked for, by default the first."""
         method = next(iter(self.segmenters)) if asked is None else asked
         if method not in self.segmenters:
             raise RequestError(404, "method", f"no method {method!r} here; there is {', '.join(self.segmenters)}")
@@ -215,7 +217,7 @@ class Service:
             return await anyio.to_thread.run_sync(work, *arguments, limiter=self._threads)
 
     async def waiting_in_thread(self, work: Any, *arguments: Any) -> Any:
-        """What waits in the thread for its turn keeps no other from it."""
+        """Run work that waits for its turn in a thread of its own, so that it keeps no other from it."""
         return await anyio.to_thread.run_sync(work, *arguments, limiter=self._waiting_threads)
 
     @cached_property
@@ -238,7 +240,7 @@ class Service:
 
 
 def decoding_pool(settings: ServeSettings) -> DecodingPool | None:
-    """The processes that decode; none where the settings say so."""
+    """Return the processes that decode; none where the settings say so."""
     if not settings.decoders:
         return None
     return DecodingPool(
@@ -251,6 +253,6 @@ def decoding_pool(settings: ServeSettings) -> DecodingPool | None:
 
 
 def vocabulary_of(segmenter: Segmenter) -> Vocabulary | None:
-    """A student's names; None of a segmenter that takes any."""
+    """Return a student's names; None of a segmenter that takes any."""
     found = getattr(segmenter, "vocabulary", None)
     return found if isinstance(found, Vocabulary) else None

@@ -102,12 +102,13 @@ class Teachers:
 
 def affinity_loss(affinity: Tensor, correlated: Tensor) -> Tensor:
     """Equation 3, with the affinity (B, N, N) in [-1, 1] as logits, none of them below 0, as the published code has
-    it: 0 stands for "as likely as not", and patches are only ever drawn together."""
+    it: 0 stands for "as likely as not", and patches are only ever drawn together.
+    """
     return F.binary_cross_entropy_with_logits(affinity.clamp(min=0), correlated.to(affinity.dtype))
 
 
 def objectness_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """The second loss of the paper: logits (B, h, w), FOUND's masks (B, h, w) bool."""
+    """Return the second loss of the paper: logits (B, h, w), FOUND's masks (B, h, w) bool."""
     return F.binary_cross_entropy_with_logits(logits, masks.to(logits.dtype))
 
 

@@ -52,7 +52,8 @@ class FoundTraining(PicturesTraining):
 
 def solved_masks(grids: list[BilateralGrid], masks: Tensor) -> Tensor:
     """Masks (B, h, w) bool on the patches -> what the bilateral solver makes of each in its picture, on the patches
-    again, where FOUND would believe it; the mask itself elsewhere."""
+    again, where FOUND would believe it; the mask itself elsewhere.
+    """
     out = masks.clone()
     for place, (grid, mask) in enumerate(zip(grids, masks, strict=True)):
         large = F.interpolate(mask[None, None].float().cpu(), grid.size, mode="bilinear", align_corners=False)

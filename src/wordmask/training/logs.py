@@ -17,7 +17,8 @@ CURVES = "tensorboard"
 
 class RunLog:
     """Appends to `folder/log.jsonl` and to the curves. Resumed at a step, it forgets what was said of later ones, which
-    will come again."""
+    will come again.
+    """
 
     def __init__(self, folder: Path, *, resume_at: int):
         self.path = folder / LOG

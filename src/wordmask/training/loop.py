@@ -79,7 +79,7 @@ class PicturesTraining:
         return Pictures(self.pictures, self.most_pictures, self.seed)
 
     def identity(self, pictures: Pictures) -> str:
-        """What must be equal for a run to go on from a checkpoint."""
+        """Return what must be equal for a run to go on from a checkpoint."""
         told = TypeAdapter(type(self)).dump_python(self, mode="json")
         kept = {name: value for name, value in told.items() if name not in FREE}
         return f"{type(self).__name__} {json.dumps(kept, sort_keys=True)} on {pictures.fingerprint}"
@@ -104,8 +104,9 @@ def crops_at(
     mask_of: MaskOf | None = None,
     share: slice = slice(None),
 ) -> Crops:
-    """The batch of one step, or a share of it: every picture once an epoch, and the same batch in every run of these
-    settings."""
+    """Return the batch of one step, or a share of it: every picture once an epoch, and the same batch in every run of
+    these settings.
+    """
     places = np.arange(step * settings.batch, (step + 1) * settings.batch)[share]
     orders = {
         int(epoch): shuffled(np.arange(len(pictures)), settings.seed, int(epoch))
@@ -138,7 +139,7 @@ def crops_ahead(
     mask_of: MaskOf | None,
     share: slice = slice(None),
 ) -> Generator[Crops, None, None]:
-    """The batches of the steps from `first` to before `last`, cut ahead of their turn."""
+    """Yield the batches of the steps from `first` to before `last`, cut ahead of their turn."""
     threads = min(MOST_THREADS, os.cpu_count() or 1)
     steps = range(first, last)
     return ahead(lambda step: crops_at(step, pictures, settings, mask_of, share), steps, threads=threads)
@@ -151,7 +152,7 @@ class Lesson(nn.Module, ABC):
     """Fingerprints of the networks that it learns from or begins with."""
 
     def pace(self, name: str) -> float:
-        """A parameter's learning rate, over that of the settings."""
+        """Return a parameter's learning rate, over that of the settings."""
         return 1.0
 
     @abstractmethod

@@ -93,7 +93,7 @@ class Pictures:
         return read_image(self._files[place]) if self._array is None else np.array(self._array[place])
 
     def readable(self, index: int) -> tuple[int, np.ndarray]:
-        """The picture of this number, or, with a warning, the next one that can be read; and its number."""
+        """Return the picture of this number, or, with a warning, the next one that can be read; and its number."""
         for number in range(index, index + len(self)):
             try:
                 return number % len(self), self.read(number % len(self))

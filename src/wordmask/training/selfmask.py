@@ -85,7 +85,7 @@ class SelfMaskLesson(Lesson):
 
 
 def new_network(encoder: DinoEncoder, settings: SelfMaskTraining) -> SelfMaskNetwork:
-    """An untrained decoder on a copy of this DINO."""
+    """Return an untrained decoder on a copy of this DINO."""
     model = encoder.model
     if encoder.statistics != STATISTICS:
         raise SaliencyError(f"{encoder.name} was trained with other statistics than ImageNet's, which SelfMask expects")
@@ -105,7 +105,7 @@ def new_network(encoder: DinoEncoder, settings: SelfMaskTraining) -> SelfMaskNet
 
 
 def vote_for(settings: SelfMaskTraining, progress: Progress | None = None) -> VoteStore:
-    """The voted masks of a run's pictures, in `out`; goes on where it was."""
+    """Vote for the masks of a run's pictures, in `out`; go on where that was."""
     need("sklearn", "threadpoolctl")
     compute = Compute(settings.device, settings.precision)
     sources: Sequence[str | None] = settings.voter_weights or [None] * len(settings.voters)
@@ -152,7 +152,9 @@ def train_network(
 
 
 def _untouched(encoder: DinoEncoder, settings: SelfMaskTraining) -> str | None:
-    """The address of an encoder that need not be written, as a plug-in brings it and nothing has been learnt there."""
+    """Return the address of an encoder that need not be written, as a plug-in brings it and nothing has been learnt
+    there.
+    """
     if settings.encoder_pace or not is_brought(settings.dino):
         return None
     return encoder.name if is_brought(encoder.name) else full(settings.dino, "dino")

@@ -15,7 +15,8 @@ def dice_losses(masks: Tensor, targets: Tensor) -> Tensor:
 
 def ranking_loss(scores: Tensor, dice: Tensor) -> Tensor:
     """scores (..., Q) and Dice losses (..., Q) -> (...): over all pairs of queries in which the one with the better
-    mask has the lower score, how much lower. A hinge without a margin; equal masks are in no order."""
+    mask has the lower score, how much lower. A hinge without a margin; equal masks are in no order.
+    """
     better = dice[..., :, None] < dice[..., None, :]  # (..., Q, Q) the first draws better than the second
     lag = scores[..., None, :] - scores[..., :, None]  # by how much the second is surer than the first
     return (lag.clamp(min=0) * better).sum(dim=(-2, -1))

@@ -86,7 +86,9 @@ class Team:
                 tensor.copy_(self.sum(tensor) / self.count)
 
     def with_shared_statistics(self, network: nn.Module) -> nn.Module:
-        """The same network, whose batch norms see the pictures of all processes; PyTorch can do so on CUDA alone."""
+        """Return the same network, whose batch norms see the pictures of all processes; PyTorch can do so on CUDA
+        alone.
+        """
         if self.count == 1 or self.device.type != "cuda":
             return network
         from timm.layers import convert_sync_batchnorm  # PyTorch's own would drop the activations in timm's norms
@@ -95,13 +97,13 @@ class Team:
         return shared
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """The same network, whose gradients become the processes' mean while they are computed."""
+        """Return the same network, whose gradients become the processes' mean while they are computed."""
         if self.count == 1:
             return network
         return DistributedDataParallel(network, device_ids=None if self.device.type == "cpu" else [self.device])
 
     def quietly(self, network: nn.Module) -> AbstractContextManager[Any]:
-        """A wrapped network's gradients are not exchanged in here: more of this step's are to come."""
+        """Exchange no gradients of a wrapped network in here: more of this step's are to come."""
         return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
     def wait(self) -> None:

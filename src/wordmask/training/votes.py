@@ -77,7 +77,7 @@ class VoteStore:
         return claimed(self.folder, VOTES, was_ours=is_votes, error=SaliencyError)
 
     def mask(self, index: int, image: np.ndarray) -> np.ndarray:
-        """The mask (H, W) bool of a picture."""
+        """Return the mask (H, W) bool of a picture."""
         number, place = divmod(index, BLOCK)
         path = self._path(number)
         entries = read_json(path, most_bytes=MOST_BYTES, way_out=ANEW)
@@ -91,7 +91,7 @@ class VoteStore:
         return decoded.astype(bool)
 
     def write(self, number: int) -> None:
-        """The masks of one block."""
+        """Write the masks of one block."""
         entries = []
         for index in range(number * BLOCK, number * BLOCK + self._size(number)):
             _, image = self.pictures.readable(index)

@@ -96,7 +96,8 @@ def folder_at(address: str | Path) -> Path | None:
 
 def fingerprint_of(address: str | Path, role: str = "network") -> str:
     """Return what tells whether weights have changed under their address: a hash of the file, of all files of a folder,
-    or of what a plug-in says; what is published is known by its name."""
+    or of what a plug-in says; what is published is known by its name.
+    """
     if is_brought(address):
         found = find(address, role)
         return digest_of_files(found.known_by or files_of(found.path))

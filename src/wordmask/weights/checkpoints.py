@@ -233,7 +233,8 @@ class _Bounded:
 
 class _Tensors(pickle._Unpickler):  # the one in Python: the other's memo grows to what it is told
     """Builds tensors and dictionaries, and nothing else. What it hands to the pickle is made afresh for every file,
-    so that a pickle which alters what it is handed alters nothing beyond itself."""
+    so that a pickle which alters what it is handed alters nothing beyond itself.
+    """
 
     def __init__(self, file: IO[bytes], size: int, path: Path) -> None:
         super().__init__(_Bounded(file, size))

@@ -114,7 +114,7 @@ class _Job:
         raise kind(f"cannot fetch {self.url}: {what}; or get the file by hand and put it at {self.target}") from cause
 
     def checked_existing(self) -> Path:
-        """The file that is already here, which someone may have put there by hand."""
+        """Return the file that is already here, which someone may have put there by hand."""
         if not self.target.is_file():
             raise DownloadError(f"{self.target} is in the way of the file of {self.url}: move it elsewhere")
         if problem := self.problem_of(self.target):
@@ -122,7 +122,7 @@ class _Job:
         return self.target
 
     def problem_of(self, path: Path) -> str | None:
-        """What is wrong with the content of a complete file, or None."""
+        """Return what is wrong with the content of a complete file, or None."""
         if self.sha256 is None:
             return None
         digest = file_digest(path)
@@ -141,7 +141,7 @@ class _Part:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def validator(self, url: str) -> str | None:
-        """The ETag or date under which the part was sent, None when it cannot be continued."""
+        """Return the ETag or date under which the part was sent, None when it cannot be continued."""
         try:
             note = json.loads(self.note.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):  # a run killed while writing leaves half a note
@@ -300,7 +300,7 @@ def _read(response: http.client.HTTPResponse, received: int) -> bytes:
 
 
 def _promised_range(job: _Job, response: http.client.HTTPResponse) -> tuple[int, int | None]:
-    """The first byte this answer holds and the length of the whole file, where the server says it."""
+    """Return the first byte this answer holds and the length of the whole file, where the server says it."""
     if response.headers.get("Content-Encoding", "identity") != "identity":
         job.fail(f"the server insists on sending it {response.headers['Content-Encoding']}-encoded")
     if response.status == http.HTTPStatus.OK:
@@ -312,7 +312,7 @@ def _promised_range(job: _Job, response: http.client.HTTPResponse) -> tuple[int,
 
 
 def _validator_of(response: http.client.HTTPResponse) -> str | None:
-    """What If-Range may carry: a strong ETag, else the date of the last change (RFC 9110, 13.1.5)."""
+    """Return what If-Range may carry: a strong ETag, else the date of the last change (RFC 9110, 13.1.5)."""
     etag: str | None = response.headers.get("ETag")
     return etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
 

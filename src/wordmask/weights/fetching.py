@@ -67,7 +67,7 @@ def _no_way_to(what: str, reasons: Iterable[str], caches: Iterable[str]) -> str:
 
 
 def _or_built_in() -> str:
-    """What needs no network: presets of packages that bring their own networks."""
+    """Return what needs no network: presets of packages that bring their own networks."""
     presets = sorted({preset for plugin in installed() for own in plugin.presets.values() for preset in own})
     return f"; or take the small models that are built in (--preset {' or '.join(presets)})" if presets else ""
 
@@ -122,7 +122,7 @@ LIBRARIES: dict[str, Callable[[str], Path]] = {
 
 
 def _from_hub(candidates: Sequence[tuple[str, str]], *, revision: str | None = None, gated: bool = False) -> Path:
-    """The first of the (repository, file) candidates that exists, from the hub's own cache or the hub."""
+    """Return the first of the (repository, file) candidates that exists, from the hub's own cache or the hub."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
 

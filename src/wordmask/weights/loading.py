@@ -67,7 +67,8 @@ def check_fit(
     allow_extra: Iterable[str] = (),
 ) -> dict[str, Tensor]:
     """Return `state` under the module's names, or list all that does not fit. Arguments as for `load_into`; the module
-    may be on the meta device."""
+    may be on the meta device.
+    """
     renamed: dict[str, Tensor] = {}
     for key, value in state.items():
         name = rename(key) if rename else key
@@ -174,7 +175,7 @@ _ORDER = tuple(_KINDS)
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """The metadata of a safetensors file."""
+    """Return the metadata of a safetensors file."""
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
@@ -183,7 +184,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 
 def fingerprint(weights: nn.Module | Mapping[str, Tensor]) -> str:
-    """A hash of names, shapes, dtypes and values, the same in every process and on every device."""
+    """Return a hash of names, shapes, dtypes and values, the same in every process and on every device."""
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     digest = hashlib.blake2b(digest_size=16)
     for name, value in sorted(state.items()):

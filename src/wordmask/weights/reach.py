@@ -51,7 +51,8 @@ def _first_hop(url: str) -> tuple[str, int] | None:
 
 def _trouble(host: str, port: int) -> str | None:
     """Why no connection can be made, or None. All addresses of a host are tried at once, as one kind of them may lead
-    nowhere."""
+    nowhere.
+    """
     try:
         places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):  # UnicodeError: a name that is none

@@ -99,7 +99,8 @@ def _has_made(lender: Path, stage: Stage) -> bool:
 
 def _link_or_copy(shared: set[str], source: str, target: str) -> None:
     """Outputs are never written in place, so that two runs may share them; logs are. Where the disk has no links, a
-    copy does as well."""
+    copy does as well.
+    """
     if source in shared:
         with suppress(OSError):
             os.link(source, target)

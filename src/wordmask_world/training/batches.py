@@ -128,7 +128,8 @@ def crop_places(
     upside_down: Tensor | None = None,
 ) -> Tensor:
     """(B, 2, 3): affine maps from a crop to its picture, both in [-1, 1]. Each crop keeps a share of the picture's
-    area, its aspect changed a little."""
+    area, its aspect changed a little.
+    """
     count = len(flips)
     share = torch.empty(count).uniform_(*area, generator=chance)
     stretch = torch.exp(torch.empty(count).uniform_(-0.15, 0.15, generator=chance))

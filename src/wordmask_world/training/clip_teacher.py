@@ -127,7 +127,8 @@ class Words(nn.Module):
 
 def random_prompts() -> Templates:
     """Half the time CLIP's plainest sentence, else any of its 80; with "an" before vowels or, as CLIP's prompts are
-    mostly filled, without."""
+    mostly filled, without.
+    """
     sentences = templates("imagenet-80").sentences
     drawn, by_vowel = int(torch.randint(2 * len(sentences), ())), bool(torch.randint(2, ()))
     return Templates((sentences[drawn] if drawn < len(sentences) else "a photo of a {}",), by_vowel=by_vowel)

@@ -71,7 +71,8 @@ def _shapes(count: int, size: int, *, first: bool) -> Tensor:
 def paste(grounds: Tensor, cutouts: Cutouts, sides: tuple[float, float]) -> tuple[Tensor, Tensor]:
     """Views (B, 3, s, s) with a cut-out somewhere in each, and how far it covers every pixel (B, 1, s, s).
 
-    sides: of the cut-outs' squares, least and most, over that of the views."""
+    sides: of the cut-outs' squares, least and most, over that of the views.
+    """
     count, size = len(grounds), grounds.shape[-1]
     side = torch.empty(count).uniform_(*sides)
     angle = torch.empty(count).uniform_(-TURNED, TURNED)
@@ -113,7 +114,8 @@ class Belonging(nn.Module):
 
     def forward(self, maps: Tensor, covers: Tensor) -> Tensor:
         """Maps (B, C, h, w), covers of K cut-outs (B, K, h, w). Each kind of pair has its share, however few they are:
-        two cells of one cut-out, two of a ground, one of each, and two of different cut-outs."""
+        two cells of one cut-out, two of a ground, one of each, and two of different cut-outs.
+        """
         covers = covers.flatten(2)
         inside = (covers > MOSTLY).float()
         outside = (covers.sum(dim=1, keepdim=True) < HARDLY).float() * (inside.amax(dim=(1, 2), keepdim=True) > 0)

@@ -106,7 +106,8 @@ def build_backbone(settings: DinoSettings) -> tuple[Any, int]:
 def same_places(asked: Tensor, told: Tensor, grid: tuple[int, int]) -> Tensor:
     """Where the cells of one crop lie in another: (B, h, w, 2) in its [-1, 1], beyond it outside.
 
-    asked, told: the crops' maps to their picture (B, 2, 3), without rotation."""
+    asked, told: the crops' maps to their picture (B, 2, 3), without rotation.
+    """
     cells = F.affine_grid(asked, [len(asked), 1, *grid], align_corners=False)  # in the picture
     scale = torch.stack([told[:, 0, 0], told[:, 1, 1]], dim=-1)[:, None, None]
     return (cells - told[:, None, None, :, 2]) / scale
@@ -115,7 +116,8 @@ def same_places(asked: Tensor, told: Tensor, grid: tuple[int, int]) -> Tensor:
 class Views(NamedTuple):
     """Two crops of every picture, with no distortion yet. With cut-outs, a row's second crop is the next picture's.
 
-    places: of the crops in their pictures. covers: how far each of a view's cut-outs covers every pixel."""
+    places: of the crops in their pictures. covers: how far each of a view's cut-outs covers every pixel.
+    """
 
     pictures: list[Tensor]  # (B, 3, s, s), twice
     places: list[Tensor]  # (B, 2, 3), twice

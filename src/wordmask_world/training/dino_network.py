@@ -86,7 +86,8 @@ class Head(nn.Module):
 
 def evenly_used(logits: Tensor, rounds: int = 3) -> Tensor:
     """(n, K) -> probabilities whose rows sum to 1 and whose columns to n / K: Sinkhorn and Knopp's iteration, as
-    DINOv2 centres. It needs no memory of former batches, so that few steps suffice."""
+    DINOv2 centres. It needs no memory of former batches, so that few steps suffice.
+    """
     shares = (logits - logits.amax(dim=-1, keepdim=True)).exp()
     for _ in range(rounds):
         shares = shares / shares.sum(dim=0, keepdim=True).clamp(min=1e-12)

@@ -84,7 +84,8 @@ def recall_at_1(clip: Embedder, *, first_seed: int = HELD_OUT_SEED) -> float:
 def mask_figures(clip: ClipEncoder, *, first_seed: int = HELD_OUT_SEED) -> dict[str, float]:
     """MaskCLIP on crowded pictures: mean IoU over all names (things and stuff), with and without the last residual,
     beside what filling every picture with its best name scores; and over things and background, stuff being
-    background, beside what calling everything background scores."""
+    background, beside what calling everything background scores.
+    """
     from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
 
     drawn = scenes(MASKED_PICTURES, CROWDED, first_seed)
@@ -120,7 +121,8 @@ def neighbour_naming(embed: Callable[[Tensor], Tensor], *, first_seed: int = HEL
 @torch.no_grad()
 def dino_figures(dino: DinoEncoder, *, first_seed: int = HELD_OUT_SEED) -> dict[str, float]:
     """Neighbours by CLS, and the foreground that FOUND's seed gives before any training: background is what has keys
-    like the least attended patch. Mean IoU of things and background, on pictures of one thing."""
+    like the least attended patch. Mean IoU of things and background, on pictures of one thing.
+    """
     drawn = scenes(MASKED_PICTURES, ("single",), first_seed)
     masks: list[np.ndarray] = []
     for images in as_batches(drawn):

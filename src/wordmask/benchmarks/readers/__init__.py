@@ -15,7 +15,8 @@ _HERE = "wordmask.benchmarks.readers"
 @dataclass(frozen=True)
 class Reader:
     """Where a data set's reader lives: module, function, the module's tuple of splits (the first is the default), and
-    its `Layout`, or the function that makes that of `options`."""
+    its `Layout`, or the function that makes that of `options`.
+    """
 
     about: str
     module: str

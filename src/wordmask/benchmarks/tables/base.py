@@ -96,7 +96,7 @@ class FilledRow:
 
 
 def archive_of(run: Run) -> str:
-    """The folder that ReCo learns names from."""
+    """Return the folder that ReCo learns names from."""
     if run.archive is None:
         raise NotRunError(
             "ReCo learns names from pictures: give a folder of them with --archive (the paper's: ImageNet), or that of "

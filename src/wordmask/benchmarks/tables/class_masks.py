@@ -81,7 +81,8 @@ def saliency_ious(
     only_mean: bool = False,
 ) -> dict[str, float]:
     """SelfMask with the bilateral solver. sides: pictures are looked at with the shorter side so long, and the longer
-    at most so long. A pass that was stopped goes on after its last batch."""
+    at most so long. A pass that was stopped goes on after its last batch.
+    """
     opened = run.open(benchmark, split)
     found = ClassIous(opened)
     method = run.saliency("selfmask", refine="solver")
@@ -129,7 +130,7 @@ def add_masks(
 
 
 def experts_ious(run: Run, column: str) -> dict[str, float] | None:
-    """The published expert of one class on the pictures that have it; the mean once all have been measured."""
+    """Return the published expert of one class on the pictures that have it; the mean once all have been measured."""
     opened = run.open("voc", "train")
     if column == "mean":
         kept = [run.kept(EXPERTS_ROW, name) for name in opened.vocabulary.names if name != BACKGROUND]
@@ -153,7 +154,9 @@ def add_expert(
     batch_size: int,
     report: Progress | None = None,
 ) -> int:
-    """What an expert draws against each of its own classes, over the pictures that have them; how many those are."""
+    """Return what an expert draws against each of its own classes, over the pictures that have them; how many those
+    are.
+    """
     labels = {found.names.index(name) for name in names}
     own = (sample for sample in samples if labels.intersection(found.classes(sample.labels)))
     done = 0

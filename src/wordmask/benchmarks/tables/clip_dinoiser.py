@@ -51,7 +51,8 @@ def measure_filtered(run: Run, column: str) -> float | None:
 
 def measure_reco(run: Run, column: str) -> float | None:
     """Names beside the paper's are learnt from pictures drawn like those that are measured, the others from those of
-    --archive."""
+    --archive.
+    """
     benchmark = run.open(column)
     if not is_beside(column):
         return run.evaluate(run.segmenter("reco", archive=archive_of(run), **MMSEGMENTATION), benchmark).miou

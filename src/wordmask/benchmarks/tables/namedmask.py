@@ -43,8 +43,9 @@ TEST_IS_KEPT = (
 
 
 def open_with_settings(run: Run, benchmark: str, split: str | None) -> tuple[Benchmark, dict[str, object]]:
-    """A benchmark, and the settings that tell a student its names, as ImageNet-S's stand in no list of the package, and
-    the size of pictures where it is not the preset's."""
+    """Return a benchmark, and the settings that tell a student its names, as ImageNet-S's stand in no list of the
+    package, and the size of pictures where it is not the preset's.
+    """
     opened = run.open(benchmark, split)
     settings: dict[str, object] = {}
     if benchmark.startswith("imagenet-s"):
@@ -55,7 +56,7 @@ def open_with_settings(run: Run, benchmark: str, split: str | None) -> tuple[Ben
 
 
 def namedmask(run: Run, column: str, *, benchmark: str | None = None, split: str | None = None) -> dict[str, float]:
-    """The published student of a benchmark (by default the column's own)."""
+    """Return the published student of a benchmark (by default the column's own)."""
     chosen = benchmark or column
     opened, settings = open_with_settings(run, chosen, split)
     return figures(run, opened, run.segmenter("namedmask", PRESET_OF[chosen], **settings), column)
@@ -92,7 +93,7 @@ def baseline(run: Run, column: str, *, benchmark: str, split: str | None = None)
 
 
 def own_student(run: Run, column: str, *, key: str, how: str, benchmark: str, split: str) -> dict[str, float]:
-    """A student of an ablation, from `--weights`."""
+    """Return a student of an ablation, from `--weights`."""
     if key not in run.weights:
         raise NotRunError(
             f"this student was not published: distil it with `wordmask distill --preset paper {how}`, then give "

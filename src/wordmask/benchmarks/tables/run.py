@@ -46,7 +46,8 @@ def _was_ours(folder: Path) -> bool:
 
 def models_of_plugins(recorded: Mapping[str, Any]) -> dict[str, str]:
     """Return what tells the networks that packages bring from those of another installation, which may be better
-    trained. recorded: what a folder holds already, as a package may have told them otherwise before."""
+    trained. recorded: what a folder holds already, as a package may have told them otherwise before.
+    """
     models = ((label, address) for plugin in installed() for label, address in plugin.models.items())
     return {label: named(address)(recorded.get(label)) for label, address in models}
 
@@ -113,11 +114,11 @@ class Run:
         return self._load(saliency.load, "saliency", method, preset, settings)
 
     def open(self, benchmark: str, split: str | None = None) -> Benchmark:
-        """A benchmark with this run's `root` and as many pictures as it is to have."""
+        """Return a benchmark with this run's `root` and as many pictures as it is to have."""
         return benchmarks.open_benchmark(benchmark, split=split, root=self.root, pictures=self.pictures)
 
     def evaluate(self, segmenter: Segmenter, benchmark: "str | Benchmark", split: str | None = None) -> Report:
-        """A segmenter on a benchmark, with progress; goes on where it was stopped."""
+        """Measure a segmenter on a benchmark, with progress; go on where that was stopped."""
         opened = self.open(benchmark, split) if isinstance(benchmark, str) else benchmark
         out = self.cell_folder / f"{opened.name}-{opened.split}"
         with self.progress(self.describe(opened), len(opened)) as report:
