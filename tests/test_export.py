@@ -223,3 +223,11 @@ def test_damaged_metadata_is_explained(files, maskclip, tmp_path, method, damage
     bad.write_bytes(writing._with_metadata(files[method], told))
     with pytest.raises(ExportError, match=says):
         load_onnx(bad, maskclip)
+
+
+def test_what_runs_from_a_file_stays_on_the_processor(files, maskclip):
+    for segmenter in (segmenters.load("namedmask", onnx=files["namedmask"]), load_onnx(files["maskclip"], maskclip)):
+        assert segmenter.to("cpu") is segmenter
+        assert segmenter.device == torch.device("cpu")
+        with pytest.raises(ExportError, match="an ONNX file runs on the processor, not on 'cuda'"):
+            segmenter.to("cuda")

@@ -32,7 +32,7 @@ curves; lines with "pictures": "held-out" hold figures on a validation set.
     experts.train_expert(masks, names, settings, out, seed=, device=, progress=) -> Path    # out/expert.safetensors
     experts.refine(expert, masks, names, settings, stem, device=, progress=) -> list[Path]  # STEM_NNNNN.arrow, refined
     student.train_student(masks, names, settings, out, seed=, device=, progress=, validation=None) -> Path
-    segmenters.namedmask.NamedMask.load(weights=out/"student.safetensors")         # a segmenter; names in the file
+    segmenters.load("namedmask", weights=out/"student.safetensors")                # a segmenter; names in the file
 
 `settings` are `experts.ExpertSettings` and `student.StudentSettings`: frozen pydantic dataclasses with
 `ConfigDict(extra="forbid")`, whose fields appear under `experts:` and `student:` in a run's YAML, and

@@ -68,7 +68,8 @@ def _no_way_to(what: str, reasons: Iterable[str], caches: Iterable[str]) -> str:
 
 def _or_built_in() -> str:
     """Return what needs no network: presets of packages that bring their own networks."""
-    presets = sorted({preset for plugin in installed() for own in plugin.presets.values() for preset in own})
+    own = (presets for plugin in installed() if plugin.addresses for presets in plugin.presets.values())
+    presets = sorted({preset for some in own for preset in some})
     return f"; or take the small models that are built in (--preset {' or '.join(presets)})" if presets else ""
 
 
