@@ -11,17 +11,19 @@ from wordmask.benchmarks.datasets import BenchmarkError, Sample
 from wordmask.benchmarks.s_measure import s_measure
 from wordmask.benchmarks.saliency import evaluate_saliency
 from wordmask.names.vocabulary import Vocabulary
+from wordmask.saliency.base import Saliency, SaliencySettings
 
 
-class Bright:
+class Bright(Saliency):
     """The brightness of a picture's red."""
 
-    method, preset, precision = "bright", "none", "fp32"
+    method, preset = "bright", "none"
+    settings = SaliencySettings()
 
     def __init__(self, stop_after=None):
         self.looked, self.stop_after = 0, stop_after
 
-    def maps(self, images):
+    def raw_maps(self, images):
         if self.stop_after is not None and self.looked >= self.stop_after:
             raise KeyboardInterrupt
         self.looked += len(images)
