@@ -150,6 +150,9 @@ def _list_tables(*, as_json: bool) -> None:
 
 
 def _measured(table: "Table", measuring: "Run", *, quiet: bool) -> "Shown":
+    from wordmask.benchmarks.tables.base import fill
+    from wordmask.cli.table_lines import Shown
+
     if measuring.count_kept:
         complain(
             f"note: {measuring.count_kept} figures were measured before, in {measuring.folder}; --fresh forgets them"
@@ -157,8 +160,6 @@ def _measured(table: "Table", measuring: "Run", *, quiet: bool) -> "Shown":
     shown = Shown(table)
     if not quiet:
         print("\n".join(shown.head()), flush=True)
-    from wordmask.benchmarks.tables.base import fill
-
     for row in fill(table, measuring):
         lines = shown.add(row)
         if not quiet:
