@@ -1,10 +1,11 @@
-"""CONTRIBUTING.md tells how a method is added by a diff: it applies, and the method is there."""
+"""CONTRIBUTING.md: the diff that adds a method applies, and the listing of the house is that of its floors."""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,17 @@ def test_the_diff_has_a_page_that_the_site_shows(changed):
     page = next((changed / "docs" / "methods").glob("[!i]*.md"))
     assert f"methods/{page.name}" in (changed / "mkdocs.yml").read_text()
     assert f"({page.name})" in (changed / "docs" / "methods" / "index.md").read_text()
+
+
+def test_the_listing_of_the_house_follows_its_floors():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    floors = next(contract["layers"] for contract in contracts if contract["id"] == "layers")
+    listing = (ROOT / "CONTRIBUTING.md").read_text().split("| `src/wordmask/` |")[1].split("\n\n")[0]
+    listed = [name.removesuffix(".py").removesuffix("/") for name in re.findall(r"`([a-z_]+(?:\.py|/))`", listing)]
+    place = {name: number for number, name in enumerate(listed)}
+    below = -1
+    for floor in reversed(floors):
+        places = [place[name] for name in re.findall(r"\w+", floor) if name != "_version"]
+        assert min(places) > below, floor
+        below = max(places)
+    assert below == len(listed) - 1
