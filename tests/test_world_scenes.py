@@ -13,6 +13,8 @@ from wordmask_world.drawing.arrangement import PAIRS
 from wordmask_world.drawing.colours import COLOURS, PATTERNS
 from wordmask_world.drawing.light import throw_shadow
 from wordmask_world.drawing.scenes import KINDS
+from wordmask_world.drawing.stuff import PAINTERS
+from wordmask_world.drawing.things import DRAWINGS
 
 _DIGEST = """
 import hashlib
@@ -38,6 +40,7 @@ def singles():
 def test_names_and_their_order_never_change():
     assert hashlib.sha256("|".join(NAMES).encode()).hexdigest()[:16] == "5c72bb35a45122ae"
     assert NAMES == THINGS + STUFF
+    assert (tuple(DRAWINGS), tuple(PAINTERS)) == (THINGS, STUFF)
     assert len(THINGS) == 24
     assert len(STUFF) == 11
 

@@ -46,7 +46,9 @@ DropAbsent = Annotated[
 ]
 Method = Annotated[str, typer.Option(help="The segmenter, by its paper.")]
 Preset = Annotated[str, typer.Option(help=f"Whose backbones and settings: {' or '.join(['paper', *preset_words()])}.")]
-Weights = Annotated[str | None, typer.Option(help="A file or URL in place of the weights that the method learnt itself.")]
+Weights = Annotated[
+    str | None, typer.Option(help="A file or URL in place of the weights that the method learnt itself.")
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE, a setting of the method; may be repeated.")
 ]

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from wordmask.segmenters.base import Segmenter
 from wordmask.segmenters.clip_dinoiser import GUIDING_BLOCK, TINY, ClipDinoiser
-from wordmask.segmenters.maskclip import COSINE_SCALE, MaskClip
+from wordmask.segmenters.maskclip import MaskClip
 from wordmask.segmenters.namedmask import NamedMask
 from wordmask.segmenters.onnx_file import FEATURES, LOGITS, OBJECTNESS, PIXELS, WORDS, ExportError
+from wordmask.segmenters.open_vocabulary import COSINE_SCALE
 
 
 class Graph(nn.Module):

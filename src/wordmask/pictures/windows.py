@@ -266,8 +266,8 @@ def _tile_by_tile(
 
 
 def _hopeful(near: Tensor, margin: Tensor) -> Tensor:
-    """Return the names that may be best, or equal to it, somewhere among cells (r, c, K): a mean of cells is no more than
-    the largest of them. Where a score is not a number, all are.
+    """Return the names that may be best, or equal to it, somewhere among cells (r, c, K): a mean of cells is no more
+    than the largest of them. Where a score is not a number, all are.
     """
     least, most = near.aminmax(dim=0)
     return (~(most.amax(dim=0) < least.amin(dim=0).max() - margin)).nonzero()[:, 0]

@@ -27,9 +27,13 @@ from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
 from wordmask.pictures.windows import SlidingWindows
 from wordmask.segmenters.base import SegmenterError
-from wordmask.segmenters.clip_diy import Objectness, look_for_objects
-from wordmask.segmenters.maskclip import COSINE_SCALE
-from wordmask.segmenters.open_vocabulary import OpenVocabularySegmenter, Sliding
+from wordmask.segmenters.open_vocabulary import (
+    COSINE_SCALE,
+    Objectness,
+    OpenVocabularySegmenter,
+    Sliding,
+    look_for_objects,
+)
 from wordmask.weights.addresses import Address, resolve
 from wordmask.weights.building import built_from
 from wordmask.weights.loading import read_state_dict

@@ -4,7 +4,7 @@ CLIP classifies windows of several sizes, each alone. The windows' cosines, put 
 over the sizes, are multiplied with a saliency network's idea of what is an object.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Self
 
 import numpy as np
@@ -27,10 +27,8 @@ from wordmask.pictures.images import resize, size_with_shorter_side
 from wordmask.pictures.windows import SlidingWindows, upsample_argmax
 from wordmask.refinement.by_name import NameRefinement, refine_names
 from wordmask.segmenters.base import Seen, Segmenter, SegmenterError
+from wordmask.segmenters.open_vocabulary import Objectness, look_for_objects
 from wordmask.weights.addresses import Address
-
-Objectness = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
-"""Pictures (H, W, 3) uint8 -> maps (H, W) in [0, 1]."""
 
 WINDOWS_PER_PASS = 64
 MAP_BYTES = 64 * 2**20
@@ -254,9 +252,3 @@ def in_batches(size: int, parts: Iterable[Tensor]) -> Iterator[Tensor]:
             count -= size
     if count:
         yield torch.cat(waiting)
-
-
-def look_for_objects(objectness: Objectness, pictures: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    """Return maps (h, w) float32 on `device` of pictures (3, h, w) uint8."""
-    arrays = [np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy()) for picture in pictures]
-    return [torch.from_numpy(found).to(device, torch.float32) for found in objectness(arrays)]

@@ -18,11 +18,8 @@ from wordmask.encoders.clip_building import clip_at
 from wordmask.encoders.clip_dense import key_affinity
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
-from wordmask.segmenters.open_vocabulary import OpenVocabularySegmenter, Sliding
+from wordmask.segmenters.open_vocabulary import COSINE_SCALE, OpenVocabularySegmenter, Sliding
 from wordmask.weights.addresses import Address
-
-COSINE_SCALE = 100.0
-"""CLIP's own logit scale at the end of its training."""
 
 
 @dataclass(frozen=True)

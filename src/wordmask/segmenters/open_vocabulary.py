@@ -6,7 +6,7 @@ is its windows' features, so asking for other names costs a small matrix product
 
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -25,6 +25,10 @@ from wordmask.segmenters.base import Seen, Segmenter
 
 WINDOWS_PER_PASS = 8
 """Windows that go through the network together; more gain nothing on a CPU and cost memory."""
+COSINE_SCALE = 100.0
+"""CLIP's own logit scale at the end of its training."""
+Objectness = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+"""Pictures (H, W, 3) uint8 -> maps (H, W) in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -177,3 +181,9 @@ class OpenVocabularySegmenter(Segmenter):
             SeenThroughWindows(self, image, source, plan, features[i] + beside[i])
             for i, (image, source, plan) in enumerate(zip(images, sources, plans, strict=True))
         ]
+
+
+def look_for_objects(objectness: Objectness, pictures: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Return maps (h, w) float32 on `device` of pictures (3, h, w) uint8."""
+    arrays = [np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy()) for picture in pictures]
+    return [torch.from_numpy(found).to(device, torch.float32) for found in objectness(arrays)]

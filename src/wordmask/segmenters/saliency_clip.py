@@ -27,8 +27,7 @@ from wordmask.refinement.by_name import NameRefinement, refine_names
 from wordmask.refinement.clean_up import THRESHOLD, Refinement
 from wordmask.refinement.clean_up import refine as refine_saliency
 from wordmask.segmenters.base import Seen, Segmenter
-from wordmask.segmenters.clip_diy import Objectness
-from wordmask.segmenters.maskclip import COSINE_SCALE
+from wordmask.segmenters.open_vocabulary import COSINE_SCALE, Objectness
 from wordmask.weights.addresses import Address
 
 PICTURES_PER_PASS = 32
