@@ -150,7 +150,7 @@ class Segmentation:
         return encoded_mask(self.mask(name))
 
     def rles(self) -> dict[str, dict[str, Any]]:
-        """What `rle` gives, of every name that is there, in one pass over the labels."""
+        """Return what `rle` gives, of every name that is there, in one pass over the labels."""
         codes = encoded_labels(self.labels)
         return {name: codes[label] for label, name in enumerate(self.names) if label in codes}
 

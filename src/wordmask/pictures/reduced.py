@@ -29,10 +29,10 @@ def reduced(image: np.ndarray, size: tuple[int, int], *, antialias: bool = True)
 
 
 def size_of(picture: Picture) -> tuple[int, int]:
-    """The (H, W) that a picture has, or had."""
+    """Return the (H, W) that a picture has, or had."""
     return picture.size if isinstance(picture, Reduced) else (picture.shape[0], picture.shape[1])
 
 
 def pixels_of(picture: Picture) -> np.ndarray:
-    """What of its pixels is there, (h, w, 3) uint8."""
+    """Return what of its pixels is there, (h, w, 3) uint8."""
     return picture.pixels if isinstance(picture, Reduced) else picture

@@ -79,7 +79,7 @@ def routes(service: Service) -> APIRouter:
 
 
 async def answered(service: Service, request: Request) -> Response:
-    """Masks of the picture that a request brings."""
+    """Answer a request with masks of the picture that it brings."""
     kind = kind_of(request)
     body = await service.receive(request)
     ask = await service.in_thread(parse, request.headers, kind, body, service.settings)
@@ -102,7 +102,7 @@ async def answered(service: Service, request: Request) -> Response:
 
 
 def _asked_of(segmenter: Segmenter, ask: Ask) -> tuple[Vocabulary, str | None]:
-    """The names that a segmenter is asked for, and a note where background was added to them."""
+    """Return the names that a segmenter is asked for, and a note where background was added to them."""
     vocabulary = ask.vocabulary or vocabulary_of(segmenter)
     if vocabulary is None:
         raise RequestError(400, "names", "names: field required; only students have names of their own")

@@ -81,7 +81,7 @@ class Service:
 
     @contextmanager
     def visit(self, client: str) -> Iterator[Visit]:
-        """One request. What it holds is free again when its answer has been taken."""
+        """Let one request in. What it holds is free again when its answer has been taken."""
         claims = (budget.claim(client) for budget in (self.arrivals.bytes, self.pictures, self.places))
         with Visit(client, *claims) as visit:
             self._visits.add(visit)
@@ -92,14 +92,14 @@ class Service:
 
     @property
     def current(self) -> Visit:
-        """The visit that this task or thread works for; one of nobody's where no request asked."""
+        """Return the visit that this task or thread works for; one of nobody's where no request asked."""
         visit = CURRENT.get(None)
         if visit is None:
             visit = Visit("", *(budget.claim("") for budget in (self.arrivals.bytes, self.pictures, self.places)))
         return visit
 
     async def receive(self, request: Request) -> bytes:
-        """A whole body and, only then, a place among those at work. However many come, `in_flight` are worked on."""
+        """Return a whole body; only then it has a place among those at work, `in_flight` of them however many come."""
         visit = self.current
         body = await self.arrivals.read(request, visit.client, visit.body)
         if self._stopping is not None:
@@ -114,9 +114,11 @@ class Service:
     def picture(
         self, content: bytes, deadline: float, *, side: int | None = None, segmenter: Segmenter | None = None
     ) -> Picture:
-        """Decode a picture, (H, W, 3) uint8, when there is room for it and for its answer; `side` is the most that its
-        longer side may have, and what a segmenter can do with less of comes as that. For a thread, as it may wait for
-        its turn."""
+        """Decode a picture, (H, W, 3) uint8, when there is room for it and for its answer. For a thread: it may wait.
+
+        side: the most that its longer side may have. segmenter: who is to look at it; what it can do with less of comes
+        as that.
+        """
         visit = self.current
         wait = partial(visit.wait, deadline=deadline, late=self.late())
 
@@ -144,8 +146,11 @@ class Service:
                     wait(error.claim.wait_for(error.more))
 
     def _held_of(self, height: int, width: int, side: int | None, segmenter: Segmenter | None) -> int:
-        """Bytes that a picture and its answer hold from when it is decoded. What is made smaller at once is whole only
-        in the hands of a decoder and of who makes the answer, and of those there are few."""
+        """Return the bytes that a picture and its answer count from when it is decoded.
+
+        What is made smaller at once is whole only in the hands of a decoder and of who makes the answer, and of those
+        there are few.
+        """
         if self.pool is not None:
             if side is not None:
                 height, width = size_with_longer_side(height, width, side, only_shrink=True)
@@ -154,13 +159,13 @@ class Service:
         return BYTES_A_PIXEL * height * width
 
     async def answered(self, size: tuple[int, int], names: int, work: Callable[[], Any]) -> Any:
-        """What `work` makes of the pixels of a picture (H, W) and so many names, when it is its turn."""
+        """Return what `work` makes of the pixels of a picture (H, W) and so many names, when it is its turn."""
         pixels = size[0] * size[1]
         is_large = pixels > LARGE_PICTURE or pixels * names > LARGE
         return await self.in_thread(work, lane=self._large if is_large else None)
 
     async def seen(self, method: str, picture: Picture, deadline: float) -> Seen:
-        """A picture after the network has looked at it, together with those of others."""
+        """Return a picture as seen, after the network has looked at it together with those of others."""
         visit = self.current
         job = Job(method, picture, deadline, visit.client)
         return await visit.waited(self.batcher.submit(job), deadline, self.late())
@@ -200,7 +205,7 @@ class Service:
         return RequestError(503, "late", reason, retry_after=self.batcher.retry_after())
 
     def method(self, asked: str | None) -> str:
-        """The method that is asked for, by default the first."""
+        """Return the method that is asked for, by default the first."""
         method = next(iter(self.segmenters)) if asked is None else asked
         if method not in self.segmenters:
             raise RequestError(404, "method", f"no method {method!r} here; there is {', '.join(self.segmenters)}")
