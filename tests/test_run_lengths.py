@@ -106,7 +106,7 @@ def test_a_segmentation_says_of_all_names_what_it_says_of_each(labels: np.ndarra
     there = [name for name, area in result.pixels.items() if area]
     assert result.rles() == {name: result.rle(name) for name in there}
     assert list(result.mean_scores) == there
-    for annotation, instance in zip(result.to_coco()["annotations"], find_instances(result), strict=True):
+    for annotation, instance in zip(result.to_coco()["annotations"], find_instances(labels, result.names), strict=True):
         whole = np.zeros(result.size, np.uint8)
         instance.paste_into(whole, 1)
         assert annotation["segmentation"] == plainly(whole)

@@ -75,7 +75,7 @@ def encoded_part(mask: np.ndarray, top: int, left: int, size: tuple[int, int]) -
 
 
 def _encoded(starts: np.ndarray, lengths: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
-    """Return the compressed run lengths of a mask that has these runs of pixels, column by column."""
+    """Encode a mask that has these runs of pixels, column by column."""
     from pycocotools import mask as coco_mask
 
     height, width = size
@@ -97,32 +97,32 @@ def _as_json(code: dict[str, Any]) -> dict[str, Any]:
 
 
 def _strips(labels: np.ndarray) -> Iterator[slice]:
-    """Rows of a map (H, W) that are looked at together."""
+    """Yield the rows of a map (H, W) that are looked at together."""
     rows = max(1, STRIP_PIXELS // max(1, labels.shape[1]))
     return (slice(top, top + rows) for top in range(0, len(labels), rows))
 
 
 def _blocks(labels: np.ndarray) -> Iterator[slice]:
-    """Columns of a map (H, W) that are looked at together."""
+    """Yield the columns of a map (H, W) that are looked at together."""
     return (slice(left, left + COLUMNS) for left in range(0, labels.shape[1], COLUMNS))
 
 
 def _runs(flat: np.ndarray) -> Runs:
-    """Of labels (n,)."""
+    """Find those of labels (n,)."""
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     starts = np.concatenate([np.zeros(min(1, len(flat)), np.int64), changes])
     return Runs(starts, np.diff(np.append(starts, len(flat))), flat[starts])
 
 
 def _runs_down_columns(labels: np.ndarray) -> Runs:
-    """Of a map (H, W) in COCO's order: one column after the other, each with runs of its own."""
+    """Find those of a map (H, W) in COCO's order: one column after the other, each with runs of its own."""
     starts = np.concatenate([np.zeros(0, np.int64), *_changes_down_columns(labels)])
     columns, rows = np.divmod(starts, max(1, len(labels)))
     return Runs(starts, np.diff(np.append(starts, labels.size)), labels[rows, columns])
 
 
 def _changes_down_columns(labels: np.ndarray) -> Iterator[np.ndarray]:
-    """Where a column begins or a pixel differs from the one above, in COCO's order; some columns at a time."""
+    """Yield the places where a column begins or a pixel differs from the one above, some columns at a time."""
     if not len(labels):
         return
     for block in _blocks(labels):

@@ -266,8 +266,9 @@ def _tile_by_tile(
 
 
 def _hopeful(near: Tensor, margin: Tensor) -> Tensor:
-    """Return the names that may be best, or equal to it, somewhere among cells (r, c, K): a mean of cells is no more
-    than the largest of them. Where a score is not a number, all are.
+    """Return the names that may be the best, or its equals, somewhere among cells (r, c, K).
+
+    A mean of cells is no more than the largest of them. Where a score is not a number, all may be.
     """
     least, most = near.aminmax(dim=0)
     return (~(most.amax(dim=0) < least.amin(dim=0).max() - margin)).nonzero()[:, 0]
@@ -314,7 +315,7 @@ def _largest(maps: Tensor) -> Tensor:
 def _keep_best(
     candidates: Tensor, names: Tensor, labels: Tensor, scores: Tensor, tie: Tensor | float, *, is_first: bool
 ) -> None:
-    """Goes on with a search for the best of all names, with the scores (k, h, w) of `names` (k,), into (h, w) each.
+    """Go on with a search for the best of all names, with the scores (k, h, w) of `names` (k,), into (h, w) each.
 
     A score within `tie` of the best is its equal; a plain number is a share of the largest score at the pixel. The
     memory of `candidates` is made use of, and only sweeps that a processor can vectorise: on one core this takes a

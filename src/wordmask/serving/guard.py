@@ -46,7 +46,7 @@ class Guard:
 
 
 def _noted(send: Send, metrics: Metrics) -> Send:
-    """Count an answer when it begins; that is the time that it took."""
+    """Return a `send` that notes answers for /metrics: each when it begins, and how long that took."""
     start = time.perf_counter()
 
     async def noted(message: Message) -> None:

@@ -79,7 +79,7 @@ def routes(service: Service) -> APIRouter:
 
 
 async def answered(service: Service, request: Request) -> Response:
-    """Masks of the picture that a request brings."""
+    """Answer a request with masks of the picture that it brings."""
     kind = kind_of(request)
     body = await service.receive(request)
     ask = await service.in_thread(parse, request.headers, kind, body, service.settings)

@@ -81,7 +81,7 @@ class Service:
 
     @contextmanager
     def visit(self, client: str) -> Iterator[Visit]:
-        """One request. What it holds is free again when its answer has been taken."""
+        """Let one request in. What it holds is free again when its answer has been taken."""
         claims = (budget.claim(client) for budget in (self.arrivals.bytes, self.pictures, self.places))
         with Visit(client, *claims) as visit:
             self._visits.add(visit)
@@ -92,14 +92,14 @@ class Service:
 
     @property
     def current(self) -> Visit:
-        """The visit that this task or thread works for; one of nobody's where no request asked."""
+        """Return the visit that this task or thread works for; one of nobody's where no request asked."""
         visit = CURRENT.get(None)
         if visit is None:
             visit = Visit("", *(budget.claim("") for budget in (self.arrivals.bytes, self.pictures, self.places)))
         return visit
 
     async def receive(self, request: Request) -> bytes:
-        """Wait for a whole body and, only then, for a place among those at work: `in_flight`, however many come."""
+        """Return a whole body; only then it has a place among those at work, `in_flight` of them however many come."""
         visit = self.current
         body = await self.arrivals.read(request, visit.client, visit.body)
         if self._stopping is not None:
@@ -114,9 +114,10 @@ class Service:
     def picture(
         self, content: bytes, deadline: float, *, side: int | None = None, segmenter: Segmenter | None = None
     ) -> Picture:
-        """Decode a picture, (H, W, 3) uint8, when there is room for it and for its answer; `side` is the most that its
-        longer side may have, and what a segmenter can do with less of comes as that. For a thread, as it may wait for
-        its turn.
+        """Decode a picture, (H, W, 3) uint8, when there is room for it and for its answer. For a thread: it may wait.
+
+        side: the most that its longer side may have. segmenter: who is to look at it; what it can do with less of comes
+        as that.
         """
         visit = self.current
         wait = partial(visit.wait, deadline=deadline, late=self.late())
@@ -145,8 +146,10 @@ class Service:
                     wait(error.claim.wait_for(error.more))
 
     def _held_of(self, height: int, width: int, side: int | None, segmenter: Segmenter | None) -> int:
-        """Bytes that a picture and its answer hold from when it is decoded. What is made smaller at once is whole only
-        in the hands of a decoder and of who makes the answer, and of those there are few.
+        """Return the bytes that a picture and its answer count from when it is decoded.
+
+        What is made smaller at once is whole only in the hands of a decoder and of who makes the answer, and of those
+        there are few.
         """
         if self.pool is not None:
             if side is not None:
@@ -162,13 +165,13 @@ class Service:
         return await self.in_thread(work, lane=self._large if is_large else None)
 
     async def seen(self, method: str, picture: Picture, deadline: float) -> Seen:
-        """Run the network on a picture, together with those of others."""
+        """Return a picture as seen, after the network has looked at it together with those of others."""
         visit = self.current
         job = Job(method, picture, deadline, visit.client)
         return await visit.waited(self.batcher.submit(job), deadline, self.late())
 
     def stop(self) -> None:
-        """Finish what is being answered; what has not arrived is refused."""
+        """What is being answered goes on; what has not arrived is refused."""
         self._stopping = stopping()
         self.arrivals.stop(self._stopping)
 
@@ -217,7 +220,7 @@ class Service:
             return await anyio.to_thread.run_sync(work, *arguments, limiter=self._threads)
 
     async def waiting_in_thread(self, work: Any, *arguments: Any) -> Any:
-        """Run work that waits for its turn in a thread of its own, so that it keeps no other from it."""
+        """What waits in the thread for its turn keeps no other from it."""
         return await anyio.to_thread.run_sync(work, *arguments, limiter=self._waiting_threads)
 
     @cached_property
@@ -240,7 +243,7 @@ class Service:
 
 
 def decoding_pool(settings: ServeSettings) -> DecodingPool | None:
-    """Return the processes that decode; none where the settings say so."""
+    """The processes that decode; none where the settings say so."""
     if not settings.decoders:
         return None
     return DecodingPool(
@@ -253,6 +256,6 @@ def decoding_pool(settings: ServeSettings) -> DecodingPool | None:
 
 
 def vocabulary_of(segmenter: Segmenter) -> Vocabulary | None:
-    """Return a student's names; None of a segmenter that takes any."""
+    """A student's names; None of a segmenter that takes any."""
     found = getattr(segmenter, "vocabulary", None)
     return found if isinstance(found, Vocabulary) else None
