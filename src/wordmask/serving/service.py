@@ -171,7 +171,7 @@ class Service:
         return await visit.waited(self.batcher.submit(job), deadline, self.late())
 
     def stop(self) -> None:
-        """What is being answered goes on; what has not arrived is refused."""
+        """Finish what is being answered; what has not arrived is refused."""
         self._stopping = stopping()
         self.arrivals.stop(self._stopping)
 
@@ -220,7 +220,7 @@ class Service:
             return await anyio.to_thread.run_sync(work, *arguments, limiter=self._threads)
 
     async def waiting_in_thread(self, work: Any, *arguments: Any) -> Any:
-        """What waits in the thread for its turn keeps no other from it."""
+        """Run work that waits for its turn in a thread of its own, so that it keeps no other from it."""
         return await anyio.to_thread.run_sync(work, *arguments, limiter=self._waiting_threads)
 
     @cached_property
@@ -243,7 +243,7 @@ class Service:
 
 
 def decoding_pool(settings: ServeSettings) -> DecodingPool | None:
-    """The processes that decode; none where the settings say so."""
+    """Return the processes that decode; none where the settings say so."""
     if not settings.decoders:
         return None
     return DecodingPool(
@@ -256,6 +256,6 @@ def decoding_pool(settings: ServeSettings) -> DecodingPool | None:
 
 
 def vocabulary_of(segmenter: Segmenter) -> Vocabulary | None:
-    """A student's names; None of a segmenter that takes any."""
+    """Return a student's names; None of a segmenter that takes any."""
     found = getattr(segmenter, "vocabulary", None)
     return found if isinstance(found, Vocabulary) else None
