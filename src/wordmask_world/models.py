@@ -69,7 +69,7 @@ def _taking_part() -> tuple[Path, ...]:
 
 def fingerprint() -> str:
     """Return a hash of all files that the package carries: weights, configs, the tokenizer."""
-    return digest_of_files(path for path in files_of(WEIGHTS) if path.suffix != ".py")
+    return digest_of_files(path for path in files_of(WEIGHTS) if path.is_file() and path.suffix != ".py")
 
 
 def fingerprint_for_tables(recorded: str | None) -> str:
