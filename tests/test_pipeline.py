@@ -222,8 +222,36 @@ def test_a_run_can_be_asked_for_phrases(finished, monkeypatch):
     assert similarities == sorted(similarities, reverse=True)
     assert page.read_text().count("<img") == 3
     # and so can a pile that nobody has embedded, which is embedded once
-    arguments = ["search", "green", "--collection", str(place / "pictures"), "--top", "2"]
-    assert all("green" in line for line in CliRunner().invoke(app, arguments).stdout.splitlines())
+    asked = ["--collection", str(place / "pictures"), "--top", "2"]
+    by_phrase = CliRunner().invoke(app, ["search", "green", *asked]).stdout
+    assert len(by_phrase.splitlines()) == 2
+    assert all("green" in line for line in by_phrase.splitlines())
+    (place / "sought.txt").write_text("green\n")
+    for given in ("green", str(place / "sought.txt")):
+        assert CliRunner().invoke(app, ["search", "--names", given, *asked]).stdout == by_phrase
+    assert CliRunner().invoke(app, ["search", "green", "--names", "green", *asked]).exit_code == 2
+    assert CliRunner().invoke(app, ["search", *asked]).exit_code == 2
+
+
+def test_a_run_takes_names_as_a_list_or_a_file(tmp_path, monkeypatch):
+    from wordmask.cli import app
+
+    class StopError(Exception):
+        pass
+
+    asked = []
+
+    def pipeline(run, *_, **__):
+        asked.append(run.names)
+        raise StopError
+
+    monkeypatch.setattr("wordmask.distillation.pipeline.Pipeline", pipeline)
+    (tmp_path / "names.yaml").write_text("red: [scarlet]\nblue:\n")
+    for given in ("red: [scarlet], blue", str(tmp_path / "names.yaml")):
+        arguments = ["distill", "--names", given, "--images", str(tmp_path), "--out", str(tmp_path / "run")]
+        assert isinstance(CliRunner().invoke(app, arguments).exception, StopError)
+    assert asked[0] == asked[1]
+    assert asked[0].phrases == (("red", "scarlet"), ("blue",))
 
 
 class Nursery:
