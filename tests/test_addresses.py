@@ -83,6 +83,8 @@ def test_what_an_address_is_known_by_changes_with_any_of_its_files(tmp_path, pac
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__" / "x.pyc").write_bytes(b"of this machine alone")
     assert files_of(folder) == sorted(files)
+    assert files_of(files[0]) == files[:1]
+    assert files_of(tmp_path / "nothing") == []
 
 
 def test_runs_know_their_networks_by_what_they_always_did(tmp_path):

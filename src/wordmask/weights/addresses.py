@@ -109,7 +109,7 @@ def fingerprint_of(address: str | Path, role: str = "network") -> str:
 
 def files_of(path: Path) -> list[Path]:
     """Return a file, or all files of a folder in the order of their paths, less what Python keeps beside modules."""
-    if not path.is_dir():
+    if path.is_file():
         return [path]
     found = (file for file in path.rglob("*") if "__pycache__" not in file.parts)
     return sorted(file for file in found if file.is_file())
