@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from wordmask.pictures.beyond_pillow import _setters, silent_libtiff
 from wordmask.pictures.images import ImageReadError, read_image
-from wordmask.pictures.libtiff import _setters, silent_libtiff
 
 pytestmark = pytest.mark.skipif(not _setters(), reason="this Pillow hides its libtiff")
 

@@ -11,9 +11,8 @@ import typer
 from wordmask.console import complain
 from wordmask.errors import WordmaskError
 from wordmask.pictures.image_files import ImageReadError, find_images, image_size, names_of_pictures
-from wordmask.pictures.left_out import LEFT_OUT
+from wordmask.pictures.left_out import JPEG, LEFT_OUT, OVERLAY_ENDING
 from wordmask.runs.claim import Marker, first_file, mark, note_results, read_marker
-from wordmask.runs.collecting import JPEG, OVERLAY_ENDING
 from wordmask.runs.marks import OVERLAY, check_output, is_same, made, source_of
 
 OF_RESULTS = ("segment", "saliency")

@@ -22,8 +22,16 @@ from PIL import Image
 from wordmask.console.notices import LeftOutWarning, notices
 from wordmask.errors import WordmaskError
 from wordmask.pictures.costs import CostlyPictureError, check_costs, check_exif
-from wordmask.pictures.left_out import HAS_HEIC, HEIC, MissingHeicError, heic_reader, is_heic, passed_over, why_not_read
-from wordmask.runs.collecting import without_ours
+from wordmask.pictures.left_out import (
+    HAS_HEIC,
+    HEIC,
+    MissingHeicError,
+    heic_reader,
+    is_heic,
+    passed_over,
+    why_not_read,
+    without_ours,
+)
 
 # Raster formats with a magic number. Left out on purpose: what runs an interpreter or an outside program (EPS, WMF)
 # and what has no magic number (TGA), for which any file will do.

@@ -17,7 +17,13 @@ from PIL import Image
 
 from wordmask.console.notices import DEPTH, FRAMES, notices
 from wordmask.errors import WordmaskError
-from wordmask.pictures.bit_depth import SixteenBitColours, has_sixteen_bit_colours, stated_depth, white_of
+from wordmask.pictures.beyond_pillow import (
+    SixteenBitColours,
+    has_sixteen_bit_colours,
+    silent_libtiff,
+    stated_depth,
+    white_of,
+)
 from wordmask.pictures.image_files import (
     SIDEWAYS,
     ImageReadError,
@@ -29,7 +35,6 @@ from wordmask.pictures.image_files import (
     orientation,
     unreadable,
 )
-from wordmask.pictures.libtiff import silent_libtiff
 
 if TYPE_CHECKING:
     import torch
@@ -95,7 +100,7 @@ def read_image(
       gives the frame it stands on.
     - 16-bit grey is scaled so that 65535 becomes 255, and so are Pillow's modes I and F, but for an F picture
       that stays below 1, which is scaled so that 1 becomes 255. Whole numbers of 10 to 14 bits in a file of 16 are
-      scaled by their own depth (see `bit_depth.white_of`).
+      scaled by their own depth (see `beyond_pillow.white_of`).
     - Arrays are (H, W) or (H, W, 1 | 3 | 4), with 255 (uint8), 65535 (uint16), True (bool) or 1.0 (floats) as white.
       Values beyond white or below 0 are an error, never clipped.
 

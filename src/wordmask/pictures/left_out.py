@@ -1,17 +1,24 @@
-"""Files that are not read: what looks like a picture or a film, HEIC without its extra; and the list of them.
+"""Files that are not taken for pictures: what this package made, what looks like a picture or a film and is not read,
+HEIC without its extra; and the list of what was left out.
 
 `left-out.txt` holds what was left out or passed over, a file a line: its path, a tab, the reason.
 """
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from wordmask.extras import is_installed
 from wordmask.files import atomic_write
+from wordmask.plugins import BroughtFolder, installed, named
+from wordmask.runs.claim import STATE, Marker, read_marker
+from wordmask.runs.marks import made
 
+OVERLAY_ENDING = ".overlay"
+"""Stands before the suffix of what is drawn over a picture, beside its masks."""
+JPEG = (".jpg", ".jpeg")
 HEIC = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
 """Read where pillow-heif is installed."""
 HAS_HEIC = is_installed("pillow_heif")
@@ -30,6 +37,62 @@ _OTHERS = frozenset(
 )
 _PICTURES_BEGIN = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"qoif")
 _MOST_OF_A_START = 12
+_HEVC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
+_AVIF = frozenset({b"avif", b"avis"})
+_ANY = frozenset({b"mif1", b"msf1", b"mif2", b"miaf"})
+"""Brands of ISO/IEC 23008-12 that say what the box is, not how its pictures are coded."""
+LEFT_OUT = "left-out.txt"
+_SPECIAL = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_ESCAPED = re.compile(r"\\(?:\\|x([0-9a-f]{2})|u([0-9a-f]{4}))")
+
+
+def without_ours(folder: Path, entries: Sequence[os.DirEntry[str]], *, at_root: bool) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder that may be, or hold, pictures of a person's; hidden ones are left out.
+
+    A folder that is marked as ours is not entered, unless it is the one that was asked for (`at_root`); where its
+    marker names the folders below it that hold pictures, those are entered, and nothing else. A PNG's header says
+    whether it is ours. A JPEG's is read only where one of ours is to be expected: if it is called as overlays are, or
+    in a folder with a marker.
+    """
+    marker = _marker(folder, {entry.name for entry in entries})
+    shown = [entry for entry in entries if not entry.name.startswith(".")]
+    if marker is not None and marker.pictures:
+        return [entry for entry in shown if entry.name in marker.pictures]
+    if marker is not None and not marker.among_others and not at_root:
+        return []
+    return [entry for entry in shown if not _is_ours(folder, entry.name, expected=marker is not None)]
+
+
+def _marker(folder: Path, names: set[str]) -> Marker | None:
+    if STATE in names and (marker := read_marker(folder)) is not None:
+        return marker
+    for known in _known_folders():
+        if names >= {known.settings, *known.holds} and named(known.is_its)(folder / known.settings):
+            return Marker(known.verb, known.pictures)
+    return None
+
+
+def is_drawn(settings: Path) -> bool:
+    """Return whether a file is what a plug-in says of the pictures that it draws."""
+    return any(named(known.is_its)(settings) for known in _known_folders())
+
+
+def _known_folders() -> list[BroughtFolder]:
+    """Those that packages wrote before there were markers."""
+    return [folder for plugin in installed() for folder in plugin.folders]
+
+
+def _is_ours(folder: Path, name: str, *, expected: bool) -> bool:
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122, a path for each of a million names takes too long
+    suffix = suffix.lower()
+    drawn_over = suffix in JPEG and stem.endswith(OVERLAY_ENDING)
+    if suffix == ".png" or drawn_over or (suffix in JPEG and expected):
+        if made(folder / name) is not None:
+            return True
+        # Overlays said nothing of themselves before: they lay beside masks that did.
+        beside = stem.removesuffix(OVERLAY_ENDING)
+        return drawn_over and any(made(folder / f"{beside}{kind}") is not None for kind in (".png", ".json"))
+    return False
 
 
 def why_not_read(path: Path, *, look_inside: bool = True) -> str | None:
@@ -76,12 +139,6 @@ def _begins_as_a_picture(path: Path) -> bool:
     return is_webp or is_avif_or_heic or start.startswith(_PICTURES_BEGIN)
 
 
-_HEVC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
-_AVIF = frozenset({b"avif", b"avis"})
-_ANY = frozenset({b"mif1", b"msf1", b"mif2", b"miaf"})
-"""Brands of ISO/IEC 23008-12 that say what the box is, not how its pictures are coded."""
-
-
 class MissingHeicError(Exception):
     """pillow-heif is not there."""
 
@@ -102,11 +159,6 @@ def heic_reader() -> Callable[[IO[bytes], str | bytes], Any]:
     except ImportError as error:
         raise MissingHeicError(f"is a HEIC picture, which needs pillow-heif: {HEIC_EXTRA}") from error
     return HeifImageFile
-
-
-LEFT_OUT = "left-out.txt"
-_SPECIAL = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_ESCAPED = re.compile(r"\\(?:\\|x([0-9a-f]{2})|u([0-9a-f]{4}))")
 
 
 def write_left_out(path: Path, lines: Iterable[tuple[str, str]]) -> None:

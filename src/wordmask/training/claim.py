@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
+from wordmask.pictures.left_out import is_drawn
 from wordmask.runs.claim import claimed, read_marker
-from wordmask.runs.collecting import is_drawn
 from wordmask.text_files import TextFileError, read_json
 from wordmask.training.checkpoints import CHECKPOINT, read_checkpoint
 from wordmask.training.logs import LOG

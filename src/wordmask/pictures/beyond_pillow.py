@@ -1,7 +1,16 @@
-"""How many of a picture's 16 bits are used: cameras, microscopes and scanners put 10, 12 or 14 into files of 16."""
+"""What Pillow leaves undone: the lower bytes of colours of 16 bits, how many of these bits are used, libtiff's silence.
 
+Cameras, microscopes and scanners put 10, 12 or 14 bits into files of 16. And libtiff prints what it finds damaged
+straight to stderr, past Python and Pillow.
+"""
+
+import ctypes
 import struct
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import IO, Any
 
 import numpy as np
@@ -16,6 +25,10 @@ _USUAL = 12
 """Bits of most such cameras and of DICOM."""
 _LOWER_BYTES = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 """Of Pillow's raw modes RGB;16B and the like: the order of bytes with which the lower byte is taken for the upper."""
+_SETTERS = ("TIFFSetErrorHandler", "TIFFSetWarningHandler")
+_lock = threading.Lock()
+_inside = 0
+_before: list[tuple[Any, int | None]] = []
 
 
 def stated_depth(image: Image.Image) -> int | None:
@@ -114,3 +127,40 @@ def _sbit(file: IO[bytes]) -> int | None:
 def _first(value: object) -> int | None:
     first = value[0] if isinstance(value, tuple) and value else value
     return first if isinstance(first, int) else None
+
+
+@contextmanager
+def silent_libtiff() -> Iterator[None]:
+    """Take libtiff's handlers away for as long as any thread is inside; then they are as before.
+
+    Where the symbols cannot be found (a Pillow that holds libtiff hidden inside itself, as on Windows), nothing is
+    done, and libtiff still prints.
+    """
+    global _inside
+    with _lock:
+        if _inside == 0:
+            _before[:] = [(setter, setter(None)) for setter in _setters()]
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                for setter, handler in _before:
+                    setter(handler)
+
+
+@cache
+def _setters() -> tuple[Any, ...]:
+    """Found through Pillow's own extension: whichever libtiff that is linked to, its wheel's or the system's."""
+    try:
+        from PIL import _imaging
+
+        library = ctypes.CDLL(_imaging.__file__)
+        setters = [getattr(library, name) for name in _SETTERS]
+    except (ImportError, OSError, AttributeError):
+        return ()
+    for setter in setters:
+        setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
+    return tuple(setters)
