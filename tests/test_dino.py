@@ -18,16 +18,10 @@ SIZES = [(40, 40), (48, 64), (33, 50), (24, 24)]
 
 
 @pytest.fixture(scope="module")
-def encoder() -> DinoEncoder:
+def encoder():
     torch.manual_seed(0)
     model = VisionTransformer(
-        img_size=40,
-        patch_size=PATCH,
-        embed_dim=48,
-        depth=LAYERS,
-        num_heads=HEADS,
-        num_classes=0,
-        dynamic_img_size=True,
+        img_size=40, patch_size=PATCH, embed_dim=48, depth=LAYERS, num_heads=HEADS, num_classes=0, dynamic_img_size=True
     )
     model.pretrained_cfg = {}
     return DinoEncoder(stirred(model), name="small")
@@ -150,13 +144,7 @@ def test_what_is_no_vision_transformer_is_refused():
     with pytest.raises(DinoError, match="no CLS"):
         DinoEncoder(
             VisionTransformer(
-                img_size=32,
-                patch_size=8,
-                embed_dim=16,
-                depth=1,
-                num_heads=2,
-                class_token=False,
-                global_pool="avg",
+                img_size=32, patch_size=8, embed_dim=16, depth=1, num_heads=2, class_token=False, global_pool="avg"
             ),
             name="bare",
         )

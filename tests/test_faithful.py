@@ -61,11 +61,7 @@ def test_reco_s_figures_are_the_paper_s():
     assert paper.context == ("tree", "sky", "building", "road", "person")
     assert paper.recipe.context == paper.context
     assert (paper.text_attention, paper.clip_at_inference, ATTENTION_SCALE) == (True, True, 10)
-    assert (paper.clip, paper.archive_clip, paper.templates) == (
-        "RN50x16/openai",
-        "ViT-L-14-336/openai",
-        "imagenet-85",
-    )
+    assert (paper.clip, paper.archive_clip, paper.templates) == ("RN50x16/openai", "ViT-L-14-336/openai", "imagenet-85")
 
 
 def test_clip_dinoiser_s_figures_are_the_paper_s():

@@ -52,10 +52,7 @@ def save_without_a_word(path):
 KINDS = {
     "masks.png": (lambda path: RESULT.save(path, of=A), Made("masks", A)),
     "masks.json": (lambda path: RESULT.save(path, of=A), Made("masks", A)),
-    "wide.png": (
-        lambda path: Segmentation(RESULT.labels, [f"name {i}" for i in range(400)]).save(path),
-        Made("masks"),
-    ),
+    "wide.png": (lambda path: Segmentation(RESULT.labels, [f"name {i}" for i in range(400)]).save(path), Made("masks")),
     "a.overlay.jpg": (lambda path: RESULT.save_overlay(path, of=ODD), Made("overlay", ODD)),
     "overlay.png": (RESULT.save_overlay, Made("overlay")),
     "map.png": (lambda path: SaliencyMap(np.zeros((16, 16), np.float32), GREY, "x").save(path), Made("saliency")),
