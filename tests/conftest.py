@@ -47,6 +47,14 @@ def small_training_file(tmp_path_factory):
 
 
 @pytest.fixture
+def folder(tmp_path):
+    """Four pictures whose masks are known."""
+    from support.painted import painted_folder
+
+    return painted_folder(tmp_path / "pictures")
+
+
+@pytest.fixture
 def few_figures(monkeypatch):
     """Trainings of the world end with figures on four pictures each."""
     from wordmask_world.training import figures

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageDraw
@@ -17,30 +17,24 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from torchvision.datasets import VOCSegmentation
 
-from support.painted import NAMES, Painted, paint, painted_folder
-from wordmask.labelling import Job, LabelError, LabelSettings, label_folder
+from support.labelling_job import label
+from support.painted import NAMES, paint
+from wordmask.labelling import LabelError
 from wordmask.labelling.brush_rle import encode_brush
 from wordmask.labelling.polygons import in_one_ring, outlines, polygons_of, signed_area, simplified
 from wordmask.labelling.voc import voc_palette
 from wordmask.masks.segmentation import Segmentation
-from wordmask.names.vocabulary import Vocabulary
 
 MASKS = arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 
 
-def label(folder, out, format="coco", *, names=NAMES, min_area=4, **changes):
-    job = Job(folder, out, Vocabulary.of(names), LabelSettings(format=format, min_area=min_area, **changes), {})
-    return label_folder(job, segmenter=Painted(), batch_size=2)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return painted_folder(tmp_path / "pictures")
+def places_of(mask):
+    return list(zip(*map(np.ndarray.tolist, np.nonzero(mask)), strict=True))
 
 
 def flooded(mask):
     """Connected parts by flood fill, a pixel at a time: {frozenset of places}."""
-    left, parts = set(zip(*map(np.ndarray.tolist, np.nonzero(mask)), strict=True)), []
+    left, parts = set(places_of(mask)), []
     while left:
         part, edge = set(), {left.pop()}
         while edge:
@@ -50,6 +44,12 @@ def flooded(mask):
             left -= edge
         parts.append(frozenset(part))
     return set(parts)
+
+
+def as_mask(part, shape):
+    mask = np.zeros(shape, int)
+    mask[tuple(np.array(sorted(part)).T)] = 1
+    return mask
 
 
 def inside_by_parity(rings, shape):
@@ -75,14 +75,13 @@ def test_instances_are_the_parts_that_a_flood_fill_finds(mask, min_area):
     for instance in found:
         canvas = np.zeros(mask.shape, np.uint8)
         instance.paste_into(canvas, 1)
-        places = frozenset(zip(*map(np.ndarray.tolist, np.nonzero(canvas)), strict=True))
+        places = frozenset(places_of(canvas))
         got.add(places)
         assert instance.area == len(places)
         assert instance.score == pytest.approx(np.mean([scores[place] for place in places]), abs=1e-6)
         x, y, width, height = instance.box
         assert canvas[y : y + height, x : x + width].sum() == len(places)
-        assert instance.mask.any(axis=0).all()
-        assert instance.mask.any(axis=1).all()
+        assert all(instance.mask.any(axis=axis).all() for axis in (0, 1))
     assert got == wanted
     assert len(found) == len(wanted)
 
@@ -100,8 +99,7 @@ def test_outlines_enclose_the_mask_and_nothing_else(mask):
 @given(MASKS)
 def test_holes_cut_open_are_the_same_mask(mask):
     for part in flooded(mask):
-        own = np.zeros(mask.shape, bool)
-        own[tuple(np.array(sorted(part)).T)] = True
+        own = as_mask(part, mask.shape).astype(bool)
         joined = in_one_ring(outlines(own))
         assert (inside_by_parity([joined], mask.shape) == own).all()
         assert signed_area(joined) == own.sum()
@@ -158,15 +156,13 @@ def decode_brush(code, size):
     return rgba[..., 0] == 255
 
 
+LONG_RUNS = np.pad(np.ones((180, 395), bool), ((100, 20), (5, 0)))
+
+
 @settings(max_examples=40, deadline=None)
 @given(MASKS)
+@example(LONG_RUNS)  # longer than their counter, and so split
 def test_brush_run_lengths_read_back(mask):
-    assert (decode_brush(encode_brush(mask), mask.shape) == mask).all()
-
-
-def test_brush_runs_longer_than_their_counter_are_split():
-    mask = np.zeros((300, 400), bool)
-    mask[100:280, 5:] = True
     assert (decode_brush(encode_brush(mask), mask.shape) == mask).all()
 
 
@@ -189,15 +185,9 @@ def test_coco_opens_in_pycocotools(folder, tmp_path, masks):
                 assert annotation["area"] == mask.sum()
                 assert annotation["bbox"] == coco_mask.toBbox(coco.annToRLE(annotation)).tolist()
                 assert 0 < annotation["score"] <= 1
-            wanted = {part for part in flooded(truth == category - 1) if len(part) >= 4}
+            wanted = [part for part in flooded(truth == category - 1) if len(part) >= 4]
             assert len(own) == len(wanted)
-            assert (together == sum((as_mask(part, truth.shape) for part in wanted), np.zeros(truth.shape, int))).all()
-
-
-def as_mask(part, shape):
-    mask = np.zeros(shape, int)
-    mask[tuple(np.array(sorted(part)).T)] = 1
-    return mask
+            assert (together == sum((as_mask(part, truth.shape) for part in wanted), 0 * together)).all()
 
 
 def test_yolo_reads_as_ultralytics_reads_it(folder, tmp_path):
@@ -223,8 +213,7 @@ def test_yolo_reads_as_ultralytics_reads_it(folder, tmp_path):
             assert len(points) >= 3
             assert ((points >= 0) & (points <= 1)).all()
             drawn[inside_by_parity([points * picture.size], truth.shape)] = int(number)
-        kept = Segmentation(truth.astype(np.uint8), NAMES).instances(min_area=4)
-        wanted = np.full(truth.shape, 2)
+        kept, wanted = Segmentation(truth.astype(np.uint8), NAMES).instances(min_area=4), np.full(truth.shape, 2)
         for instance in kept:
             instance.paste_into(wanted, instance.label)
         assert len(lines) == len(kept)
@@ -256,14 +245,13 @@ def test_voc_opens_in_torchvision(folder, tmp_path):
             small = [part for part in flooded(truth == name) if len(part) < 4 and name != 2]
             wanted = (truth == name).astype(int) - sum((as_mask(p, truth.shape) for p in small), 0 * truth)
             assert ((classes == value) == wanted.astype(bool)).all()
-    number, name = (out / "labels.txt").read_text().splitlines()[1].split()
-    assert (number, name) == ("1", "red")
+    assert (out / "labels.txt").read_text().splitlines()[1].split() == ["1", "red"]
     objects = np.array(Image.open(out / "SegmentationObject" / "ring.png"))
     assert set(np.unique(objects)) <= {0, 1, 2, 3, 255}
 
 
 def test_voc_marks_what_is_too_small_as_void(folder, tmp_path):
-    label(folder, tmp_path / "out", "voc", min_area=4)
+    label(folder, tmp_path / "out", "voc")
     classes = np.array(Image.open(tmp_path / "out" / "SegmentationClass" / "ring.png"))
     assert (classes == 255).sum() == 1  # the picture has one speck of a single pixel
 
@@ -330,8 +318,7 @@ def test_review_shows_the_most_unsure_picture_first(folder, tmp_path):
     assert page.count("<h3>") == 3
 
 
-def test_names_of_pictures_are_text_in_the_review(tmp_path):
-    folder = painted_folder(tmp_path / "pictures")
+def test_names_of_pictures_are_text_in_the_review(folder, tmp_path):
     (folder / "ring.png").rename(folder / "<b>&.png")
     label(folder, tmp_path / "out")
     page = (tmp_path / "out" / "review.html").read_text()
