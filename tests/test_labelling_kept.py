@@ -93,24 +93,34 @@ def test_what_is_pruned_is_gone_from_everywhere(folder, out, tmp_path):
     assert files_in(out) == files_in(tmp_path / "whole")
 
 
-def test_a_new_picture_writes_over_no_labels_of_one_that_is_away(folder, out):
-    label(folder, out, "png")
-    kept = (out / "masks" / "ring.png").read_bytes()
-    Image.open(folder / "parts.png").save(folder / "ring.bmp")
-    (folder / "ring.png").unlink()
-    assert label(folder, out, "png")[0].pictures == 5
-    assert (out / "masks" / "ring.png").read_bytes() == kept
-    assert (out / "masks" / "ring.bmp.png").exists()
-
-
 @pytest.mark.parametrize(
-    ("format", "below"), [("yolo", "labels/train"), ("voc", "SegmentationClass"), ("png", "masks")]
+    ("away", "new", "theirs"),
+    [("ring.png", ["ring.bmp"], "ring.png"), ("ring.png.bmp", ["ring.png", "ring.bmp"], "ring.png.png")],
 )
-def test_label_files_that_are_gone_are_made_anew(folder, out, format, below):
+def test_labels_that_are_kept_lose_their_name_to_no_new_picture(folder, out, away, new, theirs):
+    """A whole name may be another's stem: "ring.png" is what the labels of "ring.png.bmp" are called."""
+    (folder / "ring.png").rename(folder / away)
+    label(folder, out, "png")
+    kept = (out / "masks" / theirs).read_bytes()
+    (folder / away).unlink()
+    for name in new:
+        shutil.copy(folder / "parts.png", folder / name)
+    done, _ = label(folder, out, "png")
+    assert (done.pictures, done.vanished) == (4 + len(new), 1)
+    assert (out / "masks" / theirs).read_bytes() == kept
+    assert len(list((out / "masks").rglob("*.png"))) == done.pictures
+    assert label(folder, out, "png")[0].new == 0
+
+
+FOLDERS = {"yolo": "labels/train", "voc": "SegmentationClass", "png": "masks"}
+
+
+@pytest.mark.parametrize("format", FOLDERS)
+def test_label_files_that_are_gone_are_made_anew(folder, out, format):
     label(folder, out, format, batch_size=1)
     before = files_in(out)
     for name in ("ring", "below/noise"):
-        next((out / below).glob(f"{name}.*")).unlink()
+        next((out / FOLDERS[format]).glob(f"{name}.*")).unlink()
     done, told = label(folder, out, format, batch_size=1)
     assert done.new == 2
     assert told == ["the label files of 2 pictures that were done were gone: they have been made anew"]
@@ -218,21 +228,6 @@ def test_doubtful_pixels_without_a_background_are_refused_before_anything_is_mad
     with pytest.raises(WordmaskError, match="min_score needs a background"):
         label_folder(asked, segmenter=Painted())
     assert not (out).exists()
-
-
-def test_labels_that_are_kept_lose_their_name_to_no_new_picture(folder, out):
-    """A whole name may be another's stem: "ring.png" is what the labels of "ring.png.bmp" are called."""
-    (folder / "ring.png").rename(folder / "ring.png.bmp")
-    label(folder, out, "png")
-    kept = (out / "masks" / "ring.png.png").read_bytes()
-    (folder / "ring.png.bmp").unlink()
-    for name in ("ring.png", "ring.bmp"):
-        shutil.copy(folder / "parts.png", folder / name)
-    done, _ = label(folder, out, "png")
-    assert (done.pictures, done.vanished) == (6, 1)
-    assert (out / "masks" / "ring.png.png").read_bytes() == kept
-    assert len(list((out / "masks").rglob("*.png"))) == 6
-    assert label(folder, out, "png")[0].new == 0
 
 
 def test_another_method_is_refused_by_its_name_alone(folder, out):

@@ -165,5 +165,14 @@ def dino(p: Arrays, image, *, patch, native, heads, layers, offset=0.1):
     return q[:, 1:], k[:, 1:], v[:, 1:], attention[:, 1:], to_map(x[1:], (h, w)), x[0]
 
 
+READ_OUTS = ("queries", "keys", "values", "cls_attention", "tokens", "cls")
+
+
+def farthest_from_dino(read, place, p: Arrays, image, **shape):
+    """How far the read-outs of one picture of a batch are from those of `dino`, at the most."""
+    expected = dict(zip(READ_OUTS, dino(p, image, **shape), strict=True))
+    return max(np.abs(getattr(read, name)[place].numpy() - of).max() for name, of in expected.items())
+
+
 def to_map(tokens, grid):
     return tokens.T.reshape(-1, *grid)
