@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from support.squares import NAMES, Guess, SeenByChance, Squares
+from wordmask import benchmarks, segmenters
+from wordmask.benchmarks import devices
 from wordmask.benchmarks.boundary import boundary_counts, boundary_width
 from wordmask.benchmarks.datasets import BenchmarkError
 from wordmask.benchmarks.evaluation import evaluate
@@ -42,6 +44,17 @@ def plain_miou(pairs, only_true=False):
 
 def pixels(sample, answer):
     return [(int(t), int(a)) for t, a in zip(sample.labels.ravel(), answer.ravel(), strict=True) if t != Squares.ignore]
+
+
+def figures(report):
+    return {**report.as_json(), "seconds": 0}
+
+
+def stopped(out, **options):
+    """An evaluation that is stopped after six pictures; its lines."""
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Guess(stop_after=6), Squares(), batch_size=3, out=out, **options)
+    return out / "images-0.jsonl"
 
 
 def test_the_report_equals_plain_counting():
@@ -123,10 +136,8 @@ def test_a_line_holds_all_of_a_score():
 
 
 def test_scores_add_up_in_any_order_and_any_parts():
-    scores = [
-        ImageScore.of(i, s, a, names=3, ignore=255, boundary=True, seconds=0.0)
-        for i, (s, a) in enumerate(answers(Squares()))
-    ]
+    how = {"names": 3, "ignore": 255, "boundary": True, "seconds": 0.0}
+    scores = [ImageScore.of(i, *each, **how) for i, each in enumerate(answers(Squares()))]
     forwards, backwards = (Totals(NAMES, 0).add_all(order) for order in (scores, scores[::-1]))
     assert forwards.figures() == backwards.figures()
     assert np.array_equal(forwards.confusion.counts, backwards.confusion.counts)
@@ -134,41 +145,33 @@ def test_scores_add_up_in_any_order_and_any_parts():
 
 def test_a_stopped_evaluation_goes_on_and_ends_as_one_never_stopped(tmp_path):
     whole = evaluate(Guess(), Squares(), batch_size=3, out=tmp_path / "whole", boundary=True)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(Guess(stop_after=6), Squares(), batch_size=3, out=tmp_path / "stopped", boundary=True)
-    lines = tmp_path / "stopped" / "images-0.jsonl"
+    lines = stopped(tmp_path / "stopped", boundary=True)
     assert len(lines.read_text().splitlines()) == 6
     with lines.open("a") as file:
         file.write('{"index":6,"image":"pict')  # what a kill may leave
     rest = Guess()
     again = evaluate(rest, Squares(), batch_size=3, out=tmp_path / "stopped", boundary=True, page=False)
     assert rest.looked == 4
-    assert {**again.as_json(), "seconds": 0} == {**whole.as_json(), "seconds": 0}
+    assert figures(again) == figures(whole)
     assert len(lines.read_text().splitlines()) == 10
 
 
 @pytest.mark.parametrize("damage", [b"\xff{", b"[3]", b'{"index": null}'])
 def test_a_damaged_line_is_told_of_and_its_picture_measured_again(tmp_path, caplog, damage):
     whole = evaluate(Guess(), Squares(), batch_size=3, out=tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(Guess(stop_after=6), Squares(), batch_size=3, out=tmp_path / "stopped")
-    lines = tmp_path / "stopped" / "images-0.jsonl"
+    lines = stopped(tmp_path / "stopped")
     told = lines.read_bytes().splitlines()
     lines.write_bytes(b"\n".join([*told[:2], damage, *told[3:]]) + b"\n")
     rest = Guess()
     again = evaluate(rest, Squares(), batch_size=3, out=tmp_path / "stopped", page=False)
     assert rest.looked == 4 + 3  # with those that it is looked at together with
     assert "images-0.jsonl, line 3 is damaged" in caplog.text
-    assert {**again.as_json(), "seconds": 0} == {**whole.as_json(), "seconds": 0}
+    assert figures(again) == figures(whole)
 
 
-def test_with_and_without_a_folder_the_report_is_the_same(tmp_path):
-    kept = evaluate(Guess(), Squares(), out=tmp_path / "run").as_json()
-    assert {**kept, "seconds": 0} == {**evaluate(Guess(), Squares()).as_json(), "seconds": 0}
-
-
-def test_a_folder_tells_what_was_measured_and_how(tmp_path):
-    evaluate(Guess(), Squares(), out=tmp_path / "run", batch_size=4, asked={"weights": "mine.pt"})
+def test_a_folder_tells_what_was_measured_and_how_and_changes_no_figure(tmp_path):
+    kept = evaluate(Guess(), Squares(), out=tmp_path / "run", batch_size=4, asked={"weights": "mine.pt"})
+    assert figures(kept) == figures(evaluate(Guess(), Squares()))
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["configuration"]["weights"] == "mine.pt"
     assert (result["configuration"]["batch_size"], result["configuration"]["names"]) == (4, list(NAMES))
@@ -206,9 +209,8 @@ def test_a_kill_while_the_folder_is_begun_does_not_spoil_it(tmp_path):
 
 
 def test_two_evaluations_do_not_share_a_folder_at_a_time(tmp_path):
-    folder = ResultFolder(tmp_path / "run", {"a": 1})
     with (
-        folder.claimed(),
+        ResultFolder(tmp_path / "run", {"a": 1}).claimed(),
         pytest.raises(BenchmarkError, match="is being written by another run"),
         ResultFolder(tmp_path / "run", {"a": 1}).claimed(),
     ):
@@ -291,28 +293,23 @@ def test_a_killed_evaluation_goes_on(tmp_path):
     rest = Guess()
     again = evaluate(rest, Squares(60), batch_size=2, out=out, page=False)
     assert rest.looked <= 60 - done + 1
-    assert {**again.as_json(), "seconds": 0} == {**evaluate(Guess(), Squares(60)).as_json(), "seconds": 0}
+    assert figures(again) == figures(evaluate(Guess(), Squares(60)))
 
 
 @pytest.mark.slow
 def test_several_processes_give_what_one_gives(tmp_path):
-    from wordmask import benchmarks, segmenters
-    from wordmask.benchmarks.devices import evaluate_on_devices
-
     load = {"method": "maskclip", "preset": "world"}  # in fp32, as all that does not say otherwise
     opening = {"name": "world", "split": "single", "pictures": 6}
-    shared = evaluate_on_devices(load, opening, ["cpu", "cpu"], out=tmp_path / "shared", batch_size=2)
+    shared = devices.evaluate_on_devices(load, opening, ["cpu", "cpu"], out=tmp_path / "shared", batch_size=2)
     assert len(list((tmp_path / "shared").glob("images-*.jsonl"))) == 2
     segmenter = segmenters.load(**load, device="cpu", precision="fp32")
     alone = evaluate(segmenter, benchmarks.open_benchmark(**opening), batch_size=2)
-    assert {**shared.as_json(), "seconds": 0} == {**alone.as_json(), "seconds": 0}
+    assert figures(shared) == figures(alone)
     with pytest.raises(BenchmarkError, match="cannot be used"):
-        evaluate_on_devices(load, {**opening, "pictures": 8}, ["cpu", "nonsense"], out=tmp_path / "other")
+        devices.evaluate_on_devices(load, {**opening, "pictures": 8}, ["cpu", "nonsense"], out=tmp_path / "other")
 
 
 def test_a_device_s_process_does_not_outlive_the_evaluation(tmp_path, monkeypatch):
-    from wordmask.benchmarks import devices
-
     told, ends = SimpleQueue(), []
     monkeypatch.setattr(devices, "end_with_parent", lambda: ends.append(told.empty()))
     devices._work({"method": "nonsense"}, {}, tmp_path, {}, 1, False, 0, 1, told)
@@ -321,7 +318,7 @@ def test_a_device_s_process_does_not_outlive_the_evaluation(tmp_path, monkeypatc
 
 
 def test_several_devices_compute_in_one_precision(tmp_path):
-    from wordmask.benchmarks.devices import evaluate_on_devices
-
     with pytest.raises(BenchmarkError, match="'auto' may differ among the devices: choose fp32 or bf16"):
-        evaluate_on_devices({"method": "maskclip", "precision": "auto"}, {"name": "world"}, ["cpu"], out=tmp_path)
+        devices.evaluate_on_devices(
+            {"method": "maskclip", "precision": "auto"}, {"name": "world"}, ["cpu"], out=tmp_path
+        )

@@ -20,9 +20,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
     ],
 )
 def test_a_script_runs(script, says, tmp_path):
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / script], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, EXAMPLES / script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert says in done.stdout
 
@@ -30,9 +28,9 @@ def test_a_script_runs(script, says, tmp_path):
 @pytest.mark.slow
 def test_the_notebook_runs():
     notebook = json.loads((EXAMPLES / "names_in_masks_out.ipynb").read_text())
-    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    assert all(cell["outputs"] == [] for cell in notebook["cells"] if cell["cell_type"] == "code")
-    names: dict[str, object] = {}
-    exec(compile("\n".join(cells), "notebook", "exec"), names)
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] for cell in cells)
+    names = {}
+    exec(compile("\n".join("".join(cell["source"]) for cell in cells), "notebook", "exec"), names)
     assert len(names["annotations"]) == len(names["detections"])
     assert 0 <= names["report"].miou <= 100

@@ -2,20 +2,19 @@
 
 import json
 import shutil
-import sys
 
 import numpy as np
 import pytest
 import torch
 
 from support.small_clip import WIDTH, small_clip
-from wordmask import cli, segmenters
+from support.small_segmenters import small_student
+from wordmask import segmenters
 from wordmask.compute import PLAIN
 from wordmask.errors import WordmaskError
 from wordmask.export import ExportError, compare, export, load_onnx, quantise, write_words, writing
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.segmenters.clip_dinoiser import ClipDinoiser, ClipDinoiserSettings, DinoiserHeads
-from wordmask.segmenters.deeplab import DeepLabV3Plus, small_resnet_settings
 from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
 from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
 from wordmask.segmenters.onnx_file import open_session
@@ -38,15 +37,7 @@ def dinoiser():
 
 @pytest.fixture(scope="module")
 def student():
-    torch.manual_seed(2)
-    tiny = small_resnet_settings(
-        backbone_options={"channels": (8, 8, 16, 16), "layers": (1, 1, 1, 1), "stem_width": 8}, width=16, low_width=8
-    )
-    return NamedMask(
-        Student(DeepLabV3Plus(3, tiny).eval(), Vocabulary.of(["background", "dog", "grass"]), {}),
-        device="cpu",
-        precision="fp32",
-    )
+    return small_student(["background", "dog", "grass"])
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +54,7 @@ def files(maskclip, dinoiser, student, tmp_path_factory):
 
 def pictures():
     dice = np.random.default_rng(0)
-    return [
-        dice.integers(0, 256, size, dtype=np.uint8) for size in ((40, 60, 3), (33, 47, 3), (64, 32, 3), (40, 60, 3))
-    ]
+    return [dice.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((40, 60), (33, 47), (64, 32), (40, 60))]
 
 
 @pytest.mark.parametrize("method", ["maskclip", "clip-dinoiser", "namedmask"])
@@ -138,14 +127,11 @@ def test_mistakes_are_explained(files, maskclip, dinoiser, student, tmp_path):
 
 
 @pytest.mark.usefixtures("traced")
-def test_the_verb_says_how_well_the_file_agrees(maskclip, tmp_path, monkeypatch, capsys):
+def test_the_verb_says_how_well_the_file_agrees(maskclip, tmp_path, monkeypatch, command):
     monkeypatch.setattr(segmenters, "load", lambda **options: maskclip)
-    arguments = ["export", "-o", str(tmp_path / "m.onnx"), "--names", "dog,cat", "--int8", "--json"]
-    monkeypatch.setattr(sys, "argv", ["wordmask", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert not stop.value.code
-    told = json.loads(capsys.readouterr().out)
+    status, said, _ = command("export", "-o", tmp_path / "m.onnx", "--names", "dog,cat", "--int8", "--json")
+    assert status == 0
+    told = json.loads(said)
     assert [row["file"].rpartition("/")[2] for row in told["files"]] == ["m.onnx", "m.int8.onnx", "m.names.npz"]
     assert told["files"][0]["same"] >= 0.999
     assert all((tmp_path / row["file"]).stat().st_size == row["bytes"] for row in told["files"])
@@ -181,9 +167,8 @@ def test_arguments_that_a_students_file_cannot_honour_are_refused(files, argumen
 def test_settings_of_a_student_that_its_file_leaves_open_are_honoured(files, student):
     onnx = segmenters.load("namedmask", onnx=files["namedmask"], refine="pamr", shorter_side=24)
     assert (onnx.settings.refine, onnx.settings.shorter_side, onnx.preset) == ("pamr", 24, student.preset)
-    original = NamedMask(
-        Student(student.network, student.vocabulary, {}), NamedMaskSettings(refine="pamr", shorter_side=24)
-    )
+    settings = NamedMaskSettings(refine="pamr", shorter_side=24)
+    original = NamedMask(Student(student.network, student.vocabulary, {}), settings)
     wanted = original.segment(pictures()[0], NAMES, fill=True).labels
     assert (onnx.segment(pictures()[0], NAMES, fill=True).labels == wanted).mean() > 0.99
 

@@ -3,6 +3,7 @@
 import errno
 
 import pytest
+import torch
 
 from wordmask.files import NoRoomError, atomic_write
 
@@ -10,12 +11,12 @@ from wordmask.files import NoRoomError, atomic_write
 @pytest.mark.parametrize(
     "name", ["画" * 80 + ".png", "a" * 251 + ".png", "ü" * 127, "🐕" * 63, ".hidden", "plain"], ids=len
 )
-def test_every_name_a_file_can_have_is_written(tmp_path, name):
+def test_every_name_a_file_can_have_is_written_and_folders_on_the_way_are_made(tmp_path, name):
     for content in (b"first", b"second"):
-        with atomic_write(tmp_path / name) as file:
+        with atomic_write(tmp_path / "a" / "b" / name) as file:
             file.write(content)
-        assert (tmp_path / name).read_bytes() == content
-    assert [path.name for path in tmp_path.iterdir()] == [name]
+        assert (tmp_path / "a" / "b" / name).read_bytes() == content
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == [name]
 
 
 def test_until_it_is_whole_a_file_is_hidden_and_the_old_one_stays(tmp_path):
@@ -49,31 +50,16 @@ def test_a_name_longer_than_names_can_be_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folders_on_the_way_are_made(tmp_path):
-    with atomic_write(tmp_path / "a" / "b" / "c.txt") as file:
-        file.write(b"here")
-    assert (tmp_path / "a/b/c.txt").read_bytes() == b"here"
-
-
-class _FullDisk:
-    """What a library makes of a write that failed: an error of its own, which says nothing of the disk."""
-
-    def __init__(self, monkeypatch):
-        def full(raw, content):
-            raw.trouble = OSError(errno.ENOSPC, "No space left on device")
-            raise raw.trouble
-
-        monkeypatch.setattr("wordmask.files._Raw.write", full)
-
-
 def test_a_full_disk_is_said_with_the_files_name_whoever_writes(tmp_path, monkeypatch):
-    import torch
+    """A library makes of a write that failed an error of its own, which says nothing of the disk."""
+
+    def full(raw, content):
+        raw.trouble = OSError(errno.ENOSPC, "No space left on device")
+        raise raw.trouble
 
     (tmp_path / "checkpoint.pt").write_bytes(b"old")
-    _FullDisk(monkeypatch)
-    with (
-        pytest.raises(NoRoomError, match=r"checkpoint.pt.*No space left"),
-        atomic_write(tmp_path / "checkpoint.pt") as f,
-    ):
-        torch.save({"weights": torch.zeros(100_000)}, f)
+    monkeypatch.setattr("wordmask.files._Raw.write", full)
+    said = r"checkpoint.pt.*No space left"
+    with pytest.raises(NoRoomError, match=said), atomic_write(tmp_path / "checkpoint.pt") as file:
+        torch.save({"weights": torch.zeros(100_000)}, file)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]

@@ -10,16 +10,9 @@ from support import plain_saliency
 from wordmask.compute import PLAIN
 from wordmask.encoders.dino import DinoError, DinoFeatures
 from wordmask.encoders.dino_building import dino_at
+from wordmask.saliency import found as found_method
 from wordmask.saliency.base import SaliencyError
-from wordmask.saliency.found import (
-    Found,
-    FoundSettings,
-    SeedSaliency,
-    background_mask,
-    head_weights,
-    load_head,
-    new_head,
-)
+from wordmask.saliency.found import Found, FoundSettings, background_mask, head_weights, load_head, new_head
 from wordmask.weights.loading import WeightsError, write_state_dict
 from wordmask_world import models
 from wordmask_world.models import WorldModelError
@@ -58,11 +51,8 @@ def test_the_mean_is_the_pictures_not_the_heads():
     assert weights[1] > 20
 
 
-def test_a_lone_head_counts_as_one():
+def test_a_lone_head_counts_as_one_and_uniform_attention_trusts_all_heads_alike():
     assert torch.equal(head_weights(torch.rand(2, 1, 9)), torch.ones(2, 1))
-
-
-def test_uniform_attention_trusts_all_heads_alike():
     weights = head_weights(torch.full((1, 3, 9), 0.1))
     assert torch.isfinite(weights).all()
     assert torch.allclose(weights, weights[:, :1])
@@ -74,7 +64,10 @@ def test_the_seed_mask_equals_the_formula(seed):
     attention = torch.rand(2, 3, 35, generator=generator).mul(4).softmax(dim=-1)
     attention *= torch.tensor([1.0, 0.6, 0.2])[:, None]  # the rest is CLS's attention to itself
     keys = torch.randn(2, 3, 35, 4, generator=generator) + 0.7
-    found = background_mask(features(attention, keys, (5, 7)), 0.3)
+    assert_seeds(background_mask(features(attention, keys, (5, 7)), 0.3), attention, keys)
+
+
+def assert_seeds(found, attention, keys):
     for place in range(2):
         expected, own = plain_saliency.seed_background(attention[place].double().numpy(), keys[place].double().numpy())
         assert np.array_equal(found[place].flatten().numpy(), expected)
@@ -82,14 +75,8 @@ def test_the_seed_mask_equals_the_formula(seed):
 
 
 def test_the_seed_mask_of_a_picture_reads_the_last_attention(encoder):
-    images = torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(0))
-    seen = encoder(images)
-    found = background_mask(seen)
-    for place in range(2):
-        expected, _ = plain_saliency.seed_background(
-            seen.cls_attention[place].double().numpy(), seen.keys[place].double().numpy()
-        )
-        assert np.array_equal(found[place].flatten().numpy(), expected)
+    seen = encoder(torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(0)))
+    assert_seeds(background_mask(seen), seen.cls_attention, seen.keys)
 
 
 def test_patches_without_any_key_leave_the_seed_alone_as_background():
@@ -111,27 +98,22 @@ def test_the_head_is_a_convolution_blown_up_by_the_patch_and_cut(encoder, head, 
 
 
 def test_the_published_file_loads(tmp_path, head):
+    """And one of our own."""
     torch.save({"decoder": dict(head.state_dict())}, tmp_path / "decoder_weights.pt")
-    loaded = load_head(tmp_path / "decoder_weights.pt")
-    assert torch.equal(loaded.weight, head.weight)
-    assert torch.equal(loaded.bias, head.bias)
-
-
-def test_a_file_of_our_own_loads(tmp_path, head):
     write_state_dict(tmp_path / "found.safetensors", head.state_dict(), {})
-    assert torch.equal(load_head(tmp_path / "found.safetensors").weight, head.weight)
+    for name in ("decoder_weights.pt", "found.safetensors"):
+        loaded = load_head(tmp_path / name)
+        assert torch.equal(loaded.weight, head.weight)
+        assert torch.equal(loaded.bias, head.bias)
 
 
-def test_another_file_is_refused(tmp_path):
+def test_another_file_or_head_is_refused(tmp_path, encoder):
     torch.save({"classifier": torch.zeros(3)}, tmp_path / "other.pt")
     with pytest.raises(SaliencyError, match="no head of FOUND"):
         load_head(tmp_path / "other.pt")
     torch.save({"decoder": {"weight": torch.zeros(1, 4, 1, 1)}}, tmp_path / "half.pt")
     with pytest.raises(WeightsError, match="bias"):
         load_head(tmp_path / "half.pt")
-
-
-def test_a_head_of_another_width_is_refused(encoder):
     with pytest.raises(SaliencyError, match="384"):
         Found(encoder, new_head(384))
 
@@ -153,7 +135,9 @@ def test_a_picture_on_too_many_patches_is_looked_at_smaller(encoder, head):
 
 
 def test_seed_maps_are_0_or_1(encoder):
-    [soft] = SeedSaliency(encoder).maps([np.random.default_rng(0).integers(0, 256, (50, 41, 3), dtype=np.uint8)])
+    [soft] = found_method.SeedSaliency(encoder).maps(
+        [np.random.default_rng(0).integers(0, 256, (50, 41, 3), dtype=np.uint8)]
+    )
     assert set(np.unique(soft)) <= {0, 1}
 
 

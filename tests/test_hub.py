@@ -1,47 +1,33 @@
 """Students as folders of the hub: what is in them, and that they come back the same."""
 
-import numpy as np
 import pytest
-import torch
 from huggingface_hub import ModelCard
 
+from support.small_segmenters import picture, small_student
 from wordmask.hub import Card, HubError, from_pretrained, push, save_folder
-from wordmask.names.vocabulary import Vocabulary
-from wordmask.segmenters.deeplab import DeepLabV3Plus, small_resnet_settings
-from wordmask.segmenters.namedmask import NamedMask
-from wordmask.segmenters.student_file import Student
 
 CARD = Card("cc-by-4.0", "1000 pictures of the built-in world.", {"world": 41.25}, ["It has never seen snow."])
 
 
 @pytest.fixture(scope="module")
 def student():
-    torch.manual_seed(0)
-    tiny = small_resnet_settings(
-        backbone_options={"channels": (8, 8, 16, 16), "layers": (1, 1, 1, 1), "stem_width": 8}, width=16, low_width=8
-    )
-    names = Vocabulary.of({"background": None, "dog": ["puppy"], "traffic light": None})
-    return NamedMask(Student(DeepLabV3Plus(3, tiny).eval(), names, {"steps": "5"}), device="cpu", precision="fp32")
+    return small_student({"background": None, "dog": ["puppy"], "traffic light": None}, {"steps": "5"})
 
 
 def test_a_folder_holds_weights_and_a_card_and_comes_back_the_same(student, tmp_path):
     folder = save_folder(student, tmp_path / "model", CARD)
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "student.safetensors"]
     again = from_pretrained(folder, device="cpu", precision="fp32")
-    assert again.vocabulary == student.vocabulary
-    assert again.told == student.told
-    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    wanted = student.segment(picture, ["dog", "background"])
-    got = again.segment(picture, ["dog", "background"])
+    assert (again.vocabulary, again.told) == (student.vocabulary, student.told)
+    wanted, got = (each.segment(picture(40, 60), ["dog", "background"]) for each in (student, again))
     assert (got.labels == wanted.labels).all()
     assert (got.scores == wanted.scores).all()
 
 
 def test_the_card_states_names_data_figures_and_limits(student, tmp_path):
     card = ModelCard.load(save_folder(student, tmp_path, CARD) / "README.md")
-    assert card.data.license == "cc-by-4.0"
-    assert card.data.library_name == "wordmask"
-    assert card.data.pipeline_tag == "image-segmentation"
+    told = (card.data.license, card.data.library_name, card.data.pipeline_tag)
+    assert told == ("cc-by-4.0", "wordmask", "image-segmentation")
     for said in ("| 1 | dog | puppy |", "1000 pictures", "| world | 41.2 |", "never seen snow", "nobody drew"):
         assert said in card.text
 
@@ -83,11 +69,7 @@ def test_mistakes_are_explained(student, tmp_path, monkeypatch):
 def test_from_the_hub_the_file_is_found_by_the_repositorys_name(student, tmp_path, monkeypatch):
     folder = save_folder(student, tmp_path, CARD)
     asked = []
-
-    def resolve(source):
-        asked.append(source)
-        return folder / "student.safetensors"
-
-    monkeypatch.setattr("wordmask.hub.resolve", resolve)
+    file = folder / "student.safetensors"
+    monkeypatch.setattr("wordmask.hub.resolve", lambda source: asked.append(source) or file)
     assert from_pretrained("me/dogs").vocabulary == student.vocabulary
     assert asked == ["hf-hub:me/dogs/student.safetensors"]

@@ -15,12 +15,6 @@ from wordmask.pictures.images import read_image
 from wordmask.pictures.left_out import passed_over, why_not_read
 
 LOOKALIKES = ["clip.MP4", "a/holiday.mov", "raw.CR2", "raw.dng", "art.psd", "logo.svg", "x.tga", "new.jxl", "y.eps"]
-WITHOUT_HEIC = """
-import importlib.util, sys
-find_spec = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *rest: None if name == "pillow_heif" else find_spec(name, *rest)
-sys.modules["pillow_heif"] = None  # so that importing it fails
-"""
 
 
 @pytest.fixture
@@ -102,8 +96,11 @@ def test_heic_pictures_are_found_and_read_by_the_extra(tmp_path, counted_notices
 def test_without_the_extra_heic_pictures_are_counted_and_the_error_names_it(tmp_path):
     heic(tmp_path / "phone.heic")
     (tmp_path / "phone.jpg").write_bytes((tmp_path / "phone.heic").read_bytes())
-    code = f"""{WITHOUT_HEIC}
-import warnings
+    code = f"""
+import importlib.util, sys, warnings
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "pillow_heif" else find_spec(name, *rest)
+sys.modules["pillow_heif"] = None  # so that importing it fails
 from pathlib import Path
 from wordmask.pictures.images import find_images, read_image
 warnings.simplefilter("always")

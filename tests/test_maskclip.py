@@ -95,35 +95,28 @@ def test_smoothing_averages_over_patches_with_like_keys():
 
 
 def test_looking_once_answers_many_questions_without_the_network(clip, monkeypatch):
-    segmenter = MaskClip(clip, settings())
-    image = picture(48, 64)
+    segmenter, image = MaskClip(clip, settings()), picture(48, 64)
+    questions = (["dog", "cat"], ["cat", "sofa", "dog"])
+    expected = [segmenter.segment(image, names, fill=True).labels for names in questions]
     seen = segmenter.look(image)
     monkeypatch.setattr(segmenter.clip, "dense", None)
-    first = seen.segment(["dog", "cat"], fill=True)
-    again = seen.segment(["cat", "sofa", "dog"], fill=True)
-    monkeypatch.undo()
-    assert np.array_equal(first.labels, segmenter.segment(image, ["dog", "cat"], fill=True).labels)
-    assert np.array_equal(again.labels, segmenter.segment(image, ["cat", "sofa", "dog"], fill=True).labels)
+    for names, labels in zip(questions, expected, strict=True):
+        assert np.array_equal(seen.segment(names, fill=True).labels, labels)
 
 
 def test_background_is_a_prompt_unless_a_threshold_is_set(clip):
-    image = picture(48, 64)
-    named = MaskClip(clip, settings()).segment(image, ["dog", "background", "grass"], fill=True)
-    assert np.array_equal(named.labels, by_the_book(clip, image, ["dog", "background", "grass"]).argmax(axis=-1))
-    thresholded = MaskClip(clip, settings(background_threshold=0.6)).segment(
-        image, ["dog", "background", "grass"], fill=True
-    )
+    image, names = picture(48, 64), ["dog", "background", "grass"]
+    named = MaskClip(clip, settings()).segment(image, names, fill=True)
+    assert np.array_equal(named.labels, by_the_book(clip, image, names).argmax(axis=-1))
+    thresholded = MaskClip(clip, settings(background_threshold=0.6)).segment(image, names, fill=True)
     scores = by_the_book(clip, image, ["dog", "grass"])
     expected = np.where(scores.max(axis=-1) < 0.6, 1, np.where(scores.argmax(axis=-1) == 1, 2, 0))
     clear = np.abs(scores.max(axis=-1) - 0.6) > 1e-4
     assert 0 < (expected == 1).mean() < 1
     assert np.array_equal(thresholded.labels[clear], expected[clear])
-    assert thresholded.names == ["dog", "background", "grass"]
-
-
-def test_only_background_is_background_everywhere(clip):
-    result = MaskClip(clip, settings(background_threshold=0.25)).segment(picture(20, 20), ["background"], fill=True)
-    assert (result.labels == 0).all()
+    assert thresholded.names == names
+    alone = MaskClip(clip, settings(background_threshold=0.25)).segment(picture(20, 20), ["background"], fill=True)
+    assert (alone.labels == 0).all()
 
 
 def test_results_do_not_depend_on_the_company_a_picture_keeps(clip):
@@ -163,16 +156,17 @@ def test_a_name_of_several_phrases_scores_as_the_best_of_them(clip):
     assert result.names == ["animal", "grass"]
 
 
-def test_settings_that_cannot_serve_are_named():
-    with pytest.raises(MethodError, match="'sam'; choose one of maskclip, clip-diy, clip-dinoiser"):
-        load("sam")
-    with pytest.raises(MethodError, match="no preset 'papr'; choose one of paper, world"):
-        load("maskclip", preset="papr")
-    with pytest.raises(MethodError, match="no setting 'windw'; it has .*window"):
-        load("maskclip", windw=3)
-    with pytest.raises(MethodError, match="stride=0 cannot be used: input should be greater than 0"):
-        load("maskclip", stride=0)
-    with pytest.raises(MethodError, match="background_threshold=1.5 cannot be used"):
-        load("maskclip", background_threshold=1.5)
-    with pytest.raises(DeviceError, match="device 'tpu9' cannot be used.*try cpu"):
-        load("maskclip", device="tpu9")
+@pytest.mark.parametrize(
+    ("method", "said", "says"),
+    [
+        ("sam", {}, "'sam'; choose one of maskclip, clip-diy, clip-dinoiser"),
+        ("maskclip", {"preset": "papr"}, "no preset 'papr'; choose one of paper, world"),
+        ("maskclip", {"windw": 3}, "no setting 'windw'; it has .*window"),
+        ("maskclip", {"stride": 0}, "stride=0 cannot be used: input should be greater than 0"),
+        ("maskclip", {"background_threshold": 1.5}, "background_threshold=1.5 cannot be used"),
+        ("maskclip", {"device": "tpu9"}, "device 'tpu9' cannot be used.*try cpu"),
+    ],
+)
+def test_settings_that_cannot_serve_are_named(method, said, says):
+    with pytest.raises(DeviceError if "device" in said else MethodError, match=says):
+        load(method, **said)

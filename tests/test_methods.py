@@ -13,21 +13,13 @@ import wordmask
 from wordmask import methods, plugins, saliency, segmenters
 from wordmask.compute import PLAIN, Compute
 from wordmask.masks.segmentation import Segmentation
-from wordmask.methods import (
-    Declared,
-    Method,
-    MethodError,
-    check_method,
-    list_methods,
-    methods_of,
-    presets_by_name,
-    settings_of,
-)
+from wordmask.methods import Declared, Method, MethodError, check_method, list_methods, methods_of, settings_of
 from wordmask.plugins import Plugin, named
 from wordmask.segmenters.base import Seen, Segmenter
 from wordmask.segmenters.clip_diy import ClipDiy
 
 BUILT = [(kind, name) for kind in ("segmenter", "saliency") for name in methods_of(kind)]
+FP32 = {"device": "cpu", "precision": "fp32"}
 PICTURE = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
 
 
@@ -59,19 +51,16 @@ def test_a_class_and_load_agree_in_defaults(kind, name):
 
 
 def test_a_class_that_takes_a_network_settles_device_and_precision_as_load_does():
-    loaded = {"namedmask": load("segmenter", "namedmask"), "selfmask": load("saliency", "selfmask")}
+    namedmask, selfmask = load("segmenter", "namedmask"), load("saliency", "selfmask")
     student = segmenters.namedmask.load_student("world", segmenters.namedmask.NamedMaskSettings())
-    again = {
-        "namedmask": segmenters.namedmask.NamedMask(student),
-        "selfmask": saliency.selfmask.SelfMask(loaded["selfmask"].network),
-    }
-    for name, method in again.items():
-        assert (method.device, method.precision) == (loaded[name].device, loaded[name].precision) != ("auto", "auto")
+    again = (segmenters.namedmask.NamedMask(student), saliency.selfmask.SelfMask(selfmask.network))
+    for loaded, method in zip((namedmask, selfmask), again, strict=True):
+        assert (method.device, method.precision) == (loaded.device, loaded.precision) != ("auto", "auto")
 
 
 @pytest.mark.parametrize(("kind", "name"), BUILT)
 def test_every_method_declares_its_networks_and_moves_them_all(kind, name):
-    method = load(kind, name, device="cpu", precision="fp32")
+    method = load(kind, name, **FP32)
     assert method.networks
     assert all(isinstance(network, nn.Module) for network in method.networks.values())
     assert method.device == torch.device("cpu")
@@ -84,14 +73,14 @@ def test_every_method_declares_its_networks_and_moves_them_all(kind, name):
 
 
 def test_what_was_moved_there_and_back_answers_as_before():
-    method = load("segmenter", "clip-dinoiser", device="cpu", precision="fp32", background="found", affinity="dino")
+    method = load("segmenter", "clip-dinoiser", **FP32, background="found", affinity="dino")
     names = ["dog", "grass", "background"]
     before = method.segment(PICTURE, names).labels
     assert np.array_equal(method.to("cpu").segment(PICTURE, names).labels, before)
 
 
 def test_networks_of_a_function_of_no_method_are_its_owner_s_affair():
-    segmenter = load("segmenter", "clip-diy", device="cpu", precision="fp32")
+    segmenter = load("segmenter", "clip-diy", **FP32)
     assert list(segmenter.networks) == ["clip", "saliency.dino", "saliency.head"]
     assert list(ClipDiy(segmenter.clip, objectness=lambda images: []).networks) == ["clip"]
 
@@ -117,23 +106,24 @@ def test_weights_of_a_named_architecture_are_given_by_the_name_of_the_network(tm
 
 
 def test_gamma_goes_with_the_dino_that_is_given():
-    assert settings_of("segmenter", "clip-dinoiser", affinity="dino").affinity_threshold == 0.2
-    world = settings_of("segmenter", "clip-dinoiser", "world", affinity="dino")
-    assert world.affinity_threshold == 0.95
-    assert settings_of("segmenter", "clip-dinoiser", "world").affinity_threshold == 0.2
-    said = settings_of("segmenter", "clip-dinoiser", "world", affinity="dino", affinity_threshold=0.2)
-    assert said.affinity_threshold == 0.2
+    for preset, said, gamma in (
+        ("paper", {"affinity": "dino"}, 0.2),
+        ("world", {"affinity": "dino"}, 0.95),
+        ("world", {}, 0.2),
+        ("world", {"affinity": "dino", "affinity_threshold": 0.2}, 0.2),
+    ):
+        assert settings_of("segmenter", "clip-dinoiser", preset, **said).affinity_threshold == gamma
 
 
 @pytest.mark.parametrize("method", ["clip-diy", "selfmask-clip"])
 def test_a_method_asks_another_by_the_preset_that_its_settings_say(method):
-    segmenter = load("segmenter", method, device="cpu", precision="fp32", saliency="seed")
+    segmenter = load("segmenter", method, **FP32, saliency="seed")
     asked = segmenter.objectness if method == "clip-diy" else segmenter.salient
     assert asked.__self__.settings == settings_of("saliency", "seed", "world")
 
 
 def test_a_student_says_by_which_preset_it_was_distilled(tmp_path):
-    student = load("segmenter", "namedmask", device="cpu", precision="fp32")
+    student = load("segmenter", "namedmask", **FP32)
     assert student.preset == "world"
     for told, preset in (({"steps": "5"}, "custom"), ({"steps": "5", "preset": "imagenet-s"}, "imagenet-s")):
         file = tmp_path / f"{preset}.safetensors"
@@ -181,14 +171,13 @@ def package(monkeypatch):
     module = ModuleType("another_package")
     module.MINE = Method("mine", "segmenter", f"{__name__}:Mine", "Somebody, 2026")
     module.HALVED = Method("halved", "refinement", "another_package:halve", "Somebody, 2026")
-    module.BRIGHT = {"level": 200}
+    module.BRIGHT, module.COARSE = {"level": 200}, {"stride": 448}
     module.halve = lambda image: lambda maps: maps / 2
     monkeypatch.setitem(sys.modules, "another_package", module)
     plugin = Plugin(
         methods={"mine": "another_package:MINE", "halved": "another_package:HALVED"},
         presets={"mine": {"bright": "another_package:BRIGHT"}, "maskclip": {"coarse": "another_package:COARSE"}},
     )
-    module.COARSE = {"stride": 448}
     brought = (*plugins.installed(), plugin)
     for where in (plugins, methods):
         monkeypatch.setattr(where, "installed", lambda: brought)
@@ -196,24 +185,22 @@ def package(monkeypatch):
 
 
 def test_a_package_brings_methods_and_presets(package):
-    loaded = wordmask.load("mine", device="cpu", precision="fp32")
+    loaded = wordmask.load("mine", **FP32)
     assert (loaded.preset, loaded.settings, loaded.compute) == ("paper", MineSettings(), Compute("cpu", "fp32"))
     assert list(loaded.networks) == ["layer"]
     assert loaded.segment(PICTURE, ["dark", "bright"], fill=True).labels.any()
-    assert wordmask.load("mine", preset="bright", device="cpu").settings.level == 200
-    assert wordmask.load("mine", preset="bright", device="cpu", level=7).settings.level == 7
+    for said, level in (({}, 200), ({"level": 7}, 7)):
+        assert wordmask.load("mine", preset="bright", device="cpu", **said).settings.level == level
     assert "mine" in {method.name for method in wordmask.list_methods("segmenter")}
     assert "mine" in segmenters.listing()
     assert settings_of("segmenter", "maskclip", "coarse").stride == 448
-    assert list(presets_by_name("segmenter", "maskclip"))[-1] == "coarse"
+    assert list(methods.presets_by_name("segmenter", "maskclip"))[-1] == "coarse"
     with pytest.raises(MethodError, match="mine has no trained weights of its own to take from x.pt$"):
         wordmask.load("mine", weights="x.pt")
 
 
 def test_a_package_brings_refinements_of_names(package):
-    plain, halved = (
-        load("segmenter", "maskclip", device="cpu", precision="fp32", refine=how) for how in ("none", "halved")
-    )
+    plain, halved = (load("segmenter", "maskclip", **FP32, refine=how) for how in ("none", "halved"))
     assert halved.settings.refine == "halved"
     one, other = (each.segment(PICTURE, ["dog", "grass"], fill=True) for each in (plain, halved))
     assert np.array_equal(one.labels, other.labels)
