@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from support import plain_saliency
+from support.small_segmenters import picture
 from wordmask.compute import PLAIN
 from wordmask.encoders.dino import DinoError, DinoFeatures
 from wordmask.encoders.dino_building import dino_at
@@ -129,7 +130,7 @@ def test_a_picture_on_too_many_patches_is_looked_at_smaller(encoder, head):
     found = Found(encoder, head, settings)
     read = found.read
     found.read = lambda images: (seen.append(images.shape), read(images))[1]
-    [soft] = found.maps([np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)])
+    [soft] = found.maps([picture(90, 130)])
     assert soft.shape == (90, 130)
     assert -(-seen[0][2] // 8) * -(-seen[0][3] // 8) <= 16
 

@@ -10,7 +10,7 @@ from support.tiny_collection import encoded, picture, write_pictures
 from support.tiny_run import NETWORK, Counted, Listener, contents, pipeline_with
 from wordmask.collection.archive import Archive
 from wordmask.collection.references import ImageRef
-from wordmask.distillation import known_masks, pseudo_masks
+from wordmask.distillation import experts, known_masks, pseudo_masks, training
 from wordmask.distillation.batches import Examples
 from wordmask.distillation.identities import start_identity
 from wordmask.distillation.known_masks import KnownMasks
@@ -22,6 +22,7 @@ from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
 from wordmask_world import models
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+ALL_KEPT = "experts: 2 of 2 are kept, as nothing has changed for them"
 TWO, THREE = {"names": ["green", "blue"]}, {"names": ["red", "green", "blue"]}
 SHORT = {"experts": {"steps": 2}, "student": {"steps": 1}, "archive": {"size": 4}}
 
@@ -51,26 +52,29 @@ def runs(tmp_path_factory):
 
 @pytest.fixture
 def two(runs, tmp_path):
-    shutil.copytree(runs / "two", tmp_path / "run")
-    return tmp_path / "run"
+    return shutil.copytree(runs / "two", tmp_path / "run")
+
+
+def files_of_experts(run):
+    """The numbers of the files of experts: one that is kept has the number it had."""
+    return {path.stat().st_ino: path.parent.name for path in run.glob("experts/*/expert.safetensors")}
 
 
 def test_another_name_costs_its_own_masks_and_its_own_expert(runs, two):
-    experts = {path.stat().st_ino for path in two.glob("experts/*/expert.safetensors")}
-    listener = Listener()
+    before, listener = files_of_experts(two), Listener()
     assert run_with(runs / "pictures", two, THREE, teller=listener) == 4
     assert "masks: those of 8 pictures were there already" in listener.said
     assert "experts: 2 of 3 are kept, as nothing has changed for them" in listener.said
-    kept = {path.stat().st_ino: path.parent.name for path in two.glob("experts/*/expert.safetensors")}
-    assert [kept[number] for number in sorted(kept) if number in experts] in (["001", "002"], ["002", "001"])
+    kept = files_of_experts(two)
+    assert sorted(kept[number] for number in kept.keys() & before) == ["001", "002"]
     assert contents(two) == contents(runs / "three")
     assert not list((two / EARLIER).iterdir())
 
 
 def test_a_name_less_costs_nothing_but_the_student(runs, tmp_path):
-    shutil.copytree(runs / "three", tmp_path / "run")
-    assert run_with(runs / "pictures", tmp_path / "run", TWO) == 0
-    assert contents(tmp_path / "run") == contents(runs / "two")
+    run = shutil.copytree(runs / "three", tmp_path / "run")
+    assert run_with(runs / "pictures", run, TWO) == 0
+    assert contents(run) == contents(runs / "two")
 
 
 def test_larger_archives_cost_the_masks_of_the_pictures_that_are_new(runs, two, tmp_path):
@@ -82,12 +86,12 @@ def test_larger_archives_cost_the_masks_of_the_pictures_that_are_new(runs, two, 
 
 
 def test_other_edges_redraw_the_masks_and_keep_the_experts(runs, two):
-    experts = {path.stat().st_ino for path in two.glob("experts/*/expert.safetensors")}
+    before = files_of_experts(two)
     shards = {path.stat().st_mtime_ns for path in (two / "refined").glob("*.arrow")}
     listener = Listener()
     assert run_with(runs / "pictures", two, TWO, {"experts": {"edges": "pamr"}}, teller=listener) == 0
-    assert "experts: 2 of 2 are kept, as nothing has changed for them" in listener.said
-    assert {path.stat().st_ino for path in two.glob("experts/*/expert.safetensors")} == experts
+    assert ALL_KEPT in listener.said
+    assert files_of_experts(two) == before
     assert shards.isdisjoint(path.stat().st_mtime_ns for path in (two / "refined").glob("*.arrow"))
 
 
@@ -107,9 +111,8 @@ def test_experts_of_other_settings_or_another_seed_are_made_anew(runs, two):
         listener = Listener()
         run_with(runs / "pictures", two, THREE, changed, teller=listener)
         assert not any("are kept" in text for text in listener.said)
-        listener.said.clear()
         run_with(runs / "pictures", two, TWO, changed, teller=listener)
-        assert "experts: 2 of 2 are kept, as nothing has changed for them" in listener.said
+        assert ALL_KEPT in listener.said
 
 
 def test_a_picture_that_has_changed_is_looked_at_anew_whatever_its_name(runs, two, tmp_path):
@@ -195,17 +198,11 @@ def test_killed_while_it_keeps_what_is_left_a_run_ends_the_same(runs, two, monke
 
         return dying
 
-    from wordmask.distillation import experts, training
-
-    path = type(two)
+    steps = [(stages, "write_record"), (stages.shutil, "rmtree"), (type(two), "rename")]
+    steps += [(pseudo_masks, "write_masks"), (pseudo_masks, "write_seen"), (experts, "write_masks")]
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "write_record", mortal(stages.write_record))
-        patch.setattr(stages.shutil, "rmtree", mortal(shutil.rmtree))
-        patch.setattr(path, "rename", mortal(path.rename))
-        patch.setattr(pseudo_masks, "write_masks", mortal(pseudo_masks.write_masks))
-        patch.setattr(pseudo_masks, "write_seen", mortal(pseudo_masks.write_seen))
-        patch.setattr(experts, "write_masks", mortal(experts.write_masks))
-        patch.setattr(training, "save_checkpoint", mortal(training.save_checkpoint))
+        for place, name in [*steps, (training, "save_checkpoint")]:
+            patch.setattr(place, name, mortal(getattr(place, name)))
         while True:
             try:
                 run_with(runs / "pictures", two, THREE)
@@ -230,5 +227,4 @@ def test_names_that_change_again_before_a_run_is_through_lose_nothing(runs, two,
     assert len(earlier(two, "masks")) == 1
     assert run_with(runs / "pictures", two, {"names": ["red"]}) == 0
     assert not earlier(two, "masks")
-    told = json.loads((two / "stages" / "masks.json").read_text())
-    assert told["done"]
+    assert json.loads((two / "stages" / "masks.json").read_text())["done"]

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from support.painted import NAMES, Painted, painted_folder
 from wordmask import segmenters
@@ -21,6 +21,7 @@ from wordmask.saliency.base import SaliencyMap
 from wordmask.training.pictures import Pictures
 from wordmask_world import write_folder
 
+NAMED = ("--names", ",".join(NAMES))
 GREY = np.full((16, 16, 3), 100, np.uint8)
 A, ODD = Source("a.jpg", 17), Source("é\udcff.jpg", -1)
 RESULT = Segmentation(np.zeros((16, 16), np.uint8), ["dog", "sky"], image=GREY)
@@ -49,6 +50,23 @@ def save_without_a_word(path):
     Image.fromarray(np.zeros((16, 16), np.uint8)).save(path)
 
 
+def label(photos, out, format="coco"):
+    return label_folder(Job(photos, out, Vocabulary.of(NAMES), LabelSettings(format=format), {}), segmenter=Painted())
+
+
+@pytest.fixture
+def refused(command):
+    """What is said when a command fails, and leaves a file of somebody's as it was."""
+
+    def run(file, *arguments):
+        before = file.read_bytes()
+        status, _, said = command(*arguments)
+        assert (status, file.read_bytes()) == (1, before)
+        return said
+
+    return run
+
+
 KINDS = {
     "masks.png": (lambda path: RESULT.save(path, of=A), Made("masks", A)),
     "masks.json": (lambda path: RESULT.save(path, of=A), Made("masks", A)),
@@ -75,8 +93,6 @@ def test_a_file_says_what_it_is_and_of_which_picture(tmp_path, name, write, says
 
 
 def test_masks_of_a_version_that_said_only_names_are_known(tmp_path):
-    from PIL import PngImagePlugin
-
     text = PngImagePlugin.PngInfo()
     text.add_itxt("wordmask:names", '["dog"]')
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "a.png", pnginfo=text)
@@ -124,17 +140,19 @@ def test_a_result_knows_its_picture_again_when_either_was_moved(tmp_path):
 def test_results_beside_photographs_are_no_photographs(command, photos, monkeypatch):
     before = found_in(photos)
     monkeypatch.chdir(photos)
-    names = ["--names", ",".join(NAMES)]
-    assert command("segment", "ring.png", "-o", "new.png", *names)[0] == 0
-    assert command("segment", "ring.png", "--compare", "-o", "sheet.jpg", *names)[0] == 0
-    assert command("segment", "parts.png", "--compare", "-o", "sheet.png", *names)[0] == 0
-    assert command("world", "show", "--count", 1, "-o", "world.jpg")[0] == 0
-    assert command("world", "show", "--count", 1, "-o", "world.png")[0] == 0
-    assert command("segment", ".", *names)[0] == 0
-    assert command("segment", ".", "-o", "below/again", *names)[0] == 0
-    assert command("label", ".", *names)[0] == 0
-    assert command("label", ".", "-o", "voc", "--format", "voc", *names)[0] == 0
-    assert command("label", ".", "-o", "yolo", "--format", "yolo", *names)[0] == 0
+    for line in (
+        "segment ring.png -o new.png",
+        "segment ring.png --compare -o sheet.jpg",
+        "segment parts.png --compare -o sheet.png",
+        "world show --count 1 -o world.jpg",
+        "world show --count 1 -o world.png",
+        "segment .",
+        "segment . -o below/again",
+        "label .",
+        "label . -o voc --format voc",
+        "label . -o yolo --format yolo",
+    ):
+        assert command(*line.split(), *(() if line.startswith("world") else NAMED))[0] == 0, line
     assert found_in(photos) == before
     assert names_of_pictures(photos) == [name for name in before if "/" not in name]
     assert [part.load()[0] and part.weight for part in open_pile(photos).parts()] == [len(before)]
@@ -143,10 +161,8 @@ def test_results_beside_photographs_are_no_photographs(command, photos, monkeypa
 
 @pytest.mark.parametrize("format", ["coco", "yolo", "voc", "png", "label-studio"])
 def test_labelling_twice_labels_the_same_pictures(photos, format):
-    settings, vocabulary = LabelSettings(format=format, min_area=4), Vocabulary.of(NAMES)
     for out in ("labels", "more"):
-        done = label_folder(Job(photos, photos / out, vocabulary, settings, {}), segmenter=Painted())
-        assert done.pictures == 4
+        assert label(photos, photos / out, format).pictures == 4
 
 
 def test_of_a_world_the_pictures_are_found_and_not_their_labels(tmp_path):
@@ -174,12 +190,11 @@ def test_labels_of_a_version_without_markers_are_known(photos):
 
 
 def test_a_new_folder_of_results_is_marked_and_a_persons_is_not(command, photos, tmp_path):
-    names = ["--names", ",".join(NAMES)]
-    command("segment", photos / "ring.png", "-o", tmp_path / "masks", *names)
+    command("segment", photos / "ring.png", "-o", tmp_path / "masks", *NAMED)
     assert json.loads((tmp_path / "masks" / ".wordmask" / "run.json").read_text())["verb"] == "segment"
     (tmp_path / "theirs").mkdir()
     save_photo(tmp_path / "theirs" / "a.jpg")
-    command("segment", photos / "ring.png", "-o", tmp_path / "theirs", *names)
+    command("segment", photos / "ring.png", "-o", tmp_path / "theirs", *NAMED)
     assert not (tmp_path / "theirs" / ".wordmask").exists()
     assert found_in(tmp_path / "theirs") == ["a.jpg"]
 
@@ -193,36 +208,30 @@ def test_a_new_folder_of_results_is_marked_and_a_persons_is_not(command, photos,
         (["saliency", "--method", "seed", "--preset", "world"], "png"),
     ],
 )
-def test_no_file_of_a_persons_is_written_over(command, photos, tmp_path, monkeypatch, arguments, suffix):
+def test_no_file_of_a_persons_is_written_over(command, refused, photos, tmp_path, monkeypatch, arguments, suffix):
     monkeypatch.chdir(tmp_path)
     mine = save_photo(tmp_path / f"mine.{suffix}")
-    before = mine.read_bytes()
     verb, *options = arguments
-    status, _, err = command(verb, photos / "ring.png", "-o", mine, *options)
-    assert (status, mine.read_bytes()) == (1, before)
-    assert "was not written by this command: choose another --out" in err
+    said = refused(mine, verb, photos / "ring.png", "-o", mine, *options)
+    assert "was not written by this command: choose another --out" in said
     ours = tmp_path / f"ours.{suffix}"
     for picture in ("ring.png", "parts.png"):
         assert command(verb, photos / picture, "-o", ours, *options)[0] == 0
 
 
-def test_nor_is_one_where_the_overlay_goes(command, photos, tmp_path):
+def test_nor_is_one_where_the_overlay_goes(refused, photos, tmp_path):
     mine = save_photo(tmp_path / "new.overlay.jpg")
-    before = mine.read_bytes()
-    status, _, err = command("segment", photos / "ring.png", "-o", tmp_path / "new.png", "--names", "red,blue")
-    assert (status, mine.read_bytes()) == (1, before)
-    assert "new.overlay.jpg is there already" in err
+    said = refused(mine, "segment", photos / "ring.png", "-o", tmp_path / "new.png", *NAMED)
+    assert "new.overlay.jpg is there already" in said
     assert not (tmp_path / "new.png").exists()
 
 
 @pytest.mark.parametrize("arguments", [["world", "show", "--count", "1"], ["search", "dog", "--collection", "."]])
-def test_nor_is_one_by_a_sheet(command, tmp_path, arguments):
+def test_nor_is_one_by_a_sheet(refused, tmp_path, arguments):
     photo = save_photo(tmp_path / "photo.jpg")
-    before = photo.read_bytes()
     option = "--sheet" if arguments[0] == "search" else "--out"
-    status, _, err = command(*arguments, option, photo)
-    assert (status, photo.read_bytes()) == (1, before)
-    assert f"another {option}" in err or "pages are written as .html" in err
+    said = refused(photo, *arguments, option, photo)
+    assert f"another {option}" in said or "pages are written as .html" in said
 
 
 @pytest.mark.parametrize("suffix", ["png", "json"])
@@ -245,21 +254,17 @@ def test_results_of_two_pictures_of_one_stem_keep_apart_in_runs_of_their_own(
     assert Segmentation.load(tmp_path / "m" / f"grey.tif.{suffix}").mask("blue").all()
 
 
-def test_results_are_not_put_into_the_folder_of_a_run(command, photos, tmp_path):
-    label_folder(
-        Job(photos, tmp_path / "out", Vocabulary.of(NAMES), LabelSettings(format="png"), {}), segmenter=Painted()
-    )
-    before = (tmp_path / "out" / "masks" / "ring.png").read_bytes()
-    status, _, err = command("segment", photos / "ring.png", "-o", tmp_path / "out" / "masks", "--names", "red,blue")
-    assert (status, (tmp_path / "out" / "masks" / "ring.png").read_bytes()) == (1, before)
-    assert "is in a folder of `wordmask label`" in err
-    assert command("segment", photos / "ring.png", "-o", tmp_path / "out" / "new", "--names", "red,blue")[0] == 0
+def test_results_are_not_put_into_the_folder_of_a_run(command, refused, photos, tmp_path):
+    label(photos, tmp_path / "out", "png")
+    asked, masks = ("segment", photos / "ring.png", *NAMED, "-o"), tmp_path / "out" / "masks"
+    assert "is in a folder of `wordmask label`" in refused(masks / "ring.png", *asked, masks)
+    assert command(*asked, tmp_path / "out" / "new")[0] == 0
 
 
 def test_a_picture_whose_every_name_is_taken_is_left_out_and_the_others_done(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "in").mkdir()
-    (tmp_path / "m").mkdir()
+    for name in ("in", "m"):
+        (tmp_path / name).mkdir()
     for name in ("a.jpg", "b.jpg"):
         save_photo(tmp_path / "in" / name)
     taken = [save_photo(tmp_path / "m" / name) for name in ("a.png", "a.jpg.png")]
@@ -280,18 +285,16 @@ def test_masks_that_said_of_no_picture_are_their_pictures_own(command, tmp_path,
     assert command("segment", "a.jpg", "-o", "m", "--names", "red,blue")[1] == "m/a.png\n"
 
 
-def test_network_files_of_others_are_not_written_over(command, tmp_path):
+def test_network_files_of_others_are_not_written_over(refused, tmp_path):
     (tmp_path / "net.onnx").write_bytes(b"precious")
-    status, _, err = command("export", "--preset", "world", "-o", tmp_path / "net.onnx")
-    assert (status, (tmp_path / "net.onnx").read_bytes()) == (1, b"precious")
-    assert "choose another --out" in err
+    said = refused(tmp_path / "net.onnx", "export", "--preset", "world", "-o", tmp_path / "net.onnx")
+    assert "choose another --out" in said
 
 
 def test_an_exported_network_is_known(tmp_path):
     onnx = pytest.importorskip("onnx")
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph([], "g", [], []), producer_name="onnx.quantize", producer_version="1"
-    )
+    graph = onnx.helper.make_graph([], "g", [], [])
+    model = onnx.helper.make_model(graph, producer_name="onnx.quantize", producer_version="1")
     (tmp_path / "other.onnx").write_bytes(model.SerializeToString())
     entry = model.metadata_props.add()
     entry.key, entry.value = "wordmask", "{}"
