@@ -53,10 +53,7 @@ def test_a_total_that_is_not_known_yet_is_left_open_and_taken_up_when_it_is(cloc
     lines = Lines("labelling", tell=told.append, clock=clock)
     work(lines, clock, 30, 2, None)
     work(lines, clock, 30, 2, 600, start=60)
-    assert told == [
-        "labelling: 60 done, 2.0 a second",
-        "labelling: 120 of 600 (20%), 2.0 a second, about 4 min left",
-    ]
+    assert told == ["labelling: 60 done, 2.0 a second", "labelling: 120 of 600 (20%), 2.0 a second, about 4 min left"]
 
 
 def test_one_slow_thing_at_a_time_still_has_a_speed(clock, told):
