@@ -139,14 +139,12 @@ def asked(monkeypatch):
     """The precision that a verb asks for; no verb gets further."""
     seen = []
 
-    def segmenter(method, preset, weights, device, precision, settings):
+    def stop(precision):
         seen.append(precision)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(options, "segmenter", segmenter)
-    monkeypatch.setattr(
-        "wordmask.benchmarks.tables.run.Run", lambda name, **given: segmenter(*4 * [None], given["precision"], None)
-    )
+    monkeypatch.setattr(options, "segmenter", lambda method, preset, weights, device, given, settings: stop(given))
+    monkeypatch.setattr("wordmask.benchmarks.tables.run.Run", lambda name, **given: stop(given["precision"]))
     return seen
 
 
