@@ -22,6 +22,12 @@ THINGS = (
 EVERYDAY = THINGS.split()
 
 
+def some_names(dice, seed, count):
+    """Of things of every day and invented ones by turns."""
+    everyday = seed % 2 and count <= len(EVERYDAY)
+    return dice.sample(EVERYDAY, count) if everyday else [f"name {seed} {i}" for i in range(count)]
+
+
 @pytest.fixture
 def result() -> Segmentation:
     labels = np.zeros((30, 40), dtype=np.uint8)
@@ -42,34 +48,26 @@ def test_a_name_that_is_added_changes_no_colour_before_it():
 def test_the_fewer_names_the_further_apart_their_colours(count, apart):
     dice = random.Random(1)
     for seed in range(50):
-        everyday = seed % 2 and count <= len(EVERYDAY)
-        names = dice.sample(EVERYDAY, count) if everyday else [f"name {seed} {i}" for i in range(count)]
-        assert least_distance(oklab(colours_of(names))) > 0.98 * apart  # whole numbers of red, green and blue
+        colours = colours_of(some_names(dice, seed, count))
+        assert least_distance(oklab(colours)) > 0.98 * apart  # whole numbers of red, green and blue
 
 
-def test_upper_case_changes_no_colour():
+def test_upper_case_and_background_change_no_colour_and_background_is_grey():
     assert colours_of([name.upper() for name in EVERYDAY]) == colours_of(EVERYDAY)
-
-
-def test_background_is_grey_and_changes_no_other_colour():
-    assert colours_of(["background", "dog"])[0] == colours_of(["dog", "Background"])[1] == BACKGROUND_COLOUR
-    assert colours_of(["background", "dog"])[1] == colours_of(["dog"])[0]
+    [dog] = colours_of(["dog"])
+    assert colours_of(["background", "dog"]) == colours_of(["dog", "Background"])[::-1] == [BACKGROUND_COLOUR, dog]
 
 
 def test_the_colours_of_today_are_those_of_tomorrow():
     assert colours_of(["dog", "grass", "sky"]) == [(228, 99, 100), (121, 222, 225), (127, 40, 216)]
 
 
-def test_twenty_names_have_twenty_colours_apart_to_the_eye():
+def test_twenty_names_and_background_have_colours_apart_to_the_eye_a_hundred_still_and_a_thousand_differ():
     dice = random.Random(2)
     for seed in range(20):
-        names = dice.sample(EVERYDAY, 20) if seed % 2 else [f"name {seed} {i}" for i in range(20)]
-        colours = colours_of([*names, "background"])
+        colours = colours_of([*some_names(dice, seed, 20), "background"])
         assert least_distance(np.array(colours, dtype=float)) > 20
         assert least_distance(oklab(colours)) > 0.075
-
-
-def test_a_hundred_names_are_still_apart_and_a_thousand_differ():
     assert least_distance(oklab(colours_of([str(i) for i in range(100)]))) > 0.035
     assert len(set(colours_of([str(i) for i in range(1000)]))) == 1000
     assert len(colours_of([str(i) for i in range(2000)])) == 2000
@@ -132,8 +130,7 @@ def test_strips_of_any_height_give_the_pixels_of_the_plain_drawing(strip, hidden
     image = dice.integers(0, 256, (*labels.shape, 3), dtype=np.uint8)
     colours = colours_of(NAMES)
     drawn = np.asarray(draw_overlay(image, labels, NAMES, colours, hidden=hidden, opacity=opacity, legend=False))
-    plain = plain_overlay(image, labels, colours, hidden, opacity)
-    assert np.abs(drawn - plain).max() <= 1
+    assert np.abs(drawn - plain_overlay(image, labels, colours, hidden, opacity)).max() <= 1
     clear = np.isin(labels, hidden)
     assert np.array_equal(drawn[clear], image[clear])
 
@@ -144,9 +141,8 @@ def test_drawing_takes_little_memory_beside_the_result():
     result = Segmentation(labels, NAMES, image=np.zeros((1500, 2000, 3), np.uint8))
     tracemalloc.start()
     result.overlay()
-    peak = tracemalloc.get_traced_memory()[1]
+    assert tracemalloc.get_traced_memory()[1] < 16 * 2**20  # whole-picture floats would be 36 MB each
     tracemalloc.stop()
-    assert peak < 16 * 2**20  # whole-picture floats would be 36 MB each
 
 
 def test_counting_in_strips_misses_no_pixel(monkeypatch):
@@ -155,31 +151,29 @@ def test_counting_in_strips_misses_no_pixel(monkeypatch):
     assert np.array_equal(count_labels(labels, 7), np.bincount(labels.ravel(), minlength=7))
 
 
-def test_an_opacity_that_is_none_is_refused(result):
+def test_what_cannot_be_drawn_or_saved_is_refused_with_the_value(result, tmp_path):
     with pytest.raises(ValueError, match="opacity must be from 0 to 1, not 55"):
         result.overlay(opacity=55)
+    with pytest.raises(SegmentationError, match="the picture has 41 x 30 pixels, the segmentation 40 x 30"):
+        result.overlay(Image.new("RGB", (41, 30)))
+    with pytest.raises(SegmentationError, match="does not hold its picture"):
+        Segmentation(result.labels, NAMES).overlay()
+    with pytest.raises(SegmentationError, match=r"a\.gif: overlays are saved as \.jpg or \.png, not '\.gif'"):
+        result.save_overlay(tmp_path / "a.gif")
 
 
 @pytest.mark.parametrize("brightness", [0, 255])
 def test_an_overlay_shows_on_black_and_on_white(result, brightness):
     drawn = np.asarray(result.overlay(np.full((30, 40, 3), brightness, np.uint8), legend=False)).astype(int)
-    inside, outside = drawn[10, 15], drawn[2, 35]
+    outside = drawn[2, 35]
     assert np.array_equal(outside, [brightness] * 3)  # background stays clear
-    assert np.abs(inside - outside).max() > 60
-    border = drawn[5, 10]  # the dark line, or the light one beside it, stands out from what lies outside
-    beside = drawn[6, 10]
-    assert max(np.abs(border - outside).max(), np.abs(beside - outside).max()) > 90
+    assert np.abs(drawn[10, 15] - outside).max() > 60
+    # The dark line, or the light one beside it, stands out from what lies outside.
+    assert np.abs(drawn[5:7, 10] - outside).max() > 90
 
 
-def test_the_legend_stands_beneath_the_picture(result):
-    drawn = result.overlay()
-    assert drawn.width == 40
-    assert drawn.height > 30
-    with pytest.raises(SegmentationError, match="does not hold its picture"):
-        Segmentation(result.labels, NAMES).overlay()
-
-
-def test_one_pixel_and_a_thousand_names_can_be_drawn():
+def test_the_legend_stands_beneath_the_picture_of_one_pixel_or_a_thousand_names(result):
+    assert (result.overlay().width, result.overlay().height > 30) == (40, True)
     Segmentation(np.zeros((1, 1), np.uint8), ["a"], image=np.zeros((1, 1, 3), np.uint8)).overlay()
     names = [f"a long name of a thing {i}" for i in range(1000)]
     image = np.zeros((20, 50, 3), np.uint8)
@@ -195,11 +189,6 @@ def test_a_picture_of_any_mode_is_drawn_on(result, mode, tmp_path):
     assert np.array_equal(np.asarray(result.overlay(tmp_path / "photo.png")), expected)
 
 
-def test_a_picture_of_another_size_is_refused_with_both_sizes(result):
-    with pytest.raises(SegmentationError, match="the picture has 41 x 30 pixels, the segmentation 40 x 30"):
-        result.overlay(Image.new("RGB", (41, 30)))
-
-
 @pytest.mark.parametrize(("name", "format"), [("a.jpg", "JPEG"), ("a.JPEG", "JPEG"), ("a.png", "PNG")])
 def test_an_overlay_is_saved_by_its_suffix(result, name, format, tmp_path):
     result.save_overlay(tmp_path / name, opacity=0.8, legend=False)
@@ -211,21 +200,15 @@ def test_an_overlay_is_saved_by_its_suffix(result, name, format, tmp_path):
 
 
 def test_an_overlay_too_tall_for_jpeg_names_its_size_and_the_way_out(tmp_path):
-    image = np.zeros((65_501, 1, 3), np.uint8)
-    tall = Segmentation(np.zeros((65_501, 1), np.uint8), ["dog"], image=image)
-    with pytest.raises(
-        SegmentationError, match=r"a\.jpg: the overlay has 1 x 65501 .* at most 65500: save it as \.png"
-    ):
+    labels = np.zeros((65_501, 1), np.uint8)
+    tall = Segmentation(labels, ["dog"], image=labels[..., None].repeat(3, -1))
+    message = r"a\.jpg: the overlay has 1 x 65501 .* at most 65500: save it as \.png"
+    with pytest.raises(SegmentationError, match=message):
         tall.save_overlay(tmp_path / "a.jpg", legend=False)
     assert not list(tmp_path.iterdir())
     tall.save_overlay(tmp_path / "a.png", legend=False)
     with Image.open(tmp_path / "a.png") as file:
         assert file.size == (1, 65_501)
-
-
-def test_an_overlay_of_another_suffix_is_refused(result, tmp_path):
-    with pytest.raises(SegmentationError, match=r"a\.gif: overlays are saved as \.jpg or \.png, not '\.gif'"):
-        result.save_overlay(tmp_path / "a.gif")
 
 
 def test_a_failed_save_of_an_overlay_leaves_nothing(result, tmp_path, monkeypatch):

@@ -4,18 +4,22 @@ import asyncio
 import base64
 import io
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from support import served_client
 from support.painted import NAMES, Painted, paint, painted_folder
+from support.plain_windows import settings
+from support.served_client import client_of, reason
 from support.small_clip import small_clip
 from wordmask.masks.segmentation import Segmentation
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.images import shrunk
-from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
+from wordmask.segmenters.maskclip import MaskClip
 from wordmask.serving import ServeSettings, build_app
 from wordmask.serving.examples import find_examples
 from wordmask.serving.page import first_names, suggestions
@@ -51,16 +55,14 @@ def ring(client, folder):
 
 
 def upload(client, content, name="photo.png"):
-    """As the page does it: the token of a picture."""
-    answer = client.post("/gradio_api/upload", files={"files": (name, content)})
-    assert answer.status_code == 200, answer.text
-    assert answer.json()[0].endswith(f"/{name}")
-    return answer.json()[0].split("/")[0]
+    """The token of a picture."""
+    token, kept = served_client.upload(client, content, name).split("/")
+    assert kept == name
+    return token
 
 
-def ask(client, picture, names=tuple(NAMES), method="painted", **more):
-    asked = {"picture": picture, "names": list(names), "method": method, **more}
-    answer = client.post("/page/ask", json=asked)
+def ask(client, *asked, **more):
+    answer = served_client.ask(client, *asked, **more)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -96,14 +98,11 @@ def test_the_page_makes_room_too_and_says_so(client, work, ring):
     assert "note" not in ask(client, ring, ["red, blue"], fill=True)
 
 
-def test_below_the_least_score_is_background(client, work, folder):
+def test_below_the_least_score_is_background(client, folder):
     noise = upload(client, (folder / "below" / "noise.png").read_bytes(), "noise.png")
     assert ask(client, noise)["panels"][0]["names"][0]["share"] > 0.5
     assert ask(client, noise, least=0.9)["panels"][0]["names"][2]["share"] == 1
-
-
-def test_a_least_score_with_fill_is_explained_in_the_pages_own_words(client, ring):
-    assert "Least score" in ask(client, ring, NAMES[:1], fill=True, least=0.5)["error"]
+    assert "Least score" in ask(client, noise, NAMES[:1], fill=True, least=0.5)["error"]  # the page's own words
 
 
 def test_two_methods_stand_side_by_side(client, work, ring):
@@ -117,11 +116,11 @@ def test_what_is_on_the_screen_downloads_as_coco(client, ring):
     ask(client, ring)
     response = client.get(f"/page/{ring}/coco.json?panel=0")
     assert "attachment" in response.headers["content-disposition"]
-    assert {category["name"] for category in response.json()["categories"]} == {"red", "blue"}
-    assert len(response.json()["annotations"]) == 3
-    assert response.json()["images"][0]["file_name"] == "ring.png"
-    assert client.get(f"/page/{ring}/coco.json?panel=1").status_code == 404
-    assert client.get("/page/guess/coco.json").status_code == 404
+    told = response.json()
+    assert {category["name"] for category in told["categories"]} == {"red", "blue"}
+    assert (len(told["annotations"]), told["images"][0]["file_name"]) == (3, "ring.png")
+    for none in (f"{ring}/coco.json?panel=1", "guess/coco.json"):
+        assert client.get(f"/page/{none}").status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -144,9 +143,7 @@ def test_mistakes_are_said_and_the_new_picture_is_there_all_the_same(client, rin
 def test_a_bad_picture_is_explained_and_a_large_one_shrunk(client):
     Image.new("L", (2000, 1001)).save(huge := io.BytesIO(), "PNG")
     for content, status, says in ((b"hello", 400, "not a picture"), (huge.getvalue(), 413, "2000 x 1001 pixels")):
-        asked = {"picture": upload(client, content), "names": NAMES, "method": "painted"}
-        answer = client.post("/page/ask", json=asked)
-        assert (answer.status_code, says in answer.json()["error"]["reason"]) == (status, True)
+        assert says in reason(served_client.ask(client, upload(client, content)), status)
     assert shrunk(np.zeros((500, 2 * PAGE_SIDE, 3), np.uint8), PAGE_SIDE).shape == (250, PAGE_SIDE, 3)
 
 
@@ -154,7 +151,7 @@ def test_a_picture_that_is_taken_away_is_forgotten(client, work, ring):
     ask(client, ring)
     assert client.post(f"/page/{ring}/forget").status_code == 200
     assert work.sessions.get(ring) is None
-    answer = client.post("/page/ask", json={"picture": ring, "names": NAMES, "method": "painted"})
+    answer = served_client.ask(client, ring)
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "gone")
 
 
@@ -165,8 +162,7 @@ def test_examples_are_looked_at_by_each_visitor_apart(client, work):
     assert len(work.sessions.get(one).shown[0].names) == len(NAMES)
     assert client.get("/page/examples/0.jpg").headers["content-type"] == "image/jpeg"
     for guess in ("example-9-" + "a" * 32, "example-0-a"):
-        asked = {"picture": guess, "names": NAMES, "method": "painted"}
-        assert client.post("/page/ask", json=asked).status_code == 404
+        assert served_client.ask(client, guess).status_code == 404
 
 
 class Student(Painted):
@@ -177,34 +173,31 @@ def test_names_that_a_student_does_not_know_are_left_out_with_a_word(folder):
     with TestClient(build_app({"student": Student(), "any": Painted()})) as client:
         ring = upload(client, (folder / "ring.png").read_bytes())
         names = ["Crimson", "sky", "background"]
-        student, other = ask(client, ring, names, method="student", beside="any")["panels"]
-        assert [name["name"] for name in student["names"]] == ["Crimson", "background"]
-        assert student["note"] == "student does not know sky: left out."
-        assert [name["name"] for name in other["names"]] == names
-        assert other["note"] is None
-        alone = ask(client, ring, ["sky"], method="student", fill=True)["panels"][0]
-        assert [name["name"] for name in alone["names"]] == ["sky"]
+        panels = ask(client, ring, names, method="student", beside="any")["panels"]
+        alone = ask(client, ring, ["sky"], method="student", fill=True)["panels"]
+    assert [([name["name"] for name in panel["names"]], panel["note"]) for panel in panels] == [
+        (["Crimson", "background"], "student does not know sky: left out."),
+        (names, None),
+    ]
+    assert [name["name"] for name in alone[0]["names"]] == ["sky"]
 
 
 def test_memory_of_seen_pictures_is_bounded():
-    sessions = Sessions(most_bytes=10_000)
-    tokens = list("abcde")
-    for token in tokens:
-        sessions.add(token, Looked(np.zeros((10, 100, 3), np.uint8)))  # 3000 bytes
-    assert [sessions.get(token) is not None for token in tokens] == [False, False, True, True, True]
-    sessions.get(tokens[2])  # used again, so the next to go is another
-    sessions.add("f", Looked(np.zeros((10, 100, 3), np.uint8)))
-    assert sessions.get(tokens[2]) is not None
-    assert sessions.get(tokens[3]) is None
+    sessions, small = Sessions(most_bytes=10_000), partial(np.zeros, (10, 100, 3), np.uint8)  # 3000 bytes
+    for token in "abcde":
+        sessions.add(token, Looked(small()))
+    assert [token for token in "abcde" if sessions.get(token)] == ["c", "d", "e"]
+    sessions.get("c")  # used again, so the next to go is another
+    sessions.add("f", Looked(small()))
+    assert [token for token in "cd" if sessions.get(token)] == ["c"]
     sessions.add("big", Looked(np.zeros((100, 100, 3), np.uint8)))
     assert sessions.get("big") is not None  # the newest stays, whatever its size
     assert sessions.nbytes == 30_000
 
 
 def test_what_was_seen_is_counted_with_its_features():
-    segmenter = MaskClip(small_clip(), MaskClipSettings(templates="photo", shorter_side=32, window=32, stride=16))
     looked = Looked(np.zeros((64, 64, 3), np.uint8))
-    looked.seen["m"] = segmenter.look(looked.image)
+    looked.seen["m"] = MaskClip(small_clip(), settings(shorter_side=32)).look(looked.image)
     features = sum(kept.untyped_storage().nbytes() for kept in looked.seen["m"]._features)
     assert features > 0
     assert looked.nbytes == 2 * looked.image.nbytes + features  # read_image copies the picture
@@ -212,7 +205,7 @@ def test_what_was_seen_is_counted_with_its_features():
 
 def test_other_names_for_a_seen_picture_cost_little_and_no_network(monkeypatch):
     """The promise is 150 ms on two cores. Processor time is what a busy machine does not stretch."""
-    segmenter = MaskClip(small_clip(), MaskClipSettings(templates="photo", shorter_side=128, window=128, stride=64))
+    segmenter = MaskClip(small_clip(), settings(shorter_side=128, window=128, stride=64))
     work = PageWork(Service({"maskclip": segmenter}, ServeSettings()))
     smooth = np.linspace(0, 255, 768 * 1024 * 3).reshape(768, 1024, 3).astype(np.uint8)
     work.sessions.add("smooth", Looked(smooth))
@@ -233,35 +226,28 @@ def test_other_names_for_a_seen_picture_cost_little_and_no_network(monkeypatch):
     assert min(seconds) < 0.15
 
 
-def test_the_page_needs_nothing_from_elsewhere(client):
+def test_the_page_needs_nothing_from_elsewhere_and_stands_beside_the_rest_interface(client):
     page = client.get("/")
-    assert page.status_code == 200
-    assert "window.wordmask" in page.text
-    assert "fonts.googleapis.com" not in page.text
+    assert page.status_code == client.get("/docs").status_code == 200
+    assert ("window.wordmask" in page.text, "fonts.googleapis.com" in page.text) == (True, False)
     assert client.get("/healthz").json()["status"] == "ok"
-    assert client.get("/docs").status_code == 200
-
-
-def test_wrong_addresses_of_the_rest_interface_are_json_beside_the_page_too(client):
     for verb, path, status in (("GET", "/v1/nothing", 404), ("POST", "/v1/", 404), ("GET", "/v1/segment", 405)):
-        answer = client.request(verb, path)
-        assert answer.status_code == status
-        assert set(answer.json()["error"]) == {"code", "reason"}
+        assert reason(client.request(verb, path), status)
 
 
 def test_a_key_closes_the_page_too():
-    app = build_app({"painted": Painted()}, ServeSettings(api_key="sesame"))
-    with TestClient(app) as client:
+    with client_of(page=True, api_key="sesame") as client:
         assert client.get("/config").status_code == 401
         assert client.get("/page/examples/0.jpg").status_code == 200
         assert client.post("/login", data={"username": "me", "password": "wrong"}).status_code == 400
-        asked = {"picture": "example-0-" + "a" * 32, "names": NAMES, "method": "painted"}
+        example = "example-0-" + "a" * 32
+        asked = {"picture": example, "names": NAMES, "method": "painted"}
         for entry in ({}, {"Cookie": "access-token-unsecure-x=y"}, {"Authorization": "Bearer wrong"}):
             assert client.post("/page/ask", json=asked, headers=entry).status_code == 401
             assert client.post("/gradio_api/upload", files={"files": b"x"}, headers=entry).status_code == 401
         assert client.post("/login", data={"username": "me", "password": "sesame"}).status_code == 200
         assert client.get("/config").status_code == 200
-        assert ask(client, asked["picture"])["panels"]
+        assert ask(client, example)["panels"]
         assert upload(client, b"x")
 
 
@@ -282,5 +268,4 @@ def test_names_to_begin_with_are_those_that_the_methods_know():
 def test_examples_are_pictures_with_what_is_in_them():
     for image, names in find_examples().pictures:
         assert image.ndim == 3
-        assert names
-        assert set(names) <= set(WORLD_NAMES)
+        assert 0 < len(set(names)) == len(set(names) & set(WORLD_NAMES))

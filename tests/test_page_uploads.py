@@ -1,12 +1,11 @@
 """What visitors of the web page upload: no other file and no URL is read, and little lies in memory, not for long."""
 
-import time
-
 import pytest
-from fastapi.testclient import TestClient
 
-from support.painted import NAMES, Painted, painted_folder
-from wordmask.serving import ServeSettings, build_app
+from support.live_service import until
+from support.painted import painted_folder
+from support.served_client import ask, client_of, reason, upload
+from wordmask.serving import ServeSettings
 from wordmask.serving.settings import RequestError
 from wordmask.serving.uploads import Upload, Uploads
 
@@ -14,8 +13,7 @@ from wordmask.serving.uploads import Upload, Uploads
 @pytest.fixture
 def client(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    app = build_app({"painted": Painted()}, ServeSettings(max_bytes=100_000, upload_seconds=0.2))
-    with TestClient(app) as client:
+    with client_of(page=True, max_bytes=100_000, upload_seconds=0.2) as client:
         yield client
 
 
@@ -23,16 +21,6 @@ def client(tmp_path, monkeypatch):
 def ring(tmp_path):
     """A picture on the server's disk that nobody uploaded."""
     return painted_folder(tmp_path / "pictures") / "ring.png"
-
-
-def upload(client, content, name="photo.png"):
-    answer = client.post("/gradio_api/upload", files={"files": (name, content)})
-    assert answer.status_code == 200, answer.text
-    return answer.json()[0]
-
-
-def ask(client, picture):
-    return client.post("/page/ask", json={"picture": picture, "names": NAMES, "method": "painted"})
 
 
 def kept(client):
@@ -46,8 +34,7 @@ def test_nothing_is_written_to_disk(client, ring, tmp_path):
 
 def test_no_file_of_the_server_is_read_and_nothing_is_fetched(client, ring):
     for path in (str(ring), f"../{ring}", "/etc/passwd", "http://127.0.0.1:9/a.png", "file:///etc/passwd", "x\0y", ""):
-        answer = ask(client, path)
-        assert answer.status_code in (400, 404), path
+        assert ask(client, path).status_code in (400, 404), path
         answer = client.get(f"/gradio_api/file={path}".replace("\0", "%00"), follow_redirects=False)
         assert answer.status_code == 404, path
 
@@ -72,13 +59,13 @@ def test_what_is_no_picture_is_not_sent_back(client):
     assert len(kept(client)) == 0  # one that cannot be read goes too
 
 
-def test_an_upload_that_nobody_asks_about_goes_after_a_while(client):
+def test_an_upload_goes_with_its_page_and_after_a_while_by_itself(client):
+    token = upload(client, b"hello").split("/")[0]
+    client.post(f"/page/{token}/forget")
+    assert len(kept(client)) == 0
     upload(client, b"hello")
     assert len(kept(client)) == 1
-    end = time.monotonic() + 10
-    while len(kept(client)) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert len(kept(client)) == 0
+    until(lambda: len(kept(client)) == 0)
 
 
 def test_a_picture_that_was_too_much_for_a_busy_service_may_be_asked_for_again(client, ring, monkeypatch):
@@ -92,41 +79,30 @@ def test_a_picture_that_was_too_much_for_a_busy_service_may_be_asked_for_again(c
     assert ask(client, token).json()["panels"]
 
 
-def test_an_upload_goes_with_its_page(client):
-    token = upload(client, b"hello").split("/")[0]
-    client.post(f"/page/{token}/forget")
-    assert len(kept(client)) == 0
-
-
 @pytest.mark.parametrize(
     ("sent", "name"),
-    [
-        ("a.png", "a.png"),
-        ("C:\\me\\a.png", "a.png"),
-        ("/etc/passwd", "passwd"),
-        ("..", "picture"),
-        ("x" * 300, "x" * 100),
-    ],
+    [("a.png",) * 2, ("C:\\me\\a.png", "a.png"), ("/etc/passwd", "passwd"), ("..", "picture"), ("x" * 300, "x" * 100)],
 )
 def test_of_a_files_name_the_last_part_is_kept(client, sent, name):
     assert upload(client, b"x", sent).split("/")[1:] == [name]
 
 
+def add(uploads, size, visitor):
+    return uploads.add(Upload(bytes(size), "a.png", visitor))
+
+
 def test_one_visitor_has_few_uploads_lying_there():
     uploads = Uploads(ServeSettings(uploads_each=2))
-    tokens = [uploads.add(Upload(b"x", "a.png", "1.2.3.4")) for _ in range(4)]
-    other = uploads.add(Upload(b"x", "a.png", "5.6.7.8"))
-    assert [uploads.get(token) is not None for token in [*tokens, other]] == [False, False, True, True, True]
+    tokens = [add(uploads, 1, visitor) for visitor in [*4 * ["1.2.3.4"], "5.6.7.8"]]
+    assert [uploads.get(token) is not None for token in tokens] == [False, False, True, True, True]
 
 
 def test_who_has_most_gives_way_to_others():
     uploads = Uploads(ServeSettings(upload_bytes=50_000))
-    patient = uploads.add(Upload(bytes(10_000), "a.png", "1.2.3.4"))
-    greedy = [uploads.add(Upload(bytes(15_000), "a.png", "5.6.7.8")) for _ in range(4)]
-    assert uploads.get(patient) is not None
-    assert [uploads.get(token) is not None for token in greedy] == [False, False, True, True]
+    tokens = [add(uploads, 10_000, "1.2.3.4"), *(add(uploads, 15_000, "5.6.7.8") for _ in range(4))]
+    assert [uploads.get(token) is not None for token in tokens] == [True, False, False, True, True]
     assert uploads.nbytes == 40_000
-    for token in (patient, *greedy):
+    for token in tokens:
         uploads.take(token)
     assert (len(uploads), uploads.nbytes) == (0, 0)
 
@@ -134,19 +110,17 @@ def test_who_has_most_gives_way_to_others():
 def test_small_uploads_count_for_something():
     uploads = Uploads(ServeSettings(upload_bytes=20_000))
     for number in range(10):
-        uploads.add(Upload(b"", "a.png", f"1.2.3.{number}"))
+        add(uploads, 0, f"1.2.3.{number}")
     assert len(uploads) == 4
 
 
 def test_the_page_keeps_the_limits_of_the_service(client):
     refused = client.post("/gradio_api/upload", files={"files": ("a.png", bytes(100_001))})
-    assert refused.status_code == 413
-    assert "100000 bytes" in refused.json()["error"]["reason"]
+    assert "100000 bytes" in reason(refused, 413)
     service = client.app.state.service
     others = [service.places.claim(str(i)) for i in range(service.settings.in_flight)]
     assert all(claim.take(1) for claim in others)
     busy = ask(client, "a")
     for claim in others:
         claim.close()
-    assert busy.status_code == 503
-    assert "Retry-After" in busy.headers
+    assert (busy.status_code, "Retry-After" in busy.headers) == (503, True)

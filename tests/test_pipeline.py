@@ -14,15 +14,17 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from filelock import FileLock
 from typer.testing import CliRunner
 
 import wordmask
-from support.tiny_collection import encoded, picture, write_pictures
+from support.tiny_collection import ColourClip, encoded, picture, write_pictures
 from support.tiny_run import NAMES, Listener, contents, pipeline_with
+from wordmask.cli import app
 from wordmask.collection.archive import Archive
 from wordmask.collection.embedding_folder import EmbeddingFolder
 from wordmask.collection.references import CollectionError
-from wordmask.distillation.config import ConfigError
+from wordmask.distillation.config import ConfigError, make_run, read_config
 from wordmask.distillation.records import DistillationError, MaskTable
 
 STAGES = ("embeddings", "archive", "masks", "experts", "refined", "student", "report")
@@ -50,16 +52,27 @@ def run(finished, tmp_path):
     return place / "pictures", tmp_path / "run"
 
 
+def heard(pictures, out, *layers):
+    """What is said of a run that is gone on with."""
+    listener = Listener()
+    pipeline_with(pictures, out, *layers, teller=listener).run_all()
+    return listener
+
+
+def all_done(listener, stages=STAGES):
+    return [listener.of(stage) for stage in stages] == [f"{stage}: done before" for stage in stages]
+
+
+def cli(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
 def test_a_run_ends_with_a_student_that_segments(finished):
     place, student = finished
-    result = student.segment(picture(1), ["red", "background"])
-    assert result.labels.shape == (12, 16)
+    assert student.segment(picture(1), ["red", "background"]).labels.shape == (12, 16)
     assert student.vocabulary.names == ("background", *NAMES)
-    assert (place / "run" / "student" / "student.safetensors").is_file()
-    assert (
-        wordmask.load("namedmask", weights=place / "run" / "student" / "student.safetensors").vocabulary
-        == student.vocabulary
-    )
+    kept = wordmask.load("namedmask", weights=place / "run" / "student" / "student.safetensors")
+    assert kept.vocabulary == student.vocabulary
 
 
 def test_every_arrow_is_a_file_that_can_be_looked_at(finished):
@@ -72,74 +85,61 @@ def test_every_arrow_is_a_file_that_can_be_looked_at(finished):
     assert "005 blue.png" in (run / "embeddings" / "bad_images.jsonl").read_text()
 
 
-def test_started_again_a_run_does_nothing(run):
-    pictures, out = run
-    listener = Listener()
-    pipeline_with(pictures, out, teller=listener).run_all()
-    assert [listener.of(stage) for stage in STAGES] == [f"{stage}: done before" for stage in STAGES]
+@pytest.mark.parametrize(
+    "free", [{}, {"embedding": {"batch": 7, "readers": 1}, "masks": {"batch": 3}, "student": {"log_every": 2}}]
+)
+def test_started_again_a_run_does_nothing_whatever_settings_change_nothing_about_the_outcome(run, free):
+    assert all_done(heard(*run, free))
 
 
 def test_a_changed_setting_makes_anew_what_follows_from_it_and_nothing_else(run):
-    pictures, out = run
-    listener = Listener()
-    before = contents(out)
-    pipeline_with(pictures, out, {"student": {"steps": 5}}, teller=listener).run_all()
+    before = contents(run[1])
+    listener = heard(*run, {"student": {"steps": 5}})
+    after = contents(run[1])
     assert listener.of("student") == "student: made anew, as student.steps changed from 4 to 5"
-    assert all(listener.of(stage) == f"{stage}: done before" for stage in STAGES[:5])
-    after = contents(out)
+    assert all_done(listener, STAGES[:5])
     assert {name for name in after if after[name] != before[name]} == {"student/student.safetensors"}
     assert listener.of("report") == "report: made anew, as the student changed"
 
 
-def test_settings_that_change_nothing_about_the_outcome_make_nothing_anew(run):
-    pictures, out = run
-    listener = Listener()
-    free = {"embedding": {"batch": 7, "readers": 1}, "masks": {"batch": 3}, "student": {"log_every": 2}}
-    pipeline_with(pictures, out, free, teller=listener).run_all()
-    assert all(text.endswith("done before") for text in listener.said if ": " in text)
-
-
 def test_a_picture_that_gets_into_no_archive_spares_all_that_follows(run):
     pictures, out = run
-    more = out.parent / "more"
-    shutil.copytree(pictures, more)
+    more = shutil.copytree(pictures, out.parent / "more")
     small = {"archive": {"size": 5}}  # there are no more blue pictures
     pipeline_with(more, out, small).run_all()
     (more / "ünï" / "aa grey.png").write_bytes(encoded(picture(50, "grey")))
-    listener = Listener()
-    pipeline_with(more, out, small, teller=listener).run_all()
+    listener = heard(more, out, small)
     assert "the pictures changed" in listener.of("embeddings")
     assert "the embeddings changed" in listener.of("archive")
     assert Archive(out / "archive" / "archive.parquet").pictures == 20
-    assert [listener.of(stage) for stage in STAGES[2:6]] == [f"{stage}: done before" for stage in STAGES[2:6]]
+    assert all_done(listener, STAGES[2:6])
     assert "From 20 unlabelled pictures" in (out / "report" / "report.html").read_text()
 
 
 def test_pictures_that_are_away_cost_a_run_nothing_unless_it_is_told_to_prune(run, tmp_path):
     pictures, out = run
-    own = tmp_path / "own"
-    shutil.copytree(pictures, own)
+    own = shutil.copytree(pictures, tmp_path / "own")
     pipeline_with(own, out).run_all()
-    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    for name in ("000 red.png", "003 red.png"):
-        (own / "ünï" / name).rename(tmp_path / name)
+
+    def files():
+        return {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    before, away = files(), [own / "ünï" / name for name in ("000 red.png", "003 red.png")]
+    for path in away:
+        path.rename(tmp_path / path.name)
     with pytest.raises(CollectionError, match=r"2 pictures of .* are no longer there, as ünï/000 red.png.*--prune"):
         pipeline_with(own, out).run_all()
-    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
-    (tmp_path / "000 red.png").rename(own / "ünï" / "000 red.png")
-    (tmp_path / "003 red.png").rename(own / "ünï" / "003 red.png")
-    listener = Listener()
-    pipeline_with(own, out, teller=listener).run_all()
-    assert [listener.of(stage) for stage in STAGES] == [f"{stage}: done before" for stage in STAGES]
-    (own / "ünï" / "000 red.png").unlink()
+    assert files() == before
+    for path in away:
+        (tmp_path / path.name).rename(path)
+    assert all_done(heard(own, out))
+    away[0].unlink()
     pipeline_with(own, out, prune=True).run_all()
     assert len(EmbeddingFolder(out / "embeddings")) == 18  # one is broken
 
 
 def test_without_experts_the_student_learns_from_the_masks_as_they_are(run):
-    pictures, out = run
-    listener = Listener()
-    pipeline_with(pictures, out, {"experts": None}, teller=listener).run_all()
+    listener = heard(*run, {"experts": None})
     assert "student: made anew, as the masks changed" in listener.of("student")
     assert not any(text.startswith("refined") for text in listener.said)
 
@@ -154,104 +154,72 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path, finished):
 
 
 def test_two_processes_do_not_share_a_run(run):
-    from filelock import FileLock
-
-    pictures, out = run
-    lock = FileLock(out / ".wordmask" / "lock")
-    with lock, pytest.raises(DistillationError, match="written by another run"):
-        pipeline_with(pictures, out).run_all()
+    with FileLock(run[1] / ".wordmask" / "lock"), pytest.raises(DistillationError, match="written by another run"):
+        pipeline_with(*run).run_all()
 
 
 def test_the_report_needs_nothing_beside_it_and_shows_every_name(finished):
     html = (finished[0] / "run" / "report" / "report.html").read_text()
     assert 'src="http' not in html
     assert 'href="http' not in html
-    for name in NAMES:
-        assert f'id="name-{name}"' in html
+    for shown in ("<svg", "Pictures that it has not learnt from", *(f'id="name-{name}"' for name in NAMES)):
+        assert shown in html
     assert html.count("<img") >= 3 * 4 * 6
-    assert "<svg" in html
-    assert "Pictures that it has not learnt from" in html
 
 
-def test_what_was_told_is_kept_as_a_file_that_says_the_same(finished, tmp_path):
-    from wordmask.distillation.config import make_run, read_config
-
+def test_what_was_told_is_kept_as_a_file_that_says_the_same(finished):
     place, _ = finished
     again = make_run(read_config(place / "run" / "config.yaml"))
-    told = pipeline_with(place / "pictures", place / "run").run
-    assert again == told
+    assert again == pipeline_with(place / "pictures", place / "run").run
 
 
-def test_the_command_line_asks_for_what_is_missing_and_explains_mistakes(tmp_path, finished):
-    from wordmask.cli import app
-
-    assert CliRunner().invoke(app, ["distill", "--out", str(tmp_path / "run")]).exit_code == 2
+def test_the_command_line_asks_for_what_is_missing_and_explains_mistakes(tmp_path):
+    assert cli("distill", "--out", tmp_path / "run").exit_code == 2
     write_pictures(tmp_path / "pictures", 1)
     (tmp_path / "names.txt").write_text("red\n")
-    command = ["distill", "--names", str(tmp_path / "names.txt"), "--images", str(tmp_path / "pictures"), "--out"]
-    result = CliRunner().invoke(app, [*command, str(tmp_path / "run"), "--set", "archive.sise=3"])
+    given = ("--names", tmp_path / "names.txt", "--images", tmp_path / "pictures", "--out", tmp_path / "run")
+    result = cli("distill", *given, "--set", "archive.sise=3")
     assert isinstance(result.exception, ConfigError)
     assert "did you mean archive.size" in str(result.exception)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_run_can_be_asked_for_phrases(finished, monkeypatch):
-    from support.tiny_collection import ColourClip
-    from wordmask.cli import app
-
     monkeypatch.setattr("wordmask.encoders.clip_building.clip_at", lambda *_: ColourClip())
     place, _ = finished
     page = place / "page.html"
-    arguments = [
-        "search",
-        "something blue",
-        "--collection",
-        str(place / "run"),
-        "--top",
-        "3",
-        "--json",
-        "--sheet",
-        str(page),
-    ]
-    result = CliRunner().invoke(app, arguments)
+    shown = ("--collection", place / "run", "--top", 3, "--json", "--sheet", page)
+    result = cli("search", "something blue", *shown)
     assert result.exit_code == 0, result.exception
     found = [json.loads(line) for line in result.stdout.splitlines()]
-    assert len(found) == 3
+    assert len(found) == page.read_text().count("<img") == 3
     assert all("blue" in line["image"] and Path(line["image"]).is_file() for line in found)
     similarities = [line["similarity"] for line in found]
     assert similarities == sorted(similarities, reverse=True)
-    assert page.read_text().count("<img") == 3
     # and so can a pile that nobody has embedded, which is embedded once
-    asked = ["--collection", str(place / "pictures"), "--top", "2"]
-    by_phrase = CliRunner().invoke(app, ["search", "green", *asked]).stdout
-    assert len(by_phrase.splitlines()) == 2
-    assert all("green" in line for line in by_phrase.splitlines())
+    asked = ("--collection", place / "pictures", "--top", 2)
+    by_phrase = cli("search", "green", *asked).stdout
+    assert ["green" in line for line in by_phrase.splitlines()] == [True, True]
     (place / "sought.txt").write_text("green\n")
-    for given in ("green", str(place / "sought.txt")):
-        assert CliRunner().invoke(app, ["search", "--names", given, *asked]).stdout == by_phrase
-    assert CliRunner().invoke(app, ["search", "green", "--names", "green", *asked]).exit_code == 2
-    assert CliRunner().invoke(app, ["search", *asked]).exit_code == 2
+    for given in ("green", place / "sought.txt"):
+        assert cli("search", "--names", given, *asked).stdout == by_phrase
+    for unclear in (("green", "--names", "green"), ()):
+        assert cli("search", *unclear, *asked).exit_code == 2
 
 
 def test_a_run_takes_names_as_a_list_or_a_file(tmp_path, monkeypatch):
-    from wordmask.cli import app
-
-    class StopError(Exception):
-        pass
-
     asked = []
 
     def pipeline(run, *_, **__):
         asked.append(run.names)
-        raise StopError
+        raise KeyboardInterrupt
 
     monkeypatch.setattr("wordmask.distillation.pipeline.Pipeline", pipeline)
     (tmp_path / "names.yaml").write_text("red: [scarlet]\nblue:\n")
-    for given in ("red: [scarlet], blue", str(tmp_path / "names.yaml")):
-        arguments = ["distill", "--names", given, "--images", str(tmp_path), "--out", str(tmp_path / "run")]
-        assert isinstance(CliRunner().invoke(app, arguments).exception, StopError)
+    for given in ("red: [scarlet], blue", tmp_path / "names.yaml"):
+        assert cli("distill", "--names", given, "--images", tmp_path, "--out", tmp_path / "run").exit_code == 130
+    assert [names.phrases for names in asked] == 2 * [(("red", "scarlet"), ("blue",))]
     assert asked[0] == asked[1]
-    assert asked[0].phrases == (("red", "scarlet"), ("blue",))
 
 
 class Nursery:

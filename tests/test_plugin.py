@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,17 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture
-def environment(site):
-    return {**os.environ, "PYTHONPATH": os.pathsep.join((str(site), str(SOURCES))), "OMP_NUM_THREADS": "1"}
+def python(site, tmp_path):
+    """How a process starts that has the package."""
+    paths = os.pathsep.join((str(site), str(SOURCES)))
+    return {"env": {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}, "cwd": tmp_path, "text": True}
+
+
+def run(python, *arguments):
+    command = [sys.executable, *map(str, arguments)]
+    told = subprocess.run(command, capture_output=True, timeout=120, check=False, **python)
+    assert told.returncode == 0, told.stdout + told.stderr
+    return told.stdout
 
 
 @pytest.fixture
@@ -54,33 +64,22 @@ def photo(tmp_path):
 
 
 @pytest.fixture
-def verb(environment, tmp_path):
-    def run(*arguments):
-        told = subprocess.run(
-            [sys.executable, "-c", COMMAND, *map(str, arguments)],
-            env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        assert told.returncode == 0, told.stderr
-        return told.stdout
-
-    return run
+def verb(python):
+    return partial(run, python, "-c", COMMAND)
 
 
 def halves(labels):
-    return {int(label) for label in np.unique(labels[:, :16])}, {int(label) for label in np.unique(labels[:, 16:])}
+    return set(np.unique(labels[:, :16]).tolist()), set(np.unique(labels[:, 16:]).tolist())
 
 
-def test_python_loads_and_lists_it(environment, photo):
+def test_python_loads_and_lists_it(python, photo):
     code = f"""
 import json, wordmask
 result = wordmask.load("brightness", contrast=0.0).segment({str(photo)!r}, ["shadow", "snow"], fill=True)
 listed = [[m.name, m.licence] for m in wordmask.list_methods("segmenter")]
 print(json.dumps([listed, result.labels[0, [0, -1]].tolist()]))
 """
-    told = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True
-    )
-    listed, labels = json.loads(told.stdout)
+    listed, labels = json.loads(run(python, "-c", code))
     assert ["brightness", "no weights"] in listed
     assert labels == [0, 1]
 
@@ -114,22 +113,17 @@ def test_evaluate_takes_it(verb, tmp_path):
 
 def test_tables_has_its_table(verb, tmp_path):
     assert "Names by brightness beside MaskCLIP" in verb("tables")
-    told = json.loads(
-        verb("tables", "brightness", "--pictures", 2, "--only", "brightness", "--out-dir", tmp_path / "t", "--json")
-    )
-    (row,) = told["rows"]
+    few = ("--pictures", 2, "--only", "brightness")
+    (row,) = json.loads(verb("tables", "brightness", *few, "--out-dir", tmp_path / "t", "--json"))["rows"]
     assert 0 < row["ours"]["single"] < 100
 
 
-def test_serve_serves_it(environment, photo, tmp_path):
-    arguments = ["serve", "--method", "brightness", "--port", "0", "--no-page"]
-    with subprocess.Popen(
-        [sys.executable, "-c", COMMAND, *arguments], env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    ) as process:
+def test_serve_serves_it(python):
+    command = [sys.executable, "-c", COMMAND, "serve", "--method", "brightness", "--port", "0", "--no-page"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, **python) as process:
         try:
             address = next(word for line in process.stderr for word in line.split() if word.startswith("http://"))
-            request = urllib.request.Request(f"{address.rstrip('/')}/v1/models", headers={"Accept": "application/json"})
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(f"{address.rstrip('/')}/v1/models", timeout=30) as answer:
                 models = json.load(answer)
         finally:
             process.terminate()
@@ -137,9 +131,5 @@ def test_serve_serves_it(environment, photo, tmp_path):
     assert "brightness" in json.dumps(models)
 
 
-def test_its_own_test_passes(environment):
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, str(EXAMPLE / "tests")]
-    told = subprocess.run(
-        command, env=environment, cwd=EXAMPLE, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert told.returncode == 0, told.stdout + told.stderr
+def test_its_own_test_passes(python):
+    run({**python, "cwd": EXAMPLE}, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, EXAMPLE / "tests")

@@ -3,6 +3,7 @@
 import json
 import re
 from importlib.metadata import EntryPoint
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -45,16 +46,10 @@ TABLES = {
 }
 
 
-class Shared:
-    def __init__(self, figure):
-        self.figure = figure
-
-    def described(self):
-        return {"figure": self.figure}
-
-
 def open_suite(told, *, device, teller):
-    return Shared(float(told["steps"])), {"mine-1": TABLES["mine-1"]}
+    figures = {"figure": float(told["steps"])}
+    shared = SimpleNamespace(**figures, described=lambda: figures)
+    return shared, {"mine-1": TABLES["mine-1"]}
 
 
 def draw(path, *, workers, progress):
@@ -144,12 +139,9 @@ def test_a_table_is_listed_and_measured(mine, command, tmp_path):
     assert list(tables.list_tables())[-2:] == ["mine", "mine-1"]
     (row,) = fill(tables.find("mine"), Run(tmp_path / "run"))
     assert 0 < row.ours["squares"] < 100
-    record = json.loads((tmp_path / "run" / "figures.json").read_text())["of"]
-    assert record["my models"] == "0123"
+    assert json.loads((tmp_path / "run" / "figures.json").read_text())["of"]["my models"] == "0123"
     status, out, _ = command("tables")
-    assert status == 0
-    assert "A table of mine" in out
-    assert "mine-all" in out
+    assert (status, "A table of mine" in out, "mine-all" in out) == (0, True, True)
 
 
 def test_a_suite_s_tables_share_what_it_opens(mine, command, tmp_path):
@@ -186,8 +178,7 @@ def test_of_a_folder_that_its_command_wrote_only_the_pictures_are_collected(mine
 
 
 def test_examples_are_the_plug_in_s(mine):
-    assert find_examples().about == "pictures of mine"
-    assert find_examples().offered == ("square", "circle")
+    assert (find_examples().about, find_examples().offered) == ("pictures of mine", ("square", "circle"))
 
 
 def test_without_plug_ins_a_benchmark_must_be_named(bring):
@@ -201,12 +192,11 @@ def test_without_plug_ins_a_benchmark_must_be_named(bring):
 def test_where_a_preset_comes_from_is_said_where_it_is_known(bring, tmp_path):
     bring()
     assert where_from("nobody's") == ""
-    for ask in (
-        lambda: plan(FoundTraining, "world", pictures=tmp_path, out=tmp_path, changes={}),
-        lambda: make_run({"preset": "world"}),
-    ):
-        with pytest.raises((SaliencyError, ConfigError), match="wordmask_world, which is not installed.*pip install"):
-            ask()
+    message = "wordmask_world, which is not installed.*pip install"
+    with pytest.raises(SaliencyError, match=message):
+        plan(FoundTraining, "world", pictures=tmp_path, out=tmp_path, changes={})
+    with pytest.raises(ConfigError, match=message):
+        make_run({"preset": "world"})
 
 
 def test_the_built_in_plug_in_names_only_what_there_is():

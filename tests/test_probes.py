@@ -6,9 +6,12 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from support.plain_saliency import stirred
+from support.plain_windows import picture
+from support.small_clip import small_clip
 from wordmask.benchmarks.datasets import Sample
 from wordmask.encoders.dino import DinoEncoder
 from wordmask.names.prompts import templates
+from wordmask.pictures.images import to_tensor
 from wordmask_world.baselines import AllBackground, BestName
 from wordmask_world.probes import linear_probe, patch_neighbours, vote
 
@@ -30,8 +33,8 @@ def test_a_vote_is_the_largest_sum_of_weights_among_the_nearest():
 def test_separable_features_are_told_apart_and_noise_is_not():
     generator = np.random.default_rng(0)
     classes = generator.integers(0, 4, 400)
-    clear = np.eye(4)[classes] + 0.01 * generator.normal(size=(400, 4))
     noise = generator.normal(size=(400, 4))
+    clear = np.eye(4)[classes] + 0.01 * generator.normal(size=(400, 4))
     assert linear_probe((clear[:200], classes[:200]), (clear[200:], classes[200:])) == 100
     assert linear_probe((noise[:200], classes[:200]), (noise[200:], classes[200:])) < 45
 
@@ -46,21 +49,15 @@ def test_patches_are_named_as_their_like():
     for index, column in enumerate((8, 16, 24)):
         labels = np.zeros((32, 32), np.uint8)
         labels[:, column:] = 1
-        samples.append(Sample((255 * labels[..., None]).repeat(3, -1).astype(np.uint8), labels, str(index)))
+        samples.append(Sample((255 * labels[..., None]).repeat(3, -1), labels, str(index)))
     assert patch_neighbours(encoder, samples[::2], samples[1:2], ["black", "white"]) > 80
     assert patch_neighbours(encoder, samples, samples, ["black", "white"]) == pytest.approx(100, abs=5)
 
 
 def test_baselines_name_the_whole_picture_alike():
-    from support.small_clip import small_clip
-
-    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    assert (AllBackground().segment(picture, ["dog", "background"], fill=True).labels == 1).all()
-    clip = small_clip()
-    result = BestName(clip, templates("plain")).segment(picture, ["dog", "cat", "bird"], fill=True)
-    assert result.labels.shape == (20, 30)
-    from wordmask.pictures.images import to_tensor
-
-    image = clip.encode_image(to_tensor(picture, (32, 32))[None])
-    best = int((clip.encode_text(["dog", "cat", "bird"]) @ image[0]).argmax())
-    assert (result.labels == best).all()
+    image, clip, names = picture(20, 30), small_clip(), ["dog", "cat", "bird"]
+    assert (AllBackground().segment(image, ["dog", "background"], fill=True).labels == 1).all()
+    embedding = clip.encode_image(to_tensor(image, (32, 32))[None])[0]
+    best = int((clip.encode_text(names) @ embedding).argmax())
+    result = BestName(clip, templates("plain")).segment(image, names, fill=True)
+    assert np.array_equal(result.labels, np.full((20, 30), best))

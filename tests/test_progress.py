@@ -1,5 +1,6 @@
 """Progress: a line at the start, one now and then, and one at the end; with the speed and the time left."""
 
+import itertools
 import time
 
 import pytest
@@ -21,6 +22,11 @@ def clock():
 
 
 @pytest.fixture
+def lines(clock, told):
+    return Lines("labelling", tell=told.append, clock=clock)
+
+
+@pytest.fixture
 def told():
     return []
 
@@ -36,35 +42,28 @@ def test_a_line_at_the_start_now_and_then_and_at_the_end(clock, told):
     lines.begin()
     work(lines, clock, 150, 40, 6000)
     lines.end()
-    assert told[0] == "labelling: 6000 to do"
-    assert told[1] == "labelling: 1200 of 6000 (20%), 40.0 a second, about 2 min left"
+    assert told[:2] == ["labelling: 6000 to do", "labelling: 1200 of 6000 (20%), 40.0 a second, about 2 min left"]
     assert told[-1] == "labelling: 6000 done in 2 min"
     assert len(told) == 2 + 150 // EVERY_SECONDS - 1  # the last of them is the end itself
 
 
-def test_what_a_resumed_run_finds_done_does_not_count_as_speed(clock, told):
-    lines = Lines("labelling", tell=told.append, clock=clock)
+def test_what_a_resumed_run_finds_done_does_not_count_as_speed(lines, clock, told):
     lines.report(5000, 6000)
     work(lines, clock, 40, 1, 6000, start=5000)
     assert told == ["labelling: 5030 of 6000 (83%), 1.0 a second, about 16 min left"]
 
 
-def test_a_total_that_is_not_known_yet_is_left_open_and_taken_up_when_it_is(clock, told):
-    lines = Lines("labelling", tell=told.append, clock=clock)
+def test_a_total_that_is_not_known_yet_is_left_open_and_taken_up_when_it_is(lines, clock, told):
     work(lines, clock, 30, 2, None)
     work(lines, clock, 30, 2, 600, start=60)
-    assert told == [
-        "labelling: 60 done, 2.0 a second",
-        "labelling: 120 of 600 (20%), 2.0 a second, about 4 min left",
-    ]
+    assert told == ["labelling: 60 done, 2.0 a second", "labelling: 120 of 600 (20%), 2.0 a second, about 4 min left"]
 
 
-def test_one_slow_thing_at_a_time_still_has_a_speed(clock, told):
-    lines = Lines("distilling", tell=told.append, clock=clock)
+def test_one_slow_thing_at_a_time_still_has_a_speed(lines, clock, told):
     for done in range(4):
         lines.report(done, 10)
         clock.now += 600
-    assert told[-1] == "distilling: 3 of 10 (30%), 6.0 an hour, about 70 min left"
+    assert told[-1] == "labelling: 3 of 10 (30%), 6.0 an hour, about 70 min left"
 
 
 def test_shares_alone_where_the_numbers_mean_nothing(clock, told):
@@ -88,30 +87,17 @@ def test_work_that_fails_is_not_said_to_be_done(capsys, monkeypatch):
     assert capsys.readouterr().err == "working: 3 to do\n"
 
 
-def test_what_takes_a_moment_is_done_without_a_word(capsys):
-    with progress_bar("working", 3) as report:
-        report(3)
+@pytest.mark.parametrize("total", [3, 1])
+def test_what_takes_a_moment_is_done_without_a_word(capsys, total):
+    with progress_bar("working", total) as report:
+        report(total)
     assert capsys.readouterr().err == ""
 
 
-def test_one_thing_is_done_without_a_word(capsys):
-    with progress_bar("working", 1) as report:
-        report(1)
-    assert capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(3, "3.0 s"), (45, "45 s"), (100, "2 min"), (700, "12 min"), (12_000, "3 h 20 min")]
-)
-def test_times_are_said_as_people_say_them(seconds, said):
-    assert duration(seconds) == said
-
-
-@pytest.mark.parametrize(
-    ("each_second", "said"), [(40, "40.0 a second"), (0.5, "30.0 a minute"), (0.01, "36.0 an hour")]
-)
-def test_speeds_are_numbers_worth_reading(each_second, said):
-    assert rate(each_second) == said
+def test_times_and_speeds_are_said_as_people_say_them():
+    seconds = (3, 45, 100, 700, 12_000)
+    assert [duration(each) for each in seconds] == ["3.0 s", "45 s", "2 min", "12 min", "3 h 20 min"]
+    assert [rate(each) for each in (40, 0.5, 0.01)] == ["40.0 a second", "30.0 a minute", "36.0 an hour"]
 
 
 def test_things_are_counted_ahead_of_the_work():
@@ -123,20 +109,12 @@ def test_things_are_counted_ahead_of_the_work():
 
 
 def test_counting_ends_with_the_work():
-    def endless():
-        while True:
-            yield 1
-
-    with CountAhead(endless()) as counted:
+    with CountAhead(itertools.repeat(1)) as counted:
         assert counted.total is None
     assert counted.total is None
 
 
 def test_a_walk_that_fails_leaves_the_total_open():
-    def broken():
-        yield 1
-        raise OSError("gone")
-
-    with CountAhead(broken()) as counted:
+    with CountAhead(1 // (1 - number) for number in range(2)) as counted:
         time.sleep(0.05)
     assert counted.total is None

@@ -1,6 +1,7 @@
 """Masks nobody drew, and how they are kept."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 
 from support.tiny_collection import ColourClip, embedder, picture, write_pictures, write_tar
-from support.tiny_run import Bright
+from support.tiny_run import Bright, Counted
 from wordmask.collection.embedding import embed
 from wordmask.collection.piles import open_pile
 from wordmask.collection.references import ImageRef
@@ -27,25 +28,14 @@ PLAIN = MaskSettings(side=12, refine="none")
 def archive(tmp_path):
     write_pictures(tmp_path / "pictures", 12)
     folder = embed(open_pile(tmp_path / "pictures"), ColourClip(), tmp_path / "embeddings")
-    return build_archive(
-        folder, Vocabulary.of(["red", "green"]), embedder(), tmp_path / "archive.parquet", ArchiveSettings(size=8)
-    )
-
-
-class Counting(Bright):
-    def __init__(self):
-        self.pictures = 0
-
-    def raw_maps(self, images):
-        self.pictures += len(images)
-        return super().raw_maps(images)
+    names, out = Vocabulary.of(["red", "green"]), tmp_path / "archive.parquet"
+    return build_archive(folder, names, embedder(), out, ArchiveSettings(size=8))
 
 
 def test_every_picture_of_every_archive_gets_a_mask_and_is_looked_at_once(tmp_path, archive):
-    saliency = Counting()
+    saliency = Counted()
     table = make_masks(archive, saliency, tmp_path / "masks", PLAIN)
-    assert len(table) == 16
-    assert table.names == ("red", "green")
+    assert (len(table), table.names) == (16, ("red", "green"))
     assert saliency.pictures == len({entry.image for name in archive.names for entry in archive.entries(name)}) < 16
     for name in table.names:
         records = [table[row] for row in table.rows(name)]
@@ -61,19 +51,17 @@ def test_work_that_stopped_goes_on_at_its_block_and_ends_the_same(tmp_path, arch
     monkeypatch.setattr(pseudo_masks, "PICTURES_PER_SHARD", 3)
     whole = make_masks(archive, Bright(), tmp_path / "whole", PLAIN)
 
-    class Dying(Counting):
+    class Dying(Counted):
         def raw_maps(self, images):
             if self.pictures >= 6:
                 raise KeyboardInterrupt
             return super().raw_maps(images)
 
-    one_by_one = MaskSettings(side=12, refine="none", batch=1)
     with pytest.raises(KeyboardInterrupt):
-        make_masks(archive, Dying(), tmp_path / "masks", one_by_one)
-    saliency = Counting()
-    again = make_masks(archive, saliency, tmp_path / "masks", PLAIN)
+        make_masks(archive, Dying(), tmp_path / "masks", replace(PLAIN, batch=1))
+    saliency = Counted()
+    assert make_masks(archive, saliency, tmp_path / "masks", PLAIN)[:] == whole[:]
     assert saliency.pictures == len({r.image for r in whole}) - 6
-    assert again[:] == whole[:]
 
 
 def test_pictures_that_have_gone_are_listed_and_have_no_mask(tmp_path, archive):
@@ -102,30 +90,28 @@ def test_masks_of_no_use_are_set_aside_and_a_name_without_any_is_an_error(tmp_pa
             return [np.full(m.shape, level, np.float32) if level is not None else 0.9 * m for m in own]
 
     with pytest.raises(DistillationError, match=f"'red' is usable .{trouble}"):
-        make_masks(archive, Level(), tmp_path / "masks", MaskSettings(side=12, refine="none", **settings))
+        make_masks(archive, Level(), tmp_path / "masks", replace(PLAIN, **settings))
     table = MaskTable(tmp_path / "masks")
     assert len(table.rows("red", usable=False)) == 8
     assert {record.trouble for record in table} == {trouble}
 
 
 def test_the_score_is_sureness_times_steadiness():
-    image = np.zeros((10, 10, 3), np.uint8)
     soft = np.zeros((10, 10), np.float32)
-    soft[2:6, 2:6] = 0.9
-    soft[2:4, 2:6] = 0.7
-    mask, score = mask_and_score(image, soft, "none")
+    soft[2:4, 2:6], soft[4:6, 2:6] = 0.7, 0.9
+    mask, score = mask_and_score(np.zeros((10, 10, 3), np.uint8), soft, "none")
     assert np.array_equal(mask, soft > 0.5)
     assert score == pytest.approx((8 * 0.9 + 8 * 0.7) / 16)
     # the solver, with an edge in the picture beside the mask's: it moves there, and the score tells
     image = np.full((48, 48, 3), 30, np.uint8)
     image[12:36, 12:36] = 220
     soft = np.zeros((48, 48), np.float32)
+    assert mask_and_score(image, soft, "none")[1] == 0
     soft[12:36, 12:32] = 1.0
     refined, score = mask_and_score(image, soft, "solver")
     shared, either = (refined & (soft > 0.5)).sum(), (refined | (soft > 0.5)).sum()
     assert score == pytest.approx(shared / either)
     assert score < 1
-    assert mask_and_score(image, np.zeros((48, 48), np.float32), "none")[1] == 0
 
 
 def test_selfmask_with_the_solver_is_the_papers_archive_mask(tmp_path):
@@ -143,18 +129,16 @@ def test_selfmask_with_the_solver_is_the_papers_archive_mask(tmp_path):
 
 def test_masks_survive_their_file_whatever_the_shards(tmp_path):
     dice = np.random.default_rng(0)
+    masks = {(name, rank): dice.random((9, 5)) > 0.5 for name in ("b", "a") for rank in (1, 0)}
     records = [
-        MaskRecord(name, rank, ImageRef(f"{name}/{rank}.png"), encode_mask(dice.random((9, 5)) > 0.5), 0.5, 0.25)
-        for name in ("b", "a")
-        for rank in (1, 0)
+        MaskRecord(name, rank, ImageRef(f"{name}/{rank}.png"), encode_mask(mask), 0.5, 0.25)
+        for (name, rank), mask in masks.items()
     ]
     write_masks(tmp_path / "x" / "1.arrow", records[:3], root=tmp_path, names=["a", "b"])
     write_masks(tmp_path / "x" / "0.arrow", records[3:], root=tmp_path, names=["a", "b"])
     table = MaskTable(tmp_path / "x")
-    assert [(r.name, r.rank) for r in table] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
-    assert all(
-        np.array_equal(r.mask(), next(s for s in records if (s.name, s.rank) == (r.name, r.rank)).mask()) for r in table
-    )
+    assert [(r.name, r.rank) for r in table] == sorted(masks)
+    assert all(np.array_equal(r.mask(), masks[r.name, r.rank]) for r in table)
     with pytest.raises(DistillationError, match="no masks of 'c'; its names are a, b"):
         table.rows("c")
     (tmp_path / "x" / "2.arrow").write_bytes(b"ARROW1 cut short")

@@ -13,6 +13,20 @@ from wordmask.benchmarks.datasets import BenchmarkError, MissingDataError, sprea
 from wordmask.benchmarks.readers import READERS
 
 
+def values_of(labels, *places):
+    return tuple(int(labels[place]) for place in places)
+
+
+def diagonal(benchmark, count):
+    """The names of the first pixels from the upper left downwards."""
+    return [benchmark.vocabulary.names[label] for label in np.diag(benchmark[0].labels)[:count]]
+
+
+def refused(root, name, message):
+    with pytest.raises(BenchmarkError, match=message):
+        open_benchmark(name, root=root)[0]
+
+
 def test_voc_has_21_names_and_its_borders_do_not_count(tmp_path):
     values = voc_folder(tmp_path)
     benchmark = open_benchmark("voc", root=tmp_path)
@@ -22,8 +36,9 @@ def test_voc_has_21_names_and_its_borders_do_not_count(tmp_path):
     assert sample.key == benchmark.key(1) == "2007_000042"
     assert np.array_equal(sample.labels, values)
     assert sample.labels[0, 0] == benchmark.ignore == 255
-    assert sample.image.shape == (*SIZE, 3)
-    assert sample.objects == 2
+    assert (sample.image.shape, sample.objects) == ((*SIZE, 3), 2)
+    for root in (tmp_path / "VOCdevkit", tmp_path / "VOCdevkit" / "VOC2012"):  # any of its usual folders
+        assert len(open_benchmark("voc", root=root)) == 2
 
 
 def test_voc20_leaves_background_out_and_moves_the_rest_down(tmp_path):
@@ -31,22 +46,15 @@ def test_voc20_leaves_background_out_and_moves_the_rest_down(tmp_path):
     benchmark = open_benchmark("voc20", root=tmp_path)
     labels = benchmark[0].labels
     assert benchmark.vocabulary.names == open_benchmark("voc", root=tmp_path).vocabulary.names[1:]
-    assert (labels[0, 0], labels[1, 1], labels[2, 2]) == (255, 0, 19)
+    assert values_of(labels, (0, 0), (1, 1), (2, 2)) == (255, 0, 19)
     assert set(np.unique(labels[values == 0])) == {255}
-
-
-def test_voc_may_lie_in_any_of_its_usual_folders(tmp_path):
-    voc_folder(tmp_path)
-    for root in (tmp_path / "VOCdevkit", tmp_path / "VOCdevkit" / "VOC2012"):
-        assert len(open_benchmark("voc", root=root)) == 2
 
 
 def test_a_list_may_not_lead_out_of_its_folder(tmp_path):
     voc_folder(tmp_path, split="train")
     listing = tmp_path / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation" / "val.txt"
     listing.write_text("../../../secret\n")
-    with pytest.raises(BenchmarkError, match="no name of a picture"):
-        open_benchmark("voc", root=tmp_path)
+    refused(tmp_path, "voc", "no name of a picture")
 
 
 def test_context_with_and_without_background(tmp_path):
@@ -59,7 +67,7 @@ def test_context_with_and_without_background(tmp_path):
     whole, part = (open_benchmark(name, root=tmp_path) for name in ("context", "context59"))
     assert (len(whole.vocabulary), len(part.vocabulary)) == (60, 59)
     assert np.array_equal(whole[0].labels, values)
-    assert (part[0].labels[0, 0], part[0].labels[5, 7], part[0].labels[3, 3]) == (0, 58, 255)
+    assert values_of(part[0].labels, (0, 0), (5, 7), (3, 3)) == (0, 58, 255)
 
 
 def coco_folder(root, annotations, names=("000000000139",)):
@@ -76,13 +84,13 @@ def coco_folder(root, annotations, names=("000000000139",)):
 
 def rle(values):
     """Uncompressed run lengths, column after column, as COCO writes crowds."""
-    counts, current, run = [], 0, 0
-    for value in np.asarray(values).ravel(order="F"):
-        if value != current:
-            counts.append(run)
-            current, run = value, 0
-        run += 1
-    return {"size": list(np.shape(values)), "counts": [*counts, run]}
+    flat = np.asarray(values).ravel(order="F")
+    starts = [0, *(np.flatnonzero(np.diff(flat)) + 1), len(flat)]
+    counts = [int(count) for count in np.diff(starts)]
+    return {"size": list(np.shape(values)), "counts": [0, *counts] if flat[0] else counts}
+
+
+BOX = [[0, 0, 4, 0, 4, 4, 0, 4]]
 
 
 def test_coco_objects_are_painted_from_polygons_and_crowds(tmp_path):
@@ -90,34 +98,23 @@ def test_coco_objects_are_painted_from_polygons_and_crowds(tmp_path):
     crowd[:, 4:] = 1
     small = [[5, 1, 7, 1, 7, 3, 5, 3]]  # x, y: two by two pixels inside the crowd
     polygon = [[0, 0, 2, 0, 2, 2, 0, 2]]
-    coco_folder(
-        tmp_path,
-        [
-            {"category_id": 90, "iscrowd": 0, "segmentation": small},
-            {"category_id": 1, "iscrowd": 1, "segmentation": rle(crowd)},
-            {"category_id": 13, "iscrowd": 0, "segmentation": polygon},
-        ],
-    )
+    parts = ((90, 0, small), (1, 1, rle(crowd)), (13, 0, polygon))
+    coco_folder(tmp_path, [{"category_id": own, "iscrowd": many, "segmentation": part} for own, many, part in parts])
     benchmark = open_benchmark("coco-object", root=tmp_path)
-    assert len(benchmark.vocabulary) == 81
-    labels = benchmark[0].labels
     expected = np.where(crowd, 1, 0)
     for segmentation, label in ((small, 80), (polygon, 12)):
         inside = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(segmentation, *SIZE))).astype(bool)
         assert inside.any()
         expected[inside] = label
-    assert np.array_equal(labels, expected)
+    assert np.array_equal(benchmark[0].labels, expected)
     names = benchmark.vocabulary.names
-    assert (names[80], names[12], names[1]) == ("toothbrush", "stop sign", "person")
+    assert (len(names), names[80], names[12], names[1]) == (81, "toothbrush", "stop sign", "person")
 
 
 def test_coco_masks_are_made_once(tmp_path):
-    path = coco_folder(tmp_path, [{"category_id": 1, "segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]}])
+    path = coco_folder(tmp_path, [{"category_id": 1, "segmentation": BOX}])
     first = open_benchmark("coco-object", root=tmp_path)
-    kept = first.items[0].truth
-    assert kept.exists()
-    stamp = kept.stat().st_mtime_ns
-    labels = first[0].labels
+    stamp, labels = first.items[0].truth.stat().st_mtime_ns, first[0].labels
     again = open_benchmark("coco-object", root=tmp_path)
     assert again.items[0].truth.stat().st_mtime_ns == stamp
     assert np.array_equal(again[0].labels, labels)
@@ -126,38 +123,27 @@ def test_coco_masks_are_made_once(tmp_path):
 
 
 def test_a_coco_picture_without_annotations_is_all_background(tmp_path):
-    names = ("000000000139", "000000000285")
-    coco_folder(tmp_path, [{"category_id": 1, "segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]}], names)
+    coco_folder(tmp_path, [{"category_id": 1, "segmentation": BOX}], ("000000000139", "000000000285"))
     assert open_benchmark("coco-object", root=tmp_path)[1].labels.max() == 0
 
 
 def test_bad_coco_annotations_are_named(tmp_path):
-    path = coco_folder(tmp_path, [{"category_id": 12, "segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]}])
-    with pytest.raises(BenchmarkError, match="category 12 is none of COCO's 80"):
-        open_benchmark("coco-object", root=tmp_path)
+    path = coco_folder(tmp_path, [{"category_id": 12, "segmentation": BOX}])
+    refused(tmp_path, "coco-object", "category 12 is none of COCO's 80")
     path.write_text("{}")
-    with pytest.raises(BenchmarkError, match="not COCO's instance annotations"):
-        open_benchmark("coco-object", root=tmp_path)
+    refused(tmp_path, "coco-object", "not COCO's instance annotations")
 
 
 def test_coco_stuff_has_171_names_from_ids_with_gaps(tmp_path):
     photo(tmp_path / "coco" / "val2017" / "000000000139.jpg")
-    values = grid(r0c0=255, r1c1=12, r2c2=181, r3c3=10)
-    values[values == 0] = 0
-    mask(tmp_path / "coco" / "stuffthingmaps" / "val2017" / "000000000139.png", values)
+    drawn = tmp_path / "coco" / "stuffthingmaps" / "val2017" / "000000000139.png"
+    mask(drawn, grid(r0c0=12, r1c1=181, r2c2=10, r5c7=255))
     benchmark = open_benchmark("coco-stuff", root=tmp_path)
-    labels, names = benchmark[0].labels, benchmark.vocabulary.names
-    assert len(names) == 171
-    assert labels[0, 0] == 255
-    assert [names[labels[i, i]] for i in (1, 2, 3)] == ["stop sign", "wood", "fire hydrant"]
-    assert names[labels[5, 5]] == "person"
-
-
-def test_an_id_that_coco_never_used_is_an_error(tmp_path):
-    photo(tmp_path / "coco" / "val2017" / "000000000139.jpg")
-    mask(tmp_path / "coco" / "stuffthingmaps" / "val2017" / "000000000139.png", grid(r0c0=11))
-    with pytest.raises(BenchmarkError, match="label 182 found, but there are 171 names"):
-        open_benchmark("coco-stuff", root=tmp_path)[0]
+    assert len(benchmark.vocabulary) == 171
+    assert benchmark[0].labels[5, 7] == 255
+    assert diagonal(benchmark, 4) == ["stop sign", "wood", "fire hydrant", "person"]
+    mask(drawn, grid(r0c0=11))  # an id that COCO never used
+    refused(tmp_path, "coco-stuff", "label 182 found, but there are 171 names")
 
 
 def cityscapes_folder(root, values):
@@ -169,36 +155,27 @@ def cityscapes_folder(root, values):
 def test_cityscapes_label_ids_become_the_19_that_count(tmp_path):
     cityscapes_folder(tmp_path, grid(r0c0=7, r1c1=33, r2c2=26, r3c3=29, r4c4=3))
     benchmark = open_benchmark("cityscapes", root=tmp_path)
-    labels, names = benchmark[0].labels, benchmark.vocabulary.names
-    assert len(names) == 19
-    assert [names[labels[i, i]] for i in (0, 1, 2)] == ["road", "bicycle", "car"]
-    assert {labels[3, 3], labels[4, 4], labels[5, 5]} == {255}, "caravan, out of roi and unlabelled do not count"
+    assert len(benchmark.vocabulary) == 19
+    assert diagonal(benchmark, 3) == ["road", "bicycle", "car"]
+    # caravan, out of roi and unlabelled do not count
+    assert values_of(benchmark[0].labels, (3, 3), (4, 4), (5, 5)) == (255, 255, 255)
     assert benchmark.key(0) == "frankfurt/frankfurt_000000_000294"
 
 
 def test_cityscapes_objects_are_14_and_all_else_is_background(tmp_path):
     cityscapes_folder(tmp_path, grid(r0c0=7, r1c1=33, r2c2=17, r3c3=29, r4c4=18))
     benchmark = open_benchmark("cityscapes-object", root=tmp_path)
-    labels, names = benchmark[0].labels, benchmark.vocabulary.names
-    assert len(names) == 15
-    assert [names[labels[i, i]] for i in range(6)] == [
-        "background",
-        "bicycle",
-        "pole",
-        "caravan",
-        "polegroup",
-        "background",
-    ]
+    assert len(benchmark.vocabulary) == 15
+    assert diagonal(benchmark, 6) == ["background", "bicycle", "pole", "caravan", "polegroup", "background"]
 
 
 def test_ade20k_zero_does_not_count(tmp_path):
     home = tmp_path / "ADEChallengeData2016"
     photo(home / "images" / "validation" / "ADE_val_00000001.jpg")
-    mask(home / "annotations" / "validation" / "ADE_val_00000001.png", grid(r1c1=1, r2c2=150))
+    mask(home / "annotations" / "validation" / "ADE_val_00000001.png", grid(r0c0=1, r1c1=150))
     benchmark = open_benchmark("ade20k", root=tmp_path)
-    labels, names = benchmark[0].labels, benchmark.vocabulary.names
-    assert len(names) == 150
-    assert (names[labels[1, 1]], names[labels[2, 2]], labels[0, 0]) == ("wall", "flag", 255)
+    assert (len(benchmark.vocabulary), benchmark[0].labels[2, 2]) == (150, 255)
+    assert diagonal(benchmark, 2) == ["wall", "flag"]
 
 
 def test_coca_masks_bear_their_folders_name(tmp_path):
@@ -235,9 +212,8 @@ def imagenet_s_folder(root, classes=50):
 def test_imagenet_s_reads_classes_of_two_bytes_and_1000_does_not_count(tmp_path, classes):
     imagenet_s_folder(tmp_path, classes)
     benchmark = open_benchmark(f"imagenet-s{classes}", root=tmp_path)
-    labels = benchmark[0].labels
     assert len(benchmark.vocabulary) == classes + 1
-    assert (labels[0, 0], labels[1, 1], labels[2, 2], labels[3, 3]) == (1000, classes, 2, 0)
+    assert np.diag(benchmark[0].labels)[:4].tolist() == [1000, classes, 2, 0]
     assert benchmark.ignore == 1000
     assert benchmark.vocabulary.names[:3] == ("background", "tench", "goldfish")
 
@@ -245,8 +221,7 @@ def test_imagenet_s_reads_classes_of_two_bytes_and_1000_does_not_count(tmp_path,
 def test_imagenet_s_with_a_class_missing_is_refused(tmp_path):
     folders = imagenet_s_folder(tmp_path)
     (tmp_path / "ImageNetS50" / "validation" / folders[-1]).rmdir()
-    with pytest.raises(BenchmarkError, match="49 folders of classes, not 50"):
-        open_benchmark("imagenet-s50", root=tmp_path)
+    refused(tmp_path, "imagenet-s50", "49 folders of classes, not 50")
 
 
 def test_pictures_of_imagenet_are_read_as_they_are_stored(tmp_path):
@@ -288,49 +263,27 @@ def test_a_folder_of_ones_own_is_what_the_world_writes(tmp_path):
         assert np.array_equal(sample.image, np.asarray(Image.open(folder / "images" / f"{sample.key}.png")))
 
 
-def test_a_folder_of_ones_own_keeps_its_folders(tmp_path):
+def test_a_folder_of_ones_own_keeps_its_folders_and_what_is_wrong_in_it_is_named(tmp_path):
     own_folder(tmp_path)
     benchmark = open_benchmark("folder", root=tmp_path)
-    assert benchmark.key(0) == "a/x"
-    assert benchmark[0].labels[0, 0] == 1
-
-
-def test_a_mask_of_another_size_is_named(tmp_path):
-    own_folder(tmp_path)
-    mask(tmp_path / "masks" / "a" / "x.png", np.zeros((5, 5), dtype=np.uint8))
-    with pytest.raises(BenchmarkError, match=r"x\.png: the mask has 5 x 5 pixels and its picture 8 x 6"):
-        open_benchmark("folder", root=tmp_path)[0]
-
-
-def test_a_label_beyond_the_names_is_named(tmp_path):
-    own_folder(tmp_path, names="dog\n")
-    with pytest.raises(BenchmarkError, match=r"x\.png: label 1 found, but there are 1 names"):
-        open_benchmark("folder", root=tmp_path)[0]
-
-
-def test_a_coloured_mask_is_refused(tmp_path):
-    own_folder(tmp_path)
-    mask(tmp_path / "masks" / "a" / "x.png", np.zeros((*SIZE, 3), dtype=np.uint8))
-    with pytest.raises(BenchmarkError, match="must be a grey or palette picture"):
-        open_benchmark("folder", root=tmp_path)[0]
-
-
-def test_a_picture_without_a_mask_is_named(tmp_path):
-    own_folder(tmp_path)
+    assert (benchmark.key(0), benchmark[0].labels[0, 0]) == ("a/x", 1)
+    (tmp_path / "names.txt").write_text("dog\n")
+    refused(tmp_path, "folder", r"x\.png: label 1 found, but there are 1 names")
+    drawn = tmp_path / "masks" / "a" / "x.png"
+    mask(drawn, np.zeros((5, 5), dtype=np.uint8))
+    refused(tmp_path, "folder", r"x\.png: the mask has 5 x 5 pixels and its picture 8 x 6")
+    mask(drawn, np.zeros((*SIZE, 3), dtype=np.uint8))
+    refused(tmp_path, "folder", "must be a grey or palette picture")
     photo(tmp_path / "images" / "y.jpg")
-    with pytest.raises(BenchmarkError, match=r"y\.jpg has no mask"):
-        open_benchmark("folder", root=tmp_path)
+    refused(tmp_path, "folder", r"y\.jpg has no mask")
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_what_is_missing_is_said_and_how_the_folder_should_look(tmp_path, name):
-    with pytest.raises(MissingDataError) as caught:
+    needs, source = ("", "") if name == "folder" else (f"^{name} needs its data, .* from ", "http.*")  # where to get it
+    with pytest.raises(MissingDataError, match=rf"(?s)(?=.*has no)(?=.*should hold).*{source}"):
         open_benchmark(name, root=tmp_path)
-    message = str(caught.value)
-    assert "has no" in message
-    assert "should hold" in message
-    assert name == "folder" or "http" in message, "where to get it"
-    with pytest.raises(MissingDataError, match="--root"):
+    with pytest.raises(MissingDataError, match=f"{needs}{source}--root"):
         open_benchmark(name)
     with pytest.raises(MissingDataError, match="there is no folder"):
         open_benchmark(name, root=tmp_path / "nowhere")
@@ -347,18 +300,10 @@ def test_only_the_part_that_is_missing_is_named(tmp_path):
 
 
 def test_some_pictures_are_spread_over_all():
-    assert spread(10, None) == list(range(10))
-    assert spread(10, 3) == [0, 3, 6]
-    assert spread(3, 10) == [0, 1, 2]
+    assert [spread(*of) for of in ((10, None), (10, 3), (3, 10))] == [list(range(10)), [0, 3, 6], [0, 1, 2]]
 
 
 def test_every_benchmark_has_its_line():
     assert set(READERS) < set(list_benchmarks())
     with pytest.raises(BenchmarkError, match="choose one of world"):
         open_benchmark("nonsense")
-
-
-@pytest.mark.parametrize("name", [name for name in READERS if name != "folder"])
-def test_without_a_folder_the_error_says_where_to_get_the_data(name):
-    with pytest.raises(MissingDataError, match=rf"^{name} needs its data, .* from http.*--root"):
-        open_benchmark(name)

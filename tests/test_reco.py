@@ -42,6 +42,10 @@ def encoder(fingerprint="colours"):
     return PatchEncoder(colours, FINE, fingerprint)
 
 
+def best(clip, folder, name="dog", phrases=("dog",), count=7, **options):
+    return FolderArchive(folder, clip, TextEmbedder(clip, templates("photo")), **options).best(name, phrases, count)
+
+
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "pile" / "deeper").mkdir(parents=True)
@@ -49,10 +53,6 @@ def folder(tmp_path):
         where = tmp_path / "pile" / ("deeper" if i % 2 else "") / f"{i}.png"
         Image.fromarray(picture(40 + i, 50 - i, seed=i)).save(where)
     return tmp_path / "pile"
-
-
-def embedder(clip):
-    return TextEmbedder(clip, templates("photo"))
 
 
 def sigmoid(x):
@@ -101,13 +101,12 @@ def test_co_segmentation_finds_what_pictures_share():
 
 
 def test_an_unwanted_thing_that_pictures_share_is_weighed_down():
-    features = torch.zeros(3, 4, 1, 4)
+    features, weights = torch.zeros(3, 4, 1, 4), torch.ones(3, 1, 4)
     features[:, 0, 0, 0] = 1  # in all three, and unwanted
     features[:, 1, 0, 1] = 1  # in all three
     for i in range(3):
         features[i, 2, 0, 2:] = 0.1 * i
         features[i, 3, 0, 2:] = 1 - i
-    weights = torch.ones(3, 1, 4)
     weights[:, 0, 0] = 0.3
     assert co_segment(features, weights).tolist() == [0, 1, 0, 0]
 
@@ -121,48 +120,44 @@ def test_another_grid_is_read_at_its_patches_centres(grid, patch):
         y, x = min(max(y, 0), 3), min(max(x, 0), 4)
         top, left = min(int(y), 2), min(int(x), 3)
         down, across = y - top, x - left
-        expected = (1 - down) * ((1 - across) * maps[..., top, left] + across * maps[..., top, left + 1]) + down * (
-            (1 - across) * maps[..., top + 1, left] + across * maps[..., top + 1, left + 1]
-        )
-        assert (read[..., i, j] - expected).abs().max() < 1e-5
+        rows = [(1 - across) * maps[..., row, left] + across * maps[..., row, left + 1] for row in (top, top + 1)]
+        assert (read[..., i, j] - (1 - down) * rows[0] - down * rows[1]).abs().max() < 1e-5
 
 
-def test_a_folder_is_ranked_by_clip_s_cosines(clip, folder, tmp_path):
-    archive = FolderArchive(folder, clip, embedder(clip))
+def test_a_folder_is_ranked_by_clip_s_cosines(clip, folder):
     files = sorted(folder.rglob("*.png"))
     views = torch.stack([centre_view(np.array(Image.open(file)), (32, 32)) for file in files])
     cosines = clip.encode_image(views).double().numpy() @ text_vectors(clip, ["dog", "cat"]).T
     ranked = [files[i] for i in np.argsort(-cosines[:, 0])]
-    assert archive.best("dog", ("dog",), 4) == ranked[:4]
-    assert archive.best("dog", ("dog",), 100) == ranked
-    assert archive.best("pet", ("dog", "cat"), 7) == [files[i] for i in np.argsort(-cosines.max(axis=1))]
+    assert best(clip, folder, count=4) == ranked[:4]
+    assert best(clip, folder, count=100) == ranked
+    assert best(clip, folder, "pet", ("dog", "cat")) == [files[i] for i in np.argsort(-cosines.max(axis=1))]
 
 
 def test_a_folder_is_embedded_once_and_what_changed_again(clip, folder, monkeypatch):
-    first = FolderArchive(folder, clip, embedder(clip)).best("dog", ("dog",), 7)
-    looked_at = []
-    encode = clip.encode_image
+    first = best(clip, folder)
+    looked_at, encode = [], clip.encode_image
     monkeypatch.setattr(clip, "encode_image", lambda views: looked_at.append(len(views)) or encode(views))
-    assert FolderArchive(folder, clip, embedder(clip)).best("dog", ("dog",), 7) == first
+    assert best(clip, folder) == first
     assert looked_at == []
     Image.fromarray(picture(30, 31, seed=99)).save(folder / "0.png")
     (folder / "2.png").unlink()
     Image.fromarray(picture(30, 30, seed=98)).save(folder / "new.png")
-    again = FolderArchive(folder, clip, embedder(clip)).best("dog", ("dog",), 20)
+    again = best(clip, folder, count=20)
     assert sum(looked_at) == 2
     assert {path.name for path in again} == {"0.png", "1.png", "3.png", "4.png", "5.png", "6.png", "new.png"}
 
 
 def test_embeddings_of_pictures_that_are_away_are_kept(clip, folder, monkeypatch):
-    first = FolderArchive(folder, clip, embedder(clip)).best("dog", ("dog",), 7)
+    first = best(clip, folder)
     away = folder.rename(folder.parent / "away")
     folder.mkdir()
     with pytest.raises(SegmenterError, match="no pictures that can be read"):
-        FolderArchive(folder, clip, embedder(clip)).best("dog", ("dog",), 7)
+        best(clip, folder)
     folder.rmdir()
     away.rename(folder)
     monkeypatch.setattr(clip, "encode_image", lambda views: pytest.fail("embedded again"))
-    assert FolderArchive(folder, clip, embedder(clip)).best("dog", ("dog",), 7) == first
+    assert best(clip, folder) == first
 
 
 def test_a_search_that_was_stopped_goes_on_where_it_was(clip, folder, monkeypatch):
@@ -177,44 +172,58 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(clip, folder, monkeypatc
 
     monkeypatch.setattr(clip, "encode_image", stopped)
     with pytest.raises(KeyboardInterrupt):
-        FolderArchive(folder, clip, embedder(clip)).best("dog", ("dog",), 7)
+        best(clip, folder)
     assert passes == [2, 2, 2]
-    assert len(FolderArchive(folder, clip, embedder(clip)).best("dog", ("dog",), 7)) == 7
+    assert len(best(clip, folder)) == 7
     assert sum(passes[3:]) == 3
 
 
-def test_folders_that_cannot_serve_are_named(clip, folder, tmp_path):
+def test_folders_and_caches_that_cannot_serve_are_named(clip, folder, tmp_path):
     with pytest.raises(SegmenterError, match=r"archive=.*gone is no folder"):
-        FolderArchive(tmp_path / "gone", clip, embedder(clip))
+        best(clip, tmp_path / "gone")
     (tmp_path / "empty").mkdir()
     with pytest.raises(SegmenterError, match=r"archive=.*empty holds no pictures"):
-        FolderArchive(tmp_path / "empty", clip, embedder(clip)).best("dog", ("dog",), 3)
+        best(clip, tmp_path / "empty")
     (folder / "damaged.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
     with pytest.warns(UserWarning, match=r"left out: .*damaged\.jpg"):
-        assert len(FolderArchive(folder, clip, embedder(clip)).best("dog", ("dog",), 20)) == 7
-
-
-def test_a_cache_of_another_layout_is_an_error_that_says_so(clip, folder, tmp_path):
-    cache = tmp_path / "pictures.sqlite"
-    with closing(sqlite3.connect(cache)) as db:
+        assert len(best(clip, folder, count=20)) == 7
+    with closing(sqlite3.connect(tmp_path / "a.sqlite")) as db:
         db.execute("CREATE TABLE pictures (something TEXT)")
-    with pytest.raises(
-        SegmenterError, match=r"pictures\.sqlite: embeddings of .* cannot be kept there \(no such column"
-    ):
-        FolderArchive(folder, clip, embedder(clip), cache=cache).best("dog", ("dog",), 3)
+    with pytest.raises(SegmenterError, match=r"a\.sqlite: embeddings of .* cannot be kept there \(no such column"):
+        best(clip, folder, cache=tmp_path / "a.sqlite")
 
 
 class Pile:
     """An archive that has the same pictures for every name, a different one first."""
 
     def __init__(self, files):
-        self.files = files
-        self.asked = []
+        self.files, self.asked = files, []
 
     def best(self, name, phrases, count):
         self.asked.append(name)
         start = len(name) % len(self.files)
         return (self.files[start:] + self.files[:start])[:count]
+
+
+@pytest.fixture
+def pile(folder):
+    return Pile(sorted(folder.rglob("*.png")))
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The names whose prototypes are made."""
+    names, make = [], Prototypes._make
+    monkeypatch.setattr(Prototypes, "_make", lambda self, name, *rest: names.append(name) or make(self, name, *rest))
+    return names
+
+
+def prototypes(clip, pile, pictures, fingerprint="colours", **recipe):
+    chosen = Recipe(**{"pictures": pictures, "side": 24, "context": (), **recipe})
+    return Prototypes(pile, encoder(fingerprint), clip, TextEmbedder(clip, templates("photo")), chosen)
+
+
+DOGS = Vocabulary.of(["dog"])
 
 
 def by_the_book(clip, pile, name, recipe, known):
@@ -236,108 +245,73 @@ def by_the_book(clip, pile, name, recipe, known):
 
 @pytest.mark.parametrize("text_attention", [True, False])
 @pytest.mark.parametrize("weighed", ["patches", "matches"])
-def test_prototypes_equal_the_method_by_the_book(clip, folder, text_attention, weighed):
-    pile = Pile(sorted(folder.rglob("*.png")))
-    recipe = Recipe(3, 24, ("sky", "road"), text_attention, weighed)
-    found = Prototypes(pile, encoder(), clip, embedder(clip), recipe).of(Vocabulary.of(["dog", "road"]))
-    known = {}
+def test_prototypes_equal_the_method_by_the_book(clip, pile, text_attention, weighed):
+    own = prototypes(clip, pile, 3, context=("sky", "road"), text_attention=text_attention, weighed=weighed)
+    found, known = own.of(Vocabulary.of(["dog", "road"])), {}
     for name in ("sky", "road", "dog"):
-        known[name] = by_the_book(clip, pile, name, recipe, known)
-    expected = np.stack([known["dog"], known["road"]])
-    assert np.abs(found.numpy() - expected).max() < 1e-5
+        known[name] = by_the_book(clip, pile, name, own.recipe, known)
+    assert np.abs(found.numpy() - np.stack([known["dog"], known["road"]])).max() < 1e-5
 
 
-@pytest.mark.parametrize(("name", "phrases"), [("road", ("street",)), ("Road", ("Road",)), ("way", ("road",))])
-def test_a_name_of_the_context_is_not_held_against_itself_whatever_it_is_called(
-    clip, folder, monkeypatch, name, phrases
-):
-    pile = Pile(sorted(folder.rglob("*.png")))
-    asked = []
-    make = Prototypes._make
-    monkeypatch.setattr(Prototypes, "_make", lambda self, name, *rest: asked.append(name) or make(self, name, *rest))
-    recipe = Recipe(2, 24, ("sky", "road", "tree"))
-    Prototypes(pile, encoder(), clip, embedder(clip), recipe).of(Vocabulary((name,), (phrases,)))
-    assert asked == ["sky", name]
+@pytest.mark.parametrize(("name", "phrase"), [("road", "street"), ("Road", "Road"), ("way", "road")])
+def test_a_name_of_the_context_is_not_held_against_itself_whatever_it_is_called(clip, pile, made, name, phrase):
+    prototypes(clip, pile, 2, context=("sky", "road", "tree")).of(Vocabulary((name,), ((phrase,),)))
+    assert made == ["sky", name]
 
 
-def test_one_wording_under_two_names_has_the_pictures_of_each(clip, folder):
-    class Named(Pile):
-        def best(self, name, phrases, count):
-            return self.files[:1] if name == "crane" else self.files[1:2]
-
-    pile = Named(sorted(folder.rglob("*.png")))
-    found = Prototypes(pile, encoder(), clip, embedder(clip), Recipe(1, 24, ()))
+def test_one_wording_under_two_names_has_the_pictures_of_each(clip, pile):
+    pile.best = lambda name, phrases, count: pile.files[:1] if name == "crane" else pile.files[1:2]
+    found = prototypes(clip, pile, 1)
     bird = found.of(Vocabulary(("crane",), (("crane bird",),)))
     assert not torch.equal(bird, found.of(Vocabulary.of(["crane bird"])))
 
 
-def test_prototypes_are_kept_by_what_they_were_made_of(clip, folder, monkeypatch):
-    pile = Pile(sorted(folder.rglob("*.png")))
-    dogs = Vocabulary.of(["dog"])
-
-    def prototypes(fingerprint="colours", **recipe):
-        chosen = {"pictures": 3, "side": 24, "context": ("sky",), **recipe}
-        return Prototypes(pile, encoder(fingerprint), clip, embedder(clip), Recipe(**chosen))
-
-    made = []
-    make = Prototypes._make
-    monkeypatch.setattr(Prototypes, "_make", lambda self, name, *rest: made.append(name) or make(self, name, *rest))
-    first = prototypes()
-    kept = first.of(dogs)
-    assert first.of(dogs) is not None
-    assert made == ["sky", "dog"]
-    assert torch.equal(prototypes().of(dogs), kept)
-    assert made == ["sky", "dog"]  # nothing is made again, in the same process or the next
-
-    for change in ({"side": 28}, {"weighed": "matches"}, {"text_attention": False}, {"fingerprint": "others"}):
+def test_prototypes_are_kept_by_what_they_were_made_of(clip, pile, made):
+    def made_anew(**changes):
         made.clear()
-        prototypes(**change).of(dogs)
-        assert made == ["sky", "dog"], change
-    made.clear()
-    prototypes(context=()).of(dogs)
-    assert made == ["dog"]
-    made.clear()
+        kept = prototypes(clip, pile, 3, **{"context": ("sky",), **changes})
+        first = kept.of(DOGS)
+        assert torch.equal(kept.of(DOGS), first)
+        return first, made.copy()
+
+    first, names = made_anew()
+    assert names == ["sky", "dog"]
+    same, names = made_anew()
+    assert torch.equal(same, first)
+    assert names == []  # nothing is made again, in the same process or the next
+    for change in ({"side": 28}, {"weighed": "matches"}, {"text_attention": False}, {"fingerprint": "others"}):
+        assert made_anew(**change)[1] == ["sky", "dog"], change
+    assert made_anew(context=())[1] == ["dog"]
     Image.fromarray(picture(40, 40, seed=50)).save(pile.best("sky", (), 3)[0])
-    prototypes().of(dogs)
-    assert made[0] == "sky"
-    assert made[1:] == ["dog"]  # as what is eliminated is another
+    assert made_anew()[1] == ["sky", "dog"]  # as what is eliminated is another
 
 
-def test_a_damaged_prototype_is_made_again(clip, folder):
-    pile = Pile(sorted(folder.rglob("*.png")))
-    dogs, recipe = Vocabulary.of(["dog"]), Recipe(2, 24, ())
-    first = Prototypes(pile, encoder(), clip, embedder(clip), recipe)
-    kept = first.of(dogs)
+def test_a_damaged_prototype_is_made_again(clip, pile):
+    first = prototypes(clip, pile, 2)
+    kept = first.of(DOGS)
     [file] = first.cache.glob("*.npy")
     for damage in (b"", file.read_bytes()[:-4], b"not an array"):
         file.write_bytes(damage)
-        assert torch.equal(Prototypes(pile, encoder(), clip, embedder(clip), recipe).of(dogs), kept)
+        assert torch.equal(prototypes(clip, pile, 2).of(DOGS), kept)
 
 
-def test_archives_may_hand_out_bytes(clip, folder):
-    files = sorted(folder.rglob("*.png"))
-    recipe = Recipe(3, 24, ())
-    dogs = Vocabulary.of(["dog"])
-    from_paths = Prototypes(Pile(files), encoder(), clip, embedder(clip), recipe)
-    from_bytes = Prototypes(Pile([file.read_bytes() for file in files]), encoder(), clip, embedder(clip), recipe)
-    assert torch.equal(from_paths.of(dogs), from_bytes.of(dogs))
+def test_archives_may_hand_out_bytes(clip, pile):
+    from_paths = prototypes(clip, pile, 3)
+    from_bytes = prototypes(clip, Pile([file.read_bytes() for file in pile.files]), 3)
+    assert torch.equal(from_paths.of(DOGS), from_bytes.of(DOGS))
     assert len(list(from_bytes.cache.glob("*.npy"))) == 1  # the same contents, the same key
 
 
-def segmenter(clip, folder, **changes):
+def segmenter(clip, pile, **changes):
     base = {"templates": "photo", "shorter_side": None, "window": 32, "stride": 16, "pictures": 3, "archive_side": 24}
-    return ReCo(
-        clip, encoder(), Pile(sorted(folder.rglob("*.png"))), ReCoSettings(**{**base, "context": (), **changes})
-    )
+    return ReCo(clip, encoder(), pile, ReCoSettings(**{**base, "context": (), **changes}))
 
 
 def scores_by_the_book(method, clip, image, names, with_clip=True):
     """One window's scores (H, W, K): both factors on the encoder's patches, upsampled."""
     window = to_tensor(image)[None]
-    likeness = sigmoid(
-        unit(colours(window)[0].permute(1, 2, 0).double().numpy())
-        @ method.prototypes.of(Vocabulary.of(names)).double().numpy().T
-    )
+    own = unit(colours(window)[0].permute(1, 2, 0).double().numpy())
+    likeness = sigmoid(own @ method.prototypes.of(Vocabulary.of(names)).double().numpy().T)
     if with_clip:
         values = unit(clip.dense(window).values[0].permute(1, 2, 0).double().numpy())
         attention = sigmoid(10 * values @ text_vectors(clip, names).T)
@@ -346,8 +320,8 @@ def scores_by_the_book(method, clip, image, names, with_clip=True):
 
 
 @pytest.mark.parametrize("with_clip", [True, False])
-def test_scores_are_the_product_of_both_factors(clip, folder, with_clip):
-    method = segmenter(clip, folder, clip_at_inference=with_clip)
+def test_scores_are_the_product_of_both_factors(clip, pile, with_clip):
+    method = segmenter(clip, pile, clip_at_inference=with_clip)
     image = picture(32, 24)
     result = method.segment(image, NAMES, fill=True)
     expected = scores_by_the_book(method, clip, image, NAMES, with_clip)
@@ -359,8 +333,8 @@ def test_scores_are_the_product_of_both_factors(clip, folder, with_clip):
 
 
 @pytest.mark.parametrize(("of", "threshold"), [("picture", 0.9), ("score", 0.42)])
-def test_background_is_where_the_best_score_falls_short(clip, folder, of, threshold):
-    method = segmenter(clip, folder, background_threshold=threshold, threshold_of=of)
+def test_background_is_where_the_best_score_falls_short(clip, pile, of, threshold):
+    method = segmenter(clip, pile, background_threshold=threshold, threshold_of=of)
     image = picture(32, 32)
     result = method.segment(image, ["dog", "background", "grass"], fill=True)
     scores = scores_by_the_book(method, clip, image, ["dog", "grass"])
@@ -370,15 +344,12 @@ def test_background_is_where_the_best_score_falls_short(clip, folder, of, thresh
     clear = (np.abs(best - line) > 1e-5) & (np.abs(scores[..., 0] - scores[..., 1]) > 1e-5)
     assert 0 < (expected == 1).mean() < 1
     assert np.array_equal(result.labels[clear], expected[clear])
-    assert "background" not in method.prototypes.archive.asked
+    assert "background" not in pile.asked
+    assert (method.segment(image, ["background"], fill=True).labels == 0).all()
 
 
-def test_only_background_is_background_everywhere(clip, folder):
-    assert (segmenter(clip, folder).segment(picture(20, 20), ["background"], fill=True).labels == 0).all()
-
-
-def test_new_names_cost_no_look_at_the_picture(clip, folder):
-    method = segmenter(clip, folder)
+def test_new_names_cost_no_look_at_the_picture(clip, pile):
+    method = segmenter(clip, pile)
     seen = method.look(picture(48, 64))
     method.prototypes.of(Vocabulary.of(["cat", "sofa"]))
     method.read = None
@@ -386,39 +357,29 @@ def test_new_names_cost_no_look_at_the_picture(clip, folder):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (10, 200)])
-def test_odd_sizes_have_answers(clip, folder, size):
-    result = segmenter(clip, folder, shorter_side=32, longest_side=64, refine="pamr").segment(
-        picture(*size), NAMES, fill=True
-    )
+def test_odd_sizes_have_answers(clip, pile, size):
+    method = segmenter(clip, pile, shorter_side=32, longest_side=64, refine="pamr")
+    result = method.segment(picture(*size), NAMES, fill=True)
     assert result.labels.shape == size
     assert np.isfinite(result.scores).all()
 
 
-@pytest.mark.parametrize("features", ["keys", "values"])
-def test_clip_s_own_patches_may_be_co_segmented(clip, features):
-    own = patch_encoder("clip", features, clip, "fp32")
-    dense = clip.dense(torch.rand(2, 3, 32, 40, generator=torch.Generator().manual_seed(0)), keys=True)
-    read = own.read(torch.rand(2, 3, 32, 40, generator=torch.Generator().manual_seed(0)))
-    assert own.patch_size == PATCH
-    assert torch.equal(read, getattr(dense, features))
-    assert (
-        own.fingerprint
-        != patch_encoder("clip", {"keys": "values", "values": "keys"}[features], clip, "fp32").fingerprint
-    )
-
-
-def test_settings_that_cannot_serve_are_named(clip, tmp_path):
-    with pytest.raises(SegmenterError, match="give archive=FOLDER"):
-        load("reco", preset="world")
+def test_clip_s_own_patches_may_be_co_segmented(clip):
+    pictures = torch.rand(2, 3, 32, 40, generator=torch.Generator().manual_seed(0))
+    both = {features: patch_encoder("clip", features, clip, "fp32") for features in ("keys", "values")}
+    for features, own in both.items():
+        assert own.patch_size == PATCH
+        assert torch.equal(own.read(pictures), getattr(clip.dense(pictures, keys=True), features))
+    assert both["keys"].fingerprint != both["values"].fingerprint
     with pytest.raises(SegmenterError, match="give features='keys' or 'values'"):
         patch_encoder("clip", "tokens", clip, "fp32")
 
 
-def test_the_world_s_clip_finds_and_names_by_itself(tmp_path):
-    for seed in range(3):
-        Image.fromarray(picture(64, 64, seed)).save(tmp_path / f"{seed}.png")
-    chosen = {"encoder": "clip", "features": "keys", "archive": tmp_path, "pictures": 2, "context": ()}
+def test_the_world_s_clip_finds_and_names_by_itself(folder):
+    chosen = {"encoder": "clip", "features": "keys", "archive": folder, "pictures": 2, "context": ()}
     method = load("reco", preset="world", device="cpu", **chosen)
     result = method.segment(picture(40, 60), ["dog", "grass", "background"], fill=True)
     assert result.labels.shape == (40, 60)
     assert np.isfinite(result.scores).all()
+    with pytest.raises(SegmenterError, match="give archive=FOLDER"):
+        load("reco", preset="world")

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from support.plain_windows import picture
 from support.small_clip import small_clip
 from support.tiny_collection import embedder, write_pictures
 from support.tiny_run import NAMES, pipeline_with
@@ -35,40 +36,36 @@ def run(finished, tmp_path):
     return tmp_path / "run"
 
 
-def of(run):
-    return RunArchive(run, embedder())
+def best(run, name, count, *phrases):
+    return RunArchive(run, embedder()).best(name, phrases or (name,), count)
 
 
 def test_a_run_s_names_have_the_best_pictures_of_its_archive(run, finished):
     for name in NAMES:
         entries = Archive(run / "archive" / "archive.parquet").entries(name)
         ranked = [finished / "pictures" / entry.image.path for entry in entries]
-        assert of(run).best(name, (name,), 4) == ranked[:4]
-        assert of(run).best("something else", ("else", name.upper()), 100) == ranked
+        assert best(run, name, 4) == ranked[:4]
+        assert best(run, "something else", 100, "else", name.upper()) == ranked
         assert all(name in path.name for path in ranked[:4])
 
 
 def test_other_names_are_searched_for_in_its_embeddings(run):
-    found = of(run).best("grey", ("grey",), 5)
-    assert len(found) == 5
-    assert all("grey" in path.name for path in found)
+    assert ["grey" in path.name for path in best(run, "grey", 5)] == 5 * [True]
     shutil.rmtree(run / "embeddings")
-    assert of(run).best("red", ("red",), 2)
+    assert best(run, "red", 2)
     with pytest.raises(SegmenterError, match="has no archive of 'grey', and no embeddings .* ask for red, green, blue"):
-        of(run).best("grey", ("grey",), 5)
+        best(run, "grey", 5)
 
 
 def test_pictures_that_are_gone_are_left_out_and_said(run, finished, tmp_path):
-    first, second, *_ = of(run).best("red", ("red",), 3)
+    first, second, *_ = best(run, "red", 3)
     first.rename(tmp_path / "away.png")
     try:
         with pytest.warns(UserWarning, match="left out: .*is not there any more"):
-            assert of(run).best("red", ("red",), 2) == [second]
-        with (
-            pytest.warns(UserWarning, match="left out"),
-            pytest.raises(SegmenterError, match="none of the 1 pictures that .* has of 'red' can be read below"),
-        ):
-            of(run).best("red", ("red",), 1)
+            assert best(run, "red", 2) == [second]
+        none = pytest.raises(SegmenterError, match="none of the 1 pictures that .* has of 'red' can be read below")
+        with pytest.warns(UserWarning, match="left out"), none:
+            best(run, "red", 1)
     finally:
         (tmp_path / "away.png").rename(first)
 
@@ -84,11 +81,9 @@ def test_a_run_is_told_from_a_folder_of_pictures(run, finished):
 
 def test_names_are_segmented_as_the_run_s_pictures_show_them(run):
     clip = small_clip()
-    settings = ReCoSettings(
-        templates="photo", shorter_side=None, window=32, stride=16, pictures=3, archive_side=24, context=("grey",)
-    )
-    segmenter = ReCo(clip, patch_encoder("clip", "values", clip, "fp32"), of(run), settings)
-    image = np.random.default_rng(0).integers(0, 256, (32, 40, 3), dtype=np.uint8)
-    result = segmenter.segment(image, ["background", *NAMES])
+    sizes = {"shorter_side": None, "window": 32, "stride": 16, "pictures": 3, "archive_side": 24}
+    settings = ReCoSettings(templates="photo", context=("grey",), **sizes)
+    segmenter = ReCo(clip, patch_encoder("clip", "values", clip, "fp32"), RunArchive(run, embedder()), settings)
+    result = segmenter.segment(picture(32, 40), ["background", *NAMES])
     assert result.labels.shape == (32, 40)
     assert np.isfinite(result.scores).all()

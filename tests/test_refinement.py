@@ -43,6 +43,11 @@ def as_tensor(image):
     return torch.from_numpy(image).permute(2, 0, 1).double()
 
 
+def pamr_of(image, maps):
+    """`maps`: (K, H, W), tensor or array."""
+    return pamr(as_tensor(image).float() / 255, torch.as_tensor(maps)).numpy()
+
+
 @pytest.mark.parametrize(
     ("size", "parameters"), [((7, 12), SMALL), ((13, 9), SMALL), ((1, 5), SMALL), ((16, 11), PamrParameters(2))]
 )
@@ -69,6 +74,8 @@ def test_pamr_of_a_plain_colour_is_a_plain_mean():
 def test_pamr_s_weights_do_not_hang_on_the_scale_of_colours():
     image = as_tensor(picture(9, 9))
     assert torch.allclose(PixelAffinity(image, SMALL).weights, PixelAffinity(image / 255, SMALL).weights, atol=1e-6)
+    with pytest.raises(ValueError, match="not of this picture"):
+        PixelAffinity(image, SMALL).refine(torch.rand(2, 9, 8))
 
 
 def test_pamr_keeps_a_sum_of_one_and_leaves_its_input_alone():
@@ -77,11 +84,6 @@ def test_pamr_keeps_a_sum_of_one_and_leaves_its_input_alone():
     refined = pamr(as_tensor(picture(20, 24)).float(), maps)
     assert torch.allclose(refined.sum(dim=0), torch.ones(20, 24), atol=1e-5)
     assert torch.equal(maps, before)
-
-
-def test_maps_of_another_picture_are_refused():
-    with pytest.raises(ValueError, match="not of this picture"):
-        PixelAffinity(torch.rand(3, 8, 9), SMALL).refine(torch.rand(2, 9, 8))
 
 
 @pytest.mark.parametrize("how", ["pamr", "solver"])
@@ -110,47 +112,38 @@ def test_the_solver_solves_for_every_name_by_itself():
 
 def test_only_names_that_are_there_are_refined_a_few_at_a_time(monkeypatch):
     monkeypatch.setattr(refinement, "NAMES_TOGETHER", 4)
-    image = picture(24, 32)
-    labels = np.random.default_rng(0).choice([3, 500, 501, 777, 999], (24, 32))
+    image, there, asked = picture(24, 32), np.array([3, 500, 501, 777, 999]), []
+    labels = np.random.default_rng(0).choice(there, (24, 32))
     scores = torch.rand(1000, 24, 32, generator=torch.Generator().manual_seed(0))
-    asked = []
-
-    def maps_of(which, size):
-        asked.append(which)
-        return scores[which]
-
-    found, sure = refine_names(image, labels, maps_of, "pamr")
+    found, sure = refine_names(image, labels, lambda which, size: asked.append(which) or scores[which], "pamr")
     assert asked == [[3, 500, 501, 777], [999]]
-    refined = pamr(as_tensor(image).float() / 255, scores[[3, 500, 501, 777, 999]])
-    assert np.array_equal(found, np.array([3, 500, 501, 777, 999])[refined.argmax(dim=0)])
-    assert np.allclose(sure, refined.amax(dim=0))
+    refined = pamr_of(image, scores[there])
+    assert np.array_equal(found, there[refined.argmax(axis=0)])
+    assert np.allclose(sure, refined.max(axis=0))
 
 
 def test_a_large_picture_is_refined_at_a_bounded_size():
     assert working_size(480, 640) == (480, 640)
     height, width = working_size(4000, 6000)
     assert height * width <= refinement.MOST_PIXELS
-    assert abs(width / height - 1.5) < 0.01
-    assert working_size(1, 10_000_000) == (1, refinement.MOST_PIXELS)
-    assert working_size(10_000_000, 1) == (refinement.MOST_PIXELS, 1)
+    assert width / height == pytest.approx(1.5, abs=0.01)
+    assert working_size(1, 10_000_000) == working_size(10_000_000, 1)[::-1] == (1, refinement.MOST_PIXELS)
 
 
 def test_memory_is_bounded_for_a_thousand_names_on_a_large_picture(monkeypatch):
     monkeypatch.setattr(refinement, "MOST_PIXELS", 2**10)
-    image = np.zeros((600, 800, 3), np.uint8)
+    image, asked = np.zeros((600, 800, 3), np.uint8), []
     labels = np.arange(600 * 800).reshape(600, 800) % 40
-    largest = 0
 
     def maps_of(which, size):
-        nonlocal largest
-        largest = max(largest, len(which) * size[0] * size[1])
+        asked.append(len(which) * size[0] * size[1])
         return torch.rand(len(which), *size)
 
     tracemalloc.start()
     refine_names(image, labels, maps_of, "pamr")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert largest <= refinement.NAMES_TOGETHER * 2**10
+    assert max(asked) <= refinement.NAMES_TOGETHER * 2**10
     assert peak < 50 * 600 * 800  # NumPy's: a few arrays of the picture's size, whatever the number of names
 
 
@@ -169,35 +162,36 @@ def test_merged_maps_are_what_is_compared(size):
     assert np.abs(merged.permute(1, 2, 0).numpy() - expected).max() < 1e-5
 
 
+def refined(clip, size, names=NAMES, **changes):
+    return MaskClip(clip, settings(**changes)).segment(picture(*size), names, fill=True)
+
+
 @pytest.mark.parametrize("how", ["pamr", "solver"])
 def test_a_segmenter_refines_the_scores_that_it_would_compare(clip, how):
     image = picture(48, 64)
-    plain = MaskClip(clip, settings()).segment(image, NAMES, fill=True)
-    refined = MaskClip(clip, settings(refine=how)).segment(image, NAMES, fill=True)
-    assert not np.array_equal(plain.labels, refined.labels)
+    plain, own = refined(clip, (48, 64)), refined(clip, (48, 64), refine=how)
+    assert not np.array_equal(plain.labels, own.labels)
     seen = MaskClip(clip, settings()).look(image)
     maps = seen._score(seen._segmenter.embed(Vocabulary.of(NAMES)))
     labels, scores = refine_names(
         image, plain.labels, lambda which, size: merge_maps(seen._plan, maps[:, which], 8, size), how
     )
-    assert np.array_equal(refined.labels, labels)
-    assert np.allclose(refined.scores, scores)
+    assert np.array_equal(own.labels, labels)
+    assert np.allclose(own.scores, scores)
 
 
 def test_background_is_where_no_refined_score_reaches_the_threshold(clip):
-    image = picture(48, 64)
-    names = ["dog", "background", "grass"]
-    scores = MaskClip(clip, settings(refine="pamr")).segment(image, ["dog", "grass"], fill=True)
-    refined = MaskClip(clip, settings(refine="pamr", background_threshold=0.6)).segment(image, names, fill=True)
-    expected = np.where(scores.scores < 0.6, 1, np.where(scores.labels == 1, 2, 0))
+    plain = refined(clip, (48, 64), ["dog", "grass"], refine="pamr")
+    own = refined(clip, (48, 64), ["dog", "background", "grass"], refine="pamr", background_threshold=0.6)
+    expected = np.where(plain.scores < 0.6, 1, np.where(plain.labels == 1, 2, 0))
     assert 0 < (expected == 1).mean() < 1
-    assert np.array_equal(refined.labels, expected)
+    assert np.array_equal(own.labels, expected)
 
 
 @pytest.mark.parametrize("how", ["pamr", "solver"])
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (1, 200), (300, 20)])
 def test_odd_sizes_are_refined(clip, how, size):
-    result = MaskClip(clip, settings(refine=how)).segment(picture(*size), NAMES, fill=True)
+    result = refined(clip, size, refine=how)
     assert result.labels.shape == size
     assert np.isfinite(result.scores).all()
 
@@ -209,35 +203,32 @@ def test_a_refinement_that_there_is_not_is_named():
 
 @pytest.mark.parametrize("objectness", [None, plain_clip_diy.ramp])
 def test_clip_diy_refines_its_probabilities(clip, objectness):
-    names = plain_clip_diy.NAMES
-    image = picture(40, 60)
-    refined = ClipDiy(clip, plain_clip_diy.settings(refine="pamr"), objectness=objectness).segment(
-        image, names, fill=True
-    )
+    names, image = plain_clip_diy.NAMES, picture(40, 60)
+    method = ClipDiy(clip, plain_clip_diy.settings(refine="pamr"), objectness=objectness)
+    own = method.segment(image, names, fill=True)
     guide = None if objectness is None else objectness([image])[0].astype(float)
     maps = plain_clip_diy.by_the_book(clip, image, (40, 60), names, (32, 16), objectness=guide)
     present = np.unique(maps.argmax(axis=-1))
     expected = pamr(as_tensor(image) / 255, torch.from_numpy(maps[..., present]).permute(2, 0, 1)).numpy()
-    assert np.abs(refined.scores - expected.max(axis=0)).max() < 1e-5
+    assert np.abs(own.scores - expected.max(axis=0)).max() < 1e-5
     ordered = np.sort(expected, axis=0)
     clear = ordered[-1] - ordered[-2] > 1e-5 if len(present) > 1 else np.ones((40, 60), bool)
     assert clear.mean() > 0.9
-    assert np.array_equal(refined.labels[clear], present[expected.argmax(axis=0)][clear])
+    assert np.array_equal(own.labels[clear], present[expected.argmax(axis=0)][clear])
 
 
 @pytest.mark.parametrize("names", [["dog", "cat"], ["cat", "background"]])
 def test_a_student_refines_its_classes_probabilities(names):
-    student = tiny_student.tiny_student()
-    segmenter = NamedMask(student, NamedMaskSettings(refine="pamr"), device="cpu", precision="fp32")
-    image = tiny_student.picture(1)
-    logits = tiny_student.expected_logits(segmenter, image)  # of background, dog, cat, sofa
+    student, image = tiny_student.tiny_student(), tiny_student.picture(1)
+    plain, refining = (
+        NamedMask(student, NamedMaskSettings(refine=how), device="cpu", precision="fp32") for how in ("none", "pamr")
+    )
+    logits = tiny_student.expected_logits(refining, image)  # of background, dog, cat, sofa
     meaning = np.array([1, 1, 0, 1]) if "background" in names else np.array([0, 1])
     logits = logits if "background" in names else logits[[1, 2]]
     present = np.unique(logits.argmax(dim=0))
-    refined = pamr(as_tensor(image).float() / 255, logits.softmax(dim=0)[present]).numpy()
-    result = segmenter.segment(image, names, fill=True)
-    assert np.array_equal(result.labels, meaning[present[refined.argmax(axis=0)]])
-    assert np.abs(result.scores - refined.max(axis=0)).max() < 1e-5
-    assert not np.array_equal(
-        result.labels, NamedMask(student, device="cpu", precision="fp32").segment(image, names, fill=True).labels
-    )
+    expected = pamr_of(image, logits.softmax(dim=0)[present])
+    result = refining.segment(image, names, fill=True)
+    assert np.array_equal(result.labels, meaning[present[expected.argmax(axis=0)]])
+    assert np.abs(result.scores - expected.max(axis=0)).max() < 1e-5
+    assert not np.array_equal(result.labels, plain.segment(image, names, fill=True).labels)

@@ -48,23 +48,20 @@ def test_all_names_at_once_are_pycocotools_own_to_the_byte(labels: np.ndarray, r
         check(labels)
 
 
-def corners(labels: np.ndarray) -> None:
-    labels[0, 0] = labels[-1, -1] = labels[0, -1] = 1
+def places(*indices: object) -> Callable[[np.ndarray], None]:
+    def paint(labels: np.ndarray) -> None:
+        for index in indices:
+            labels[index] = 1
+
+    return paint
 
 
-def checks(labels: np.ndarray) -> None:
-    labels[::2, ::2] = labels[1::2, 1::2] = 1
+CORNERS = places((0, 0), (-1, -1), (0, -1))
+CHECKS = places(np.s_[::2, ::2], np.s_[1::2, 1::2])
+HARD = [CORNERS, CHECKS, places((-1, 0)), places(np.s_[:, -1]), places(...)]
 
 
-def one_pixel(labels: np.ndarray) -> None:
-    labels[-1, 0] = 1
-
-
-def last_column(labels: np.ndarray) -> None:
-    labels[:, -1] = 1
-
-
-@pytest.mark.parametrize("paint", [corners, checks, one_pixel, last_column, lambda labels: labels.fill(1)])
+@pytest.mark.parametrize("paint", HARD)
 @pytest.mark.parametrize("size", [(1, 1), (1, 700), (700, 1), (2, 2), (37, 1100), (600, 513)])
 def test_hard_maps(paint: Callable[[np.ndarray], None], size: tuple[int, int], monkeypatch) -> None:
     labels = np.zeros(size, np.uint8)
