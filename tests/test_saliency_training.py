@@ -20,7 +20,7 @@ from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings
 from wordmask.training.checkpoints import CheckpointError
 from wordmask.training.errors import TrainingError
 from wordmask.training.found import FoundLesson, FoundTraining, solved_masks, train_head
-from wordmask.training.loop import Crops, Lesson, crops_at
+from wordmask.training.loop import Lesson, crops_at
 from wordmask.training.pictures import Pictures
 from wordmask.training.selfmask import SelfMaskLesson, SelfMaskTraining, new_network, train_network
 from wordmask.training.votes import VoteStore
@@ -307,7 +307,7 @@ def test_a_lesson_with_two_parts_is_made_small_as_a_whole(folder, tmp_path):
             self.at = torch.nn.Parameter(torch.tensor([4.0, -4.0]))
             self.fixed = torch.nn.Parameter(torch.ones(1), requires_grad=False)
 
-        def losses(self, crops: Crops, step: int):
+        def losses(self, crops, step):
             return {"first": self.at[0] ** 2, "second": F.relu(-self.at[1])}
 
     lesson = Line()

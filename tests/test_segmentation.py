@@ -14,7 +14,7 @@ NAMES = ["background", "dog", "traffic light", "Été"]
 
 
 @pytest.fixture
-def result() -> Segmentation:
+def result():
     labels = np.zeros((30, 40), dtype=np.uint8)
     labels[5:15, 5:25] = 1
     labels[20:, :10] = 2

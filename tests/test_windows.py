@@ -1,7 +1,6 @@
 """Windows against slow loops that share no code with them."""
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -23,7 +22,7 @@ KERNELS_APART = 1e-5
 
 
 @st.composite
-def plans(draw: st.DrawFn, most: int = 60) -> SlidingWindows:
+def plans(draw, most=60):
     size = draw(st.tuples(st.integers(1, most), st.integers(1, most)))
     stride = (draw(st.integers(1, size[0])), draw(st.integers(1, size[1])))
     # Strides of a single pixel over a large picture are as right as any, and take minutes in the loops below.
@@ -33,7 +32,7 @@ def plans(draw: st.DrawFn, most: int = 60) -> SlidingWindows:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _single_thread() -> Iterator[None]:
+def _single_thread():
     """Threads gain nothing on pictures this small, and wait for each other on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -41,13 +40,11 @@ def _single_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def random_maps(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def random_maps(*shape, seed=0, dtype=torch.float32):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
-def step_by_step(
-    plan: SlidingWindows, maps: torch.Tensor, patch: tuple[int, int], size: tuple[int, int]
-) -> torch.Tensor:
+def step_by_step(plan, maps, patch, size):
     """(K, *size): what merge_argmax promises to equal, every map in full."""
     total = torch.zeros(maps.shape[1], plan.height, plan.width, dtype=torch.float64)
     count = torch.zeros(plan.height, plan.width, dtype=torch.float64)
@@ -61,7 +58,7 @@ def step_by_step(
     return interpolate((total / count).float()[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
-def assert_best(labels: torch.Tensor, scores: torch.Tensor, full: torch.Tensor, within: float = 1e-6) -> None:
+def assert_best(labels, scores, full, within=1e-6):
     """The scores are the best of `full` (K, H, W), and the labels its argmax but for ties within rounding."""
     best, index = full.max(dim=0)
     assert labels.shape == scores.shape == best.shape
@@ -77,7 +74,7 @@ def assert_best(labels: torch.Tensor, scores: torch.Tensor, full: torch.Tensor, 
 
 @UNHURRIED
 @given(plans())
-def test_windows_are_of_one_size_and_never_reach_outside(plan: SlidingWindows) -> None:
+def test_windows_are_of_one_size_and_never_reach_outside(plan):
     for top, left, bottom, right in plan.boxes:
         assert 0 <= top < bottom <= plan.height
         assert 0 <= left < right <= plan.width
@@ -87,7 +84,7 @@ def test_windows_are_of_one_size_and_never_reach_outside(plan: SlidingWindows) -
 
 @UNHURRIED
 @given(plans())
-def test_windows_cover_every_pixel(plan: SlidingWindows) -> None:
+def test_windows_cover_every_pixel(plan):
     seen = np.zeros((plan.height, plan.width), bool)
     for top, left, bottom, right in plan.boxes:
         seen[top:bottom, left:right] = True
@@ -96,7 +93,7 @@ def test_windows_cover_every_pixel(plan: SlidingWindows) -> None:
 
 @UNHURRIED
 @given(plans())
-def test_windows_start_every_stride_and_only_the_last_is_moved_back(plan: SlidingWindows) -> None:
+def test_windows_start_every_stride_and_only_the_last_is_moved_back(plan):
     tops = sorted({box.top for box in plan.boxes})
     assert tops[:-1] == [i * plan.stride[0] for i in range(len(tops) - 1)]
     assert tops[-1] == max(plan.height - plan.size[0], 0)
@@ -114,11 +111,11 @@ def test_windows_start_every_stride_and_only_the_last_is_moved_back(plan: Slidin
         ((500, 673), [(0, 0), (0, 224), (0, 225), (52, 0), (52, 224), (52, 225)]),
     ],
 )
-def test_the_papers_windows_of_448_every_224_pixels(shape: tuple[int, int], expected: list[tuple[int, int]]) -> None:
+def test_the_papers_windows_of_448_every_224_pixels(shape, expected):
     assert [(box.top, box.left) for box in SlidingWindows(*shape, 448, 224).boxes] == expected
 
 
-def test_size_and_stride_may_differ_from_axis_to_axis() -> None:
+def test_size_and_stride_may_differ_from_axis_to_axis():
     plan = SlidingWindows(10, 30, (10, 8), (5, 8))
     assert plan.window == (10, 8)
     assert [box.left for box in plan.boxes] == [0, 8, 16, 22]
@@ -135,7 +132,7 @@ def test_size_and_stride_may_differ_from_axis_to_axis() -> None:
         ((0, 10, 4, 2), "0 x 10 has no pixels"),
     ],
 )
-def test_a_plan_that_cannot_be_is_refused(arguments: tuple, complaint: str) -> None:
+def test_a_plan_that_cannot_be_is_refused(arguments, complaint):
     with pytest.raises(WordmaskError, match=complaint):
         SlidingWindows(*arguments)
 
@@ -145,7 +142,7 @@ def test_a_plan_that_cannot_be_is_refused(arguments: tuple, complaint: str) -> N
 
 @UNHURRIED
 @given(plans(most=30))
-def test_cut_gives_the_pixels_inside_each_box(plan: SlidingWindows) -> None:
+def test_cut_gives_the_pixels_inside_each_box(plan):
     image = torch.arange(3 * plan.height * plan.width).reshape(3, plan.height, plan.width)
     windows = plan.cut(image)
     assert windows.shape == (len(plan), 3, *plan.window)
@@ -155,14 +152,14 @@ def test_cut_gives_the_pixels_inside_each_box(plan: SlidingWindows) -> None:
 
 @UNHURRIED
 @given(plans(most=30))
-def test_merging_what_was_cut_gives_the_picture_back(plan: SlidingWindows) -> None:
+def test_merging_what_was_cut_gives_the_picture_back(plan):
     image = random_maps(2, plan.height, plan.width)
     torch.testing.assert_close(plan.merge(plan.cut(image)), image)
 
 
 @settings(max_examples=30, deadline=None)
 @given(plans(most=12))
-def test_merge_is_the_mean_over_the_windows_of_each_pixel(plan: SlidingWindows) -> None:
+def test_merge_is_the_mean_over_the_windows_of_each_pixel(plan):
     maps = random_maps(len(plan), 2, *plan.window)
     merged = plan.merge(maps)
     for y in range(plan.height):
@@ -175,14 +172,14 @@ def test_merge_is_the_mean_over_the_windows_of_each_pixel(plan: SlidingWindows) 
             torch.testing.assert_close(merged[:, y, x], torch.stack(views).mean(0).float(), rtol=0, atol=1e-6)
 
 
-def test_a_single_window_is_neither_copied_nor_changed() -> None:
+def test_a_single_window_is_neither_copied_nor_changed():
     plan = SlidingWindows(5, 7, 8, 4)
     image = random_maps(3, 5, 7)
     assert plan.cut(image).data_ptr() == image.data_ptr()
     assert plan.merge(image[None]).data_ptr() == image.data_ptr()
 
 
-def test_half_precision_is_added_up_in_single() -> None:
+def test_half_precision_is_added_up_in_single():
     plan = SlidingWindows(1, 64, (1, 32), (1, 1))
     maps = random_maps(len(plan), 1, 1, 32, dtype=torch.bfloat16)
     merged = plan.merge(maps)
@@ -191,7 +188,7 @@ def test_half_precision_is_added_up_in_single() -> None:
     assert SlidingWindows(1, 32, 32, 32).merge(maps[:1]).dtype == torch.float32
 
 
-def test_maps_and_pictures_of_another_size_are_refused() -> None:
+def test_maps_and_pictures_of_another_size_are_refused():
     plan = SlidingWindows(10, 10, 8, 4)
     with pytest.raises(ValueError, match="for 10 x 10"):
         plan.cut(torch.zeros(3, 10, 11))
@@ -208,7 +205,7 @@ def test_maps_and_pictures_of_another_size_are_refused() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(sides, sides, st.integers(1, 300), st.integers(1, 300), st.integers(1, 40))
-def test_upsample_argmax_is_interpolate_and_argmax(h: int, w: int, height: int, width: int, names: int) -> None:
+def test_upsample_argmax_is_interpolate_and_argmax(h, w, height, width, names):
     maps = random_maps(names, h, w)
     labels, scores = upsample_argmax(maps, (height, width))
     assert_best(labels, scores, interpolate(maps[None], size=(height, width), mode="bilinear", align_corners=False)[0])
@@ -218,7 +215,7 @@ def test_upsample_argmax_is_interpolate_and_argmax(h: int, w: int, height: int, 
     ("h", "w", "size"),
     [(448, 600, (375, 500)), (28, 28, (448, 448)), (28, 37, (375, 500)), (300, 400, (29, 3)), (3, 2, (1400, 1000))],
 )
-def test_upsample_argmax_at_the_sizes_of_the_protocols(h: int, w: int, size: tuple[int, int]) -> None:
+def test_upsample_argmax_at_the_sizes_of_the_protocols(h, w, size):
     maps = random_maps(21, h, w, seed=1)
     labels, scores = upsample_argmax(maps, size)
     assert_best(labels, scores, interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0])
@@ -226,7 +223,7 @@ def test_upsample_argmax_at_the_sizes_of_the_protocols(h: int, w: int, size: tup
 
 @pytest.mark.parametrize("names", [1, 2, 5])
 @pytest.mark.parametrize("h", [3, 600])
-def test_few_names_on_a_large_picture(names: int, h: int) -> None:
+def test_few_names_on_a_large_picture(names, h):
     maps = random_maps(names, h, h)
     labels, scores = upsample_argmax(maps, (1100, 1000))
     full = interpolate(maps[None], size=(1100, 1000), mode="bilinear", align_corners=False)[0]
@@ -235,7 +232,7 @@ def test_few_names_on_a_large_picture(names: int, h: int) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.data())
-def test_merge_argmax_is_all_its_steps_at_once(data: st.DataObject) -> None:
+def test_merge_argmax_is_all_its_steps_at_once(data):
     plan = data.draw(plans())
     patch = data.draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
     extra = data.draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
@@ -248,7 +245,7 @@ def test_merge_argmax_is_all_its_steps_at_once(data: st.DataObject) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_merge_argmax_tile_by_tile_is_all_its_steps_at_once(data: st.DataObject) -> None:
+def test_merge_argmax_tile_by_tile_is_all_its_steps_at_once(data):
     plan = data.draw(plans())
     patch = data.draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
     extra = data.draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
@@ -262,14 +259,14 @@ def test_merge_argmax_tile_by_tile_is_all_its_steps_at_once(data: st.DataObject)
     assert_best(labels, scores, step_by_step(plan, maps, patch, size), within=KERNELS_APART)
 
 
-def test_merge_argmax_at_the_size_of_the_papers() -> None:
+def test_merge_argmax_at_the_size_of_the_papers():
     plan = SlidingWindows(448, 598, 448, 224)
     maps = random_maps(len(plan), 21, 28, 28)
     labels, scores = merge_argmax(plan, maps, 16, (375, 500))
     assert_best(labels, scores, step_by_step(plan, maps, (16, 16), (375, 500)))
 
 
-def test_more_names_than_are_scored_together_make_no_difference() -> None:
+def test_more_names_than_are_scored_together_make_no_difference():
     plan = SlidingWindows(40, 70, 40, 20)
     maps = random_maps(len(plan), 300, 5, 5)
     labels, scores = merge_argmax(plan, maps, 8, (150, 260))
@@ -278,7 +275,7 @@ def test_more_names_than_are_scored_together_make_no_difference() -> None:
 
 
 @pytest.mark.parametrize("names", [2, 5, 60, 250])
-def test_names_that_cannot_win_in_a_tile_are_left_out_there_and_nothing_changes(names: int, monkeypatch) -> None:
+def test_names_that_cannot_win_in_a_tile_are_left_out_there_and_nothing_changes(names, monkeypatch):
     plan = SlidingWindows(64, 96, 64, 32)
     maps = (20 * random_maps(len(plan), names, 8, 8)).softmax(dim=1)
     maps[:, names // 2] = maps[:, 0]  # everywhere as good as the first, which wins
@@ -292,7 +289,7 @@ def test_names_that_cannot_win_in_a_tile_are_left_out_there_and_nothing_changes(
     assert torch.equal(found[1], scores)
 
 
-def test_half_precision_maps_are_merged_in_single() -> None:
+def test_half_precision_maps_are_merged_in_single():
     plan = SlidingWindows(40, 70, 40, 20)
     maps = random_maps(len(plan), 7, 5, 5, dtype=torch.bfloat16)
     labels, scores = merge_argmax(plan, maps, 8, (100, 100))
@@ -301,30 +298,28 @@ def test_half_precision_maps_are_merged_in_single() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(sides, sides, st.integers(1, 200), st.integers(1, 200), st.integers(2, 40), st.sampled_from([0.01, 1.0, 100.0]))
-def test_of_names_that_score_the_same_the_first_wins_everywhere(
-    h: int, w: int, height: int, width: int, names: int, scale: float
-) -> None:
+def test_of_names_that_score_the_same_the_first_wins_everywhere(h, w, height, width, names, scale):
     maps = ((random_maps(1, h, w) - 0.5) * scale).repeat(names, 1, 1)
     assert not upsample_argmax(maps, (height, width))[0].any()
     whole = SlidingWindows(h, w, (h, w), (h, w))
     assert not merge_argmax(whole, maps[None], 1, (height, width))[0].any()
 
 
-def test_the_maps_asked_about_stay_as_they_are() -> None:
+def test_the_maps_asked_about_stay_as_they_are():
     for size in ((40, 50), (41, 52), (400, 500)):
         maps = random_maps(3, 40, 50)
         upsample_argmax(maps, size)
         assert torch.equal(maps, random_maps(3, 40, 50))
 
 
-def test_scores_that_are_not_numbers_stay_visible() -> None:
+def test_scores_that_are_not_numbers_stay_visible():
     maps = random_maps(3, 4, 4)
     maps[1, 0, 0] = torch.nan
     for size in ((4, 4), (64, 64)):
         assert upsample_argmax(maps, size)[1][0, 0].isnan()
 
 
-def test_memory_stays_bounded_whatever_the_names_and_the_size() -> None:
+def test_memory_stays_bounded_whatever_the_names_and_the_size():
     maps = random_maps(100, 28, 28)
     height, width = 1000, 1500  # all scores at once would take 600 MB
     upsample_argmax(maps[:20], (height // 4, width // 4))  # what torch sets up once
@@ -334,6 +329,6 @@ def test_memory_stays_bounded_whatever_the_names_and_the_size() -> None:
     assert peak_memory() - before < WORKING_BYTES + returned
 
 
-def peak_memory() -> int:
+def peak_memory():
     resource = pytest.importorskip("resource")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

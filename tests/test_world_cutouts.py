@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Literal
 
 import pytest
 import torch
@@ -16,11 +15,11 @@ pytestmark = pytest.mark.usefixtures("few_figures")
 
 
 @pytest.fixture(scope="module")
-def pictures(small_training_file: Path) -> Path:
+def pictures(small_training_file):
     return small_training_file
 
 
-def test_a_cutout_lies_on_its_ground_and_nowhere_else() -> None:
+def test_a_cutout_lies_on_its_ground_and_nowhere_else():
     torch.manual_seed(0)
     images, grounds = torch.rand(12, 3, 48, 48), torch.rand(12, 3, 32, 32)
     cutouts = cut_out(images, 32)
@@ -34,7 +33,7 @@ def test_a_cutout_lies_on_its_ground_and_nowhere_else() -> None:
     assert 0.05 < cover.mean() < 0.5
 
 
-def test_cutouts_are_of_every_shape_and_the_seed_decides() -> None:
+def test_cutouts_are_of_every_shape_and_the_seed_decides():
     images = torch.rand(8, 3, 32, 32)
     torch.manual_seed(0)
     first, second = cut_out(images, 32), cut_out(images, 32)
@@ -44,7 +43,7 @@ def test_cutouts_are_of_every_shape_and_the_seed_decides() -> None:
     assert len({round(area, 2) for area in first.cover.mean(dim=(1, 2, 3)).tolist()}) > 4
 
 
-def test_the_same_cutout_lies_in_both_views_over_other_grounds(pictures: Path) -> None:
+def test_the_same_cutout_lies_in_both_views_over_other_grounds(pictures):
     torch.manual_seed(0)
     model = SelfDistillation(settings(pictures, Path(), cutouts=1.0))
     images = torch.rand(4, 3, 32, 32)
@@ -55,7 +54,7 @@ def test_the_same_cutout_lies_in_both_views_over_other_grounds(pictures: Path) -
         assert torch.equal(view[bare], grounds[bare])
 
 
-def test_what_is_learnt_of_a_place_leaves_cutouts_out(pictures: Path) -> None:
+def test_what_is_learnt_of_a_place_leaves_cutouts_out(pictures):
     """Grounds that are one colour each: where both crops show the ground, they agree wherever they were cut."""
     torch.manual_seed(0)
     model = SelfDistillation(settings(pictures, Path(), cutouts=1.0))
@@ -64,11 +63,11 @@ def test_what_is_learnt_of_a_place_leaves_cutouts_out(pictures: Path) -> None:
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     class Recorder(torch.nn.Module):
-        def __init__(self, told: bool):
+        def __init__(self, told):
             super().__init__()
             self.told = told
 
-        def forward(self, cells: torch.Tensor) -> torch.Tensor:
+        def forward(self, cells):
             seen.append((torch.tensor(self.told), cells))
             return cells
 
@@ -80,7 +79,7 @@ def test_what_is_learnt_of_a_place_leaves_cutouts_out(pictures: Path) -> None:
     torch.testing.assert_close(said, told, atol=0.25, rtol=0)  # what is covered by less than a tenth may differ a bit
 
 
-def test_crops_without_a_place_in_common_teach_nothing_of_places(pictures: Path) -> None:
+def test_crops_without_a_place_in_common_teach_nothing_of_places(pictures):
     torch.manual_seed(0)
     model = SelfDistillation(settings(pictures, Path(), cutouts=1.0))
     left, right = torch.eye(2, 3).repeat(4, 1, 1) / 4, torch.eye(2, 3).repeat(4, 1, 1) / 4
@@ -89,7 +88,7 @@ def test_crops_without_a_place_in_common_teach_nothing_of_places(pictures: Path)
     assert model._about_places(maps, maps, [left, right], covers, 1.0) == 0
 
 
-def test_belonging_is_asked_of_every_pair() -> None:
+def test_belonging_is_asked_of_every_pair():
     torch.manual_seed(0)
     maps, covers = torch.randn(3, 5, 2, 4), torch.zeros(3, 2, 2, 4)
     covers[0, 0, 0, :2], covers[0, 1, 0, 2:], covers[0, 0, 1, 0] = 0.9, 0.8, 0.4  # the last cell is neither's
@@ -118,7 +117,7 @@ def test_belonging_is_asked_of_every_pair() -> None:
     assert asked(maps, covers).item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_second_cutout_hides_the_first() -> None:
+def test_a_second_cutout_hides_the_first():
     torch.manual_seed(0)
     first, second = cut_out(torch.rand(6, 3, 32, 32), 32), cut_out(torch.rand(6, 3, 32, 32), 32)
     present = torch.tensor([True, True, True, False, False, False])
@@ -128,7 +127,7 @@ def test_a_second_cutout_hides_the_first() -> None:
     assert (covers[3:, 1] == 0).all()
 
 
-def test_the_mean_of_cutouts_is_of_the_cells_they_cover() -> None:
+def test_the_mean_of_cutouts_is_of_the_cells_they_cover():
     maps = torch.arange(8.0).view(1, 2, 2, 2).repeat(2, 1, 1, 1)
     covers = torch.tensor(
         [[[[1.0, 0.0], [0.0, 0.5]], [[0.0, 0.8], [0.0, 0.0]]], [[[0.2, 0], [0, 0]], [[0, 0], [0, 0]]]]
@@ -137,11 +136,7 @@ def test_the_mean_of_cutouts_is_of_the_cells_they_cover() -> None:
 
 
 @pytest.mark.parametrize("network", ["vit", "resnet"])
-def test_both_networks_learn_from_cutouts(
-    network: Literal["vit", "resnet"],
-    pictures: Path,
-    tmp_path: Path,
-) -> None:
+def test_both_networks_learn_from_cutouts(network, pictures, tmp_path):
     train_dino(settings(pictures, tmp_path, network=network, cutouts=1.0, output_stride=8))
     steps = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert any("belonging" in step and "places" in step for step in steps)

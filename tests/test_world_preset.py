@@ -40,7 +40,7 @@ def test_words_never_seen_do_not_crash_and_larger_pictures_are_fine():
     assert result.labels.shape == (300, 500)
 
 
-def run(*command: str) -> str:
+def run(*command):
     environment = os.environ | {"WORDMASK_OFFLINE": "1"}
     return subprocess.run(
         [sys.executable, *command], capture_output=True, text=True, check=True, cwd=ROOT, env=environment

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -38,18 +37,18 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pictures(tmp_path_factory):
     return write_array(tmp_path_factory.mktemp("pictures") / "train.npy", 24, size=32)
 
 
 @pytest.fixture(autouse=True)
-def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_figures(monkeypatch):
     for name in ("NAMED_PICTURES", "SOUGHT_PICTURES", "MASKED_PICTURES"):
         monkeypatch.setattr(figures, name, 4)
 
 
 @pytest.fixture(scope="module")
-def teacher_run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def teacher_run(pictures, tmp_path_factory):
     out = tmp_path_factory.mktemp("teacher")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("NAMED_PICTURES", "SOUGHT_PICTURES", "MASKED_PICTURES"):
@@ -62,11 +61,11 @@ class Killed(Exception):
     pass
 
 
-def kill_at(monkeypatch: pytest.MonkeyPatch, recipe: type[Recipe], call: int) -> None:
+def kill_at(monkeypatch, recipe, call):
     """The recipe's losses raise at their n-th call, once."""
     original, calls = recipe.losses, []
 
-    def losses_then_death(self: Recipe, *arguments: object) -> object:
+    def losses_then_death(self, *arguments):
         calls.append(1)
         if len(calls) == call:
             raise Killed
@@ -75,7 +74,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, recipe: type[Recipe], call: int) ->
     monkeypatch.setattr(recipe, "losses", losses_then_death)
 
 
-def assert_same_weights(one: Path, other: Path) -> None:
+def assert_same_weights(one, other):
     first, second = read_checkpoint(one / CHECKPOINT), read_checkpoint(other / CHECKPOINT)
     assert first["step"] == second["step"]
     for part in ("recipe", "averaged"):
@@ -84,14 +83,12 @@ def assert_same_weights(one: Path, other: Path) -> None:
             assert torch.equal(value, second[part][name]), name
 
 
-def losses_told(folder: Path) -> list[dict[str, float]]:
+def losses_told(folder):
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return [{k: v for k, v in line.items() if k not in ("time", "speed")} for line in lines]
 
 
-def test_a_killed_teacher_ends_like_one_never_killed(
-    pictures: Path, teacher_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_teacher_ends_like_one_never_killed(pictures, teacher_run, tmp_path, monkeypatch):
     settings = teacher_settings(pictures, tmp_path, save_every=1)
     kill_at(monkeypatch, ClipTeacher, call=3)
     with pytest.raises(Killed):
@@ -102,9 +99,7 @@ def test_a_killed_teacher_ends_like_one_never_killed(
     assert losses_told(tmp_path) == losses_told(teacher_run)
 
 
-def test_a_killed_student_ends_like_one_never_killed(
-    pictures: Path, teacher_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_student_ends_like_one_never_killed(pictures, teacher_run, tmp_path, monkeypatch):
     from wordmask_world.training.clip import ClipStudent
 
     train_clip(student_settings(pictures, teacher_run, tmp_path / "whole"))
@@ -117,10 +112,8 @@ def test_a_killed_student_ends_like_one_never_killed(
 
 
 @pytest.mark.parametrize("network", ["vit", "resnet"])
-def test_a_killed_dino_ends_like_one_never_killed(
-    network: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def settings(out: str) -> DinoSettings:
+def test_a_killed_dino_ends_like_one_never_killed(network, pictures, tmp_path, monkeypatch):
+    def settings(out):
         return DinoSettings(
             pictures=pictures, out=tmp_path / out, network=network, image_size=32, width=24, blocks=2, heads=2,
             channels=CHANNELS, prototypes=16, hidden=16, bottleneck=8, local_crops=1, local_size=16, precision="fp32",
@@ -135,12 +128,12 @@ def test_a_killed_dino_ends_like_one_never_killed(
     assert_same_weights(tmp_path / "whole", tmp_path / "killed")
 
 
-def test_a_checkpoint_of_other_settings_is_refused(pictures: Path, teacher_run: Path) -> None:
+def test_a_checkpoint_of_other_settings_is_refused(pictures, teacher_run):
     with pytest.raises(CheckpointError, match="other settings"):
         train_clip_teacher(teacher_settings(pictures, teacher_run, learning_rate=0.5))
 
 
-def test_a_run_can_begin_where_another_ended(pictures: Path, teacher_run: Path, tmp_path: Path) -> None:
+def test_a_run_can_begin_where_another_ended(pictures, teacher_run, tmp_path):
     settings = teacher_settings(pictures, tmp_path, start=teacher_run, learning_rate=1e-12, weight_decay=0, average=0)
     teacher = train_clip_teacher(settings)
     before = read_checkpoint(teacher_run / CHECKPOINT)["averaged"]
@@ -148,25 +141,25 @@ def test_a_run_can_begin_where_another_ended(pictures: Path, teacher_run: Path, 
         torch.testing.assert_close(value, before[name], msg=name)
 
 
-def test_a_run_cannot_begin_with_another_model(pictures: Path, teacher_run: Path, tmp_path: Path) -> None:
+def test_a_run_cannot_begin_with_another_model(pictures, teacher_run, tmp_path):
     settings = DinoSettings(pictures=pictures, out=tmp_path, start=teacher_run, prototypes=16, hidden=16)
     with pytest.raises(CheckpointError, match="another model"):
         train_dino(settings)
 
 
-def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
+def test_a_broken_checkpoint_is_named(tmp_path):
     (tmp_path / CHECKPOINT).write_bytes(b"half a file")
     with pytest.raises(CheckpointError, match="delete it and start again"):
         read_checkpoint(tmp_path / CHECKPOINT)
 
 
-def test_a_student_without_a_teacher_says_what_to_train(pictures: Path, teacher_run: Path, tmp_path: Path) -> None:
+def test_a_student_without_a_teacher_says_what_to_train(pictures, teacher_run, tmp_path):
     (tmp_path / MERGES_FILE).write_bytes((teacher_run / MERGES_FILE).read_bytes())
     with pytest.raises(CheckpointError, match="train that model first"):
         train_clip(student_settings(pictures, tmp_path, tmp_path / "out"))
 
 
-def test_a_student_leaves_its_teacher_and_the_words_alone(pictures: Path, teacher_run: Path, tmp_path: Path) -> None:
+def test_a_student_leaves_its_teacher_and_the_words_alone(pictures, teacher_run, tmp_path):
     student = train_clip(student_settings(pictures, teacher_run, tmp_path))
     taught = read_checkpoint(teacher_run / CHECKPOINT)["averaged"]
     for name, value in student.teacher.state_dict().items():
@@ -177,7 +170,7 @@ def test_a_student_leaves_its_teacher_and_the_words_alone(pictures: Path, teache
 
 
 @pytest.mark.parametrize("machine", ["cpu", "accelerator"])
-def test_every_plan_fits_its_recipe_and_the_next(machine: Literal["cpu", "accelerator"], tmp_path: Path) -> None:
+def test_every_plan_fits_its_recipe_and_the_next(machine, tmp_path):
     paths = {"pictures": tmp_path / "train.npy", "out": tmp_path}
     teacher = ClipTeacherSettings(**paths, **PLANS["clip-teacher"][machine])
     student = ClipSettings(**paths, **PLANS["clip"][machine])
@@ -188,13 +181,13 @@ def test_every_plan_fits_its_recipe_and_the_next(machine: Literal["cpu", "accele
     assert DinoSettings(**paths, **PLANS["resnet"][machine]).network == "resnet"
 
 
-def test_prompts_are_learnt_with_either_article() -> None:
+def test_prompts_are_learnt_with_either_article():
     torch.manual_seed(0)
     articles = {prompts.fill("umbrella")[0].split()[-2] for prompts in (random_prompts() for _ in range(50))}
     assert {"a", "an"} <= articles
 
 
-def test_the_trained_reading_is_what_the_encoders_read(pictures: Path, teacher_run: Path, tmp_path: Path) -> None:
+def test_the_trained_reading_is_what_the_encoders_read(pictures, teacher_run, tmp_path):
     student = train_clip(student_settings(pictures, teacher_run, tmp_path))
     images = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(3))
     encoder = student.encoder()
@@ -206,11 +199,11 @@ def test_the_trained_reading_is_what_the_encoders_read(pictures: Path, teacher_r
         torch.testing.assert_close(values, expected.flatten(2).transpose(1, 2), atol=1e-5, rtol=1e-4)
 
 
-def test_a_finished_run_tells_its_held_out_figures(teacher_run: Path) -> None:
+def test_a_finished_run_tells_its_held_out_figures(teacher_run):
     assert set(last_figures(teacher_run)) == {"naming", "recall_at_1"}
 
 
-def test_the_log_forgets_what_comes_after_the_checkpoint(tmp_path: Path) -> None:
+def test_the_log_forgets_what_comes_after_the_checkpoint(tmp_path):
     log = RunLog(tmp_path, resume_at=0)
     for step in (1, 2, 3):
         log.write(step, loss=float(step))
@@ -220,7 +213,7 @@ def test_the_log_forgets_what_comes_after_the_checkpoint(tmp_path: Path) -> None
     assert [json.loads(line)["step"] for line in log.path.read_text().splitlines()] == [1, 2]
 
 
-def test_the_curves_hold_what_the_log_holds(tmp_path: Path) -> None:
+def test_the_curves_hold_what_the_log_holds(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     log = RunLog(tmp_path, resume_at=0)
@@ -233,7 +226,7 @@ def test_the_curves_hold_what_the_log_holds(tmp_path: Path) -> None:
     assert [event.value for event in curves.Scalars("validation/naming")] == []  # its step comes again
 
 
-def test_an_epoch_shows_every_picture_of_the_stage_once(pictures: Path) -> None:
+def test_an_epoch_shows_every_picture_of_the_stage_once(pictures):
     drawn = TrainingPictures(pictures)
     batches = Batches(drawn, seed=1, device=torch.device("cpu"))
     stage = Stage(pictures=100, size=16, batch=2, kinds=("single", "multi"))
@@ -244,7 +237,7 @@ def test_an_epoch_shows_every_picture_of_the_stage_once(pictures: Path) -> None:
     assert list(first) != list(second)
 
 
-def test_names_come_from_the_captions(pictures: Path) -> None:
+def test_names_come_from_the_captions(pictures):
     drawn = TrainingPictures(pictures)
     batches = Batches(drawn, seed=1, device=torch.device("cpu"))
     stage = Stage(pictures=4, size=16, batch=4)
@@ -254,7 +247,7 @@ def test_names_come_from_the_captions(pictures: Path) -> None:
         assert {NAMES[place] for place in row.nonzero().flatten().tolist()} == told
 
 
-def test_training_pictures_are_the_worlds(pictures: Path) -> None:
+def test_training_pictures_are_the_worlds(pictures):
     drawn = TrainingPictures(pictures)
     scene = draw_scene(5, 32)
     assert torch.equal(drawn.images(np.array([5]))[0], torch.from_numpy(scene.image).permute(2, 0, 1))
@@ -262,12 +255,12 @@ def test_training_pictures_are_the_worlds(pictures: Path) -> None:
     assert len(drawn.everything()) == len(drawn) == 24
 
 
-def test_a_flipped_picture_has_left_and_right_exchanged() -> None:
+def test_a_flipped_picture_has_left_and_right_exchanged():
     assert mirrored("a dog on the left and a cat on the right") == "a dog on the right and a cat on the left"
     assert mirrored("a dog on the left, a cat and a cow") == "a dog on the right, a cat and a cow"
 
 
-def test_a_crop_of_everything_is_the_picture() -> None:
+def test_a_crop_of_everything_is_the_picture():
     images = torch.rand(2, 3, 16, 16)
     flips = torch.tensor([False, True])
     where = random_crops(images, 16, (1.0, 1.0), flips, torch.Generator().manual_seed(0))
@@ -278,7 +271,7 @@ def test_a_crop_of_everything_is_the_picture() -> None:
     assert (crops[1].diff(dim=-1) <= 0).all()
 
 
-def test_equal_captions_are_not_told_apart() -> None:
+def test_equal_captions_are_not_told_apart():
     texts = F.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), dim=-1)
     captions = ["a dog", "a dog", "a cat"]
     loss = losses.contrastive_loss(texts, texts, captions, torch.tensor(50.0))
@@ -287,7 +280,7 @@ def test_equal_captions_are_not_told_apart() -> None:
     assert swapped > 10
 
 
-def test_a_name_may_hold_of_a_part_of_the_picture() -> None:
+def test_a_name_may_hold_of_a_part_of_the_picture():
     loss = losses.NameLoss()
     names = torch.eye(len(NAMES))
     maps = torch.zeros(1, len(NAMES), 4, 4)
@@ -300,7 +293,7 @@ def test_a_name_may_hold_of_a_part_of_the_picture() -> None:
     assert loss.peak(maps, names, named, share=1 / 16) > right
 
 
-def test_a_thing_counts_however_little_of_the_cosine_it_is() -> None:
+def test_a_thing_counts_however_little_of_the_cosine_it_is():
     names = torch.eye(3)
     teacher = F.normalize(torch.tensor([[1.0, 0.6, 0.5]]), dim=-1)
     close = F.normalize(torch.tensor([[1.0, 0.6, 0.5]]), dim=-1)
@@ -308,13 +301,13 @@ def test_a_thing_counts_however_little_of_the_cosine_it_is() -> None:
     assert losses.same_names_loss(close, teacher, names) + 1 < losses.same_names_loss(swapped, teacher, names)
 
 
-def test_imitation_ignores_the_teachers_scale_and_offset() -> None:
+def test_imitation_ignores_the_teachers_scale_and_offset():
     teacher = torch.randn(2, 6, 3)
     told: Tensor = F.batch_norm(teacher.flatten(0, 1), None, None, training=True).view_as(teacher)
     assert losses.imitation_loss(told, 7 * teacher + 3) == pytest.approx(0, abs=1e-4)
 
 
-def test_a_momentum_teacher_follows_slowly(pictures: Path) -> None:
+def test_a_momentum_teacher_follows_slowly(pictures):
     settings = DinoSettings(
         pictures=pictures, out=Path(), width=24, blocks=2, heads=2, prototypes=8, hidden=8, bottleneck=4, momentum=0.9
     )
@@ -326,7 +319,7 @@ def test_a_momentum_teacher_follows_slowly(pictures: Path) -> None:
     torch.testing.assert_close(model.teacher["head"].prototypes.weight, before + 0.1)
 
 
-def test_the_rate_rises_then_falls(tmp_path: Path) -> None:
+def test_the_rate_rises_then_falls(tmp_path):
     stages = (Stage(pictures=60, batch=2), Stage(pictures=140, batch=2))
     settings = TrainingSettings(pictures=tmp_path, out=tmp_path, stages=stages, warm_up=0.1)
     rates = [learning_rate_at(step, settings) for step in range(settings.steps)]
@@ -337,7 +330,7 @@ def test_the_rate_rises_then_falls(tmp_path: Path) -> None:
     assert rates[-1] == pytest.approx(0)
 
 
-def test_a_stage_may_begin_a_rise_and_fall_of_its_own(tmp_path: Path) -> None:
+def test_a_stage_may_begin_a_rise_and_fall_of_its_own(tmp_path):
     first, second = Stage(pictures=80, batch=2), Stage(pictures=40, batch=2, learning_rate=0.5)
     both = TrainingSettings(pictures=tmp_path, out=tmp_path, stages=(first, second), warm_up=0.1)
     alone = TrainingSettings(pictures=tmp_path, out=tmp_path, stages=(first,), warm_up=0.1)
@@ -348,7 +341,7 @@ def test_a_stage_may_begin_a_rise_and_fall_of_its_own(tmp_path: Path) -> None:
     assert rates[-1] == pytest.approx(0)
 
 
-def test_whole_words_are_one_token_and_any_word_can_be_read(tmp_path: Path) -> None:
+def test_whole_words_are_one_token_and_any_word_can_be_read(tmp_path):
     words = count_words(["a photo of a bicycle", "two bicycles on the grass"])
     write_merges(tmp_path / "merges.gz", learn_merges(words))
     tokenizer = load_tokenizer(tmp_path / "merges.gz")
@@ -357,38 +350,38 @@ def test_whole_words_are_one_token_and_any_word_can_be_read(tmp_path: Path) -> N
     assert tokenizer([" ".join(["unheard"] * 200)]).shape == (1, tokenizer.context_length)
 
 
-def test_merges_are_the_same_bytes_every_time(tmp_path: Path) -> None:
+def test_merges_are_the_same_bytes_every_time(tmp_path):
     words = count_words(["a red car", "a red cat"])
     for name in ("one", "two"):
         write_merges(tmp_path / name, learn_merges(words))
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_reading_short_texts_skips_positions_and_nothing_else(teacher_run: Path) -> None:
+def test_reading_short_texts_skips_positions_and_nothing_else(teacher_run):
     tokenizer = load_tokenizer(teacher_run / MERGES_FILE)
     clip = ClipTeacher(TINY, CHANNELS, (1, 1, 1, 1), tokenizer).words.clip.eval()
     tokens = tokenizer(["a dog", "a photo of two cats on the grass"])
     torch.testing.assert_close(read_text(clip, tokens), clip.encode_text(tokens), atol=1e-5, rtol=1e-4)
 
 
-def test_mean_iou_counts_all_pictures_together() -> None:
+def test_mean_iou_counts_all_pictures_together():
     truth = [np.array([[0, 0], [1, 1]]), np.array([[1, 1], [1, 1]])]
     found = [np.array([[0, 1], [1, 1]]), np.array([[1, 1], [1, 1]])]
     assert mean_iou(found, truth, 3) == pytest.approx(100 * (1 / 2 + 6 / 7) / 2)
 
 
-def test_training_makes_the_loss_small(pictures: Path, tmp_path: Path) -> None:
+def test_training_makes_the_loss_small(pictures, tmp_path):
     class Line(Recipe):
         captioned = False
 
-        def __init__(self) -> None:
+        def __init__(self):
             super().__init__()
             self.weight = torch.nn.Parameter(torch.ones(2, 2))
 
-        def losses(self, batch: object, progress: float) -> dict[str, Tensor]:
+        def losses(self, batch, progress):
             return {"square": self.weight.square().sum()}
 
-        def figures(self, first_seed: int) -> dict[str, float]:
+        def figures(self, first_seed):
             return {"size": float(self.weight.norm())}
 
     settings = TrainingSettings(

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tarfile
 import time
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -23,27 +22,27 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-def _files(folder: Path) -> dict[str, bytes]:
+def _files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def _kill_after(pictures: int):
-    def progress(done: int, total: int) -> None:
+def _kill_after(pictures):
+    def progress(done, total):
         if done >= pictures:
             raise Killed
 
     return progress
 
 
-def _folder(out: Path, **options) -> Path:
+def _folder(out, **options):
     return write_folder(out, 20, size=32, **options)
 
 
-def _shards(out: Path, **options) -> Path:
+def _shards(out, **options):
     return write_shards(out, 20, size=32, per_shard=8, labels=True, **options)
 
 
-def _array(out: Path, **options) -> Path:
+def _array(out, **options):
     return write_array(out / "train.npy", 20, size=32, labels=True, **options)
 
 
