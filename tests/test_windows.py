@@ -17,6 +17,8 @@ UNHURRIED = settings(deadline=None)  # a first call may wait for libraries to wa
 
 sides = st.integers(1, 60)
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 KERNELS_APART = 1e-5
 """How far F.interpolate's kernels for small pictures and for three channels are from its others, on noise."""
 
@@ -31,13 +33,8 @@ def plans(draw, most=60):
     return SlidingWindows(height, width, size, stride)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _single_thread():
-    """Threads gain nothing on pictures this small, and wait for each other on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def resized(maps, size):
+    return interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
 def random_maps(*shape, seed=0, dtype=torch.float32):
@@ -48,14 +45,11 @@ def step_by_step(plan, maps, patch, size):
     """(K, *size): what merge_argmax promises to equal, every map in full."""
     total = torch.zeros(maps.shape[1], plan.height, plan.width, dtype=torch.float64)
     count = torch.zeros(plan.height, plan.width, dtype=torch.float64)
-    for box, grid in zip(plan.boxes, maps, strict=True):
-        fine = (grid.shape[1] * patch[0], grid.shape[2] * patch[1])
-        pixels = interpolate(grid[None].float(), size=fine, mode="bilinear", align_corners=False)[0]
-        total[:, box.top : box.bottom, box.left : box.right] += pixels[
-            :, : box.bottom - box.top, : box.right - box.left
-        ]
-        count[box.top : box.bottom, box.left : box.right] += 1
-    return interpolate((total / count).float()[None], size=size, mode="bilinear", align_corners=False)[0]
+    for (top, left, bottom, right), grid in zip(plan.boxes, maps, strict=True):
+        pixels = resized(grid.float(), (grid.shape[1] * patch[0], grid.shape[2] * patch[1]))
+        total[:, top:bottom, left:right] += pixels[:, : bottom - top, : right - left]
+        count[top:bottom, left:right] += 1
+    return resized((total / count).float(), size)
 
 
 def assert_best(labels, scores, full, within=1e-6):
@@ -69,26 +63,30 @@ def assert_best(labels, scores, full, within=1e-6):
     assert ((labels == index) | (best - chosen <= within)).all()
 
 
+def assert_upsampled(maps, size, within=1e-6):
+    assert_best(*upsample_argmax(maps, size), resized(maps, size), within)
+
+
+def assert_merged(plan, maps, patch, size, within=1e-6):
+    labels, scores = merge_argmax(plan, maps, patch, size)
+    assert_best(labels, scores, step_by_step(plan, maps, patch, size), within)
+    return labels
+
+
 # Where the windows lie
 
 
 @UNHURRIED
 @given(plans())
-def test_windows_are_of_one_size_and_never_reach_outside(plan):
+def test_windows_are_of_one_size_never_reach_outside_and_cover_every_pixel(plan):
+    seen = np.zeros((plan.height, plan.width), bool)
     for top, left, bottom, right in plan.boxes:
         assert 0 <= top < bottom <= plan.height
         assert 0 <= left < right <= plan.width
         assert (bottom - top, right - left) == plan.window
-    assert len(plan) == len(plan.boxes) == len(set(plan.boxes))
-
-
-@UNHURRIED
-@given(plans())
-def test_windows_cover_every_pixel(plan):
-    seen = np.zeros((plan.height, plan.width), bool)
-    for top, left, bottom, right in plan.boxes:
         seen[top:bottom, left:right] = True
     assert seen.all()
+    assert len(plan) == len(plan.boxes) == len(set(plan.boxes))
 
 
 @UNHURRIED
@@ -142,19 +140,13 @@ def test_a_plan_that_cannot_be_is_refused(arguments, complaint):
 
 @UNHURRIED
 @given(plans(most=30))
-def test_cut_gives_the_pixels_inside_each_box(plan):
-    image = torch.arange(3 * plan.height * plan.width).reshape(3, plan.height, plan.width)
-    windows = plan.cut(image)
-    assert windows.shape == (len(plan), 3, *plan.window)
-    for (top, left, bottom, right), window in zip(plan.boxes, windows, strict=True):
+def test_cut_gives_the_pixels_inside_each_box_and_merging_them_gives_the_picture_back(plan):
+    image = random_maps(3, plan.height, plan.width)
+    cut = plan.cut(image)
+    assert cut.shape == (len(plan), 3, *plan.window)
+    for (top, left, bottom, right), window in zip(plan.boxes, cut, strict=True):
         assert torch.equal(window, image[:, top:bottom, left:right])
-
-
-@UNHURRIED
-@given(plans(most=30))
-def test_merging_what_was_cut_gives_the_picture_back(plan):
-    image = random_maps(2, plan.height, plan.width)
-    torch.testing.assert_close(plan.merge(plan.cut(image)), image)
+    torch.testing.assert_close(plan.merge(cut), image)
 
 
 @settings(max_examples=30, deadline=None)
@@ -192,10 +184,9 @@ def test_maps_and_pictures_of_another_size_are_refused():
     plan = SlidingWindows(10, 10, 8, 4)
     with pytest.raises(ValueError, match="for 10 x 10"):
         plan.cut(torch.zeros(3, 10, 11))
-    with pytest.raises(ValueError, match="do not fit 4 windows"):
-        plan.merge(torch.zeros(3, 2, 8, 8))
-    with pytest.raises(ValueError, match="do not fit 4 windows"):
-        plan.merge(torch.zeros(4, 2, 8, 7))
+    for shape in ((3, 2, 8, 8), (4, 2, 8, 7)):
+        with pytest.raises(ValueError, match="do not fit 4 windows"):
+            plan.merge(torch.zeros(shape))
     with pytest.raises(ValueError, match="patches 2 do not fit"):
         merge_argmax(plan, torch.zeros(4, 2, 4, 3), 2, (10, 10))
 
@@ -206,9 +197,7 @@ def test_maps_and_pictures_of_another_size_are_refused():
 @settings(max_examples=40, deadline=None)
 @given(sides, sides, st.integers(1, 300), st.integers(1, 300), st.integers(1, 40))
 def test_upsample_argmax_is_interpolate_and_argmax(h, w, height, width, names):
-    maps = random_maps(names, h, w)
-    labels, scores = upsample_argmax(maps, (height, width))
-    assert_best(labels, scores, interpolate(maps[None], size=(height, width), mode="bilinear", align_corners=False)[0])
+    assert_upsampled(random_maps(names, h, w), (height, width))
 
 
 @pytest.mark.parametrize(
@@ -216,62 +205,49 @@ def test_upsample_argmax_is_interpolate_and_argmax(h, w, height, width, names):
     [(448, 600, (375, 500)), (28, 28, (448, 448)), (28, 37, (375, 500)), (300, 400, (29, 3)), (3, 2, (1400, 1000))],
 )
 def test_upsample_argmax_at_the_sizes_of_the_protocols(h, w, size):
-    maps = random_maps(21, h, w, seed=1)
-    labels, scores = upsample_argmax(maps, size)
-    assert_best(labels, scores, interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0])
+    assert_upsampled(random_maps(21, h, w, seed=1), size)
 
 
 @pytest.mark.parametrize("names", [1, 2, 5])
 @pytest.mark.parametrize("h", [3, 600])
 def test_few_names_on_a_large_picture(names, h):
-    maps = random_maps(names, h, h)
-    labels, scores = upsample_argmax(maps, (1100, 1000))
-    full = interpolate(maps[None], size=(1100, 1000), mode="bilinear", align_corners=False)[0]
-    assert_best(labels, scores, full, within=KERNELS_APART)
+    assert_upsampled(random_maps(names, h, h), (1100, 1000), within=KERNELS_APART)
+
+
+@st.composite
+def merges(draw):
+    """plan, maps, patch, size"""
+    pairs = st.tuples(st.integers(1, 9), st.integers(1, 9))
+    plan, patch, extra = draw(plans()), draw(pairs), draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
+    grid = [-(-side // p) + more for side, p, more in zip(plan.window, patch, extra, strict=True)]
+    size = (draw(st.integers(1, 200)), draw(st.integers(1, 200)))
+    return plan, random_maps(len(plan), draw(st.integers(1, 40)), *grid), patch, size
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.data())
-def test_merge_argmax_is_all_its_steps_at_once(data):
-    plan = data.draw(plans())
-    patch = data.draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
-    extra = data.draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
-    grid = [-(-side // p) + more for side, p, more in zip(plan.window, patch, extra, strict=True)]
-    size = (data.draw(st.integers(1, 200)), data.draw(st.integers(1, 200)))
-    maps = random_maps(len(plan), data.draw(st.integers(1, 40)), *grid)
-    labels, scores = merge_argmax(plan, maps, patch, size)
-    assert_best(labels, scores, step_by_step(plan, maps, patch, size))
+@given(merges())
+def test_merge_argmax_is_all_its_steps_at_once(merge):
+    assert_merged(*merge)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_merge_argmax_tile_by_tile_is_all_its_steps_at_once(data):
-    plan = data.draw(plans())
-    patch = data.draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
-    extra = data.draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
-    grid = [-(-side // p) + more for side, p, more in zip(plan.window, patch, extra, strict=True)]
-    size = (data.draw(st.integers(1, 200)), data.draw(st.integers(1, 200)))
-    maps = random_maps(len(plan), data.draw(st.integers(1, 40)), *grid)
+@given(merges(), st.sampled_from([7, 128]))
+def test_merge_argmax_tile_by_tile_is_all_its_steps_at_once(merge, tile):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(windows, "_SMALL_BYTES", 0)
-        patched.setitem(windows._TILE, "cpu", data.draw(st.sampled_from([7, 128])))
-        labels, scores = merge_argmax(plan, maps, patch, size)
-    assert_best(labels, scores, step_by_step(plan, maps, patch, size), within=KERNELS_APART)
+        patched.setitem(windows._TILE, "cpu", tile)
+        assert_merged(*merge, within=KERNELS_APART)
 
 
 def test_merge_argmax_at_the_size_of_the_papers():
     plan = SlidingWindows(448, 598, 448, 224)
-    maps = random_maps(len(plan), 21, 28, 28)
-    labels, scores = merge_argmax(plan, maps, 16, (375, 500))
-    assert_best(labels, scores, step_by_step(plan, maps, (16, 16), (375, 500)))
+    assert_merged(plan, random_maps(len(plan), 21, 28, 28), (16, 16), (375, 500))
 
 
-def test_more_names_than_are_scored_together_make_no_difference():
+def test_neither_more_names_than_are_scored_together_nor_half_precision_make_a_difference():
     plan = SlidingWindows(40, 70, 40, 20)
-    maps = random_maps(len(plan), 300, 5, 5)
-    labels, scores = merge_argmax(plan, maps, 8, (150, 260))
-    assert_best(labels, scores, step_by_step(plan, maps, (8, 8), (150, 260)))
-    assert labels.max() > 256
+    assert assert_merged(plan, random_maps(len(plan), 300, 5, 5), (8, 8), (150, 260)).max() > 256
+    assert_merged(plan, random_maps(len(plan), 7, 5, 5, dtype=torch.bfloat16), (8, 8), (100, 100))
 
 
 @pytest.mark.parametrize("names", [2, 5, 60, 250])
@@ -279,21 +255,14 @@ def test_names_that_cannot_win_in_a_tile_are_left_out_there_and_nothing_changes(
     plan = SlidingWindows(64, 96, 64, 32)
     maps = (20 * random_maps(len(plan), names, 8, 8)).softmax(dim=1)
     maps[:, names // 2] = maps[:, 0]  # everywhere as good as the first, which wins
-    found = merge_argmax(plan, maps, 8, (900, 1300), dtype=torch.uint8)
-    assert found[0].dtype == torch.uint8
-    assert_best(found[0].long(), found[1], step_by_step(plan, maps, (8, 8), (900, 1300)), within=KERNELS_APART)
-    assert not (found[0] == names // 2).any()
+    labels, scores = merge_argmax(plan, maps, 8, (900, 1300), dtype=torch.uint8)
+    assert labels.dtype == torch.uint8
+    assert_best(labels.long(), scores, step_by_step(plan, maps, (8, 8), (900, 1300)), within=KERNELS_APART)
+    assert not (labels == names // 2).any()
     monkeypatch.setattr(windows, "_HOPELESS", 1.0)  # none is left out
-    labels, scores = merge_argmax(plan, maps, 8, (900, 1300))
-    assert torch.equal(found[0].long(), labels)
-    assert torch.equal(found[1], scores)
-
-
-def test_half_precision_maps_are_merged_in_single():
-    plan = SlidingWindows(40, 70, 40, 20)
-    maps = random_maps(len(plan), 7, 5, 5, dtype=torch.bfloat16)
-    labels, scores = merge_argmax(plan, maps, 8, (100, 100))
-    assert_best(labels, scores, step_by_step(plan, maps, (8, 8), (100, 100)))
+    all_labels, all_scores = merge_argmax(plan, maps, 8, (900, 1300))
+    assert torch.equal(labels.long(), all_labels)
+    assert torch.equal(scores, all_scores)
 
 
 @settings(max_examples=40, deadline=None)
@@ -325,8 +294,7 @@ def test_memory_stays_bounded_whatever_the_names_and_the_size():
     upsample_argmax(maps[:20], (height // 4, width // 4))  # what torch sets up once
     before = peak_memory()
     labels, scores = upsample_argmax(maps, (height, width))
-    returned = labels.nbytes + scores.nbytes
-    assert peak_memory() - before < WORKING_BYTES + returned
+    assert peak_memory() - before < WORKING_BYTES + labels.nbytes + scores.nbytes
 
 
 def peak_memory():
