@@ -6,14 +6,15 @@ import pytest
 import torch
 
 from support.tiny_world import CHANNELS, student_settings, teacher_settings
+from support.tiny_world_dino import settings as dino_settings
 from wordmask_world import WORLD_VERSION, models
 from wordmask_world.files.training_file import write_array
 from wordmask_world.models import WorldModelError, world_clip, world_dino, world_resnet, world_weights
 from wordmask_world.training import figures
 from wordmask_world.training.batches import Stage
-from wordmask_world.training.clip import ClipStudent, train_clip
+from wordmask_world.training.clip import train_clip
 from wordmask_world.training.clip_teacher import train_clip_teacher
-from wordmask_world.training.dino import DinoSettings, train_dino
+from wordmask_world.training.dino import train_dino
 from wordmask_world.training.ship import ship_clip, ship_dino
 
 MOST_BYTES = 30_000_000
@@ -35,11 +36,9 @@ def weights(tmp_path, monkeypatch):
 
 
 def trained_dino(pictures, out, network):
-    settings = DinoSettings(
-        pictures=pictures, out=out, network=network, image_size=32, width=24, blocks=2, heads=2, channels=CHANNELS,
-        prototypes=16, hidden=16, bottleneck=8, local_crops=1, local_size=16, precision="fp32",
-        stages=(Stage(pictures=4, size=32, batch=4),),
-    )  # fmt: skip
+    settings = dino_settings(
+        pictures, out, network=network, blocks=2, save_every=1000, stages=(Stage(pictures=4, size=32, batch=4),)
+    )
     return train_dino(settings), settings
 
 
@@ -53,18 +52,16 @@ def assert_close_to(loaded, trained):
 def test_a_trained_clip_comes_back_from_the_package(pictures, weights, tmp_path):
     train_clip_teacher(teacher_settings(pictures, tmp_path / "teacher"))
     settings = student_settings(pictures, tmp_path / "teacher", tmp_path / "student")
-    student: ClipStudent = train_clip(settings)
+    student = train_clip(settings)
     ship_clip(student, settings, weights / "clip", command="make clip")
-    clip = world_clip()
+    clip, trained = world_clip(), student.encoder()
     assert_close_to(clip.model, student.clip)
-    images = torch.rand(2, 3, 40, 56)
+    images, prompts = torch.rand(2, 3, 40, 56), ["a photo of a dog", "zyzzyva"]
     assert clip.dense(images).grid == (5, 7)
-    torch.testing.assert_close(clip.encode_image(images), student.encoder().encode_image(images), atol=0.01, rtol=0.1)
-    prompts = ["a photo of a dog", "zyzzyva"]
-    torch.testing.assert_close(clip.encode_text(prompts), student.encoder().encode_text(prompts), atol=0.01, rtol=0.1)
+    torch.testing.assert_close(clip.encode_image(images), trained.encode_image(images), atol=0.01, rtol=0.1)
+    torch.testing.assert_close(clip.encode_text(prompts), trained.encode_text(prompts), atol=0.01, rtol=0.1)
     origin = world_weights()["clip"]
-    assert origin["command"] == "make clip"
-    assert origin["world_version"] == str(WORLD_VERSION)
+    assert (origin["command"], origin["world_version"]) == ("make clip", str(WORLD_VERSION))
     assert str(tmp_path) not in json.dumps(origin)
     assert "naming" in json.loads(origin["figures"])
 
@@ -91,12 +88,8 @@ def test_a_model_that_is_not_carried_says_how_to_train_it(weights):
         world_clip()
 
 
-def test_all_weights_together_are_small():
-    files = [path for path in models.WEIGHTS.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < MOST_BYTES
-
-
-def test_every_model_that_is_carried_tells_how_it_was_made():
+def test_what_is_carried_is_small_and_tells_how_it_was_made():
+    assert sum(path.stat().st_size for path in models.WEIGHTS.rglob("*") if path.is_file()) < MOST_BYTES
     for name, origin in world_weights().items():
         assert origin["command"].startswith("wordmask world "), name
         assert int(origin["steps"]) > 0
