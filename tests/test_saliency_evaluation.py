@@ -1,11 +1,13 @@
 """Saliency methods against benchmarks; the S-measure against a plain one."""
 
 import json
+from itertools import product
 from math import sqrt
 
 import numpy as np
 import pytest
 
+from support.plain_figures_of_maps import plain_figures
 from support.squares import Squares
 from wordmask.benchmarks.datasets import BenchmarkError, Sample
 from wordmask.benchmarks.s_measure import s_measure
@@ -32,16 +34,16 @@ class Bright(Saliency):
 
 def plain_s_measure(soft, mask):
     """Pixel by pixel, from the paper's equations."""
-    height, width = mask.shape
-    points = [(r, c) for r in range(height) for c in range(width)]
+    points = [(r, c) for r in range(mask.shape[0]) for c in range(mask.shape[1])]
     inside = [p for p in points if mask[p]]
-    if not inside:
-        return 1 - sum(soft[p] for p in points) / len(points)
-    if len(inside) == len(points):
-        return sum(soft[p] for p in points) / len(points)
+    outside = [p for p in points if not mask[p]]
 
     def mean(values):
         return sum(values) / len(values)
+
+    if not inside or not outside:
+        share = mean([soft[p] for p in points])
+        return share if inside else 1 - share
 
     def even(values):
         x = mean(values)
@@ -49,25 +51,23 @@ def plain_s_measure(soft, mask):
         return 2 * x / (x * x + 1 + spread)
 
     share = len(inside) / len(points)
-    outside = [p for p in points if not mask[p]]
     objects = share * even([soft[p] for p in inside]) + (1 - share) * even([1 - soft[p] for p in outside])
 
     row = round(mean([r for r, _ in inside])) + 1
     column = round(mean([c for _, c in inside])) + 1
     regions = 0.0
-    for above in (True, False):
-        for left in (True, False):
-            part = [(r, c) for r, c in points if (r < row) == above and (c < column) == left]
-            if not part:
-                continue
-            x, y = mean([soft[p] for p in part]), mean([float(mask[p]) for p in part])
-            n = max(len(part) - 1, 1e-15)
-            sx = sum((soft[p] - x) ** 2 for p in part) / n
-            sy = sum((mask[p] - y) ** 2 for p in part) / n
-            sxy = sum((soft[p] - x) * (mask[p] - y) for p in part) / n
-            top, bottom = 4 * x * y * sxy, (x * x + y * y) * (sx + sy)
-            likeness = top / bottom if top else float(bottom == 0)
-            regions += len(part) / len(points) * likeness
+    for above, left in product((True, False), repeat=2):
+        part = [(r, c) for r, c in points if (r < row) == above and (c < column) == left]
+        if not part:
+            continue
+        x, y = mean([soft[p] for p in part]), mean([float(mask[p]) for p in part])
+        n = max(len(part) - 1, 1e-15)
+        sx = sum((soft[p] - x) ** 2 for p in part) / n
+        sy = sum((mask[p] - y) ** 2 for p in part) / n
+        sxy = sum((soft[p] - x) * (mask[p] - y) for p in part) / n
+        top, bottom = 4 * x * y * sxy, (x * x + y * y) * (sx + sy)
+        likeness = top / bottom if top else float(bottom == 0)
+        regions += len(part) / len(points) * likeness
     return max(0.0, 0.5 * objects + 0.5 * regions)
 
 
@@ -109,50 +109,21 @@ def figures_of(*pairs):
     return found.iou, found.max_f, found.mae
 
 
-def plain_figures(pairs):
-    """The same, from their definitions."""
-    best = 0.0
-    for level in range(256):
-        scores = []
-        for soft, mask in pairs:
-            if not mask.any():
-                continue
-            chosen = np.rint(soft * 255) >= level
-            right = (chosen & mask).sum()
-            precision, recall = right / max(chosen.sum(), 1), right / mask.sum()
-            scores.append(1.3 * precision * recall / (0.3 * precision + recall) if right else 0.0)
-        best = max(best, float(np.mean(scores)))
-    masks = [(soft > 0.5, mask) for soft, mask in pairs]
-    ious = [(own & mask).sum() / (own | mask).sum() if (own | mask).any() else 1 for own, mask in masks]
-    errors = [np.abs(soft - mask).mean() for soft, mask in pairs]
-    return tuple(100 * float(np.mean(figure)) for figure in (ious, best, errors))
+HALF = np.arange(10) < np.full((8, 1), 5)
 
 
-def half(height=8, width=10):
-    mask = np.zeros((height, width), bool)
-    mask[:, : width // 2] = True
-    return mask
-
-
-def test_a_perfect_map_has_perfect_figures():
-    assert figures_of((half(), half())) == (100, 100, 0)
-
-
-def test_the_opposite_map_has_the_worst():
+def test_perfect_and_opposite_maps_have_the_best_and_the_worst_figures():
+    nothing = np.zeros((5, 6), bool)  # is right when left empty
+    assert figures_of((HALF, HALF)) == figures_of((nothing, nothing), (HALF, HALF)) == (100, 100, 0)
     at_the_lowest_threshold = 100 * 1.3 * 40 / (0.3 * 40 + 80)  # which takes everything
-    assert figures_of((~half(), half())) == pytest.approx((0, at_the_lowest_threshold, 100), abs=0.006)
+    assert figures_of((~HALF, HALF)) == pytest.approx((0, at_the_lowest_threshold, 100), abs=0.006)
 
 
 def test_one_threshold_serves_all_pictures():
     """Each map is perfect at a threshold of its own; at any one threshold, one of them is not."""
-    low, high = (np.where(half(), 0.4, 0.1), half()), (np.where(half(), 0.9, 0.6), half())
+    low, high = (np.where(HALF, 0.4, 0.1), HALF), (np.where(HALF, 0.9, 0.6), HALF)
     assert figures_of(low)[1] == figures_of(high)[1] == 100
     assert figures_of(low, high)[1] < 90
-
-
-def test_a_picture_without_foreground_is_right_when_left_empty():
-    nothing = np.zeros((5, 6), bool)
-    assert figures_of((nothing, nothing), (half(), half())) == (100, 100, 0)
 
 
 def test_the_report_equals_the_field_s_figures():
@@ -169,15 +140,12 @@ def test_the_report_equals_the_field_s_figures():
 
 def test_it_goes_on_after_a_stop(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        evaluate_saliency(Bright(stop_after=6), Squares(), batch_size=3, out=tmp_path / "run")
+        evaluate_saliency(Bright(stop_after=6), Squares(), batch_size=3, out=tmp_path)
     rest = Bright()
-    again = evaluate_saliency(rest, Squares(), batch_size=3, out=tmp_path / "run")
+    again = evaluate_saliency(rest, Squares(), batch_size=3, out=tmp_path).as_json()
     assert rest.looked == 4
-    assert {**again.as_json(), "seconds": 0} == {
-        **evaluate_saliency(Bright(), Squares(), batch_size=3).as_json(),
-        "seconds": 0,
-    }
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["configuration"]["saliency"] == "bright"
+    assert {**again, "seconds": 0} == {**evaluate_saliency(Bright(), Squares(), batch_size=3).as_json(), "seconds": 0}
+    assert json.loads((tmp_path / "result.json").read_text())["configuration"]["saliency"] == "bright"
 
 
 def test_a_benchmark_without_background_tells_no_foreground():

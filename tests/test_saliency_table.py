@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from support.plain_figures_of_maps import plain_figures
 from wordmask import saliency
 from wordmask.benchmarks.tables import find
 from wordmask.benchmarks.tables.base import fill
@@ -12,12 +13,12 @@ from wordmask_world.benchmark import FIRST_SEED
 from wordmask_world.tables.saliency import Middle, figures_of
 
 SIDE = 128
+FIGURES = {"iou", "max_f", "mae", "s_measure"}
 
 
 def held_out(count):
-    for index in range(count):
-        scene = draw_scene(FIRST_SEED + index, SIDE, kind="single")
-        yield scene.image, scene.labels < len(THINGS)
+    scenes = [draw_scene(FIRST_SEED + index, SIDE, kind="single") for index in range(count)]
+    return [(scene.image, scene.labels < len(THINGS)) for scene in scenes]
 
 
 def middle(image):
@@ -41,22 +42,9 @@ class By(Middle):
 
 
 def test_the_figures_are_those_of_the_definitions(tmp_path):
-    run = Run(tmp_path, pictures=3, batch_size=2)
-    told = figures_of(By(soft_guess), run)
-    ious, errors, f = [], [], np.zeros((3, 256))
-    for number, (image, mask) in enumerate(held_out(3)):
-        soft = soft_guess(image)
-        ious.append((mask & (soft > 0.5)).sum() / (mask | (soft > 0.5)).sum())
-        errors.append(np.abs(soft - mask).mean())
-        for level in range(256):
-            chosen = np.rint(255 * soft) >= level
-            right = (chosen & mask).sum()
-            if right:
-                precision, recall = right / chosen.sum(), right / mask.sum()
-                f[number, level] = 1.3 * precision * recall / (0.3 * precision + recall)
-    assert told["iou"] == pytest.approx(100 * np.mean(ious), abs=0.01)
-    assert told["max_f"] == pytest.approx(100 * f.mean(axis=0).max(), abs=0.01)
-    assert told["mae"] == pytest.approx(100 * np.mean(errors), abs=0.01)
+    told = figures_of(By(soft_guess), Run(tmp_path, pictures=3, batch_size=2))
+    expected = plain_figures([(soft_guess(image), mask) for image, mask in held_out(3)])
+    assert (told["iou"], told["max_f"], told["mae"]) == pytest.approx(expected, abs=0.01)
 
 
 def test_the_truth_scores_all_there_is(tmp_path):
@@ -87,37 +75,6 @@ def test_the_middle_is_a_quarter_of_the_picture():
     assert soft[10:30, 20:60].all()
 
 
-def test_rows_without_weights_say_so_and_the_others_are_measured(tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "WEIGHTS", tmp_path / "nothing")
-    rows = {row.label: row for row in fill(find("saliency"), Run(tmp_path / "run", pictures=1))}
-    assert len(rows) == 7
-    assert set(rows.pop("the middle of the picture").ours) == {"iou", "max_f", "mae", "s_measure"}
-    for row in rows.values():
-        assert not row.ours
-        assert set(row.not_run) == {"iou", "max_f", "mae", "s_measure"}
-        assert all("this installation carries no" in reason for reason in row.not_run.values())
-
-
-def test_a_row_asks_for_its_method_with_its_refinement(tmp_path, monkeypatch):
-    asked = []
-
-    def load(method, preset, refine="none", **_):
-        asked.append((method, preset, refine))
-        return Middle()
-
-    monkeypatch.setattr(saliency, "load", load)
-    rows = list(fill(find("saliency"), Run(tmp_path, pictures=1)))
-    assert [row.ours for row in rows] == [rows[0].ours] * 7
-    assert asked == [
-        ("seed", "world", "none"),
-        ("spectral", "world", "none"),
-        ("found", "world", "none"),
-        ("found", "world", "found"),
-        ("selfmask", "world", "none"),
-        ("selfmask", "world", "solver"),
-    ]
-
-
 def test_no_more_than_a_batch_is_looked_at_together(tmp_path):
     seen = []
 
@@ -128,3 +85,28 @@ def test_no_more_than_a_batch_is_looked_at_together(tmp_path):
 
     figures_of(Counted(), Run(tmp_path, pictures=5, batch_size=2))
     assert seen == [2, 2, 1]
+
+
+def test_rows_without_weights_say_so_and_the_others_are_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "WEIGHTS", tmp_path / "nothing")
+    rows = {row.label: row for row in fill(find("saliency"), Run(tmp_path / "run", pictures=1))}
+    assert len(rows) == 7
+    assert set(rows.pop("the middle of the picture").ours) == FIGURES
+    for row in rows.values():
+        assert not row.ours
+        assert set(row.not_run) == FIGURES
+        assert all("this installation carries no" in reason for reason in row.not_run.values())
+
+
+def test_a_row_asks_for_its_method_with_its_refinement(tmp_path, monkeypatch):
+    asked = []
+
+    def load(method, preset, refine="none", **_):
+        asked.append(f"{method} {preset} {refine}")
+        return Middle()
+
+    monkeypatch.setattr(saliency, "load", load)
+    rows = list(fill(find("saliency"), Run(tmp_path, pictures=1)))
+    assert [row.ours for row in rows] == [rows[0].ours] * 7
+    refined = [("seed", "none"), ("spectral", "none"), ("found", "none"), ("found", "found"), ("selfmask", "none")]
+    assert asked == [f"{method} world {refine}" for method, refine in (*refined, ("selfmask", "solver"))]

@@ -1,6 +1,5 @@
 """FOUND's and SelfMask's trainings: their schedules, their targets, and runs that survive a kill."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from support import plain_saliency
+from support.plain_saliency import tiny_dino
+from support.stopped_training import Killed, kill_at, log_of
 from support.tiny_voting import found_settings, voters
 from wordmask.errors import WordmaskError
 from wordmask.refinement.bilateral_solver import BilateralGrid
@@ -20,7 +20,7 @@ from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings
 from wordmask.training.checkpoints import CheckpointError
 from wordmask.training.errors import TrainingError
 from wordmask.training.found import FoundLesson, FoundTraining, solved_masks, train_head
-from wordmask.training.loop import Crops, Lesson, crops_at
+from wordmask.training.loop import Lesson, crops_at, train
 from wordmask.training.pictures import Pictures
 from wordmask.training.selfmask import SelfMaskLesson, SelfMaskTraining, new_network, train_network
 from wordmask.training.votes import VoteStore
@@ -34,8 +34,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("pictures")
     for number in range(6):
-        image = np.asarray(draw_scene(number, (48, 40 + 8 * (number % 2))).image)
-        Image.fromarray(image).save(path / f"{number}.png")
+        Image.fromarray(draw_scene(number, (48, 40 + 8 * (number % 2))).image).save(path / f"{number}.png")
     return path
 
 
@@ -47,28 +46,24 @@ def selfmask_settings(folder, out, **changes):
 def train_selfmask(settings, encoder=None):
     votes = VoteStore(settings.out / "votes", Pictures(settings.pictures), voters())
     votes.complete()
-    return train_network(encoder or plain_saliency.tiny_dino(), votes, settings)
+    return train_network(encoder or tiny_dino(), votes, settings)
 
 
-def log_of(out):
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "time"} for line in lines]
+def train_found(settings, encoder=None):
+    return train_head(encoder or tiny_dino(), settings, Pictures(settings.pictures))
 
 
-class Killed(Exception):
-    pass
+def killed(train, settings, lesson, call):
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, lesson, call)
+        with pytest.raises(Killed):
+            train(settings)
 
 
-def kill_at_call(monkeypatch, lesson, number):
-    original, calls = lesson.losses, []
-
-    def losses(self, *arguments):
-        calls.append(1)
-        if len(calls) == number:
-            raise Killed
-        return original(self, *arguments)
-
-    monkeypatch.setattr(lesson, "losses", losses)
+def assert_same(state, other):
+    assert state.keys() == other.keys()
+    for name, value in state.items():
+        assert torch.equal(value, other[name]), name
 
 
 def test_the_papers_schedules_are_the_defaults(tmp_path):
@@ -84,18 +79,17 @@ def test_the_papers_schedules_are_the_defaults(tmp_path):
 
 
 def test_found_learns_the_seed_first_and_itself_later(folder, tmp_path):
-    head = train_head(plain_saliency.tiny_dino(), found_settings(folder, tmp_path), Pictures(folder))
+    head = train_found(found_settings(folder, tmp_path))
     told = log_of(tmp_path)
     assert [line["step"] for line in told] == [1, 2, 3, 4]
     assert ["seed" in line for line in told] == [True, True, False, False]
     assert ["own" in line for line in told] == [False, False, True, True]
     assert [line["rate"] for line in told] == pytest.approx([1, 1, 0.95, 0.95])
-    written = load_head(tmp_path / "found.safetensors")
-    assert torch.equal(written.weight, head.weight)
+    assert torch.equal(load_head(tmp_path / "found.safetensors").weight, head.weight)
 
 
 def test_founds_losses_are_those_of_the_paper(folder, tmp_path):
-    encoder, settings = plain_saliency.tiny_dino(), found_settings(folder, tmp_path)
+    encoder, settings = tiny_dino(), found_settings(folder, tmp_path)
     torch.manual_seed(0)
     lesson = FoundLesson(encoder, settings)
     crops = crops_at(0, Pictures(folder), settings)
@@ -117,12 +111,10 @@ def test_founds_losses_are_those_of_the_paper(folder, tmp_path):
 
 
 def test_found_trains_the_head_alone(folder, tmp_path):
-    encoder = plain_saliency.tiny_dino()
-    before = {name: value.clone() for name, value in encoder.model.state_dict().items()}
-    lesson = FoundLesson(encoder, found_settings(folder, tmp_path))
-    assert {name for name, _ in lesson.named_parameters()} == {"head.weight", "head.bias"}
-    train_head(encoder, found_settings(folder, tmp_path), Pictures(folder))
-    assert all(torch.equal(before[name], value) for name, value in encoder.model.state_dict().items())
+    encoder, settings = tiny_dino(), found_settings(folder, tmp_path)
+    assert {name for name, _ in FoundLesson(encoder, settings).named_parameters()} == {"head.weight", "head.bias"}
+    train_found(settings, encoder)
+    assert_same(encoder.model.state_dict(), tiny_dino().model.state_dict())
 
 
 def test_solved_masks_follow_the_pictures_edge_on_the_patches():
@@ -130,86 +122,67 @@ def test_solved_masks_follow_the_pictures_edge_on_the_patches():
     image[8:40, 8:42] = 220  # and a quarter of the patches beside
     mask = torch.zeros(1, 6, 6, dtype=torch.bool)
     mask[0, 1:5, 1:4] = True  # a column of patches short of the square
-    solved = solved_masks([BilateralGrid(image)], mask)
     expected = torch.zeros(1, 6, 6, dtype=torch.bool)
     expected[0, 1:5, 1:5] = True
-    assert torch.equal(solved, expected)
+    assert torch.equal(solved_masks([BilateralGrid(image)], mask), expected)
 
 
 def test_solved_masks_keep_what_the_solver_departs_from():
-    image = np.full((48, 48, 3), 30, np.uint8)
+    """In a picture without an edge, a small mask is smoothed away."""
     mask = torch.zeros(1, 6, 6, dtype=torch.bool)
-    mask[0, 2, 2] = True  # in a picture without an edge, a small mask is smoothed away
-    assert torch.equal(solved_masks([BilateralGrid(image)], mask), mask)
+    mask[0, 2, 2] = True
+    assert torch.equal(solved_masks([BilateralGrid(np.full((48, 48, 3), 30, np.uint8))], mask), mask)
 
 
 def test_a_crop_must_be_whole_patches(folder, tmp_path):
     with pytest.raises(SaliencyError, match="no multiple"):
-        FoundLesson(plain_saliency.tiny_dino(), found_settings(folder, tmp_path, crop=36))
+        FoundLesson(tiny_dino(), found_settings(folder, tmp_path, crop=36))
 
 
-def test_a_killed_found_ends_like_one_never_killed(folder, tmp_path, monkeypatch):
-    whole = train_head(plain_saliency.tiny_dino(), found_settings(folder, tmp_path / "whole"), Pictures(folder))
+def test_a_killed_found_ends_like_one_never_killed(folder, tmp_path):
+    whole = train_found(found_settings(folder, tmp_path / "whole"))
     settings = found_settings(folder, tmp_path / "killed", save_every=1)
-    with monkeypatch.context() as patch:
-        kill_at_call(patch, FoundLesson, 4)
-        with pytest.raises(Killed):
-            train_head(plain_saliency.tiny_dino(), settings, Pictures(folder))
-    resumed = train_head(plain_saliency.tiny_dino(), settings, Pictures(folder))
-    assert torch.equal(whole.weight, resumed.weight)
-    assert torch.equal(whole.bias, resumed.bias)
+    killed(train_found, settings, FoundLesson, 4)
+    assert_same(whole.state_dict(), train_found(settings).state_dict())
     assert log_of(tmp_path / "whole") == log_of(tmp_path / "killed")
 
 
 def test_a_run_of_other_settings_is_not_gone_on_with(folder, tmp_path):
-    train_head(plain_saliency.tiny_dino(), found_settings(folder, tmp_path, steps=1), Pictures(folder))
+    train_found(found_settings(folder, tmp_path, steps=1))
     with pytest.raises(CheckpointError, match="other settings"):
-        train_head(plain_saliency.tiny_dino(), found_settings(folder, tmp_path, steps=1, seed=1), Pictures(folder))
+        train_found(found_settings(folder, tmp_path, steps=1, seed=1))
 
 
 def test_selfmask_trains_and_its_file_loads(folder, tmp_path):
-    network = train_selfmask(selfmask_settings(folder, tmp_path))
+    encoder = tiny_dino()
+    network = train_selfmask(selfmask_settings(folder, tmp_path), encoder)
     told = log_of(tmp_path)
     assert [line["step"] for line in told] == [1, 2, 3, 4]
     assert [line["rate"] for line in told] == pytest.approx([(1 - n / 4) ** 0.9 for n in range(4)], abs=1e-5)
     assert all(line["loss"] == pytest.approx(line["dice"] + line["ranking"], abs=1e-4) for line in told)
     loaded = load_network(tmp_path / "selfmask.safetensors")
     assert loaded.shape == network.shape
-    for name, value in network.state_dict().items():
-        assert torch.equal(loaded.state_dict()[name], value.half().float()), name
+    assert_same(loaded.state_dict(), {name: value.half().float() for name, value in network.state_dict().items()})
+    # all of it learns, its encoder too, and the DINO that it started from stays
+    assert_same(encoder.model.state_dict(), tiny_dino().model.state_dict())
+    assert not torch.equal(network.encoder.blocks[0].attn.qkv.weight, encoder.model.blocks[0].attn.qkv.weight)
 
 
-def test_a_killed_selfmask_ends_like_one_never_killed(folder, tmp_path, monkeypatch):
-    from wordmask.training.selfmask import SelfMaskLesson
-
+def test_a_killed_selfmask_ends_like_one_never_killed(folder, tmp_path):
     whole = train_selfmask(selfmask_settings(folder, tmp_path / "whole"))
     settings = selfmask_settings(folder, tmp_path / "killed", save_every=2)
-    with monkeypatch.context() as patch:
-        kill_at_call(patch, SelfMaskLesson, 4)
-        with pytest.raises(Killed):
-            train_selfmask(settings)
-    resumed = train_selfmask(settings)
-    for name, value in whole.state_dict().items():
-        assert torch.equal(resumed.state_dict()[name], value), name
+    killed(train_selfmask, settings, SelfMaskLesson, 4)
+    assert_same(whole.state_dict(), train_selfmask(settings).state_dict())
 
 
 def test_selfmasks_encoder_starts_as_the_dino(folder, tmp_path):
-    encoder = plain_saliency.tiny_dino()
+    encoder = tiny_dino()
     network = new_network(encoder, selfmask_settings(folder, tmp_path))
     images = torch.rand(1, 3, 40, 40)
     with torch.inference_mode():
         tokens, grid = network.patch_tokens(encoder.statistics.normalise(images))
-    expected = encoder(images).tokens.flatten(2).transpose(1, 2)
     assert grid == (5, 5)
-    assert torch.allclose(tokens, expected, atol=1e-5)
-
-
-def test_all_of_selfmask_learns_the_encoder_too(folder, tmp_path):
-    encoder = plain_saliency.tiny_dino()
-    before = {name: value.clone() for name, value in encoder.model.state_dict().items()}
-    network = train_selfmask(selfmask_settings(folder, tmp_path), encoder)
-    assert all(torch.equal(before[name], value) for name, value in encoder.model.state_dict().items())
-    assert not torch.equal(network.encoder.blocks[0].attn.qkv.weight, encoder.model.blocks[0].attn.qkv.weight)
+    assert torch.allclose(tokens, encoder(images).tokens.flatten(2).transpose(1, 2), atol=1e-5)
 
 
 def test_votes_are_done_once_and_are_those_of_the_voters(folder, tmp_path, monkeypatch):
@@ -228,14 +201,13 @@ def test_votes_are_done_once_and_are_those_of_the_voters(folder, tmp_path, monke
 
 def test_votes_of_other_settings_are_refused(folder, tmp_path):
     VoteStore(tmp_path, Pictures(folder), voters())
-    others = VotedMasks([plain_saliency.tiny_dino()], VotingSettings(clusters=(4,)))
+    others = VotedMasks([tiny_dino()], VotingSettings(clusters=(4,)))
     with pytest.raises(SaliencyError, match=r"made with settings.clusters \[2, 3\], not \[4\]"):
         VoteStore(tmp_path, Pictures(folder), others)
 
 
 def test_a_few_steps_make_selfmasks_loss_smaller(folder, tmp_path):
-    settings = selfmask_settings(folder, tmp_path, epochs=12, batch=6)
-    train_selfmask(settings)
+    train_selfmask(selfmask_settings(folder, tmp_path, epochs=12, batch=6))
     told = log_of(tmp_path)
     assert told[-1]["loss"] < 0.8 * told[0]["loss"]
 
@@ -243,41 +215,31 @@ def test_a_few_steps_make_selfmasks_loss_smaller(folder, tmp_path):
 def test_a_loss_that_is_no_number_stops_the_run(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(FoundLesson, "losses", lambda self, *_: {"solved": self.head.weight.sum() * torch.nan})
     with pytest.raises(TrainingError, match="step 1 is not finite"):
-        train_head(plain_saliency.tiny_dino(), found_settings(folder, tmp_path), Pictures(folder))
+        train_found(found_settings(folder, tmp_path))
 
 
-def test_every_picture_comes_once_an_epoch(folder, tmp_path, monkeypatch):
-    pictures, seen = Pictures(folder), []
-    original = Pictures.readable
+def test_every_picture_comes_once_an_epoch_in_batches_that_depend_on_nothing_before(folder, tmp_path, monkeypatch):
+    settings, seen = found_settings(folder, tmp_path, batch=3), []
+    expected = crops_at(2, Pictures(folder), settings).images
+    original, pictures = Pictures.readable, Pictures(folder)
     monkeypatch.setattr(Pictures, "readable", lambda self, index: (seen.append(index), original(self, index))[1])
-    for step in range(4):
-        crops_at(step, pictures, found_settings(folder, tmp_path, batch=3))
+    batches = [crops_at(step, pictures, settings).images for step in range(4)]
+    assert torch.equal(batches[2], expected)
     assert sorted(seen[:6]) == sorted(seen[6:]) == list(range(6))
     assert seen[:6] != seen[6:]
 
 
-def test_a_batch_is_the_same_whatever_came_before(folder, tmp_path):
-    settings = found_settings(folder, tmp_path)
-    first = crops_at(1, Pictures(folder), settings).images
-    crops_at(0, Pictures(folder), settings)
-    assert torch.equal(crops_at(1, Pictures(folder), settings).images, first)
-
-
-def test_pictures_that_cannot_be_read_give_way_to_the_next(folder, tmp_path, caplog):
-    (tmp_path / "0.png").write_bytes(b"no picture")
-    Image.fromarray(np.full((8, 8, 3), 9, np.uint8)).save(tmp_path / "1.png")
-    index, image = Pictures(tmp_path).readable(0)
-    assert index == 1
-    assert (image == 9).all()
-    assert "0.png" in caplog.text
-
-
-def test_without_pictures_there_is_no_training(tmp_path):
+def test_pictures_that_cannot_be_read_give_way_to_the_next(tmp_path, caplog):
     with pytest.raises(TrainingError, match="no pictures"):
         Pictures(tmp_path)
     (tmp_path / "0.png").write_bytes(b"no picture")
     with pytest.raises(TrainingError, match="none of the pictures"):
         Pictures(tmp_path).readable(0)
+    Image.fromarray(np.full((8, 8, 3), 9, np.uint8)).save(tmp_path / "1.png")
+    index, image = Pictures(tmp_path).readable(0)
+    assert index == 1
+    assert (image == 9).all()
+    assert "0.png" in caplog.text
 
 
 def test_the_worlds_training_file_is_a_source_of_pictures(tmp_path):
@@ -299,15 +261,13 @@ def test_a_flipped_crop_has_its_mask_flipped(folder, tmp_path):
 
 
 def test_a_lesson_with_two_parts_is_made_small_as_a_whole(folder, tmp_path):
-    from wordmask.training.loop import train
-
     class Line(Lesson):
         def __init__(self):
             super().__init__()
             self.at = torch.nn.Parameter(torch.tensor([4.0, -4.0]))
             self.fixed = torch.nn.Parameter(torch.ones(1), requires_grad=False)
 
-        def losses(self, crops: Crops, step: int):
+        def losses(self, crops, step):
             return {"first": self.at[0] ** 2, "second": F.relu(-self.at[1])}
 
     lesson = Line()
@@ -319,21 +279,18 @@ def test_a_lesson_with_two_parts_is_made_small_as_a_whole(folder, tmp_path):
 
 
 @pytest.mark.parametrize("damaged", ["checkpoint.pt", "votes/000000.json", "none"])
-def test_a_training_with_a_damaged_part_ends_as_if_nothing_had_happened(folder, tmp_path, monkeypatch, caplog, damaged):
+def test_a_training_with_a_damaged_part_ends_as_if_nothing_had_happened(folder, tmp_path, caplog, damaged):
     train_selfmask(selfmask_settings(folder, tmp_path / "whole"))
     settings = selfmask_settings(folder, tmp_path / "run", save_every=1)
-    with monkeypatch.context() as patch:
-        kill_at_call(patch, SelfMaskLesson, 3)
-        with pytest.raises(Killed):
-            train_selfmask(settings)
+    killed(train_selfmask, settings, SelfMaskLesson, 3)
     if damaged != "none":
         path = tmp_path / "run" / damaged
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
     train_selfmask(settings)
-    name = "selfmask.safetensors"
-    assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    whole, run = ((tmp_path / out / "selfmask.safetensors").read_bytes() for out in ("whole", "run"))
+    assert whole == run
     assert (f"{damaged} is damaged" in caplog.text) == (damaged != "none")
     assert [path.name for path in (tmp_path / "run").glob("*.pt")] == ["checkpoint.pt"]
 

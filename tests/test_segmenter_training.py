@@ -1,6 +1,5 @@
 """What experts and students learn from, and a loop that survives being killed."""
 
-import json
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 
 import wordmask
 from support.small_archive import NAMES, QUICK, make_archive, picture
+from support.stopped_training import Killed, log_of, stop_at
 from wordmask.benchmarks.datasets import Sample
 from wordmask.distillation import training
 from wordmask.distillation.augmentations import Augmentation, coloured, draw_colours, draw_view, see
@@ -53,11 +53,6 @@ def learn(masks, out, settings=QUICK, **options):
     return train_student(masks, NAMES, settings, out, seed=1, device="cpu", **options)
 
 
-def log_of(out):
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "time"} for line in lines]
-
-
 # What is learnt from
 
 
@@ -68,28 +63,19 @@ def test_every_example_comes_once_an_epoch_and_in_another_order_in_the_next(mask
     assert epochs[0] != epochs[1] != epochs[2]
 
 
-def test_a_batch_depends_on_seed_and_place_alone(masks):
-    late = lessons(masks).at(range(20, 24))
+def test_a_picture_depends_on_seed_and_place_alone(masks):
     own = lessons(masks)
-    own.at(range(0, 4))
-    again = own.at(range(20, 24))
-    assert torch.equal(late.images, again.images)
-    assert torch.equal(late.labels, again.labels)
-    assert not torch.equal(late.images, lessons(masks, seed=4).at(range(20, 24)).images)
-
-
-def test_a_picture_is_the_same_in_whatever_batch_it_comes(masks):
-    own = lessons(masks)
-    whole, parts = own.at(range(8)), [own.at(range(3)), own.at(range(3, 8))]
-    assert torch.equal(whole.images, torch.cat([part.images for part in parts]))
+    whole, parts = own.at(range(8)), [lessons(masks).at(range(3, 8)), own.at(range(3))]
+    assert torch.equal(whole.images, torch.cat([part.images for part in reversed(parts)]))
+    assert torch.equal(whole.labels, torch.cat([part.labels for part in reversed(parts)]))
+    assert not torch.equal(whole.images, lessons(masks, seed=4).at(range(8)).images)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_threads_change_nothing(masks, workers):
     steps = [range(start, start + 4) for start in range(0, 32, 4)]
-    alone = list(stream(lessons(masks), steps, 0))
-    together = list(stream(lessons(masks), steps, workers))
-    assert len(alone) == len(together) == 8
+    alone, together = (list(stream(lessons(masks), steps, count)) for count in (0, workers))
+    assert len(alone) == 8
     for one, other in zip(alone, together, strict=True):
         assert torch.equal(one.images, other.images)
         assert torch.equal(one.labels, other.labels)
@@ -122,40 +108,39 @@ def test_copy_paste_adds_things_and_changes_nothing_beside_them(masks):
     pasted = 0
     for place in range(40):
         (image, labels), (own, own_labels) = with_paste.one(place), without.one(place)
-        beside = labels == own_labels
         changed = (image != own).any(dim=0)
-        assert (labels[changed] > 0).all()
-        assert (labels[changed] != 255).all()
-        assert (labels[~beside] > 0).all()
+        assert ((labels[changed] > 0) & (labels[changed] != 255)).all()
+        assert (labels[labels != own_labels] > 0).all()
         pasted += bool(changed.any())
     assert 10 < pasted < 30  # every second picture, less the things that lie outside their view
 
 
 def test_labels_are_those_of_the_names(masks):
-    found = set()
-    for place in range(12):
-        found |= set(lessons(masks, most_pasted=1).one(place)[1].unique().tolist())
-    assert found - {255} == {0, 1, 2, 3}
+    found = [lessons(masks, most_pasted=1).one(place)[1].unique().tolist() for place in range(12)]
+    assert set().union(*found) - {255} == {0, 1, 2, 3}
 
 
-def test_a_picture_that_is_gone_is_left_out_with_a_warning(tmp_path, caplog):
+@pytest.mark.parametrize(
+    ("spoil", "next_one", "warning"),
+    [
+        (lambda folder: (folder / "apple-0.png").unlink(), ("apple", 1, (40, 44)), "apple-0.png"),
+        (
+            lambda folder: (folder / "apple-1.png").replace(folder / "apple-0.png"),
+            ("leaf", 0, (40, 48)),
+            "another size",
+        ),
+    ],
+    ids=["gone", "of another size than its mask"],
+)
+def test_a_picture_that_teaches_nothing_is_left_out_with_a_warning(tmp_path, caplog, spoil, next_one, warning):
     masks = make_archive(tmp_path, each=2)
-    (tmp_path / "pictures" / "apple-0.png").unlink()
-    examples = Examples(masks, LABEL_OF)
-    image, mask, label = examples.read(0)
-    expected, shape = picture("apple", 1, (40, 44))
+    spoil(tmp_path / "pictures")
+    image, mask, label = Examples(masks, LABEL_OF).read(0)
+    expected, shape = picture(*next_one)
     assert np.array_equal(image, expected)
     assert np.array_equal(mask, shape)
-    assert label == 1
-    assert "apple-0.png" in caplog.text
-
-
-def test_masks_of_another_size_than_their_picture_are_left_out(tmp_path, caplog):
-    masks = make_archive(tmp_path, each=2)
-    (tmp_path / "pictures" / "apple-1.png").replace(tmp_path / "pictures" / "apple-0.png")
-    image, _, _ = Examples(masks, LABEL_OF).read(0)
-    assert np.array_equal(image, picture("leaf", 0, (40, 48))[0])
-    assert "another size" in caplog.text
+    assert label == LABEL_OF[next_one[0]]
+    assert warning in caplog.text
 
 
 def test_an_archive_without_a_usable_mask_is_an_error(masks):
@@ -189,12 +174,12 @@ def test_ignored_pixels_have_a_label_that_no_name_has():
     assert ignore_label(5000) >= 5000
 
 
-def gradient(masks, settings, ignore=255, edit=lambda labels: labels):
+def gradient(masks, settings, edit=lambda labels: labels):
     """With batch norm at rest, so that parts of a batch do not know of each other."""
     network = new_network(settings, 4, 0).eval()
     batch = lessons(masks).at(range(4))
     batch = replace(batch, labels=edit(batch.labels.clone()))
-    loss = training._gradients(network, batch, settings, Team("cpu"), ignore)
+    loss = training._gradients(network, batch, settings, Team("cpu"), 255)
     return network, batch, loss, [parameter.grad.clone() for parameter in network.parameters()]
 
 
@@ -203,13 +188,12 @@ def test_the_loss_is_the_mean_cross_entropy_of_the_pixels_that_teach(masks):
     with torch.inference_mode():
         logits = network(network.statistics.normalise(batch.images)).double().numpy()
     labels = batch.labels.numpy()
-    total, count = 0.0, 0
+    losses = []
     for number, row, column in np.argwhere(labels != 255):
         scores = logits[number, :, row, column]
-        total += np.log(np.exp(scores - scores.max()).sum()) + scores.max() - scores[labels[number, row, column]]
-        count += 1
-    assert count < labels.size
-    assert loss.item() == pytest.approx(total / count, rel=1e-5)
+        losses.append(np.log(np.exp(scores - scores.max()).sum()) + scores.max() - scores[labels[number, row, column]])
+    assert len(losses) < labels.size
+    assert loss.item() == pytest.approx(np.mean(losses), rel=1e-5)
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(masks):
@@ -232,10 +216,9 @@ def test_ignored_pixels_teach_nothing(masks):
 
 def test_backbone_and_head_learn_at_their_own_rates(masks, tmp_path):
     frozen = replace(QUICK, backbone_rate=0.0, floor=0.0)
-    before = new_network(frozen, 4, 1).state_dict()
+    before = dict(new_network(frozen, 4, 1).named_parameters())
     after = read_student(learn(masks, tmp_path, frozen)).network.state_dict()
-    parameters = [name for name, value in new_network(frozen, 4, 1).named_parameters()]
-    moved = {name for name in parameters if not torch.equal(before[name], after[name])}
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert moved
     assert not any(name.startswith("backbone.") for name in moved)
 
@@ -251,11 +234,10 @@ def test_a_batch_that_cannot_be_shared_is_an_error(masks, tmp_path, batch):
         learn(masks, tmp_path, replace(QUICK, batch=batch, accumulate=4))
 
 
-def test_unknown_settings_are_errors_that_name_them():
-    with pytest.raises(ValidationError, match="stepz"):
-        StudentSettings(stepz=3)
-    with pytest.raises(ValidationError, match="steps"):
-        StudentSettings(steps=0)
+@pytest.mark.parametrize("unknown", [{"stepz": 3}, {"steps": 0}])
+def test_unknown_settings_are_errors_that_name_them(unknown):
+    with pytest.raises(ValidationError, match=next(iter(unknown))):
+        StudentSettings(**unknown)
 
 
 # The student
@@ -285,51 +267,31 @@ def test_a_finished_run_returns_at_once(masks, whole, monkeypatch):
     (whole.parent / "checkpoint.pt").write_bytes(b"left by a kill just after the last step")
     monkeypatch.setattr(training, "_gradients", None)
     assert learn(masks, whole.parent) == whole
+    assert learn(masks, whole.parent, replace(QUICK, save_every=1, workers=1)) == whole  # is free to change
     assert whole.stat().st_mtime_ns == before
-    assert not (whole.parent / "checkpoint.pt").exists()
-
-
-def test_a_finished_run_leaves_no_checkpoint(masks, tmp_path):
-    settings = replace(QUICK, save_every=1)
-    learn(masks, tmp_path, settings)
-    assert not list(tmp_path.glob("*.pt"))
-    assert [path.name for path in tmp_path.glob(".*")] == [CHECKSUMS]
-
-
-def test_other_settings_do_not_pass_for_a_finished_run(masks, whole):
+    assert not list(whole.parent.glob("*.pt"))
+    assert [path.name for path in whole.parent.glob(".*")] == [CHECKSUMS]
     with pytest.raises(DistillationError, match="other settings or masks"):
         learn(masks, whole.parent, replace(QUICK, most_pasted=3))
 
 
-def test_how_often_it_is_saved_is_free_to_change(masks, whole):
-    assert learn(masks, whole.parent, replace(QUICK, save_every=1, workers=1)) == whole
-
-
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("stops", [[1, 3], [4, 5, 6]])
 def test_a_run_that_is_stopped_anywhere_ends_with_the_same_file_and_log(masks, whole, tmp_path, stops):
-    def stop_at(step):
-        def progress(done, steps):
-            if done == step:
-                raise Killed
-
-        return progress
-
     for step in stops:
         with pytest.raises(Killed):
-            learn(masks, tmp_path / "stopped", progress=stop_at(step))
-    stopped = learn(masks, tmp_path / "stopped")
-    assert stopped.read_bytes() == whole.read_bytes()
-    assert log_of(tmp_path / "stopped") == log_of(whole.parent)
+            learn(masks, tmp_path, progress=stop_at(step))
+    assert learn(masks, tmp_path).read_bytes() == whole.read_bytes()
+    assert log_of(tmp_path) == log_of(whole.parent)
 
 
-def test_progress_tells_every_step(masks, tmp_path):
+def test_progress_tells_every_step_and_the_user_s_own_random_numbers_stay_his(masks, tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
     told = []
     learn(masks, tmp_path, progress=lambda done, steps: told.append((done, steps)))
     assert told == [(step, 6) for step in range(1, 7)]
+    assert torch.equal(torch.rand(3), expected)
 
 
 class Validation:
@@ -351,60 +313,50 @@ class Validation:
         return NAMES[index]
 
 
+class Fatal(Validation):
+    def __iter__(self):
+        raise Killed
+
+    def __getitem__(self, index):
+        raise Killed
+
+
+def figures_of(out):
+    return [line for line in log_of(out) if line.get("pictures") == "held-out"]
+
+
 def test_figures_on_a_validation_set_come_early_and_change_nothing(masks, whole, tmp_path):
-    watched = learn(masks, tmp_path / "watched", replace(QUICK, check_every=2), validation=Validation())
+    watched = learn(masks, tmp_path, replace(QUICK, check_every=2), validation=Validation())
     assert watched.read_bytes() == whole.read_bytes()
-    told = [line for line in log_of(tmp_path / "watched") if line.get("pictures") == "held-out"]
-    assert [line["step"] for line in told] == [2, 4, 6]
-    assert all(0 <= line["miou"] <= 100 for line in told)
+    assert [line["step"] for line in figures_of(tmp_path)] == [2, 4, 6]
+    assert all(0 <= line["miou"] <= 100 for line in figures_of(tmp_path))
 
 
 @pytest.mark.parametrize("fatal", [2, 4, 6])
 def test_a_run_that_is_stopped_while_it_takes_figures_has_saved_its_step_and_takes_them_again(
     masks, whole, tmp_path, monkeypatch, fatal
 ):
-    class Fatal(Validation):
-        def __iter__(self):
-            raise Killed
-
-        def __getitem__(self, index):
-            raise Killed
-
-    settings = replace(QUICK, check_every=2)
-    watched = learn(masks, tmp_path / "watched", settings, validation=Validation())
-    stopped = tmp_path / "stopped"
+    watched, stopped = tmp_path / "watched", tmp_path / "stopped"
+    learn(masks, watched, replace(QUICK, check_every=2), validation=Validation())
+    settings = replace(QUICK, check_every=fatal)
     with pytest.raises(Killed):
-        learn(masks, stopped, replace(settings, check_every=fatal), validation=Fatal())
+        learn(masks, stopped, settings, validation=Fatal())
     taught = []
     gradients = training._gradients
     monkeypatch.setattr(training, "_gradients", lambda *given: taught.append(0) or gradients(*given))
-    again = learn(masks, stopped, replace(settings, check_every=fatal), validation=Validation())
+    assert learn(masks, stopped, settings, validation=Validation()).read_bytes() == whole.read_bytes()
     assert len(taught) == QUICK.steps - fatal
-    assert again.read_bytes() == watched.read_bytes() == whole.read_bytes()
-    told = [line for line in log_of(stopped) if line.get("pictures") == "held-out"]
-    assert [line["step"] for line in told] == [step for step in (2, 4, 6) if step % fatal == 0 or step == 6]
-    assert all(line in log_of(tmp_path / "watched") for line in told)
+    assert [line["step"] for line in figures_of(stopped)] == [s for s in (2, 4, 6) if s % fatal == 0 or s == 6]
+    assert all(line in log_of(watched) for line in figures_of(stopped))
     assert not (stopped / "checkpoint.pt").exists()
 
 
 def test_figures_are_taken_once_though_a_run_goes_on_just_behind_them(masks, tmp_path):
-    def stop(done, steps):
-        if done == 4:
-            raise Killed
-
     settings = replace(QUICK, check_every=2)
     with pytest.raises(Killed):
-        learn(masks, tmp_path, settings, validation=Validation(), progress=stop)
+        learn(masks, tmp_path, settings, validation=Validation(), progress=stop_at(4))
     learn(masks, tmp_path, settings, validation=Validation())
-    assert [line["step"] for line in log_of(tmp_path) if line.get("pictures") == "held-out"] == [2, 4, 6]
-
-
-def test_the_user_s_own_random_numbers_stay_his(masks, tmp_path):
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    learn(masks, tmp_path)
-    assert torch.equal(torch.rand(3), expected)
+    assert [line["step"] for line in figures_of(tmp_path)] == [2, 4, 6]
 
 
 # By other processes
@@ -426,17 +378,10 @@ train_student(masks, NAMES, settings, out, seed=1, device="cpu", progress=progre
 """
 
 
-def start(masks, out, steps, *launcher, **options):
+def start(masks, out, steps, *launcher):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launcher] if launcher else [sys.executable, "-c", SCRIPT]
-    return subprocess.Popen(
-        [*command, str(masks.folder), str(out), str(steps)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
+    command = [sys.executable, *(launcher or ("-c", SCRIPT)), str(masks.folder), str(out), str(steps)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.slow

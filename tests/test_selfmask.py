@@ -31,24 +31,22 @@ from wordmask_world.models import WorldModelError, world_dino
 TOLERANCE = 1e-5
 SHAPE = SelfMaskShape(image_size=40, patch=8, width=48, blocks=2, heads=3, queries=5, layers=3)
 PUBLISHED_LAYER = {
-    "self_attn.in_proj_weight": "self_attention.in_proj_weight",
-    "self_attn.in_proj_bias": "self_attention.in_proj_bias",
-    "self_attn.out_proj.weight": "self_attention.out_proj.weight",
-    "self_attn.out_proj.bias": "self_attention.out_proj.bias",
-    "multihead_attn.in_proj_weight": "cross_attention.in_proj_weight",
-    "multihead_attn.in_proj_bias": "cross_attention.in_proj_bias",
-    "multihead_attn.out_proj.weight": "cross_attention.out_proj.weight",
-    "multihead_attn.out_proj.bias": "cross_attention.out_proj.bias",
-    "linear1.weight": "expand.weight",
-    "linear1.bias": "expand.bias",
-    "linear2.weight": "contract.weight",
-    "linear2.bias": "contract.bias",
-    "norm1.weight": "self_norm.weight",
-    "norm1.bias": "self_norm.bias",
-    "norm2.weight": "cross_norm.weight",
-    "norm2.bias": "cross_norm.bias",
-    "norm3.weight": "mlp_norm.weight",
-    "norm3.bias": "mlp_norm.bias",
+    **{
+        f"{theirs}.{part}": f"{ours}.{part}"
+        for theirs, ours in (("self_attn", "self_attention"), ("multihead_attn", "cross_attention"))
+        for part in ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
+    },
+    **{
+        f"{theirs}.{part}": f"{ours}.{part}"
+        for theirs, ours in (
+            ("linear1", "expand"),
+            ("linear2", "contract"),
+            ("norm1", "self_norm"),
+            ("norm2", "cross_norm"),
+            ("norm3", "mlp_norm"),
+        )
+        for part in ("weight", "bias")
+    },
 }
 """What a layer of the published file calls its tensors, and what the network here does."""
 BLOCK = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
@@ -88,21 +86,18 @@ def pictures(size, count=1, seed=0):
     return torch.rand(count, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
-def test_every_published_name_has_its_place(network):
+def selfmask(network, **changes):
+    return SelfMask(network, replace(SelfMaskSettings(), **changes), device="cpu", precision="fp32")
+
+
+def test_every_published_name_has_its_place(network, tmp_path):
     names = published_names(SHAPE.blocks, SHAPE.layers)
     for name, own in names.items():
-        assert from_published(name) == own
+        assert from_published(name) == from_published(own) == own
         assert to_published(own) == name
     assert set(names.values()) == set(network.state_dict())
-
-
-def test_our_own_names_stay(network):
-    assert all(from_published(name) == name for name in network.state_dict())
-
-
-def test_what_is_trained_here_is_written_under_the_published_names(network, tmp_path):
-    write_network(tmp_path / "selfmask.safetensors", network)
-    assert set(load_file(tmp_path / "selfmask.safetensors")) == set(published(network))
+    write_network(tmp_path / "selfmask.safetensors", network)  # what is trained here bears the published names too
+    assert set(load_file(tmp_path / "selfmask.safetensors")) == set(names)
 
 
 def test_the_published_network_has_the_published_number_of_weights():
@@ -127,9 +122,8 @@ def test_both_wrappings_of_the_published_file_load(network, tmp_path, wrapped):
 
 def test_a_file_of_our_own_says_its_heads(network, tmp_path):
     write_network(tmp_path / "own.safetensors", network, {"steps": "3"})
-    loaded = load_network(tmp_path / "own.safetensors")
+    loaded, image = load_network(tmp_path / "own.safetensors"), pictures((40, 40))
     assert loaded.shape == SHAPE
-    image = pictures((40, 40))
     with torch.inference_mode():
         assert torch.allclose(loaded(image).masks, network(image).masks, atol=0.05)  # half precision
 
@@ -180,16 +174,13 @@ def test_the_best_query_is_the_surest_of_its_own_picture():
 
 def test_positions_are_resized_to_the_grid_without_dinos_offset(network):
     """At another size, tokens are those of the positions resized by plain bicubic interpolation."""
-    plane = network.encoder.pos_embed[:, 1:].unflatten(1, (5, 5)).permute(0, 3, 1, 2)
-    expected = F.interpolate(plane, size=(4, 7), mode="bicubic", align_corners=False)
-    resized = SelfMaskNetwork(replace(SHAPE, image_size=40)).eval()
-    resized.load_state_dict(network.state_dict())
-    image = STATISTICS.normalise(pictures((32, 56)))
+    encoder, image = network.encoder, STATISTICS.normalise(pictures((32, 56)))
+    plane = encoder.pos_embed[:, 1:].unflatten(1, (5, 5)).permute(0, 3, 1, 2)
+    resized = F.interpolate(plane, size=(4, 7), mode="bicubic", align_corners=False)
     with torch.inference_mode():
         tokens, grid = network.patch_tokens(image)
-        encoder = network.encoder
-        x = encoder.patch_embed.proj(image) + expected
-        x = torch.cat([encoder.cls_token + encoder.pos_embed[:, :1], x.flatten(2).transpose(1, 2)], dim=1)
+        placed = (encoder.patch_embed.proj(image) + resized).flatten(2).transpose(1, 2)
+        x = torch.cat([encoder.cls_token + encoder.pos_embed[:, :1], placed], dim=1)
         by_hand = encoder.norm(encoder.blocks(x))[:, 1:]
     assert grid == (4, 7)
     assert POSITIONS.offset == 0
@@ -199,24 +190,19 @@ def test_positions_are_resized_to_the_grid_without_dinos_offset(network):
 @pytest.mark.parametrize("size", [(40, 40), (33, 50), (1, 17)])
 def test_a_map_is_the_best_mask_blown_up_four_times_and_cut(network, size):
     image = pictures(size)
-    selfmask = SelfMask(network, device="cpu", precision="fp32")
     with torch.inference_mode():
         best = network(image).best()[0].double().numpy()
     expected = plain_saliency.bilinear(best[None], 4)[0][: size[0], : size[1]]
-    assert np.abs(selfmask.read(image)[0].numpy() - expected).max() < TOLERANCE
+    assert np.abs(selfmask(network).read(image)[0].numpy() - expected).max() < TOLERANCE
 
 
 def test_an_archive_mask_goes_through_the_solver_at_a_fixed_size_and_back(network):
     image = np.random.default_rng(0).integers(0, 256, (50, 80, 3), dtype=np.uint8)
-    selfmask = SelfMask(network, replace(SelfMaskSettings(), archive_side=50), device="cpu", precision="fp32")
-    own_size = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
-    mask = selfmask.read(own_size)[0].numpy() > 0.5
-    assert np.array_equal(selfmask.archive_mask(image), solve(image, mask.astype(float)) > 0.5)
-    doubled = SelfMask(
-        network, replace(SelfMaskSettings(), archive_side=100), device="cpu", precision="fp32"
-    ).archive_mask(image)
-    assert doubled.shape == (50, 80)
-    assert doubled.dtype == bool
+    own = selfmask(network, archive_side=50)
+    mask = own.read(torch.from_numpy(image).permute(2, 0, 1)[None] / 255)[0].numpy() > 0.5
+    assert np.array_equal(own.archive_mask(image), solve(image, mask.astype(float)) > 0.5)
+    doubled = selfmask(network, archive_side=100).archive_mask(image)
+    assert (doubled.shape, doubled.dtype) == ((50, 80), bool)
 
 
 def test_an_unknown_precision_is_refused(network):
@@ -232,11 +218,11 @@ def test_losses_equal_the_loops(seed):
     targets = torch.rand(3, 6, 7, generator=chance) < 0.3
     targets[1] = False
     parts = selfmask_losses(masks, objectness, targets)
-    dice, ranking = plain_saliency.selfmask_loss(
-        masks.double().numpy(), objectness.double().numpy(), targets.double().numpy()
-    )
+    dice, ranking = plain_saliency.selfmask_loss(*(given.double().numpy() for given in (masks, objectness, targets)))
     assert abs(parts["dice"].item() - dice) < TOLERANCE * dice
     assert abs(parts["ranking"].item() - ranking) < TOLERANCE * max(ranking, 1)
+    nothing = selfmask_losses(masks, objectness, torch.zeros_like(targets))  # without any object nothing is taught
+    assert nothing["dice"] == nothing["ranking"] == 0
 
 
 def test_masks_are_compared_at_the_targets_size():
@@ -258,14 +244,9 @@ def test_ranking_asks_for_nothing_where_the_better_is_the_surer():
     assert ranking_loss(torch.tensor([0.9, 0.5, 0.1]), dice) == 0
     assert ranking_loss(torch.tensor([0.1, 0.5, 0.9]), dice).item() == pytest.approx(0.4 + 0.8 + 0.4)
     assert ranking_loss(torch.tensor([0.1, 0.9]), torch.tensor([0.5, 0.5])) == 0
-
-
-def test_ranking_makes_the_better_query_surer():
-    scores = torch.zeros(2, requires_grad=True)
-    with torch.no_grad():
-        scores += torch.tensor([0.2, 0.6])
-    ranking_loss(scores, torch.tensor([0.1, 0.9])).backward()
-    assert scores.grad.tolist() == [-1.0, 1.0]
+    scores = torch.tensor([0.2, 0.6], requires_grad=True)
+    ranking_loss(scores, dice[[0, 2]]).backward()
+    assert scores.grad.tolist() == [-1.0, 1.0]  # the better becomes surer
 
 
 def test_ranking_does_not_move_the_masks():
@@ -274,11 +255,6 @@ def test_ranking_does_not_move_the_masks():
     selfmask_losses(masks, objectness, torch.rand(2, 4, 4) < 0.5)["ranking"].backward()
     assert masks.grad is None
     assert objectness.grad.abs().sum() > 0
-
-
-def test_without_any_object_nothing_is_taught():
-    parts = selfmask_losses(torch.rand(1, 2, 3, 4, 4), torch.randn(1, 2, 3), torch.zeros(2, 4, 4, dtype=torch.bool))
-    assert parts["dice"] == parts["ranking"] == 0
 
 
 def test_a_world_network_that_is_not_there_is_said(tmp_path, monkeypatch):

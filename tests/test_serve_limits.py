@@ -1,6 +1,5 @@
 """Slow senders, slow readers and idle connections over real sockets: they cost little, and shut nobody out."""
 
-import contextlib
 import io
 import socket
 import threading
@@ -11,15 +10,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from support.live_service import body_of, head_of, live, png, rest_of, until
+from support.live_service import (
+    are_answered,
+    body_of,
+    head_of,
+    live,
+    png,
+    request_of,
+    rest_of,
+    trickle,
+    until,
+)
 from support.painted import Painted
 from wordmask.serving import ServeSettings
 from wordmask.serving.service import Service
 
-
-def segment(service, picture=None, address="127.0.0.1"):
-    body = body_of(picture or png())
-    return service.ask(head_of(body, "Connection: close") + body, address)
+HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+OK = b"HTTP/1.1 200"
 
 
 def is_closed(line, seconds=5):
@@ -31,8 +38,8 @@ def is_closed(line, seconds=5):
 
 
 def test_what_is_small_is_sent_without_delay():
-    with live() as service, service.line(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n") as line:
-        assert line.recv(1000).startswith(b"HTTP/1.1 200")
+    with live() as service:
+        assert service.line(HEALTHZ).recv(1000).startswith(OK)
         (connection,) = service.connections._open
         own = connection.transport.get_extra_info("socket")
         assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -45,11 +52,9 @@ def test_slow_bodies_shut_out_neither_others_nor_their_own_client():
         until(lambda: len(service.service.arrivals) == 4)
         time.sleep(0.2)  # they lag now
         assert service.service.places.held == 0
-        assert segment(service, address="127.0.0.2").startswith(b"HTTP/1.1 200")
-        assert segment(service).startswith(b"HTTP/1.1 200")
+        assert service.segment(png(), "127.0.0.2").startswith(OK)
+        assert service.segment(png()).startswith(OK)
         assert any(b"others needed the room" in line.recv(1000) for line in slow[:2])
-        for line in slow:
-            line.close()
 
 
 def test_bytes_of_slow_bodies_make_room_for_others():
@@ -58,8 +63,7 @@ def test_bytes_of_slow_bodies_make_room_for_others():
         slow = service.line(head_of(body) + body[:-1], "127.0.0.2")
         until(lambda: service.service.arrivals.bytes.held > 1000)
         time.sleep(0.2)
-        fast = body_of(png() + bytes(1800 - len(png())))  # with it more than there may be
-        answer = service.ask(head_of(fast, "Connection: close") + fast)
+        answer = service.segment(png() + bytes(1800 - len(png())))  # with it more than there may be
         assert not answer.startswith(b"HTTP/1.1 503")
         assert b"others needed the room" in slow.recv(1000)
         slow.close()
@@ -69,69 +73,38 @@ def test_bytes_of_slow_bodies_make_room_for_others():
 @pytest.mark.parametrize("sent", [0, 100])
 def test_a_body_that_stands_still_or_trickles_is_sent_away(sent):
     body = body_of(png())
-    with live(stall_seconds=0.3, slowest_rate=1000) as service, service.line(head_of(body) + body[:sent]) as line:
-        stop = threading.Event()
-
-        def trickle():
-            while not stop.wait(0.05):
-                try:
-                    line.sendall(b"x")
-                except OSError:
-                    return
-
-        sender = threading.Thread(target=trickle)
+    with live(stall_seconds=0.3, slowest_rate=1000) as service:
+        line = service.line(head_of(body) + body[:sent])
         if sent:
-            sender.start()
-        answer = line.recv(1000)
-        stop.set()
-        assert answer.startswith(b"HTTP/1.1 408")
-        if sent:
-            sender.join()
+            trickle(line)
+        assert line.recv(1000).startswith(b"HTTP/1.1 408")
 
 
 def test_a_body_that_keeps_pace_is_waited_for():
-    body = body_of(png(200, 200, noise=True))
-    head = head_of(body, "Connection: close")
-    with live(stall_seconds=0.3, slowest_rate=1000) as service, service.line(head) as line:
-        for start in range(0, len(body), len(body) // 8):
-            line.sendall(body[start : start + len(body) // 8])
+    sent = request_of(png(200, 200, noise=True))
+    with live(stall_seconds=0.3, slowest_rate=1000) as service:
+        line = service.line()
+        for start in range(0, len(sent), len(sent) // 8):
+            line.sendall(sent[start : start + len(sent) // 8])
             time.sleep(0.1)  # more than the stall in all
-        assert line.recv(100).startswith(b"HTTP/1.1 200")
+        assert line.recv(100).startswith(OK)
 
 
 def test_idle_connections_and_half_sent_heads_are_closed():
     with live(idle_seconds=0.5, header_seconds=0.5) as service:
-        idle, half, used = (
-            service.line(sent)
-            for sent in (b"", b"POST /v1/segment HTT", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /heal")
-        )
-        stop = threading.Event()
-
-        def trickle():
-            while not stop.wait(0.05):
-                try:
-                    half.sendall(b"x")
-                except OSError:
-                    return
-
-        sender = threading.Thread(target=trickle)
-        sender.start()
+        idle, half, used = (service.line(sent) for sent in (b"", b"POST /v1/segment HTT", HEALTHZ + b"GET /heal"))
+        trickle(half)
         assert all(is_closed(line) for line in (idle, half, used))
-        stop.set()
-        sender.join()
         assert sum(service.connections.ended.values()) == 3
-        for line in (idle, half, used):
-            line.close()
 
 
 def test_idle_connections_beyond_the_limit_make_room():
     with live(connections=20, address_share=0.5) as service:
-        idle = [service.line(address=f"127.0.0.{1 + i % 3}") for i in range(60)]
-        assert segment(service).startswith(b"HTTP/1.1 200")
-        assert segment(service, address="127.0.0.9").startswith(b"HTTP/1.1 200")
+        for i in range(60):
+            service.line(address=f"127.0.0.{1 + i % 3}")
+        assert service.segment(png()).startswith(OK)
+        assert service.segment(png(), "127.0.0.9").startswith(OK)
         assert len(service.connections) <= 20
-        for line in idle:
-            line.close()
 
 
 class Held(Painted):
@@ -150,92 +123,72 @@ class Held(Painted):
 
 def test_a_connection_in_use_makes_no_room_and_the_next_is_told():
     held = Held()
-    body = body_of(png())
     with live(held, connections=2, address_share=1) as service:
-        busy = [service.line(head_of(body, "Connection: close") + body) for _ in range(2)]
+        busy = [service.line(request_of(png())) for _ in range(2)]
         until(lambda: service.service.places.held == 2)
         assert service.ask(b"").startswith(b"HTTP/1.1 503")
         held.open.set()
-        assert all(rest_of(line).startswith(b"HTTP/1.1 200") for line in busy)
-        for line in busy:
-            line.close()
+        assert are_answered(busy)
 
 
 def test_the_connections_of_a_named_proxy_are_not_counted_as_one_clients():
     with live(connections=20, address_share=0.1, trusted_proxies=("127.0.0.1",)) as service:
-        lines = [service.line() for _ in range(10)]
+        for _ in range(10):
+            service.line()
         until(lambda: len(service.connections) == 10)
-        for line in lines:
-            line.close()
 
 
-def slow_reader(service, sent, address="127.0.0.1"):
-    line = socket.socket()
-    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    line.bind((address, 0))
-    line.connect(("127.0.0.1", service.port))
-    line.sendall(sent)
-    return line
+SIDE = 1200
+"""Of a picture of noise whose answer the system does not hold for a slow reader."""
 
 
-BIG_ANSWER = 1200
-"""Side of a picture of noise whose answer the system does not hold for a slow reader."""
+def read_slowly(service):
+    service.slow_reader(request_of(png(SIDE, SIDE, noise=True)))
+    until(lambda: any(connection.sending for connection in service.connections._open))
 
 
 def test_what_slow_readers_leave_is_counted_until_they_are_cut_off():
-    body = body_of(png(BIG_ANSWER, BIG_ANSWER, noise=True))
     with live(stall_seconds=1) as service:
-        line = slow_reader(service, head_of(body) + body)
-        until(lambda: any(c.sending for c in service.connections._open))
+        read_slowly(service)
         assert service.service.places.held == 0
         assert service.service.pictures.held > 2**19  # the answer, no more the picture
         until(lambda: service.connections.ended["slow_reader"] == 1)
         until(lambda: service.service.pictures.held == 0)
-        line.close()
 
 
 def test_the_slowest_reader_makes_room_for_who_waits(monkeypatch):
     monkeypatch.setattr("wordmask.serving.budget.IS_SHORT", 0.1)
     monkeypatch.setattr("wordmask.serving.connections.IS_SLOW", 0.1)
-    body = body_of(png(BIG_ANSWER, BIG_ANSWER, noise=True))
-    limits = {"max_pixels": BIG_ANSWER**2, "picture_bytes": 1, "stall_seconds": 60}  # one at a time
-    with live(**limits) as service:
-        line = slow_reader(service, head_of(body) + body)
-        until(lambda: any(c.sending for c in service.connections._open))
-        assert segment(service, png(BIG_ANSWER, BIG_ANSWER), "127.0.0.2").startswith(b"HTTP/1.1 200")
+    with live(max_pixels=SIDE**2, picture_bytes=1, stall_seconds=60) as service:  # one at a time
+        read_slowly(service)
+        assert service.segment(png(SIDE, SIDE), "127.0.0.2").startswith(OK)
         assert service.connections.ended["slow_reader"] == 1
-        line.close()
 
 
 def test_what_is_no_http_amid_an_answer_leaves_no_traceback(caplog):
+    head = b"POST /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     with live() as service:
-        head = b"POST /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
         for tail in (b"zz\r\n", b"5\r\nabcdefgh", b"ffffffffffffffffffffffff\r\n"):
-            for first in (head, head.replace(b"POST", b"GET"), b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"):
+            for first in (head, head.replace(b"POST", b"GET"), HEALTHZ):
                 with service.line(first) as line:
                     time.sleep(0.05)
                     line.sendall(tail)
-                    line.settimeout(0.2)
-                    with contextlib.suppress(TimeoutError):
-                        rest_of(line)
-        assert segment(service).startswith(b"HTTP/1.1 200")
+                    is_closed(line, 0.2)
+        assert service.segment(png()).startswith(OK)
     assert [record for record in caplog.records if record.exc_info] == []
 
 
 def test_clients_take_turns_before_the_network():
     held = Held()
-    body, others = body_of(png()), body_of(png(width=41))
     with live(held, batch_size=1, batch_wait=0, waiting=20) as service:
-        lines = [service.line(head_of(body, "Connection: close") + body)]
+        lines = [service.line(request_of(png()))]
         assert held.entered.wait(10)
-        lines += [service.line(head_of(body, "Connection: close") + body) for _ in range(6)]
+        lines += [service.line(request_of(png())) for _ in range(6)]
         until(lambda: service.service.batcher.length == 6)
-        lines.append(service.line(head_of(others, "Connection: close") + others, "127.0.0.2"))
+        lines.append(service.line(request_of(png(width=41)), "127.0.0.2"))
         until(lambda: service.service.batcher.length == 7)
         held.open.set()
-        assert all(rest_of(line).startswith(b"HTTP/1.1 200") for line in lines)
-        for line in lines:
-            line.close()
+        assert are_answered(lines)
     assert held.widths.index(41) <= 2
 
 
@@ -257,15 +210,12 @@ class Laborious(Painted):
 def test_small_pictures_do_not_wait_for_the_pixels_of_large_ones(monkeypatch):
     monkeypatch.setattr("wordmask.serving.service.LARGE", 1_000_000)
     laborious = Laborious()
-    body = body_of(png(800, 1200))
     with live(laborious) as service:
-        large = [service.line(head_of(body, "Connection: close") + body) for _ in range(4)]
+        large = [service.line(request_of(png(800, 1200))) for _ in range(4)]
         until(lambda: len(laborious.looked) == 4)
-        assert segment(service).startswith(b"HTTP/1.1 200")
+        assert service.segment(png()).startswith(OK)
         laborious.open.set()
-        assert all(rest_of(line).startswith(b"HTTP/1.1 200") for line in large)
-        for line in large:
-            line.close()
+        assert are_answered(large)
 
 
 def test_small_pictures_do_not_wait_for_the_decoding_of_large_ones(monkeypatch):
@@ -283,69 +233,57 @@ def test_small_pictures_do_not_wait_for_the_decoding_of_large_ones(monkeypatch):
         return image
 
     monkeypatch.setattr("wordmask.serving.service.decode", decoded)
-    body = body_of(png(900, 1200))
     with live(decoders=2) as service:
-        large = [service.line(head_of(body, "Connection: close") + body, f"127.0.0.{2 + i}") for i in range(3)]
+        large = [service.line(request_of(png(900, 1200)), f"127.0.0.{2 + i}") for i in range(3)]
         until(lambda: at_work and service.service.places.held == 3)
-        assert segment(service).startswith(b"HTTP/1.1 200")
+        assert service.segment(png()).startswith(OK)
         is_open.set()
-        assert all(rest_of(line).startswith(b"HTTP/1.1 200") for line in large)
-        for line in large:
-            line.close()
+        assert are_answered(large)
     assert most == [1, 1, 1]
 
 
 def test_answers_beyond_the_budget_are_refused():
     held = {"max_bytes": 10 * 2**20, "max_pixels": 2**20, "picture_bytes": 24 * 2**20, "address_share": 1}
     with live(page=True, stall_seconds=60, **held) as service:
-        upload = httpx.post(
-            f"http://127.0.0.1:{service.port}/gradio_api/upload",
-            files={"files": ("a.png", png() + bytes(9 * 2**20))},
-            timeout=30,
-        )
+        files = {"files": ("a.png", png() + bytes(9 * 2**20))}
+        upload = httpx.post(f"http://127.0.0.1:{service.port}/gradio_api/upload", files=files, timeout=30)
         ask = f"GET /gradio_api/file={upload.json()[0]} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
-        readers = [slow_reader(service, ask) for _ in range(4)]
+        for _ in range(4):
+            service.slow_reader(ask)
         until(lambda: service.service.pictures.held > 17 * 2**20)
         assert service.service.pictures.held <= 24 * 2**20
         assert service.ask(ask).startswith(b"HTTP/1.1 503")
-        for line in readers:
-            line.close()
 
 
 def test_who_leaves_is_not_worked_for():
     held = Held()
-    body = body_of(png())
     with live(held, batch_size=1, batch_wait=0) as service:
-        first = service.line(head_of(body, "Connection: close") + body)
+        first = service.line(request_of(png()))
         assert held.entered.wait(10)
-        gone = [service.line(head_of(body) + body) for _ in range(5)]
+        gone = [service.line(request_of(png())) for _ in range(5)]
         until(lambda: service.service.batcher.length == 5)
         for line in gone:
             line.close()
         until(lambda: service.service.places.held == 1)
         held.open.set()
-        assert rest_of(first).startswith(b"HTTP/1.1 200")
-        first.close()
+        assert are_answered([first])
     assert len(held.looked) == 1
 
 
 def test_a_clients_large_pictures_do_not_take_all_its_places(monkeypatch):
     monkeypatch.setattr("wordmask.serving.service.MOST_WAITING", 2)
-    held = Held()
-    body = body_of(png(1000, 1000))
+    held, large = Held(), request_of(png(1000, 1000))
     limits = {"max_pixels": 1_000_000, "picture_bytes": 9_000_000, "address_share": 1, "in_flight": 4}  # one and a bit
     with live(held, **limits) as service:
-        lines = [service.line(head_of(body, "Connection: close") + body)]
+        lines = [service.line(large)]
         assert held.entered.wait(10)
-        lines += [service.line(head_of(body, "Connection: close") + body) for _ in range(2)]
+        lines += [service.line(large) for _ in range(2)]
         until(lambda: service.service.pictures.waiting_of("127.0.0.1") == 2)
-        assert b"too many of one client" in service.ask(head_of(body, "Connection: close") + body)
-        lines.append(service.line(head_of(body_of(png()), "Connection: close") + body_of(png())))
+        assert b"too many of one client" in service.ask(large)
+        lines.append(service.line(request_of(png())))
         until(lambda: service.service.batcher.length == 1)
         held.open.set()
-        assert all(rest_of(line).startswith(b"HTTP/1.1 200") for line in lines)
-        for line in lines:
-            line.close()
+        assert are_answered(lines)
 
 
 def test_what_is_decoded_after_its_time_leaves_nothing_behind():

@@ -22,7 +22,6 @@ from wordmask_world.files.training_file import open_array
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
 
 MOST_SECONDS = 10
-NAMES = ("--names", "dog, background", "--preset", "world")
 
 
 class Waited(BaseException):
@@ -85,27 +84,16 @@ def test_a_file_that_is_none_is_refused(special, read, name):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "place",
-    [
-        "ImageSets/Segmentation/val.txt",
-        "JPEGImages/2007_000033.jpg",
-        "SegmentationClass/2007_000033.png",
-        "SegmentationObject/2007_000033.png",
-    ],
-)
+VOC_PICTURE = "2007_000033"
+VOC_FILES = [f"JPEGImages/{VOC_PICTURE}.jpg", *(f"Segmentation{of}/{VOC_PICTURE}.png" for of in ("Class", "Object"))]
+
+
+@pytest.mark.parametrize("place", ["ImageSets/Segmentation/val.txt", *VOC_FILES])
 def test_the_files_of_a_benchmark(tmp_path, special, place):
     voc_folder(tmp_path)
     special(f"VOCdevkit/VOC2012/{place}")
     with pytest.raises(WordmaskError, match=place.rpartition("/")[2]):
         open_benchmark("voc", root=tmp_path)[0]
-
-
-def test_the_annotations_of_a_benchmark(tmp_path, special):
-    photo(tmp_path / "coco" / "val2017" / "000000000001.jpg")
-    special("coco/annotations/instances_val2017.json")
-    with pytest.raises(WordmaskError, match="instances_val2017"):
-        open_benchmark("coco-object", root=tmp_path)
 
 
 @pytest.mark.parametrize("place", ["img_emb/img_emb_0.npy", "metadata/metadata_0.parquet", "collection.json"])
@@ -127,15 +115,25 @@ def test_the_parts_of_a_training_file(small_training_file, tmp_path, special, su
         open_array(tmp_path / "train.npy")
 
 
-def test_the_files_of_a_clip_s_folder(tmp_path, special):
-    special("open_clip_config.json")
-    with pytest.raises(WordmaskError, match="open_clip_config"):
-        load_clip_folder(tmp_path)
+@pytest.mark.parametrize(
+    ("place", "read"),
+    [
+        ("open_clip_config.json", load_clip_folder),
+        (
+            "coco/annotations/instances_val2017.json",
+            lambda root: open_benchmark("coco-object", root=root),
+        ),
+    ],
+)
+def test_the_config_of_a_clip_s_folder_and_the_annotations_of_a_benchmark(tmp_path, special, place, read):
+    photo(tmp_path / "coco" / "val2017" / "000000000001.jpg")
+    with pytest.raises(WordmaskError, match=special(place).stem):
+        read(tmp_path)
 
 
 def test_one_in_a_folder_of_pictures_is_passed_over(command, special, pictures, tmp_path):
     special("pictures/b.png")
-    status, out, _ = command("segment", pictures, *NAMES, "--out", tmp_path / "masks")
+    status, out, _ = command("segment", pictures, "--names", "dog", "--preset", "world", "--out", tmp_path / "masks")
     assert (status, out.strip()) == (0, str(tmp_path / "masks" / "a.png"))
 
 
@@ -143,8 +141,7 @@ def test_one_in_a_list_of_pictures_is_told(tmp_path, special):
     special("b.png")
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     (tmp_path / "list.txt").write_text("a.png\nb.png\n")
-    pile = open_pile(tmp_path / "list.txt", root=tmp_path)
-    (part,) = pile.parts()
+    (part,) = open_pile(tmp_path / "list.txt", root=tmp_path).parts()
     good, _ = part.load()
     with pytest.raises(ImageReadError, match=r"b\.png"):
         [picture.ref.open(tmp_path) for picture in good]
@@ -153,34 +150,32 @@ def test_one_in_a_list_of_pictures_is_told(tmp_path, special):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("segment", "FILE", *NAMES),
-        ("label", "FILE", *NAMES),
-        ("saliency", "FILE", "--preset", "world"),
-        ("segment", "PICTURES", *NAMES, "--weights", "FILE"),
-        ("segment", "PICTURES", *NAMES, "--method", "clip-dinoiser", "--weights", "FILE"),
-        ("segment", "PICTURES", *NAMES, "--method", "clip-diy", "--set", "saliency_weights=FILE"),
-        ("segment", "PICTURES", *NAMES, "--method", "reco", "--set", "archive=FILE"),
-        ("segment", "PICTURES", *NAMES, "--runtime", "onnx", "--onnx", "FILE"),
-        ("serve", "--student", "FILE", "--port", "0"),
-        ("export", "--method", "clip-dinoiser", "--preset", "world", "--weights", "FILE"),
-        ("evaluate", "--benchmark", "voc", "--root", "FILE"),
-        ("evaluate", "--benchmark", "folder", "--root", "FILE"),
-        ("tables", "clip-diy-2", "--root", "FILE"),
-        ("search", "dog", "--preset", "world", "--collection", "FILE"),
-        ("train-found", "--preset", "world", "--images", "FILE", "--out", "OUT"),
-        ("train-selfmask", "--preset", "world", "--images", "FILE", "--out", "OUT"),
-        ("train-dinoiser", "--preset", "world", "--images", "FILE", "--out", "OUT"),
-        ("models", "--fetch", "FILE"),
+        "segment FILE --names dog --preset world",
+        "label FILE --names dog --preset world",
+        "saliency FILE --preset world",
+        "segment PICTURES --names dog --preset world --weights FILE",
+        "segment PICTURES --names dog --preset world --method clip-dinoiser --weights FILE",
+        "segment PICTURES --names dog --preset world --method clip-diy --set saliency_weights=FILE",
+        "segment PICTURES --names dog --preset world --method reco --set archive=FILE",
+        "segment PICTURES --names dog --preset world --runtime onnx --onnx FILE",
+        "serve --student FILE --port 0",
+        "export --method clip-dinoiser --preset world --weights FILE",
+        "evaluate --benchmark voc --root FILE",
+        "evaluate --benchmark folder --root FILE",
+        "tables clip-diy-2 --root FILE",
+        "search dog --preset world --collection FILE",
+        "train-found --preset world --images FILE --out OUT",
+        "train-selfmask --preset world --images FILE --out OUT",
+        "train-dinoiser --preset world --images FILE --out OUT",
+        "models --fetch FILE",
     ],
-    ids=" ".join,
 )
 def test_every_verb_s_files(command, special, pictures, tmp_path, monkeypatch, arguments):
     path = special("pipe")
     monkeypatch.chdir(tmp_path)
-    places = {"FILE": str(path), "PICTURES": str(pictures), "OUT": "out"}
-    for word, place in places.items():
-        arguments = [argument.replace(word, place) for argument in arguments]
-    status, out, err = command(*arguments)
+    for word, place in {"FILE": str(path), "PICTURES": str(pictures), "OUT": "out"}.items():
+        arguments = arguments.replace(word, place)
+    status, out, err = command(*arguments.split())
     assert (status, out) == (1, "")
     assert err.splitlines()[-1].startswith("wordmask: error: ")
     assert str(path) in err

@@ -36,9 +36,8 @@ def test_the_embedding_is_that_of_the_dense_laplacian(count, width, shift):
 
 
 def test_features_that_are_all_alike_have_no_embedding():
-    assert spectral_embedding(np.ones((20, 5)), 2) is None
-    assert spectral_embedding(np.zeros((20, 5)), 2) is None
-    assert spectral_embedding(np.ones((1, 5)), 2) is None
+    for alike in (np.ones((20, 5)), np.zeros((20, 5)), np.ones((1, 5))):
+        assert spectral_embedding(alike, 2) is None
 
 
 def test_two_groups_are_told_apart():
@@ -49,12 +48,9 @@ def test_two_groups_are_told_apart():
     assert labels[0] != labels[-1]
 
 
-def test_equal_inputs_give_equal_clusters():
+def test_equal_inputs_give_equal_clusters_and_fewer_points_fewer():
     embedding = spectral_embedding(points(60, 6), 4)
     assert np.array_equal(cluster(embedding, 4), cluster(embedding, 4))
-
-
-def test_fewer_different_points_than_clusters_make_fewer_clusters():
     assert len(np.unique(cluster(np.repeat([[0.0, 1.0]], 9, axis=0), 3))) == 1
 
 
@@ -108,6 +104,7 @@ def test_the_vote_is_that_of_the_loops(seed):
         top, left = chance.integers(0, 8, 2)
         mask[top : top + chance.integers(2, 15), left : left + chance.integers(2, 17)] = True
     assert np.array_equal(vote(masks), masks[plain_saliency.vote(masks)])
+    assert not vote(masks[:0]).any()  # without candidates nothing is foreground
 
 
 def test_where_every_candidate_spans_the_picture_all_stay():
@@ -115,10 +112,6 @@ def test_where_every_candidate_spans_the_picture_all_stay():
     masks[0, :, :3] = masks[1, :, :4] = masks[2, :2] = True
     assert spans(masks).all()
     assert np.array_equal(vote(masks), masks[plain_saliency.vote(masks)])
-
-
-def test_without_candidates_nothing_is_foreground():
-    assert not vote(np.zeros((0, 5, 7), bool)).any()
 
 
 def test_overlaps_in_pieces_equal_overlaps_at_once(monkeypatch):
@@ -137,23 +130,26 @@ def test_candidates_are_every_cluster_of_every_run():
         assert (run.sum(axis=0) == 1).all()
 
 
+def halves(size, rows=slice(4), columns=slice(4)):
+    """Candidates where some of four rows or columns of patches, the last half padding, differ from the others."""
+    features = torch.zeros(2, 4, 4)
+    features[0, rows, columns] = 1
+    features[1] = 1 - features[0]
+    return candidate_masks(features, (32, 32), (28, 32), size, clusters=(2,))
+
+
 def test_padding_is_cut_off_before_the_filter():
     """A left half, in a picture whose last half-patch is padding, still reaches its bottom."""
-    features = torch.zeros(2, 4, 4)
-    features[0, :, :2], features[1, :, 2:] = 1, 1
-    masks = candidate_masks(features, (32, 32), (28, 32), (28, 32), clusters=(2,))
-    assert spans(masks).all()
+    assert spans(halves((28, 32), columns=slice(2))).all()
 
 
 @pytest.mark.parametrize("size", [(28, 32), (56, 64), (14, 16)])
 def test_clusters_lie_where_their_patches_do(size):
-    """Two of four rows of patches, of which the last is half padding: the border is at 16 of 28 pixels, at any size."""
-    features = torch.zeros(2, 4, 4)
-    features[0, :2], features[1, 2:] = 1, 1
-    masks = candidate_masks(features, (32, 32), (28, 32), size, clusters=(2,))
-    top = masks[masks[:, 0, 0].argmax()]
-    assert top[: size[0] * 16 // 28].all()
-    assert not top[size[0] * 16 // 28 :].any()
+    """The border is at 16 of 28 pixels, at any size."""
+    masks = halves(size, rows=slice(2))
+    top, border = masks[masks[:, 0, 0].argmax()], size[0] * 16 // 28
+    assert top[:border].all()
+    assert not top[border:].any()
 
 
 def test_several_encoders_vote_together():
@@ -168,11 +164,8 @@ def test_several_encoders_vote_together():
     assert np.array_equal(both, vote(np.concatenate(parts)))
 
 
-def test_a_vote_needs_a_voter():
+def test_a_vote_needs_a_voter_and_as_many_weights_as_encoders():
     with pytest.raises(SaliencyError, match="at least one"):
         VotedMasks([])
-
-
-def test_weights_must_be_as_many_as_encoders():
     with pytest.raises(SaliencyError, match="as many"):
         saliency.load("spectral", dinos=("a", "b"), dino_weights=("c",))

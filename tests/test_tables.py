@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import partial
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -24,21 +25,17 @@ from wordmask.weights.download import DownloadError
 from wordmask_world.tables.saliency import Middle
 
 
+def one_row(measure, columns=("a", "b")):
+    return Table("small", "A small table", columns, (Row("ours", {"a": 50.0}, measure),))
+
+
 def counted(calls, figures):
-    def measure(run, column):
-        calls.append(column)
-        return figures[column]
-
-    return measure
-
-
-def small_table(calls, figures, **more):
-    return Table("small", "A small table", ("a", "b"), (Row("ours", {"a": 50.0}, counted(calls, figures)),), **more)
+    return lambda run, column: calls.append(column) or figures[column]
 
 
 def test_a_row_has_published_figures_beside_its_own(tmp_path):
-    table = small_table([], {"a": 49.5, "b": 2.0})
-    (row,) = fill(table, Run(tmp_path / "run"))
+    table = one_row(counted([], {"a": 49.5, "b": 2.0}))
+    (row,) = fill(table, Run(tmp_path))
     assert row.as_json(table.columns) == {
         "label": "ours",
         "published": {"a": 50.0, "b": None},
@@ -47,77 +44,71 @@ def test_a_row_has_published_figures_beside_its_own(tmp_path):
     }
 
 
-def test_what_was_measured_is_not_measured_again(tmp_path):
+def test_what_was_measured_is_not_measured_again_nor_mixed_with_what_is_measured_otherwise(tmp_path):
     calls = []
-    table = small_table(calls, {"a": 1.0, "b": 2.0})
-    list(fill(table, Run(tmp_path / "run")))
-    again = Run(tmp_path / "run")
+    table = one_row(counted(calls, {"a": 1.0, "b": 2.0}))
+    list(fill(table, Run(tmp_path, pictures=5)))
+    again = Run(tmp_path, pictures=5)
     assert again.count_kept == 2
     assert next(fill(table, again)).ours == {"a": 1.0, "b": 2.0}
     assert calls == ["a", "b"]
-    list(fill(table, Run(tmp_path / "run", fresh=True)))
+    with pytest.raises(RunError, match="--fresh to measure anew"):
+        Run(tmp_path, pictures=6)
+    list(fill(table, Run(tmp_path, pictures=6, fresh=True)))
     assert calls == ["a", "b", "a", "b"]
 
 
 def test_a_table_that_fails_keeps_what_it_had(tmp_path):
-    calls = []
-
-    def measure(run, column):
-        calls.append(column)
-        if column == "b" and calls.count("b") == 1:
-            raise RuntimeError("the power went")
-        return 1.0
-
-    table = Table("small", "", ("a", "b"), (Row("ours", measure=measure),))
+    measure = Mock(side_effect=[1.0, RuntimeError("the power went"), 2.0])
     with pytest.raises(RuntimeError):
-        list(fill(table, Run(tmp_path / "run")))
-    (row,) = fill(table, Run(tmp_path / "run"))
-    assert row.ours == {"a": 1.0, "b": 1.0}
-    assert calls == ["a", "b", "b"]
+        list(fill(one_row(measure), Run(tmp_path)))
+    (row,) = fill(one_row(measure), Run(tmp_path))
+    assert row.ours == {"a": 1.0, "b": 2.0}
+    assert [call.args[1] for call in measure.call_args_list] == ["a", "b", "b"]
 
 
 def test_one_pass_may_answer_for_all_columns(tmp_path):
-    calls = []
-
-    def measure(run, column):
-        calls.append(column)
-        return {"a": 1.0, "b": 2.0}
-
-    (row,) = fill(Table("small", "", ("a", "b"), (Row("ours", measure=measure),)), Run(tmp_path / "run"))
-    assert (row.ours, calls) == ({"a": 1.0, "b": 2.0}, ["a"])
+    measure = Mock(return_value={"a": 1.0, "b": 2.0})
+    (row,) = fill(one_row(measure), Run(tmp_path))
+    assert (row.ours, measure.call_count) == ({"a": 1.0, "b": 2.0}, 1)
 
 
 @pytest.mark.parametrize("error", [NotRunError, MissingDataError, MissingExtraError])
 def test_what_is_missing_is_the_reason_and_is_tried_again(tmp_path, error):
-    def measure(run, column):
-        if column == "a":
-            raise error("there is no data; get it")
-        return 3.0
-
-    table = Table("small", "", ("a", "b"), (Row("ours", measure=measure),))
-    (row,) = fill(table, Run(tmp_path / "run"))
+    measure = Mock(side_effect=[error("there is no data; get it"), 3.0])
+    (row,) = fill(one_row(measure), Run(tmp_path))
     assert (row.ours, row.not_run) == ({"b": 3.0}, {"a": "there is no data; get it"})
-    assert Run(tmp_path / "run").kept("ours", "a") is None
+    assert Run(tmp_path).kept("ours", "a") is None
 
 
-def test_a_row_that_no_paper_has_is_not_measured_in_its_table():
-    with pytest.raises(TableError, match=r"no row \['CLIP-DIM'\] in clip-diy-2"):
-        rows("clip_diy", "clip-diy-2", {"CLIP-DIM": lambda run, column: 1.0})
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: rows("clip_diy", "clip-diy-2", {"CLIP-DIM": None}), r"no row \['CLIP-DIM'\] in clip-diy-2"),
+        (lambda: Table("bad", "", ("a",), (Row("x"), Row("x"))), "two rows"),
+        (lambda: Table("bad", "", ("a",), (Row("x", {"b": 1.0}),)), "figures for no column"),
+        (lambda: tables.find("nonsense"), "no table is called 'nonsense'; choose one of"),
+    ],
+    ids=["a row that no paper has", "two rows of one name", "figures for no column", "unknown"],
+)
+def test_tables_that_cannot_be_are_refused(make, says):
+    with pytest.raises(TableError, match=says):
+        make()
 
 
 def test_methods_that_cannot_be_loaded_are_tried_once(tmp_path, monkeypatch):
-    calls = []
-
-    def load(method, **options):
-        calls.append(method)
-        raise DownloadError("the host is not found")
-
+    load = Mock(side_effect=DownloadError("the host is not found"))
     monkeypatch.setattr("wordmask.segmenters.load", load)
-    run = Run(tmp_path / "run")
+    run = Run(tmp_path)
     for _ in range(2):
         with pytest.raises(NotRunError, match="the host is not found"):
             run.segmenter("maskclip")
-    assert calls == ["maskclip"]
+    assert load.call_count == 1
+
+
+def test_a_student_that_nobody_gave_leaves_a_cell_empty(tmp_path):
+    with pytest.raises(NotRunError, match="brings no student"):
+        Run(tmp_path, device="cpu").segmenter("namedmask", "world", student=None)
 
 
 @pytest.mark.parametrize(
@@ -130,35 +121,17 @@ def test_methods_that_cannot_be_loaded_are_tried_once(tmp_path, monkeypatch):
     ],
 )
 def test_a_row_s_mistakes_are_errors_and_no_empty_cells(tmp_path, method, preset, settings, says):
-    row = Row("ours", measure=lambda run, column: run.segmenter(method, preset, **settings))
+    table = one_row(lambda run, column: run.segmenter(method, preset, **settings))
     with pytest.raises(MethodError, match=says):
-        list(fill(Table("small", "", ("a",), (row,)), Run(tmp_path / "run", device="cpu")))
-
-
-def test_a_student_that_nobody_gave_leaves_a_cell_empty(tmp_path):
-    with pytest.raises(NotRunError, match="brings no student"):
-        Run(tmp_path / "run", device="cpu").segmenter("namedmask", "world", student=None)
-
-
-def test_figures_measured_otherwise_are_not_mixed(tmp_path):
-    list(fill(small_table([], {"a": 1.0, "b": 2.0}), Run(tmp_path / "run", pictures=5)))
-    with pytest.raises(RunError, match="--fresh to measure anew"):
-        Run(tmp_path / "run", pictures=6)
+        list(fill(table, Run(tmp_path, device="cpu")))
 
 
 def test_a_run_evaluates_as_evaluate_does(tmp_path):
-    run = Run(tmp_path / "run")
+    run = Run(tmp_path)
     with run.at("row", "column"):
         found = run.evaluate(Guess(), Squares())
     assert {**found.as_json(), "seconds": 0} == {**evaluate(Guess(), Squares()).as_json(), "seconds": 0}
-    assert (tmp_path / "run" / "work" / "row-column" / "squares-all" / "images-0.jsonl").exists()
-
-
-def test_tables_of_two_rows_of_one_name_are_refused():
-    with pytest.raises(TableError, match="two rows"):
-        Table("bad", "", ("a",), (Row("x"), Row("x")))
-    with pytest.raises(TableError, match="figures for no column"):
-        Table("bad", "", ("a",), (Row("x", {"b": 1.0}),))
+    assert (tmp_path / "work" / "row-column" / "squares-all" / "images-0.jsonl").exists()
 
 
 @pytest.mark.parametrize("name", tables.list_tables())
@@ -168,31 +141,15 @@ def test_every_table_of_the_list_is_there(name):
     assert table.rows
 
 
-def test_an_unknown_table_is_named():
-    with pytest.raises(TableError, match="no table is called 'nonsense'; choose one of"):
-        tables.find("nonsense")
-
-
 @pytest.fixture
 def tables_command(command, monkeypatch, tmp_path):
     """`wordmask tables` with a small table in the list."""
-    table = Table(
-        "small",
-        "A small table",
-        ("a", "b"),
-        (
-            Row("theirs", {"a": 40.0, "b": 41.0}),
-            Row("ours", {"a": 50.0}, lambda run, column: {"a": 49.5}[column] if column == "a" else _missing()),
-        ),
-    )
+    table = one_row(Mock(side_effect=[49.5, NotRunError("no data; get them from http://example.org")] * 2))
+    table = replace(table, rows=(Row("theirs", {"a": 40.0, "b": 41.0}), *table.rows))
     monkeypatch.setattr(tables, "find", lambda name: table)
     monkeypatch.chdir(tmp_path)
 
     return partial(command, "tables")
-
-
-def _missing():
-    raise NotRunError("no data; get them from http://example.org")
 
 
 def test_the_table_is_printed_with_its_reasons_at_the_foot(tables_command):
@@ -226,8 +183,7 @@ def test_only_some_rows(tables_command):
     assert "theirs" in out
     assert "ours  " not in out
     status, _, err = tables_command("small", "--only", "nobody")
-    assert status == 1
-    assert "no row with nobody" in err
+    assert (status, "no row with nobody" in err) == (1, True)
 
 
 def test_one_name_may_stand_for_several_tables(tables_command):
@@ -259,38 +215,34 @@ def test_published_figures_of_namedmask_are_the_papers():
 
 
 def test_a_table_of_sizes_is_filled_from_one_evaluation(tmp_path):
-    run = Run(tmp_path / "run")
+    run = Run(tmp_path)
     report = evaluate(Guess(), Squares())
-    with run.at("row", "mIoU"):
-        found = namedmask.figures(run, Squares(), Guess(), "mIoU")
-    assert found["mIoU"] == report.miou
-    assert {name: found[name] for name in found if name != "mIoU"} == {
-        name.removeprefix("miou_"): value
-        for name, value in report.more.items()
-        if name in ("miou_S", "miou_MS", "miou_ML", "miou_L")
-    }
-    with run.at("row", "single"):
-        assert namedmask.figures(run, Squares(), Guess(), "single")["multi"] == report.more["miou_multi"]
-    with run.at("row", "squares"):
-        assert namedmask.figures(run, Squares(), Guess(), "squares") == {"squares": report.miou}
+
+    def figures(column):
+        with run.at("row", column):
+            return namedmask.figures(run, Squares(), Guess(), column)
+
+    sizes = {size: report.more[f"miou_{size}"] for size in ("S", "MS", "ML", "L") if f"miou_{size}" in report.more}
+    assert figures("mIoU") == {"mIoU": report.miou, **sizes}
+    assert figures("single")["multi"] == report.more["miou_multi"]
+    assert figures("squares") == {"squares": report.miou}
 
 
 def test_class_ious_are_over_the_pictures_that_have_the_class():
     ious = ClassIous(Squares())
     labels = np.array([[0, 1, 1, 255], [0, 2, 2, 2]], dtype=np.uint8)
-    mask = np.array([[0, 1, 0, 1], [1, 1, 0, 0]], dtype=bool)
-    ious.add(labels, mask)
+    ious.add(labels, np.array([[0, 1, 0, 1], [1, 1, 0, 0]], dtype=bool))
     ious.add(np.zeros((2, 4), dtype=np.uint8), np.ones((2, 4), dtype=bool))
     percent = ious.percent()
     # dog: 1 of its 2 pixels; the mask's other counted pixels are 2 more. cat: 1 of 3, with 2 more outside.
-    assert percent["dog"] == pytest.approx(100 * 1 / 4)
-    assert percent["cat"] == pytest.approx(100 * 1 / 5)
-    assert percent["mean"] == pytest.approx((25 + 20) / 2)
+    expected = {"dog": 100 * 1 / 4, "cat": 100 * 1 / 5, "mean": (25 + 20) / 2}
+    assert {name: percent[name] for name in expected} == pytest.approx(expected)
 
 
 def test_a_pass_over_masks_goes_on_where_it_was_stopped(tmp_path):
     class Counted(Middle):
-        looked, stop_after = 0, None
+        def __init__(self, stop_after=None):
+            self.looked, self.stop_after = 0, stop_after
 
         def raw_maps(self, images):
             if self.looked == self.stop_after:
@@ -311,23 +263,17 @@ def test_a_pass_over_masks_goes_on_where_it_was_stopped(tmp_path):
         with run.at("SelfMask", "mean"):
             return saliency_ious(run, "mean", benchmark="voc", split="train")
 
-    stopped, rest = Counted(), Counted()
-    stopped.stop_after = 8
+    def masks(samples):
+        return [soft > 0.5 for soft in Middle().maps([sample.image for sample in samples])]
+
+    stopped, rest = Counted(stop_after=8), Counted()
     with pytest.raises(RuntimeError):
         measured("stopped", stopped)
     again = measured("stopped", rest)
     assert (stopped.looked, rest.looked) == (8, 2)
-    assert again == measured("alone", Counted())
     plain = ClassIous(Squares(10))
-    add_masks(
-        plain,
-        Squares(10),
-        lambda samples: [soft > 0.5 for soft in Middle().maps([sample.image for sample in samples])],
-        batch_size=3,
-        report=None,
-        total=10,
-    )
-    assert again == plain.percent()
+    add_masks(plain, Squares(10), masks, batch_size=3, report=None, total=10)
+    assert again == measured("alone", Counted()) == plain.percent()
 
 
 def test_every_row_of_every_table_asks_for_settings_that_exist(tmp_path, monkeypatch):
@@ -383,20 +329,12 @@ def test_namedmask_s_tables_look_at_pictures_as_its_paper_says(tmp_path, table, 
                 looked.append(plan.window)
             raise NotRunError("enough is known")
 
-    rows = [row for row in tables.find(table).rows if row.label == label]
-    list(
-        fill(
-            replace(tables.find(table), columns=(column,), rows=tuple(map(bare, rows))),
-            Looking(tmp_path, archive=tmp_path),
-        )
-    )
+    rows = [replace(row, published={}) for row in tables.find(table).rows if row.label == label]
+    cells = replace(tables.find(table), columns=(column,), rows=tuple(rows))
+    list(fill(cells, Looking(tmp_path, archive=tmp_path)))
     if (table, label) == ("namedmask-8", "NamedMask, validation"):
         looked_at = (512, 341)  # the shorter side would be 384
     assert looked == [looked_at] * len(rows)
-
-
-def bare(row):
-    return replace(row, published={})
 
 
 def test_a_cell_of_the_world_is_what_evaluate_says(tmp_path):

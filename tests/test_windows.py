@@ -1,7 +1,6 @@
 """Windows against slow loops that share no code with them."""
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -18,12 +17,14 @@ UNHURRIED = settings(deadline=None)  # a first call may wait for libraries to wa
 
 sides = st.integers(1, 60)
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 KERNELS_APART = 1e-5
 """How far F.interpolate's kernels for small pictures and for three channels are from its others, on noise."""
 
 
 @st.composite
-def plans(draw: st.DrawFn, most: int = 60) -> SlidingWindows:
+def plans(draw, most=60):
     size = draw(st.tuples(st.integers(1, most), st.integers(1, most)))
     stride = (draw(st.integers(1, size[0])), draw(st.integers(1, size[1])))
     # Strides of a single pixel over a large picture are as right as any, and take minutes in the loops below.
@@ -32,36 +33,26 @@ def plans(draw: st.DrawFn, most: int = 60) -> SlidingWindows:
     return SlidingWindows(height, width, size, stride)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _single_thread() -> Iterator[None]:
-    """Threads gain nothing on pictures this small, and wait for each other on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def resized(maps, size):
+    return interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
-def random_maps(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def random_maps(*shape, seed=0, dtype=torch.float32):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
-def step_by_step(
-    plan: SlidingWindows, maps: torch.Tensor, patch: tuple[int, int], size: tuple[int, int]
-) -> torch.Tensor:
+def step_by_step(plan, maps, patch, size):
     """(K, *size): what merge_argmax promises to equal, every map in full."""
     total = torch.zeros(maps.shape[1], plan.height, plan.width, dtype=torch.float64)
     count = torch.zeros(plan.height, plan.width, dtype=torch.float64)
-    for box, grid in zip(plan.boxes, maps, strict=True):
-        fine = (grid.shape[1] * patch[0], grid.shape[2] * patch[1])
-        pixels = interpolate(grid[None].float(), size=fine, mode="bilinear", align_corners=False)[0]
-        total[:, box.top : box.bottom, box.left : box.right] += pixels[
-            :, : box.bottom - box.top, : box.right - box.left
-        ]
-        count[box.top : box.bottom, box.left : box.right] += 1
-    return interpolate((total / count).float()[None], size=size, mode="bilinear", align_corners=False)[0]
+    for (top, left, bottom, right), grid in zip(plan.boxes, maps, strict=True):
+        pixels = resized(grid.float(), (grid.shape[1] * patch[0], grid.shape[2] * patch[1]))
+        total[:, top:bottom, left:right] += pixels[:, : bottom - top, : right - left]
+        count[top:bottom, left:right] += 1
+    return resized((total / count).float(), size)
 
 
-def assert_best(labels: torch.Tensor, scores: torch.Tensor, full: torch.Tensor, within: float = 1e-6) -> None:
+def assert_best(labels, scores, full, within=1e-6):
     """The scores are the best of `full` (K, H, W), and the labels its argmax but for ties within rounding."""
     best, index = full.max(dim=0)
     assert labels.shape == scores.shape == best.shape
@@ -72,31 +63,35 @@ def assert_best(labels: torch.Tensor, scores: torch.Tensor, full: torch.Tensor, 
     assert ((labels == index) | (best - chosen <= within)).all()
 
 
+def assert_upsampled(maps, size, within=1e-6):
+    assert_best(*upsample_argmax(maps, size), resized(maps, size), within)
+
+
+def assert_merged(plan, maps, patch, size, within=1e-6):
+    labels, scores = merge_argmax(plan, maps, patch, size)
+    assert_best(labels, scores, step_by_step(plan, maps, patch, size), within)
+    return labels
+
+
 # Where the windows lie
 
 
 @UNHURRIED
 @given(plans())
-def test_windows_are_of_one_size_and_never_reach_outside(plan: SlidingWindows) -> None:
+def test_windows_are_of_one_size_never_reach_outside_and_cover_every_pixel(plan):
+    seen = np.zeros((plan.height, plan.width), bool)
     for top, left, bottom, right in plan.boxes:
         assert 0 <= top < bottom <= plan.height
         assert 0 <= left < right <= plan.width
         assert (bottom - top, right - left) == plan.window
+        seen[top:bottom, left:right] = True
+    assert seen.all()
     assert len(plan) == len(plan.boxes) == len(set(plan.boxes))
 
 
 @UNHURRIED
 @given(plans())
-def test_windows_cover_every_pixel(plan: SlidingWindows) -> None:
-    seen = np.zeros((plan.height, plan.width), bool)
-    for top, left, bottom, right in plan.boxes:
-        seen[top:bottom, left:right] = True
-    assert seen.all()
-
-
-@UNHURRIED
-@given(plans())
-def test_windows_start_every_stride_and_only_the_last_is_moved_back(plan: SlidingWindows) -> None:
+def test_windows_start_every_stride_and_only_the_last_is_moved_back(plan):
     tops = sorted({box.top for box in plan.boxes})
     assert tops[:-1] == [i * plan.stride[0] for i in range(len(tops) - 1)]
     assert tops[-1] == max(plan.height - plan.size[0], 0)
@@ -114,11 +109,11 @@ def test_windows_start_every_stride_and_only_the_last_is_moved_back(plan: Slidin
         ((500, 673), [(0, 0), (0, 224), (0, 225), (52, 0), (52, 224), (52, 225)]),
     ],
 )
-def test_the_papers_windows_of_448_every_224_pixels(shape: tuple[int, int], expected: list[tuple[int, int]]) -> None:
+def test_the_papers_windows_of_448_every_224_pixels(shape, expected):
     assert [(box.top, box.left) for box in SlidingWindows(*shape, 448, 224).boxes] == expected
 
 
-def test_size_and_stride_may_differ_from_axis_to_axis() -> None:
+def test_size_and_stride_may_differ_from_axis_to_axis():
     plan = SlidingWindows(10, 30, (10, 8), (5, 8))
     assert plan.window == (10, 8)
     assert [box.left for box in plan.boxes] == [0, 8, 16, 22]
@@ -135,7 +130,7 @@ def test_size_and_stride_may_differ_from_axis_to_axis() -> None:
         ((0, 10, 4, 2), "0 x 10 has no pixels"),
     ],
 )
-def test_a_plan_that_cannot_be_is_refused(arguments: tuple, complaint: str) -> None:
+def test_a_plan_that_cannot_be_is_refused(arguments, complaint):
     with pytest.raises(WordmaskError, match=complaint):
         SlidingWindows(*arguments)
 
@@ -145,24 +140,18 @@ def test_a_plan_that_cannot_be_is_refused(arguments: tuple, complaint: str) -> N
 
 @UNHURRIED
 @given(plans(most=30))
-def test_cut_gives_the_pixels_inside_each_box(plan: SlidingWindows) -> None:
-    image = torch.arange(3 * plan.height * plan.width).reshape(3, plan.height, plan.width)
-    windows = plan.cut(image)
-    assert windows.shape == (len(plan), 3, *plan.window)
-    for (top, left, bottom, right), window in zip(plan.boxes, windows, strict=True):
+def test_cut_gives_the_pixels_inside_each_box_and_merging_them_gives_the_picture_back(plan):
+    image = random_maps(3, plan.height, plan.width)
+    cut = plan.cut(image)
+    assert cut.shape == (len(plan), 3, *plan.window)
+    for (top, left, bottom, right), window in zip(plan.boxes, cut, strict=True):
         assert torch.equal(window, image[:, top:bottom, left:right])
-
-
-@UNHURRIED
-@given(plans(most=30))
-def test_merging_what_was_cut_gives_the_picture_back(plan: SlidingWindows) -> None:
-    image = random_maps(2, plan.height, plan.width)
-    torch.testing.assert_close(plan.merge(plan.cut(image)), image)
+    torch.testing.assert_close(plan.merge(cut), image)
 
 
 @settings(max_examples=30, deadline=None)
 @given(plans(most=12))
-def test_merge_is_the_mean_over_the_windows_of_each_pixel(plan: SlidingWindows) -> None:
+def test_merge_is_the_mean_over_the_windows_of_each_pixel(plan):
     maps = random_maps(len(plan), 2, *plan.window)
     merged = plan.merge(maps)
     for y in range(plan.height):
@@ -175,14 +164,14 @@ def test_merge_is_the_mean_over_the_windows_of_each_pixel(plan: SlidingWindows) 
             torch.testing.assert_close(merged[:, y, x], torch.stack(views).mean(0).float(), rtol=0, atol=1e-6)
 
 
-def test_a_single_window_is_neither_copied_nor_changed() -> None:
+def test_a_single_window_is_neither_copied_nor_changed():
     plan = SlidingWindows(5, 7, 8, 4)
     image = random_maps(3, 5, 7)
     assert plan.cut(image).data_ptr() == image.data_ptr()
     assert plan.merge(image[None]).data_ptr() == image.data_ptr()
 
 
-def test_half_precision_is_added_up_in_single() -> None:
+def test_half_precision_is_added_up_in_single():
     plan = SlidingWindows(1, 64, (1, 32), (1, 1))
     maps = random_maps(len(plan), 1, 1, 32, dtype=torch.bfloat16)
     merged = plan.merge(maps)
@@ -191,14 +180,13 @@ def test_half_precision_is_added_up_in_single() -> None:
     assert SlidingWindows(1, 32, 32, 32).merge(maps[:1]).dtype == torch.float32
 
 
-def test_maps_and_pictures_of_another_size_are_refused() -> None:
+def test_maps_and_pictures_of_another_size_are_refused():
     plan = SlidingWindows(10, 10, 8, 4)
     with pytest.raises(ValueError, match="for 10 x 10"):
         plan.cut(torch.zeros(3, 10, 11))
-    with pytest.raises(ValueError, match="do not fit 4 windows"):
-        plan.merge(torch.zeros(3, 2, 8, 8))
-    with pytest.raises(ValueError, match="do not fit 4 windows"):
-        plan.merge(torch.zeros(4, 2, 8, 7))
+    for shape in ((3, 2, 8, 8), (4, 2, 8, 7)):
+        with pytest.raises(ValueError, match="do not fit 4 windows"):
+            plan.merge(torch.zeros(shape))
     with pytest.raises(ValueError, match="patches 2 do not fit"):
         merge_argmax(plan, torch.zeros(4, 2, 4, 3), 2, (10, 10))
 
@@ -208,132 +196,107 @@ def test_maps_and_pictures_of_another_size_are_refused() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(sides, sides, st.integers(1, 300), st.integers(1, 300), st.integers(1, 40))
-def test_upsample_argmax_is_interpolate_and_argmax(h: int, w: int, height: int, width: int, names: int) -> None:
-    maps = random_maps(names, h, w)
-    labels, scores = upsample_argmax(maps, (height, width))
-    assert_best(labels, scores, interpolate(maps[None], size=(height, width), mode="bilinear", align_corners=False)[0])
+def test_upsample_argmax_is_interpolate_and_argmax(h, w, height, width, names):
+    assert_upsampled(random_maps(names, h, w), (height, width))
 
 
 @pytest.mark.parametrize(
     ("h", "w", "size"),
     [(448, 600, (375, 500)), (28, 28, (448, 448)), (28, 37, (375, 500)), (300, 400, (29, 3)), (3, 2, (1400, 1000))],
 )
-def test_upsample_argmax_at_the_sizes_of_the_protocols(h: int, w: int, size: tuple[int, int]) -> None:
-    maps = random_maps(21, h, w, seed=1)
-    labels, scores = upsample_argmax(maps, size)
-    assert_best(labels, scores, interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0])
+def test_upsample_argmax_at_the_sizes_of_the_protocols(h, w, size):
+    assert_upsampled(random_maps(21, h, w, seed=1), size)
 
 
 @pytest.mark.parametrize("names", [1, 2, 5])
 @pytest.mark.parametrize("h", [3, 600])
-def test_few_names_on_a_large_picture(names: int, h: int) -> None:
-    maps = random_maps(names, h, h)
-    labels, scores = upsample_argmax(maps, (1100, 1000))
-    full = interpolate(maps[None], size=(1100, 1000), mode="bilinear", align_corners=False)[0]
-    assert_best(labels, scores, full, within=KERNELS_APART)
+def test_few_names_on_a_large_picture(names, h):
+    assert_upsampled(random_maps(names, h, h), (1100, 1000), within=KERNELS_APART)
+
+
+@st.composite
+def merges(draw):
+    """plan, maps, patch, size"""
+    pairs = st.tuples(st.integers(1, 9), st.integers(1, 9))
+    plan, patch, extra = draw(plans()), draw(pairs), draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
+    grid = [-(-side // p) + more for side, p, more in zip(plan.window, patch, extra, strict=True)]
+    size = (draw(st.integers(1, 200)), draw(st.integers(1, 200)))
+    return plan, random_maps(len(plan), draw(st.integers(1, 40)), *grid), patch, size
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.data())
-def test_merge_argmax_is_all_its_steps_at_once(data: st.DataObject) -> None:
-    plan = data.draw(plans())
-    patch = data.draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
-    extra = data.draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
-    grid = [-(-side // p) + more for side, p, more in zip(plan.window, patch, extra, strict=True)]
-    size = (data.draw(st.integers(1, 200)), data.draw(st.integers(1, 200)))
-    maps = random_maps(len(plan), data.draw(st.integers(1, 40)), *grid)
-    labels, scores = merge_argmax(plan, maps, patch, size)
-    assert_best(labels, scores, step_by_step(plan, maps, patch, size))
+@given(merges())
+def test_merge_argmax_is_all_its_steps_at_once(merge):
+    assert_merged(*merge)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_merge_argmax_tile_by_tile_is_all_its_steps_at_once(data: st.DataObject) -> None:
-    plan = data.draw(plans())
-    patch = data.draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
-    extra = data.draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
-    grid = [-(-side // p) + more for side, p, more in zip(plan.window, patch, extra, strict=True)]
-    size = (data.draw(st.integers(1, 200)), data.draw(st.integers(1, 200)))
-    maps = random_maps(len(plan), data.draw(st.integers(1, 40)), *grid)
+@given(merges(), st.sampled_from([7, 128]))
+def test_merge_argmax_tile_by_tile_is_all_its_steps_at_once(merge, tile):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(windows, "_SMALL_BYTES", 0)
-        patched.setitem(windows._TILE, "cpu", data.draw(st.sampled_from([7, 128])))
-        labels, scores = merge_argmax(plan, maps, patch, size)
-    assert_best(labels, scores, step_by_step(plan, maps, patch, size), within=KERNELS_APART)
+        patched.setitem(windows._TILE, "cpu", tile)
+        assert_merged(*merge, within=KERNELS_APART)
 
 
-def test_merge_argmax_at_the_size_of_the_papers() -> None:
+def test_merge_argmax_at_the_size_of_the_papers():
     plan = SlidingWindows(448, 598, 448, 224)
-    maps = random_maps(len(plan), 21, 28, 28)
-    labels, scores = merge_argmax(plan, maps, 16, (375, 500))
-    assert_best(labels, scores, step_by_step(plan, maps, (16, 16), (375, 500)))
+    assert_merged(plan, random_maps(len(plan), 21, 28, 28), (16, 16), (375, 500))
 
 
-def test_more_names_than_are_scored_together_make_no_difference() -> None:
+def test_neither_more_names_than_are_scored_together_nor_half_precision_make_a_difference():
     plan = SlidingWindows(40, 70, 40, 20)
-    maps = random_maps(len(plan), 300, 5, 5)
-    labels, scores = merge_argmax(plan, maps, 8, (150, 260))
-    assert_best(labels, scores, step_by_step(plan, maps, (8, 8), (150, 260)))
-    assert labels.max() > 256
+    assert assert_merged(plan, random_maps(len(plan), 300, 5, 5), (8, 8), (150, 260)).max() > 256
+    assert_merged(plan, random_maps(len(plan), 7, 5, 5, dtype=torch.bfloat16), (8, 8), (100, 100))
 
 
 @pytest.mark.parametrize("names", [2, 5, 60, 250])
-def test_names_that_cannot_win_in_a_tile_are_left_out_there_and_nothing_changes(names: int, monkeypatch) -> None:
+def test_names_that_cannot_win_in_a_tile_are_left_out_there_and_nothing_changes(names, monkeypatch):
     plan = SlidingWindows(64, 96, 64, 32)
     maps = (20 * random_maps(len(plan), names, 8, 8)).softmax(dim=1)
     maps[:, names // 2] = maps[:, 0]  # everywhere as good as the first, which wins
-    found = merge_argmax(plan, maps, 8, (900, 1300), dtype=torch.uint8)
-    assert found[0].dtype == torch.uint8
-    assert_best(found[0].long(), found[1], step_by_step(plan, maps, (8, 8), (900, 1300)), within=KERNELS_APART)
-    assert not (found[0] == names // 2).any()
+    labels, scores = merge_argmax(plan, maps, 8, (900, 1300), dtype=torch.uint8)
+    assert labels.dtype == torch.uint8
+    assert_best(labels.long(), scores, step_by_step(plan, maps, (8, 8), (900, 1300)), within=KERNELS_APART)
+    assert not (labels == names // 2).any()
     monkeypatch.setattr(windows, "_HOPELESS", 1.0)  # none is left out
-    labels, scores = merge_argmax(plan, maps, 8, (900, 1300))
-    assert torch.equal(found[0].long(), labels)
-    assert torch.equal(found[1], scores)
-
-
-def test_half_precision_maps_are_merged_in_single() -> None:
-    plan = SlidingWindows(40, 70, 40, 20)
-    maps = random_maps(len(plan), 7, 5, 5, dtype=torch.bfloat16)
-    labels, scores = merge_argmax(plan, maps, 8, (100, 100))
-    assert_best(labels, scores, step_by_step(plan, maps, (8, 8), (100, 100)))
+    all_labels, all_scores = merge_argmax(plan, maps, 8, (900, 1300))
+    assert torch.equal(labels.long(), all_labels)
+    assert torch.equal(scores, all_scores)
 
 
 @settings(max_examples=40, deadline=None)
 @given(sides, sides, st.integers(1, 200), st.integers(1, 200), st.integers(2, 40), st.sampled_from([0.01, 1.0, 100.0]))
-def test_of_names_that_score_the_same_the_first_wins_everywhere(
-    h: int, w: int, height: int, width: int, names: int, scale: float
-) -> None:
+def test_of_names_that_score_the_same_the_first_wins_everywhere(h, w, height, width, names, scale):
     maps = ((random_maps(1, h, w) - 0.5) * scale).repeat(names, 1, 1)
     assert not upsample_argmax(maps, (height, width))[0].any()
     whole = SlidingWindows(h, w, (h, w), (h, w))
     assert not merge_argmax(whole, maps[None], 1, (height, width))[0].any()
 
 
-def test_the_maps_asked_about_stay_as_they_are() -> None:
+def test_the_maps_asked_about_stay_as_they_are():
     for size in ((40, 50), (41, 52), (400, 500)):
         maps = random_maps(3, 40, 50)
         upsample_argmax(maps, size)
         assert torch.equal(maps, random_maps(3, 40, 50))
 
 
-def test_scores_that_are_not_numbers_stay_visible() -> None:
+def test_scores_that_are_not_numbers_stay_visible():
     maps = random_maps(3, 4, 4)
     maps[1, 0, 0] = torch.nan
     for size in ((4, 4), (64, 64)):
         assert upsample_argmax(maps, size)[1][0, 0].isnan()
 
 
-def test_memory_stays_bounded_whatever_the_names_and_the_size() -> None:
+def test_memory_stays_bounded_whatever_the_names_and_the_size():
     maps = random_maps(100, 28, 28)
     height, width = 1000, 1500  # all scores at once would take 600 MB
     upsample_argmax(maps[:20], (height // 4, width // 4))  # what torch sets up once
     before = peak_memory()
     labels, scores = upsample_argmax(maps, (height, width))
-    returned = labels.nbytes + scores.nbytes
-    assert peak_memory() - before < WORKING_BYTES + returned
+    assert peak_memory() - before < WORKING_BYTES + labels.nbytes + scores.nbytes
 
 
-def peak_memory() -> int:
+def peak_memory():
     resource = pytest.importorskip("resource")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

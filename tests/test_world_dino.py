@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from support.stopped_training import log_of
 from support.tiny_world_dino import CHANNELS, settings
 from wordmask.encoders.dino import DinoEncoder
 from wordmask.training.checkpoints import CHECKPOINT, CheckpointError, read_checkpoint
@@ -17,12 +18,7 @@ from wordmask_world.training.dino_network import evenly_used, read_resnet, read_
 pytestmark = pytest.mark.usefixtures("few_figures")
 
 
-@pytest.fixture(scope="module")
-def pictures(small_training_file: Path) -> Path:
-    return small_training_file
-
-
-def test_a_place_in_one_crop_is_found_in_the_other() -> None:
+def test_a_place_in_one_crop_is_found_in_the_other():
     """Pictures whose colour says where a pixel is: both crops must show the same colour at the same place."""
     torch.manual_seed(0)
     across = torch.linspace(0, 1, 64)
@@ -38,14 +34,14 @@ def test_a_place_in_one_crop_is_found_in_the_other() -> None:
     torch.testing.assert_close(own, other, atol=0.02, rtol=0)
 
 
-def test_prototypes_are_used_evenly() -> None:
+def test_prototypes_are_used_evenly():
     torch.manual_seed(0)
     shares = evenly_used(3 * torch.randn(40, 5) + torch.tensor([9.0, 0, 0, 0, 0]), rounds=30)
     torch.testing.assert_close(shares.sum(dim=1), torch.ones(40))
     torch.testing.assert_close(shares.sum(dim=0), torch.full((5,), 8.0), atol=0.05, rtol=0)
 
 
-def test_hues_turn_and_greys_stay() -> None:
+def test_hues_turn_and_greys_stay():
     torch.manual_seed(0)
     red = torch.tensor([0.6, 0.3, 0.3])[None, :, None, None].expand(200, 3, 1, 1)
     turned = hue_turned(red, 0.5)
@@ -56,7 +52,7 @@ def test_hues_turn_and_greys_stay() -> None:
     torch.testing.assert_close(hue_turned(grey, 0.5), grey)
 
 
-def test_networks_are_read_as_they_are_used_later(tmp_path: Path) -> None:
+def test_networks_are_read_as_they_are_used_later(tmp_path):
     torch.manual_seed(0)
     views = torch.randn(2, 3, 32, 48)
     vit, _ = build_backbone(settings(tmp_path, tmp_path))
@@ -66,37 +62,27 @@ def test_networks_are_read_as_they_are_used_later(tmp_path: Path) -> None:
     assert read.map.shape[-2:] == (4, 6)
     resnet, _ = build_backbone(settings(tmp_path, tmp_path, network="resnet"))
     torch.testing.assert_close(read_resnet(resnet.eval(), views).pooled, resnet(views))
-
-
-def test_keys_and_values_are_those_that_are_read_later(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    vit, _ = build_backbone(settings(tmp_path, tmp_path))
-    encoder = DinoEncoder(vit, name="tiny", device=torch.device("cpu"))
-    images = torch.rand(2, 3, 32, 32)
+    encoder, images = DinoEncoder(vit, name="tiny", device=torch.device("cpu")), torch.rand(2, 3, 32, 32)
     seen, read = encoder(images), read_vit(vit, encoder.statistics.normalise(images))
     torch.testing.assert_close(read.projections, (seen.key_maps(), seen.value_maps()))
 
 
-def test_a_vit_learns_from_a_resnet_and_leaves_it_alone(pictures: Path, tmp_path: Path) -> None:
-    guide = settings(pictures, tmp_path / "resnet", network="resnet")
+def test_a_vit_learns_from_a_resnet_and_leaves_it_alone(small_training_file, tmp_path):
+    guide = settings(small_training_file, tmp_path / "resnet", network="resnet")
+    vit = settings(small_training_file, tmp_path / "vit", guide=guide.out)
+    with pytest.raises(CheckpointError, match=str(guide.out)):
+        train_dino(vit)
     train_dino(guide)
-    model = train_dino(settings(pictures, tmp_path / "vit", guide=guide.out))
-    assert model.guide is not None
+    model = train_dino(vit)
     before = read_checkpoint(guide.out / CHECKPOINT)["averaged"]
     for name, value in model.guide.state_dict().items():
         torch.testing.assert_close(value, before[f"teacher.backbone.{name}"], msg=name)
-    log = (tmp_path / "vit" / "log.jsonl").read_text()
-    assert all(f'"{part}"' in log for part in ("distillation", "places", "shallow", "deep", "global"))
+    assert {"distillation", "places", "shallow", "deep", "global"} <= set().union(*log_of(vit.out))
     encoder = DinoEncoder(model.teacher["backbone"], name="tiny", device=torch.device("cpu"))
     assert encoder(torch.rand(1, 3, 32, 32)).keys.isfinite().all()
 
 
-def test_a_guide_that_is_not_there_is_named(pictures: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="nowhere"):
-        train_dino(settings(pictures, tmp_path, guide=tmp_path / "nowhere"))
-
-
-def test_a_resnet_is_told_of_beside_itself_untrained(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_resnet_is_told_of_beside_itself_untrained(capsys):
     resnet, _ = build_backbone(DinoSettings(pictures=Path(), out=Path(), network="resnet", channels=CHANNELS))
     before = {name: value.clone() for name, value in resnet.state_dict().items()}
     tell_of_resnet(Teller("a report"), resnet.eval())

@@ -1,34 +1,33 @@
 """The world's models as the package carries them."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from support.tiny_world import CHANNELS, student_settings, teacher_settings
+from support.tiny_world_dino import settings as dino_settings
 from wordmask_world import WORLD_VERSION, models
 from wordmask_world.files.training_file import write_array
 from wordmask_world.models import WorldModelError, world_clip, world_dino, world_resnet, world_weights
 from wordmask_world.training import figures
 from wordmask_world.training.batches import Stage
-from wordmask_world.training.clip import ClipStudent, train_clip
+from wordmask_world.training.clip import train_clip
 from wordmask_world.training.clip_teacher import train_clip_teacher
-from wordmask_world.training.dino import DinoSettings, SelfDistillation, train_dino
+from wordmask_world.training.dino import train_dino
 from wordmask_world.training.ship import ship_clip, ship_dino
 
 MOST_BYTES = 30_000_000
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pictures(tmp_path_factory):
     torch.set_num_threads(1)
     return write_array(tmp_path_factory.mktemp("pictures") / "train.npy", 8, size=32)
 
 
 @pytest.fixture
-def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def weights(tmp_path, monkeypatch):
     """An installation that carries nothing yet."""
     for name in ("NAMED_PICTURES", "SOUGHT_PICTURES", "MASKED_PICTURES"):
         monkeypatch.setattr(figures, name, 4)
@@ -36,42 +35,38 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "weights"
 
 
-def trained_dino(pictures: Path, out: Path, network: str) -> tuple[SelfDistillation, DinoSettings]:
-    settings = DinoSettings(
-        pictures=pictures, out=out, network=network, image_size=32, width=24, blocks=2, heads=2, channels=CHANNELS,
-        prototypes=16, hidden=16, bottleneck=8, local_crops=1, local_size=16, precision="fp32",
-        stages=(Stage(pictures=4, size=32, batch=4),),
-    )  # fmt: skip
+def trained_dino(pictures, out, network):
+    settings = dino_settings(
+        pictures, out, network=network, blocks=2, save_every=1000, stages=(Stage(pictures=4, size=32, batch=4),)
+    )
     return train_dino(settings), settings
 
 
-def assert_close_to(loaded: nn.Module, trained: nn.Module) -> None:
+def assert_close_to(loaded, trained):
     expected = trained.state_dict()
     assert loaded.state_dict().keys() == expected.keys()
     for name, value in loaded.state_dict().items():
         torch.testing.assert_close(value, expected[name], atol=1e-3, rtol=1e-3)
 
 
-def test_a_trained_clip_comes_back_from_the_package(pictures: Path, weights: Path, tmp_path: Path) -> None:
+def test_a_trained_clip_comes_back_from_the_package(pictures, weights, tmp_path):
     train_clip_teacher(teacher_settings(pictures, tmp_path / "teacher"))
     settings = student_settings(pictures, tmp_path / "teacher", tmp_path / "student")
-    student: ClipStudent = train_clip(settings)
+    student = train_clip(settings)
     ship_clip(student, settings, weights / "clip", command="make clip")
-    clip = world_clip()
+    clip, trained = world_clip(), student.encoder()
     assert_close_to(clip.model, student.clip)
-    images = torch.rand(2, 3, 40, 56)
+    images, prompts = torch.rand(2, 3, 40, 56), ["a photo of a dog", "zyzzyva"]
     assert clip.dense(images).grid == (5, 7)
-    torch.testing.assert_close(clip.encode_image(images), student.encoder().encode_image(images), atol=0.01, rtol=0.1)
-    prompts = ["a photo of a dog", "zyzzyva"]
-    torch.testing.assert_close(clip.encode_text(prompts), student.encoder().encode_text(prompts), atol=0.01, rtol=0.1)
+    torch.testing.assert_close(clip.encode_image(images), trained.encode_image(images), atol=0.01, rtol=0.1)
+    torch.testing.assert_close(clip.encode_text(prompts), trained.encode_text(prompts), atol=0.01, rtol=0.1)
     origin = world_weights()["clip"]
-    assert origin["command"] == "make clip"
-    assert origin["world_version"] == str(WORLD_VERSION)
+    assert (origin["command"], origin["world_version"]) == ("make clip", str(WORLD_VERSION))
     assert str(tmp_path) not in json.dumps(origin)
     assert "naming" in json.loads(origin["figures"])
 
 
-def test_a_trained_dino_comes_back_from_the_package(pictures: Path, weights: Path, tmp_path: Path) -> None:
+def test_a_trained_dino_comes_back_from_the_package(pictures, weights, tmp_path):
     model, settings = trained_dino(pictures, tmp_path / "run", "vit")
     ship_dino(model, settings, weights / "dino", command="make dino")
     dino = world_dino()
@@ -80,7 +75,7 @@ def test_a_trained_dino_comes_back_from_the_package(pictures: Path, weights: Pat
     assert dino(torch.rand(1, 3, 40, 56)).grid == (5, 7)
 
 
-def test_a_trained_resnet_comes_back_from_the_package(pictures: Path, weights: Path, tmp_path: Path) -> None:
+def test_a_trained_resnet_comes_back_from_the_package(pictures, weights, tmp_path):
     model, settings = trained_dino(pictures, tmp_path / "run", "resnet")
     ship_dino(model, settings, weights / "resnet", command="make resnet")
     assert_close_to(world_resnet(), model.teacher["backbone"])
@@ -88,31 +83,27 @@ def test_a_trained_resnet_comes_back_from_the_package(pictures: Path, weights: P
     assert dilated.forward_features(torch.rand(1, 3, 64, 64)).shape == (1, CHANNELS[-1], 8, 8)
 
 
-def test_a_model_that_is_not_carried_says_how_to_train_it(weights: Path) -> None:
+def test_a_model_that_is_not_carried_says_how_to_train_it(weights):
     with pytest.raises(WorldModelError, match="wordmask world train-clip"):
         world_clip()
 
 
-def test_all_weights_together_are_small() -> None:
-    files = [path for path in models.WEIGHTS.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < MOST_BYTES
-
-
-def test_every_model_that_is_carried_tells_how_it_was_made() -> None:
+def test_what_is_carried_is_small_and_tells_how_it_was_made():
+    assert sum(path.stat().st_size for path in models.WEIGHTS.rglob("*") if path.is_file()) < MOST_BYTES
     for name, origin in world_weights().items():
         assert origin["command"].startswith("wordmask world "), name
         assert int(origin["steps"]) > 0
         assert json.loads(origin["figures"]), name
 
 
-def test_the_carried_clip_finds_more_than_one_name_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_carried_clip_finds_more_than_one_name_a_picture(monkeypatch):
     monkeypatch.setattr(figures, "MASKED_PICTURES", 16)
     found = figures.mask_figures(world_clip())
     assert found["miou_all"] > 1.5 * found["miou_all_filled"]
     assert found["miou_things"] > 1.5 * found["miou_things_none"]
 
 
-def test_the_carried_clip_reads_sizes_it_was_not_trained_at() -> None:
+def test_the_carried_clip_reads_sizes_it_was_not_trained_at():
     dense = world_clip().dense(torch.rand(1, 3, 100, 180), keys=True, ln_2=[-3])
     assert dense.grid == (13, 23)
     assert torch.isfinite(dense.values).all()

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -37,10 +36,10 @@ else:
 
 
 @pytest.mark.parametrize("recipe", ["teacher", "vit", "resnet"])
-def test_a_training_killed_by_the_system_ends_like_one_never_killed(recipe: str, tmp_path: Path) -> None:
+def test_a_training_killed_by_the_system_ends_like_one_never_killed(recipe, tmp_path):
     pictures = write_array(tmp_path / "train.npy", 24, size=32)
 
-    def start(out: str) -> "subprocess.Popen[bytes]":
+    def start(out):
         return subprocess.Popen([sys.executable, "-c", _RUN, recipe, str(pictures), str(tmp_path / out)])
 
     assert start("whole").wait() == 0
@@ -64,5 +63,5 @@ def test_a_training_killed_by_the_system_ends_like_one_never_killed(recipe: str,
         assert torch.equal(value, killed[name]), name
 
 
-def _lines(log: Path) -> int:
+def _lines(log):
     return log.read_bytes().count(b"\n") if log.exists() else 0

@@ -4,7 +4,7 @@ import io
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import numpy as np
 from PIL import Image
@@ -22,15 +22,26 @@ def until(true, seconds=10):
 
 
 class Live:
-    def __init__(self, server, port):
-        self.server, self.port = server, port
+    def __init__(self, server, port, closing):
+        self.server, self.port, self._closing = server, port, closing
         self.service, self.connections = server.service, server.connections
 
     def line(self, sent=b"", address="127.0.0.1"):
         """A connection of a client that lives at `address`; all of 127.0.0.0/8 is this machine."""
         line = socket.create_connection(("127.0.0.1", self.port), timeout=10, source_address=(address, 0))
         line.sendall(sent)
-        return line
+        return self._closing.enter_context(line)
+
+    def slow_reader(self, sent):
+        """A line that takes little at once, and that nobody reads."""
+        line = self._closing.enter_context(socket.socket())
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.connect(("127.0.0.1", self.port))
+        line.sendall(sent)
+
+    def segment(self, picture, address="127.0.0.1"):
+        """The whole answer to a picture."""
+        return self.ask(request_of(picture), address)
 
     def ask(self, sent, address="127.0.0.1"):
         """The whole answer, head and body, of a service that hangs up then."""
@@ -51,6 +62,7 @@ def rest_of(line):
 
 @contextmanager
 def live(segmenter=None, *, page=False, **settings):
+    """Ends with its lines closed."""
     app = build_app({"painted": segmenter or Painted()}, ServeSettings(**settings), page=page)
     with listener_at(socket.AF_INET) as listener:
         listener.bind(("127.0.0.1", 0))
@@ -59,7 +71,8 @@ def live(segmenter=None, *, page=False, **settings):
         thread.start()
         try:
             until(lambda: server.started)
-            yield Live(server, port)
+            with ExitStack() as closing:
+                yield Live(server, port, closing)
         finally:
             server.should_exit = True
             thread.join(20)
@@ -71,6 +84,28 @@ BOUNDARY = "frontier"
 def head_of(body, *more):
     lines = ("POST /v1/segment HTTP/1.1", "Host: x", f"Content-Type: multipart/form-data; boundary={BOUNDARY}", *more)
     return "\r\n".join((*lines, f"Content-Length: {len(body)}", "", "")).encode()
+
+
+def request_of(picture):
+    """All that asks for a picture's masks, and to hang up then."""
+    body = body_of(picture)
+    return head_of(body, "Connection: close") + body
+
+
+def are_answered(lines):
+    return all(rest_of(line).startswith(b"HTTP/1.1 200") for line in lines)
+
+
+def trickle(line):
+    """The line sends a byte now and then, until it is closed."""
+
+    def send():
+        with suppress(OSError):
+            while True:
+                line.sendall(b"x")
+                time.sleep(0.05)
+
+    threading.Thread(target=send, daemon=True).start()
 
 
 def body_of(picture):
