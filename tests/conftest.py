@@ -1,6 +1,10 @@
+import os
 import sys
 
 import pytest
+
+os.environ["WORDMASK_PRECISION"] = "fp32"
+"""No test hangs on what is faster on the machine; those of the choice take it away again."""
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,12 @@
-"""What networks compute on and with: a device and a precision, chosen in one place."""
+"""What networks compute on and with: a device and a precision, chosen in one place.
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast, get_args
+Where a device offers several precisions and only a measurement tells which is faster, "auto" stays open until there is
+a network to measure: `wordmask.encoders.precision.settled`.
+"""
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal, Protocol, cast, get_args
 
 from wordmask.errors import WordmaskError
 
@@ -9,9 +14,19 @@ if TYPE_CHECKING:
     import torch
 
 Precision = Literal["fp32", "bf16"]
-AUTO = "auto"
+Auto = Literal["auto"]
+AUTO: Final = "auto"
+VARIABLE = "WORDMASK_PRECISION"
+"""Of the environment: what "auto" is to be, where it is set."""
 INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 """Any of these multiplies bf16, in the words of `torch.cpu.get_capabilities`; the last is Arm's."""
+
+
+class HasPrecision(Protocol):
+    """An encoder, or another network that says what it computes with."""
+
+    @property
+    def precision(self) -> Precision: ...
 
 
 class DeviceError(WordmaskError):
@@ -26,8 +41,9 @@ class PrecisionError(WordmaskError):
 class Compute:
     """A device and a precision, for whoever builds or holds a network.
 
-    "auto" is settled as the value is made: the accelerator of this machine, or else its processor; and what
-    `pick_precision` chooses for that device. So `Compute()` is what `wordmask.load` computes with.
+    "auto" of the device is settled as the value is made: the accelerator of this machine, or else its processor. That
+    of the precision is settled by `pick_precision` where the device leaves one choice, and else stays "auto" until the
+    loader of a network has measured which is faster. `Compute()` is what `wordmask.load` computes with.
     """
 
     device: str = AUTO
@@ -38,8 +54,17 @@ class Compute:
         object.__setattr__(self, "precision", pick_precision(self.precision, self.device))
 
     @property
+    def is_open(self) -> bool:
+        """Whether the precision is still to be measured."""
+        return self.precision == AUTO
+
+    def like(self, network: "HasPrecision") -> "Compute":
+        """Return this for one more network of a method, whose first one has settled what all compute with."""
+        return replace(self, precision=network.precision)
+
+    @property
     def dtype(self) -> "torch.dtype":
-        """Of a network's parameters."""
+        """Of a network's parameters; while the precision is open, that in which they are exact."""
         import torch
 
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
@@ -62,17 +87,30 @@ def pick_device(device: str) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def pick_precision(precision: str, device: "str | torch.device") -> Precision:
-    """Return what to compute with on a device; "auto" is bf16 where the device has it, and fp32 elsewhere."""
+def pick_precision(precision: str, device: "str | torch.device") -> Precision | Auto:
+    """Return what to compute with on a device.
+
+    "auto" is what the environment's `WORDMASK_PRECISION` says. Without that it is bf16 on an accelerator that has it,
+    fp32 on a device that has nothing else, and "auto" on a processor with both, where it takes a measurement.
+    """
     if precision == AUTO:
-        return "bf16" if has_bf16(device) else "fp32"
+        chosen = os.environ.get(VARIABLE) or AUTO
+        if chosen != AUTO:
+            return _known(chosen, f"{VARIABLE}={chosen!r}")
+        if not has_bf16(device):
+            return "fp32"
+        return AUTO if str(device).partition(":")[0] == "cpu" else "bf16"
+    return _known(precision, f"precision {precision!r}")
+
+
+def _known(precision: str, what: str) -> Precision:
     if precision not in get_args(Precision):
-        raise PrecisionError(f"precision {precision!r} is unknown: choose auto, fp32 or bf16")
+        raise PrecisionError(f"{what} is unknown: choose auto, fp32 or bf16")
     return cast(Precision, precision)
 
 
 def has_bf16(device: "str | torch.device") -> bool:
-    """Return whether the device multiplies bf16 itself. Elsewhere it is emulated, and slower than fp32."""
+    """Return whether the device multiplies bf16 itself. Elsewhere it is emulated, and always slower than fp32."""
     import torch
 
     device = torch.device(device)

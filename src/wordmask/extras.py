@@ -22,6 +22,15 @@ EXTRA_OF = {
     "pillow_heif": "heic",
 }
 """The name that is imported -> the extra."""
+BRINGS = {
+    "distill": "`distill`, `search` and the trainings",
+    "app": "`serve`: a web page and a REST interface",
+    "export": "`export`, and networks run from ONNX files",
+    "labels": "masks for supervision, and archives without faces",
+    "curves": "TensorBoard's curves of a training",
+    "heic": "HEIC and HEIF photographs",
+}
+"""The extra -> what it is for."""
 
 
 class MissingExtraError(WordmaskError):

@@ -60,7 +60,13 @@ DRAWING = {
     "world show": "world show --count 2 --out shown.png",
 }
 """Verbs that write and read nothing of the user's."""
-LOOKING = {"methods": "methods", "models": "models", "tables, all": "tables", "help": "distill --help"}
+LOOKING = {
+    "methods": "methods",
+    "models": "models",
+    "doctor": "doctor",
+    "tables, all": "tables",
+    "help": "distill --help",
+}
 """Verbs that write nothing."""
 NEEDING_EXTRAS = {
     "serve": f"serve {WORLD} --port 0",

@@ -71,7 +71,7 @@ def label(
     vocabulary = options.vocabulary(names, names_file, method=method, fill=fill)
     load = options.segmenter(method, preset, weights, device, precision, settings)
     from wordmask.cli.batch_job import tell_of_room
-    from wordmask.compute import Compute
+    from wordmask.compute import AUTO, Compute
     from wordmask.labelling import Job, label_folder
     from wordmask.pictures.left_out import LEFT_OUT
 
@@ -88,7 +88,7 @@ def label(
         drop_absent=drop_absent,
     )
     compute = Compute(device, precision)
-    load = load | {"device": compute.device, "precision": compute.precision}
+    load = load | {"device": compute.device}
     segmenter = None
     if vocabulary is None:
         segmenter = segmenters.load(**load)
@@ -113,7 +113,7 @@ def label(
         has_begun = True
         progress(done, total)
 
-    with progress_bar(f"labelling in {load['precision']}", None) as progress:
+    with progress_bar("labelling" if precision == AUTO else f"labelling in {precision}", None) as progress:
         labels = label_folder(
             job,
             segmenter=segmenter if workers == 1 else None,

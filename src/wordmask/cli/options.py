@@ -54,7 +54,7 @@ Settings = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[
-    str, typer.Option(help="fp32, bf16, or auto: bf16 where the device multiplies it natively, and fp32 elsewhere.")
+    str, typer.Option(help="fp32, bf16, or auto: whichever is faster here, by a measurement that is kept.")
 ]
 Runtime = Annotated[str, typer.Option(help="torch, or onnx: the network runs from a file of `wordmask export`.")]
 Onnx = Annotated[Path, typer.Option(help="That file.")]

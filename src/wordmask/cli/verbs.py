@@ -65,6 +65,10 @@ VERBS = {
         "wordmask.cli.models:models",
         "List the published weights: where they come from, their licence and size, and which are on this machine.",
     ),
+    "doctor": Verb(
+        "wordmask.cli.doctor:doctor",
+        "Say what this machine has, what networks compute with here and why, and what could be installed.",
+    ),
     "serve": Verb(
         "wordmask.cli.serve:serve",
         "Serve a web page and a REST interface (its description is at /docs).",

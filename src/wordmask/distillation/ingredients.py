@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from wordmask import saliency
 from wordmask.collection.archive import Archive
-from wordmask.compute import Compute
+from wordmask.compute import AUTO, Compute
 from wordmask.distillation import experts
 from wordmask.distillation.config import FREE, Run
 from wordmask.distillation.identities import brought_identity, clip_identity, start_identity, weights_identity
@@ -20,7 +20,7 @@ from wordmask.encoders.clip_building import clip_at
 from wordmask.methods import DEFAULT_PRESET, presets_by_name, settings_of
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder
-from wordmask.saliency.base import Saliency
+from wordmask.saliency.base import Saliency, SaliencyError
 
 if TYPE_CHECKING:
     from wordmask.benchmarks.datasets import Benchmark
@@ -44,12 +44,14 @@ class Ingredients:
     @cached_property
     def saliency(self) -> Saliency:
         chosen = self.config.masks
+        if chosen.settings.get("precision") == AUTO:
+            raise SaliencyError("masks.settings: precision=auto makes other masks on other machines: say fp32 or bf16")
         return saliency.load(
             chosen.saliency,
             preset=_preset_of(chosen.saliency, self.run.preset),
             weights=chosen.weights,
             device=self.config.device,
-            **{"precision": "fp32", **chosen.settings},  # "auto" would make other pseudo-masks on other machines
+            **{"precision": "fp32", **chosen.settings},
         )
 
     @cached_property

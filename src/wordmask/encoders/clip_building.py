@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import torch
 
 from wordmask.compute import PLAIN, Compute
 from wordmask.encoders.clip import ClipEncoder, ClipError, Tokenizer
+from wordmask.encoders.precision import settled
+from wordmask.encoders.samples import clip_sample
 from wordmask.encoders.statistics import OPENAI_MEAN, OPENAI_STD, ImageStatistics
 from wordmask.text_files import read_text
 from wordmask.weights import catalogue
@@ -59,8 +62,10 @@ def load_clip(
     state = read_state_dict(path, unwrap=("state_dict",), strip=("module.",))
     if quick_gelu is None:
         quick_gelu = bool(tag.get("quick_gelu", False)) or OPENAI_KEY in state
-    model = build_clip(architecture, quick_gelu=quick_gelu, precision=compute.precision)
-    load_into(model, state, what=f"CLIP {architecture}", allow_extra=UNUSED_KEYS)
+    what, build = f"CLIP {architecture}", partial(build_clip, architecture, quick_gelu=quick_gelu)
+    compute = settled(compute, lambda: clip_sample(what, lambda precision: build(precision=precision, device="meta")))
+    model = build(precision=compute.precision)
+    load_into(model, state, what=what, allow_extra=UNUSED_KEYS)
     return ClipEncoder(
         model,
         _tokenizer_of(architecture),
@@ -147,14 +152,20 @@ def load_clip_folder(
     what, state = f"CLIP of {folder}", read_state_dict(folder / WEIGHTS)
     check_numbers(model_config, state, what)
 
-    def build() -> Any:
+    def build(precision: str) -> Any:
         device = torch.get_default_device()  # where `built_from` wants it
-        return open_clip.create_model(
-            f"local-dir:{folder}", precision=compute.precision, load_weights=False, device=device
-        )
+        return open_clip.create_model(f"local-dir:{folder}", precision=precision, load_weights=False, device=device)
+
+    chosen = compute
+
+    def settle() -> None:
+        nonlocal chosen
+        chosen = settled(compute, lambda: clip_sample(f"CLIP {name or folder.name}", build))
 
     with _expecting_random_weights():
-        model = built_from(build, state, what=what)
+        model = built_from(
+            lambda: build("fp32" if chosen.is_open else chosen.precision), state, what=what, on_draft=settle
+        )
     return ClipEncoder(
         model,
         _tokenizer_in(folder, context),

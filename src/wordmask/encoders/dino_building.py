@@ -7,9 +7,12 @@ import timm
 import torch
 from timm.models import eva, vision_transformer
 from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
 
 from wordmask.compute import PLAIN, Compute
 from wordmask.encoders.dino import DinoEncoder, DinoError
+from wordmask.encoders.precision import settled
+from wordmask.encoders.samples import transformer_sample
 from wordmask.encoders.timm_folder import is_timm_folder, load_timm_folder
 from wordmask.weights.addresses import find, folder_at, is_brought, resolve
 from wordmask.weights.loading import load_into, read_state_dict
@@ -54,16 +57,22 @@ def load_dino(architecture: str, weights: str | Path | None = None, compute: Com
     weights: a file or a URL in `timm`'s layout or in the authors' (DINO's backbone and full checkpoints, DINOv2,
     DINOv3); by default `timm`'s own.
     """
-    model = build_dino(architecture, precision=compute.precision)
+    model = build_dino(architecture)
     path = resolve(f"timm:{architecture}" if weights is None else weights)
     state = read_state_dict(path, unwrap=("teacher", "state_dict", "model"), strip=("module.", "backbone."))
     state = {key: value for key, value in state.items() if not key.startswith("head.")}
     convert = eva.checkpoint_filter_fn if isinstance(model, Eva) else vision_transformer.checkpoint_filter_fn
     load_into(model, convert(state, model), what=f"DINO {architecture}")
-    return DinoEncoder(model, name=architecture, device=compute.device)
+    return _encoder(model, architecture, compute)
 
 
 def load_dino_folder(folder: Path, compute: Compute = PLAIN, *, name: str | None = None) -> DinoEncoder:
     """Return a DINO from a folder in `timm`'s own layout: config.json beside model.safetensors."""
-    model = load_timm_folder(folder, what=f"DINO of {folder}", dynamic_img_size=True).to(compute.dtype)
-    return DinoEncoder(model, name=name or folder.name, device=compute.device)
+    model = load_timm_folder(folder, what=f"DINO of {folder}", dynamic_img_size=True)
+    return _encoder(model, name or folder.name, compute)
+
+
+def _encoder(model: Any, name: str, compute: Compute) -> DinoEncoder:
+    if isinstance(model, VisionTransformer | Eva):  # what else is refused
+        compute = settled(compute, lambda: transformer_sample(f"DINO {name}", model))
+    return DinoEncoder(model.to(compute.dtype), name=name, device=compute.device)

@@ -1,19 +1,23 @@
 """What a run was asked for, kept beside its labels, so that labels of another are not mixed with them."""
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from wordmask import segmenters
 from wordmask._version import __version__
+from wordmask.compute import AUTO, Compute, Precision
 from wordmask.fingerprints import file_digest
 from wordmask.labelling.settings import LabelError
 from wordmask.labelling.worker import Job
 from wordmask.names.vocabulary import BACKGROUND
 from wordmask.pictures.images import pixel_limit
-from wordmask.runs.records import WIDE, explained, keep_settings
-from wordmask.text_files import shown
+from wordmask.runs.claim import SETTINGS_OF_LABELS, STATE
+from wordmask.runs.records import WAY_OUT, WIDE, explained, keep_settings
+from wordmask.segmenters.base import Segmenter
+from wordmask.text_files import read_json, shown
 
 FREE = ("review", "max_pixels")
 """What may change from start to start: more of the pictures that were left out as too large may be read."""
@@ -37,6 +41,42 @@ def claim(path: Path, job: Job, batch_size: int, *, has_labels: bool) -> None:
         before=BEFORE,
         explain=partial(_explained, job),
     )
+
+
+def settle_precision(job: Job, segmenter: Segmenter | None) -> tuple[Job, Segmenter | None, str | None]:
+    """Return a job that says what it computes with, the segmenter where one is loaded, and what there is to be told.
+
+    Where the job leaves that open, labels that are there decide, so that all are made in one way; else what the
+    segmenter is fastest in.
+    """
+    load = job.load
+    if load.get("precision", AUTO) != AUTO or "onnx" in load:
+        return job, segmenter, None
+    compute = Compute(load.get("device", AUTO), AUTO)
+    there = _recorded(job.out / STATE / SETTINGS_OF_LABELS)
+    if there is None:
+        if compute.is_open and segmenter is None:
+            segmenter = segmenters.load(**load)
+        precision = compute.precision if segmenter is None else segmenter.precision
+        told = f"labelling in {precision}, which is the fastest here" if compute.is_open else None
+        return replace(job, load=load | {"precision": precision}), segmenter, told
+    kept = there.get("precision")
+    if kept not in get_args(Precision):
+        return job, segmenter, None  # of a version that left it to every start
+    job = replace(job, load=load | {"precision": kept})
+    if segmenter is not None and segmenter.precision != kept:
+        segmenter = segmenters.load(**job.load)
+    told = None if compute.precision == kept else f"going on in {kept}, in which the labels in {job.out} were begun"
+    return job, segmenter, told
+
+
+def _recorded(path: Path) -> dict[str, Any] | None:
+    """Return what labels that are there were loaded with. What is wrong with the file, `claim` says."""
+    if not path.exists():
+        return None
+    found = read_json(path, way_out=f"{WAY_OUT} to have all made anew")
+    own = found.get("segmenter") if isinstance(found, dict) else None
+    return own if isinstance(own, dict) else None
 
 
 def _explained(job: Job, key: str, old: Any, new: Any) -> str:

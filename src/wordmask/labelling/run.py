@@ -23,7 +23,7 @@ from wordmask import segmenters
 from wordmask.console.notices import notices
 from wordmask.console.progress import CountAhead, Progress
 from wordmask.files import atomic_write
-from wordmask.labelling.claim import claim
+from wordmask.labelling.claim import claim, settle_precision
 from wordmask.labelling.formats import LabelFormat, load_format
 from wordmask.labelling.ledger import Entry, Ledger, Row, explained
 from wordmask.labelling.places import ResultNames
@@ -87,7 +87,15 @@ def label_folder(
         _check_method(job.load)
     check_claim(out, VERB, error=LabelError)  # before anything is loaded
     if not (state / "ledger.sqlite").exists():
-        segmenter = _checked(job, segmenter, workers)
+        _check_pictures(job)
+    for_itself = segmenter is None and workers > 1
+    job, segmenter, told = settle_precision(job, segmenter)
+    if told:
+        on_note(told)
+    if for_itself:
+        segmenter = None  # each of several workers loads its own
+    elif segmenter is None and not (state / "ledger.sqlite").exists():
+        segmenter = segmenters.load(**job.load)  # one that cannot begin leaves nothing behind
     with ExitStack() as stack:
         stack.enter_context(claimed(out, VERB, sweeps=files.folders, error=LabelError))
         stack.enter_context(explained(state / "ledger.sqlite"))
@@ -156,11 +164,9 @@ def _check_method(load: dict[str, Any]) -> None:
     check_method("segmenter", load["method"], preset=load.get("preset", "paper"), settings=sorted(settings))
 
 
-def _checked(job: Job, segmenter: Segmenter | None, workers: int) -> Segmenter | None:
-    """Of a first run, so that one that cannot begin leaves nothing behind. Several workers load for themselves."""
+def _check_pictures(job: Job) -> None:
     if next(_pictures(job, lambda _: None), None) is None:
         raise LabelError(f"no pictures found in {job.folder}")
-    return segmenters.load(**job.load) if segmenter is None and workers == 1 else segmenter
 
 
 class _Walk:

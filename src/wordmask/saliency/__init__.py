@@ -29,7 +29,7 @@ def load(
     preset: whose networks and settings to start from; `settings` change single ones, such as `refine="solver"`.
     weights: a file, a URL or a name of the catalogue in place of the weights that the method learnt itself.
     device: "auto" takes an accelerator where there is one.
-    precision: "auto" is bf16 where the device multiplies it natively, and fp32 elsewhere.
+    precision: "auto" is what the network is fastest in on this machine, fp32 or bf16.
     """
     compute = partial(Compute, device, precision)
     loaded: Saliency = load_method(

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from wordmask.compute import PLAIN, Compute
 from wordmask.encoders.dino_building import dino_at
+from wordmask.encoders.precision import settled
+from wordmask.encoders.samples import transformer_sample
 from wordmask.pictures.images import size_with_shorter_side, to_tensor
 from wordmask.refinement.bilateral_solver import BilateralGrid
 from wordmask.refinement.clean_up import THRESHOLD
@@ -58,6 +60,7 @@ class SelfMask(Saliency):
         precision: str = "auto",
     ):
         compute = Compute(str(device), precision)
+        compute = settled(compute, lambda: transformer_sample("SelfMask", network.encoder))
         self.dtype, self.precision = compute.dtype, compute.precision
         self.network = network.eval().requires_grad_(False).to(compute.device, self.dtype)
         self.settings: SelfMaskSettings = settings or SelfMaskSettings()

@@ -74,7 +74,11 @@ class VotedMasks(Saliency):
         weights = settings.dino_weights or [None] * len(settings.dinos)
         if len(weights) != len(settings.dinos):
             raise SaliencyError(f"{len(settings.dinos)} encoders need as many weights: give dino_weights, one for each")
-        return cls([dino_at(dino, own, compute) for dino, own in zip(settings.dinos, weights, strict=True)], settings)
+        encoders: list[DinoEncoder] = []
+        for dino, own in zip(settings.dinos, weights, strict=True):
+            encoders.append(dino_at(dino, own, compute))
+            compute = compute.like(encoders[0])
+        return cls(encoders, settings)
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:

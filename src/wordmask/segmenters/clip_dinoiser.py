@@ -171,14 +171,14 @@ class ClipDinoiser(OpenVocabularySegmenter):
         clip = clip_at(settings.clip, settings.clip_weights, compute)
         dino = objectness = None
         if settings.affinity == "dino":
-            dino = dino_at(settings.dino, settings.dino_weights, compute)
+            dino = dino_at(settings.dino, settings.dino_weights, compute.like(clip))
         if settings.needs_objectness:
             found = saliency.load(
                 "found",
                 preset=settings.found_preset or DEFAULT_PRESET,
                 weights=settings.found_weights,
                 device=compute.device,
-                precision=compute.precision,
+                precision=clip.precision,
             )
             objectness = found.maps
         return cls(clip, heads, settings, dino=dino, objectness=objectness)

@@ -180,7 +180,7 @@ class ClipDiy(Segmenter):
             preset=settings.saliency_preset or DEFAULT_PRESET,
             weights=settings.saliency_weights,
             device=compute.device,
-            precision=compute.precision,
+            precision=clip.precision,
         )
         return cls(clip, settings, objectness=objects.maps)
 

@@ -20,6 +20,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from wordmask.compute import Compute
+from wordmask.encoders.precision import Sample, settled
+from wordmask.encoders.samples import autocast_sample
 from wordmask.masks.segmentation import Segmentation, label_type
 from wordmask.names.lists import read_names
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
@@ -36,6 +38,8 @@ from wordmask.weights.loading import read_state_dict
 
 LAST_LAYER = "classifier.classifier.3.weight"
 PIXELS_PER_PASS = 2_000_000
+TIMED_SIDE = 224
+"""Of the picture on which precisions are compared: the smaller, the more weighs what does not hang on its size."""
 """Pictures of one size go through the network together up to so many pixels: more take memory and gain no time."""
 SWEEP_BYTES = 16 * 2**20
 """Of the scores at a picture's own size that are made together."""
@@ -127,6 +131,7 @@ class NamedMask(Segmenter):
         compute = Compute(str(device), precision)
         network = student.network.eval().requires_grad_(False).to(compute.device)
         self.network: DeepLabV3Plus = network.to(memory_format=torch.channels_last)
+        compute = settled(compute, lambda: student_sample(self.network))
         self.vocabulary = student.vocabulary
         self.told = student.told
         self.settings = settings or NamedMaskSettings()
@@ -206,6 +211,12 @@ class NamedMask(Segmenter):
             f"this student was not distilled for {name!r}: it knows {known}; ask for those, distil a student for more, "
             "or use a method that takes any name, such as clip-dinoiser"
         )
+
+
+def student_sample(network: DeepLabV3Plus) -> Sample:
+    """Return what is timed of a student: all of it, on a picture that is small for it."""
+    size = (1, 3, TIMED_SIDE, TIMED_SIDE)
+    return autocast_sample(f"DeepLabV3+ {network.settings.backbone}", network, network.features, size)
 
 
 class SeenByStudent(Seen):

@@ -101,6 +101,7 @@ class ReCo(OpenVocabularySegmenter):
             )
         own, finding = (settings.clip, settings.clip_weights), (settings.archive_clip, settings.archive_clip_weights)
         clip = clip_at(*own, compute)
+        compute = compute.like(clip)
         finder = clip if finding == own else clip_at(*finding, compute)
         archive = open_archive(settings.archive, finder, TextEmbedder(finder, templates(settings.templates)))
         return cls(clip, patch_encoder(settings.encoder, settings.features, clip, compute), archive, settings)

@@ -128,7 +128,7 @@ class SaliencyClip(Segmenter):
             preset=settings.saliency_preset or DEFAULT_PRESET,
             weights=settings.saliency_weights,
             device=compute.device,
-            precision=compute.precision,
+            precision=clip.precision,
         )
         return cls(clip, objects.maps, settings)
 

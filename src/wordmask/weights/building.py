@@ -33,11 +33,12 @@ def built_from(
     what: str,
     rename: Callable[[str], str] | None = None,
     allow_extra: Iterable[str] = (),
+    on_draft: Callable[[], None] = lambda: None,
 ) -> Network:
     """Return the network that `build` makes, with `state` in it.
 
     It is made without memory first (on the meta device), and only when all of its tensors are those of `state` for
-    real: a file of a few bytes may describe a network of any size.
+    real: a file of a few bytes may describe a network of any size. on_draft: called then, before it is.
     """
     extra = tuple(allow_extra)
     try:
@@ -49,6 +50,7 @@ def built_from(
         why = " ".join(str(error).split())[:200] or type(error).__name__
         raise WeightsError(f"{what}: the network that it describes cannot be built ({why})") from error
     check_fit(draft, state, what=what, rename=rename, allow_extra=extra)
+    on_draft()
     network = build()
     load_into(network, state, what=what, rename=rename, allow_extra=extra)
     return network

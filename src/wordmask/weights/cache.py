@@ -23,10 +23,12 @@ def cache_dir() -> Path:
 
 def is_offline() -> bool:
     """Whether the user has switched downloads off, with `WORDMASK_OFFLINE=1` or the hub's `HF_HUB_OFFLINE=1`."""
-    return any(
-        os.environ.get(switch, "").strip().lower() in {"1", "true", "yes", "on"}
-        for switch in ("WORDMASK_OFFLINE", "HF_HUB_OFFLINE")
-    )
+    return is_on("WORDMASK_OFFLINE") or is_on("HF_HUB_OFFLINE")
+
+
+def is_on(switch: str) -> bool:
+    """Whether the environment has a switch on."""
+    return os.environ.get(switch, "").strip().lower() in {"1", "true", "yes", "on"}
 
 
 def file_name(url: str) -> str:
