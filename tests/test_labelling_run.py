@@ -107,6 +107,10 @@ def test_other_settings_need_another_place(folder, tmp_path):
         label(folder, tmp_path / "out", tolerance=2.0)
     with pytest.raises(LabelError, match="the folder of the pictures themselves"):
         label(folder, folder)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(LabelError, match="no pictures found"):
+        label(tmp_path / "empty", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_two_runs_do_not_write_one_place(folder, tmp_path):
