@@ -133,7 +133,9 @@ def test_the_config_of_a_clip_s_folder_and_the_annotations_of_a_benchmark(tmp_pa
 
 def test_one_in_a_folder_of_pictures_is_passed_over(command, special, pictures, tmp_path):
     special("pictures/b.png")
-    status, out, _ = command("segment", pictures, "--names", "dog", "--preset", "world", "--out", tmp_path / "masks")
+    status, out, _ = command(
+        "segment", pictures, "--names", "dog,background", "--preset", "world", "--out", tmp_path / "masks"
+    )
     assert (status, out.strip()) == (0, str(tmp_path / "masks" / "a.png"))
 
 
@@ -150,14 +152,14 @@ def test_one_in_a_list_of_pictures_is_told(tmp_path, special):
 @pytest.mark.parametrize(
     "arguments",
     [
-        "segment FILE --names dog --preset world",
-        "label FILE --names dog --preset world",
+        "segment FILE --names dog,background --preset world",
+        "label FILE --names dog,background --preset world",
         "saliency FILE --preset world",
-        "segment PICTURES --names dog --preset world --weights FILE",
-        "segment PICTURES --names dog --preset world --method clip-dinoiser --weights FILE",
-        "segment PICTURES --names dog --preset world --method clip-diy --set saliency_weights=FILE",
-        "segment PICTURES --names dog --preset world --method reco --set archive=FILE",
-        "segment PICTURES --names dog --preset world --runtime onnx --onnx FILE",
+        "segment PICTURES --names dog,background --preset world --weights FILE",
+        "segment PICTURES --names dog,background --preset world --method clip-dinoiser --weights FILE",
+        "segment PICTURES --names dog,background --preset world --method clip-diy --set saliency_weights=FILE",
+        "segment PICTURES --names dog,background --preset world --method reco --set archive=FILE",
+        "segment PICTURES --names dog,background --preset world --runtime onnx --onnx FILE",
         "serve --student FILE --port 0",
         "export --method clip-dinoiser --preset world --weights FILE",
         "evaluate --benchmark voc --root FILE",
