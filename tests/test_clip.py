@@ -138,11 +138,7 @@ def test_bf16_reads_nearly_the_same():
 
 
 def test_text_equals_open_clip_though_the_context_is_cut_short(encoder):
-    prompts = [
-        "a dog",
-        "",
-        "a photo of a very small traffic light in the far corner of a busy street",
-    ]
+    prompts = ["a dog", "", "a photo of a very small traffic light in the far corner of a busy street"]
     with torch.inference_mode():
         theirs = encoder.model.encode_text(encoder.tokenizer(prompts), normalize=True)
     ours = encoder.encode_text(prompts, batch_size=2)
@@ -227,12 +223,7 @@ def timm_tower() -> ClipEncoder:
     torch.manual_seed(0)
     model = open_clip.CLIP(
         embed_dim=24,
-        vision_cfg={
-            "timm_model_name": "resnet18",
-            "image_size": 64,
-            "timm_pool": "avg",
-            "timm_proj": "linear",
-        },
+        vision_cfg={"timm_model_name": "resnet18", "image_size": 64, "timm_pool": "avg", "timm_proj": "linear"},
         text_cfg={"context_length": CONTEXT, "width": 32, "heads": 2, "layers": 1},
     )
     return ClipEncoder(model, open_clip.get_tokenizer("RN50"), name="resnet18 tower")

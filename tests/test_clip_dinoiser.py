@@ -141,13 +141,7 @@ def test_dino_values_guide_where_they_are_asked_to(clip, heads, dino):
     small = torch.nn.functional.interpolate(to_tensor(image)[None], size=(16, 20), mode="bicubic", antialias=True)
     read = dino(small.clamp(0, 1))
     expected = by_the_book(
-        clip,
-        heads,
-        image,
-        NAMES,
-        affinity="dino",
-        filtered=False,
-        dino=read.value_maps()[0].double().numpy(),
+        clip, heads, image, NAMES, affinity="dino", filtered=False, dino=read.value_maps()[0].double().numpy()
     )
     assert np.abs(grid_probabilities(segmenter, image, NAMES) - expected).max() < 10 * TOLERANCE
 
