@@ -314,7 +314,7 @@ def test_work_is_seen_at_once_and_the_old_picture_goes(page):
     example(page, 0)
     page.wait_for_selector("#wm-viewer canvas")
     held = []
-    page.route("**/page/ask", held.append)
+    page.route("**/page/ask", lambda route: held.append(route))
     example(page, 1)
     page.wait_for_selector("#wm-viewer .looking", timeout=1000)
     page.wait_for_selector("#wm-viewer .bare img", timeout=5000)

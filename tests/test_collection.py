@@ -118,13 +118,12 @@ def test_a_tar_beside_pictures_is_not_taken_for_the_collection(tmp_path):
 
 
 def test_tars_are_read_without_extracting_anything(tmp_path):
-    told = [json.dumps({"punsafe": n / 10, "caption": f"c{n}", "key": 7}).encode() for n in range(3)]
-    write_tar(
-        tmp_path / "shards" / "00000.tar",
-        {f"{n:04d}.png": encoded(picture(n)) for n in range(3)}
-        | {f"{n:04d}.json": told[n] for n in range(3)}
-        | {"0002.labels.png": encoded(picture(9)), "../../escape.png": encoded(picture(3)), "notes.md": b"text"},
-    )
+    members = {}
+    for n in range(3):
+        members[f"{n:04d}.png"] = encoded(picture(n))
+        members[f"{n:04d}.json"] = json.dumps({"punsafe": n / 10, "caption": f"c{n}", "key": 7}).encode()
+    members |= {"0002.labels.png": encoded(picture(9)), "../../escape.png": encoded(picture(3)), "notes.md": b"text"}
+    write_tar(tmp_path / "shards" / "00000.tar", members)
     folder = embedded(tmp_path / "shards")
     assert names_in(folder) == ["0000.png", "0001.png", "0002.png", "../../escape.png"]
     assert [row["punsafe"] for row in folder.told([0, 1, 2])] == [0.0, 0.1, 0.2]
@@ -265,7 +264,10 @@ def test_keys_of_webdataset_samples_are_found_in_their_tars(tmp_path):
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (lambda file: file.unlink(), "embeddings or metadata, but not both"),
+        (
+            lambda file: (file.parents[1] / "metadata" / "metadata_0.parquet").unlink(),
+            "embeddings or metadata, but not both",
+        ),
         (lambda file: np.save(file, np.zeros((2, 4), np.float16)), "2 rows, and .* 4"),
         (lambda file: np.save(file, np.zeros((4, 4), np.int8)), "int8"),
         (lambda file: np.save(file, np.array([{}] * 4), allow_pickle=True), "cannot be read"),
