@@ -97,3 +97,14 @@ def wordmask(monkeypatch, command):
     small = MaskClipSettings(templates="photo", shorter_side=32, window=32, stride=16)
     monkeypatch.setattr(segmenters, "load", lambda **options: MaskClip(clip, small))
     return command
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A picture of noise, of 40 x 60 pixels."""
+    import numpy as np
+    from PIL import Image
+
+    file = tmp_path / "photo.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(file)
+    return file

@@ -38,14 +38,11 @@ def test_supervision_has_a_detection_for_every_part(result):
     assert (detections.mask.any(axis=0) == ~result.mask("background")).all()
 
 
-def test_supervision_of_nothing_is_empty():
-    assert len(Segmentation(np.zeros((4, 4), np.uint8), ["background"]).to_supervision()) == 0
-
-
-def test_scores_that_are_not_there_stay_away(result):
+def test_what_is_not_there_stays_away(result):
     bare = Segmentation(result.labels, result.names)
     assert bare.to_supervision().confidence is None
     assert all("score" not in annotation for annotation in bare.to_coco()["annotations"])
+    assert len(Segmentation(np.zeros((4, 4), np.uint8), ["background"]).to_supervision()) == 0
 
 
 def test_coco_is_read_by_pycocotools(result):

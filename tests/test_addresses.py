@@ -46,23 +46,11 @@ def package(monkeypatch, tmp_path):
 
 
 def test_a_scheme_alone_stands_for_what_is_asked_for(package):
-    assert full("theirs", "dino") == "theirs:dino"
-    assert full("theirs:dino", "clip") == "theirs:dino"
-    assert full("old word", "clip") == "theirs:old"
-    assert full("dino-vit-s-8", "dino") == "dino-vit-s-8"
+    asked = [("theirs", "dino"), ("theirs:dino", "clip"), ("old word", "clip"), ("dino-vit-s-8", "dino")]
+    assert [full(*each) for each in asked] == ["theirs:dino", "theirs:dino", "theirs:old", "dino-vit-s-8"]
     assert (find("theirs", "heads").path, find("old word").name) == (package / "heads", "theirs old")
-    assert [is_brought(word) for word in ("theirs", "theirs:x", "old word", "ours:x", "https://theirs", None)] == [
-        *(True, True, True, False, False, False)
-    ]
-
-
-def test_files_and_folders_are_their_own_addresses(tmp_path):
-    (tmp_path / "one").mkdir()
-    (tmp_path / "one" / "a.pt").write_bytes(b"a")
-    assert find(tmp_path / "one") == Found(tmp_path / "one")
-    assert resolve(str(tmp_path / "one" / "a.pt")) == tmp_path / "one" / "a.pt"
-    with pytest.raises(WeightsError, match="is a folder: name the weight file in it"):
-        resolve(tmp_path / "one")
+    assert all(map(is_brought, ("theirs", "theirs:x", "old word")))
+    assert not any(map(is_brought, ("ours:x", "https://theirs", None)))
 
 
 def test_what_an_address_is_known_by_changes_with_any_of_its_files(tmp_path, package):
@@ -78,8 +66,8 @@ def test_what_an_address_is_known_by_changes_with_any_of_its_files(tmp_path, pac
         seen.add(fingerprint_of(folder))
     assert len(seen) == 1 + len(files)
     assert fingerprint_of(files[0]) == known_digest(files[0])
-    assert fingerprint_of("dino-vit-s-8") == "dino-vit-s-8"
-    assert fingerprint_of("https://example.org/a.pt") == "https://example.org/a.pt"
+    for elsewhere in ("dino-vit-s-8", "https://example.org/a.pt"):
+        assert fingerprint_of(elsewhere) == elsewhere
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__" / "x.pyc").write_bytes(b"of this machine alone")
     assert files_of(folder) == sorted(files)
@@ -91,21 +79,16 @@ def test_runs_know_their_networks_by_what_they_always_did(tmp_path):
     """Found, SelfMask, then the encoders with their configs and tokenizers: existing runs hold this hash."""
     weights = models.WEIGHTS
     encoders = sorted(path for path in weights.glob("*/*.*") if "__pycache__" not in path.parts)
-    assert any(path.name == "merges.txt.gz" for path in encoders)
-    assert any(path.name == "config.json" for path in encoders)
+    assert {"merges.txt.gz", "config.json"} <= {path.name for path in encoders}
     whole = digest_of_files([weights / "found.safetensors", weights / "selfmask.safetensors", *encoders])
     assert clip_identity("world", None) == f"world{whole}"
     for method in ("found", "seed", "selfmask", "spectral"):
         assert brought_identity(settings_of("saliency", method, "world")) == whole
         assert brought_identity(settings_of("saliency", method)) == ""
-    resnet = digest_of_files(sorted((weights / "resnet").glob("*.*")))
-    clip_resnet = digest_of_files(sorted((weights / "clip-resnet").glob("*.*")))
-    assert start_identity("world") == f"world {resnet}"
-    assert start_identity("world-clip") == f"world-clip {clip_resnet}"
-    assert (start_identity("timm"), start_identity("dino-resnet50"), start_identity(None)) == (
-        *("timm", "dino-resnet50"),
-        None,
-    )
+    for start, folder in (("world", "resnet"), ("world-clip", "clip-resnet")):
+        assert start_identity(start) == f"{start} {digest_of_files(sorted((weights / folder).glob('*.*')))}"
+    for start in ("timm", "dino-resnet50", None):
+        assert start_identity(start) == start
     file = tmp_path / "clip.pt"
     file.write_bytes(b"clip")
     assert clip_identity("ViT-B-16", str(file)) == weights_identity(str(file)) == known_digest(file)
@@ -113,15 +96,13 @@ def test_runs_know_their_networks_by_what_they_always_did(tmp_path):
 
 
 def test_all_that_the_world_s_package_carries_counts(tmp_path, monkeypatch):
-    copied = tmp_path / "weights"
-    shutil.copytree(models.WEIGHTS, copied)
-    monkeypatch.setattr(models, "WEIGHTS", copied)
+    shutil.copytree(models.WEIGHTS, tmp_path / "weights")
+    monkeypatch.setattr(models, "WEIGHTS", tmp_path / "weights")
     seen = {models.fingerprint()}
-    for name in ("clip/merges.txt.gz", "dino/config.json", "clip-dinoiser.safetensors", "namedmask.safetensors"):
-        (copied / name).write_bytes(b"another")
+    files = ("clip/merges.txt.gz", "dino/config.json", "clip-dinoiser.safetensors", "namedmask.safetensors")
+    for name in (*files, "__init__.py"):  # the last: another version of the package, with the same models
+        (tmp_path / "weights" / name).write_bytes(b"# another")
         seen.add(models.fingerprint())
-    (copied / "__init__.py").write_text("# another version of the package, with the same models\n")
-    seen.add(models.fingerprint())
     assert len(seen) == 5
 
 
@@ -146,13 +127,14 @@ def test_a_clip_comes_from_a_folder_with_its_own_tokenizer(tmp_path):
     (folder / "merges.txt.gz").unlink()  # OpenAI's merges, then
     assert clip_at(folder, None, PLAIN).text_fingerprint != world.text_fingerprint
     assert clip_at(folder, None, Compute("cpu", "bf16")).precision == "bf16"
-    with pytest.raises(ClipError, match="brings its own weights; name the architecture that other.pt is of"):
-        clip_at(folder, "other.pt", PLAIN)
-    (folder / "open_clip_config.json").unlink()
-    with pytest.raises(ClipError, match="is a folder without open_clip_config.json"):
-        clip_at(folder, None, PLAIN)
-    with pytest.raises(ClipError, match="names no weights: write ARCHITECTURE/TAG, or give clip_weights=FILE"):
-        clip_at("ViT-B-16", None, PLAIN)
+    (tmp_path / "empty").mkdir()
+    for address, file, told in (
+        (folder, "other.pt", "brings its own weights; name the architecture that other.pt is of"),
+        (tmp_path / "empty", None, "is a folder without open_clip_config.json"),
+        ("ViT-B-16", None, "names no weights: write ARCHITECTURE/TAG, or give clip_weights=FILE"),
+    ):
+        with pytest.raises(ClipError, match=told):
+            clip_at(address, file, PLAIN)
 
 
 def test_a_dino_comes_from_a_folder(tmp_path):
@@ -169,15 +151,12 @@ def test_a_dino_comes_from_a_folder(tmp_path):
 def test_a_folder_of_timm_s_as_the_hub_has_it_loses_its_classifier(tmp_path):
     network = timm.create_model("vit_tiny_patch16_224", num_classes=5, img_size=32, depth=1)
     save_file(network.state_dict(), tmp_path / "model.safetensors")
-    config = {
-        "architecture": "vit_tiny_patch16_224",
-        "num_classes": 5,
-        "model_args": {"img_size": 32, "depth": 1},
-        "pretrained_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "hf_hub_id": "somebody/else"},
-    }
+    half = [0.5, 0.5, 0.5]
+    config = {"architecture": "vit_tiny_patch16_224", "num_classes": 5, "model_args": {"img_size": 32, "depth": 1}}
+    config["pretrained_cfg"] = {"mean": half, "std": half, "hf_hub_id": "somebody/else"}
     (tmp_path / "config.json").write_text(json.dumps(config))
     dino = dino_at(tmp_path, None, PLAIN)
-    assert dino.statistics == ImageStatistics((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert dino.statistics == ImageStatistics(tuple(half), tuple(half))
     assert torch.equal(dino.model.cls_token, network.cls_token)
     assert not any(name.startswith("head") for name in dino.model.state_dict())
 
@@ -216,8 +195,15 @@ def test_a_file_cannot_have_an_encoder_fetched(tmp_path):
         load_network(tmp_path / "small.safetensors")
 
 
-def test_settings_take_paths_for_addresses(tmp_path):
-    assert SelfMaskSettings(network=tmp_path / "a.pt").network == str(tmp_path / "a.pt")
+def test_files_and_folders_are_their_own_addresses(tmp_path):
+    (tmp_path / "one").mkdir()
+    file = tmp_path / "one" / "a.pt"
+    file.write_bytes(b"a")
+    assert find(tmp_path / "one") == Found(tmp_path / "one")
+    assert resolve(str(file)) == file
+    assert SelfMaskSettings(network=file).network == str(file)
+    with pytest.raises(WeightsError, match="is a folder: name the weight file in it"):
+        resolve(tmp_path / "one")
 
 
 def test_statistics_are_those_of_the_libraries():
@@ -229,7 +215,6 @@ def test_compute_is_settled_as_it_is_made():
     settled = Compute()
     assert settled == Compute(settled.device, settled.precision)
     assert "auto" not in (settled.device, settled.precision)
-    assert Compute("cpu", "bf16").dtype == torch.bfloat16
-    assert Compute("cpu", "fp32") == PLAIN
+    assert (Compute("cpu", "bf16").dtype, Compute("cpu", "fp32")) == (torch.bfloat16, PLAIN)
     with pytest.raises(AttributeError):
         settled.device = "cpu"

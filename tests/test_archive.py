@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -71,20 +72,18 @@ def test_equals_come_in_the_order_of_their_numbers(tmp_path):
 @given(st.data())
 @settings(max_examples=25, deadline=None)
 def test_parts_searched_apart_and_joined_in_any_way_are_the_whole(tmp_path_factory, data):
-    seed = data.draw(st.integers(0, 2**20))
-    dice = np.random.default_rng(seed)
+    dice = np.random.default_rng(data.draw(st.integers(0, 2**20)))
     # few values, so that there are many ties
     parts = [dice.integers(-1, 2, size=(int(dice.integers(1, 9)), 3)).astype(np.float16) for _ in range(4)]
-    folder_path = tmp_path_factory.mktemp("parts") / "emb"
-    write_embeddings(folder_path, parts)
-    folder, queries = EmbeddingFolder(folder_path), Queries.of(dice.normal(size=(2, 3)), [0, 1])
+    path = tmp_path_factory.mktemp("parts") / "emb"
+    write_embeddings(path, parts)
+    folder, queries = EmbeddingFolder(path), Queries.of(dice.normal(size=(2, 3)), [0, 1])
     most = data.draw(st.integers(1, 12))
-    order = data.draw(st.permutations(range(4)))
-    a, b, c, d = (search(folder, queries, most, [number]) for number in order)
+    a, b, c, d = (search(folder, queries, most, [number]) for number in data.draw(st.permutations(range(4))))
     whole = search(folder, queries, most)
     for joined in (a.merge(b).merge(c).merge(d), a.merge(b.merge(c.merge(d))), a.merge(b).merge(c.merge(d))):
-        assert [rows.tolist() for rows in joined.rows] == [rows.tolist() for rows in whole.rows]
-        assert [s.tolist() for s in joined.similarities] == [s.tolist() for s in whole.similarities]
+        for ours, theirs in ((joined.rows, whole.rows), (joined.similarities, whole.similarities)):
+            assert [each.tolist() for each in ours] == [each.tolist() for each in theirs]
 
 
 @pytest.fixture
@@ -93,18 +92,16 @@ def coloured(tmp_path):
     return embed(open_pile(tmp_path / "pictures"), ColourClip(), tmp_path / "embeddings")
 
 
+def filtered(tmp_path, folder, names=("red",), size=5, **filters):
+    chosen = ArchiveSettings(size=size, filters=FilterSettings(**filters))
+    return build_archive(folder, Vocabulary.of(names), embedder(), tmp_path / "a.parquet", chosen)
+
+
 def test_a_name_gets_the_pictures_that_look_like_it(tmp_path, coloured):
-    archive = build_archive(
-        coloured,
-        Vocabulary.of(["blue", "red", "background"]),
-        embedder(),
-        tmp_path / "a.parquet",
-        ArchiveSettings(size=6),
-    )
+    archive = filtered(tmp_path, coloured, ["blue", "red", "background"], size=6)
     assert archive.names == ("blue", "red")
     for name in archive.names:
         entries = archive.entries(name)
-        assert len(entries) == 6
         assert [entry.rank for entry in entries] == list(range(6))
         assert all(name in entry.image.path and entry.best_name == name for entry in entries)
         similarities = [entry.similarity for entry in entries]
@@ -112,29 +109,20 @@ def test_a_name_gets_the_pictures_that_look_like_it(tmp_path, coloured):
         assert entries[0].size == (12, 16)
     again = Archive(tmp_path / "a.parquet")
     assert again.entries("red") == archive.entries("red")
-    assert again.counts["red"].kept == 6
-    assert again.pictures == 30
+    assert (again.counts["red"].kept, again.pictures) == (6, 30)
 
 
 def test_fewer_pictures_than_asked_for_are_all_taken_and_told(tmp_path, coloured):
-    archive = build_archive(
-        coloured, Vocabulary.of(["red"]), embedder(), tmp_path / "a.parquet", ArchiveSettings(size=500)
-    )
-    assert len(archive) == 30
-    assert archive.counts["red"].kept == 30
+    archive = filtered(tmp_path, coloured, size=500)
+    assert len(archive) == archive.counts["red"].kept == 30
     assert {entry.image.path for entry in archive.entries("red")} == {f.name for f in (tmp_path / "pictures").iterdir()}
 
 
 def test_one_word_for_two_things_is_told_apart_by_a_phrase(tmp_path, coloured):
     names = {"crane": {"instead": "blue crane"}, "tower": {"instead": ["green crane", "tall green crane"]}}
-    archive = build_archive(coloured, Vocabulary.of(names), embedder(), tmp_path / "a.parquet", ArchiveSettings(size=4))
-    assert all("blue" in entry.image.path for entry in archive.entries("crane"))
-    assert all("green" in entry.image.path for entry in archive.entries("tower"))
-
-
-def filtered(tmp_path, folder, names=("red",), size=5, **filters):
-    chosen = ArchiveSettings(size=size, filters=FilterSettings(**filters))
-    return build_archive(folder, Vocabulary.of(list(names)), embedder(), tmp_path / "f.parquet", chosen)
+    archive = filtered(tmp_path, coloured, names, size=4)
+    for name, colour in (("crane", "blue"), ("tower", "green")):
+        assert all(colour in entry.image.path for entry in archive.entries(name))
 
 
 def test_near_duplicates_give_way_to_the_next_best(tmp_path):
@@ -151,42 +139,32 @@ def test_near_duplicates_give_way_to_the_next_best(tmp_path):
 
 
 def test_small_pictures_and_those_that_are_gone_give_way(tmp_path, coloured):
-    (tmp_path / "pictures" / "000 red.png").unlink()
-    small = tmp_path / "pictures" / "003 red.png"
-    small.write_bytes(encoded(picture(3, "red", (6, 6))))
+    pictures, small = tmp_path / "pictures", encoded(picture(3, "red", (6, 6)))
+    (pictures / "000 red.png").unlink()
+    (pictures / "003 red.png").write_bytes(small)
     archive = filtered(tmp_path, coloured, size=20, smallest_side=10)
     assert archive.counts["red"].dropped == {"unreadable": 1, "too small": 1}
     assert len(archive) == 20
     assert not {"000 red.png", "003 red.png"} & {entry.image.path for entry in archive.entries("red")}
-
-
-def test_filters_that_drop_much_are_given_more_to_look_at(tmp_path, coloured):
-    for path in (tmp_path / "pictures").glob("*red.png"):
-        path.write_bytes(encoded(picture(3, "red", (6, 6))))
+    for path in pictures.glob("*red.png"):  # so many that more must be looked at
+        path.write_bytes(small)
     archive = filtered(tmp_path, coloured, size=18, smallest_side=10)
-    assert archive.counts["red"].dropped["too small"] == 10
-    assert archive.counts["red"].kept == 18  # of the 20 that are left
+    assert (archive.counts["red"].dropped["too small"], archive.counts["red"].kept) == (9, 18)
 
 
-def test_unsafe_pictures_are_left_out_by_laions_columns(tmp_path):
-    write_pictures(tmp_path / "root", 6, colours=("red",))
-    names = sorted(path.name for path in (tmp_path / "root").iterdir())
+@pytest.mark.parametrize(
+    ("columns", "rows"),
+    [
+        ({"punsafe": [0.1, 0.9, float("nan"), 0.5, 0.2, None], "NSFW": ["UNLIKELY"] * 6}, [0, 3, 4, 5]),
+        ({"NSFW": ["UNLIKELY", "NSFW", "UNSURE", None, "UNLIKELY", "?"]}, [0, 4]),
+    ],
+)
+def test_unsafe_pictures_are_left_out_by_laions_columns(tmp_path, columns, rows):
+    names = [path.name for path in write_pictures(tmp_path / "root", 6, colours=("red",))]
     vectors = np.tile(np.array([[1, 0.1, 0.1]], np.float16), (6, 1))
-    nan = float("nan")
-    write_embeddings(
-        tmp_path / "new",
-        [vectors],
-        {"image_path": names, "punsafe": [0.1, 0.9, nan, 0.5, 0.2, None], "NSFW": ["UNLIKELY"] * 6},
-    )
-    archive = filtered(tmp_path, EmbeddingFolder(tmp_path / "new", root=tmp_path / "root"), unsafe=True)
-    assert [entry.row for entry in archive.entries("red")] == [0, 3, 4, 5]
-    write_embeddings(
-        tmp_path / "old",
-        [vectors],
-        {"image_path": names, "NSFW": ["UNLIKELY", "NSFW", "UNSURE", None, "UNLIKELY", "?"]},
-    )
-    archive = filtered(tmp_path, EmbeddingFolder(tmp_path / "old", root=tmp_path / "root"), unsafe=True)
-    assert [entry.row for entry in archive.entries("red")] == [0, 4]
+    write_embeddings(tmp_path / "emb", [vectors], {"image_path": names, **columns})
+    archive = filtered(tmp_path, EmbeddingFolder(tmp_path / "emb", root=tmp_path / "root"), unsafe=True)
+    assert [entry.row for entry in archive.entries("red")] == rows
 
 
 def test_without_laions_columns_unsafe_says_what_to_do(tmp_path, coloured):
@@ -218,18 +196,10 @@ def face() -> np.ndarray:
     """Eyes, brows, nose and mouth on an oval, shaded as Viola and Jones's features expect them."""
     y, x = np.mgrid[0:200, 0:200].astype(np.float64)
     grey = np.full((200, 200), 90.0)
-
-    def oval(cx, cy, rx, ry):
-        return ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 < 1
-
-    grey[oval(100, 100, 62, 82)] = 200
-    for cx in (76, 124):
-        grey[oval(cx, 82, 18, 12)] = 120
-        grey[oval(cx, 82, 8, 7)] = 30
-        grey[oval(cx, 66, 18, 4)] = 60
-    grey[oval(100, 108, 8, 18)] = 225
-    grey[oval(100, 124, 12, 4)] = 130
-    grey[oval(100, 146, 24, 7)] = 70
+    eyes = [(cx, *part) for cx in (76, 124) for part in ((82, 18, 12, 120), (82, 8, 7, 30), (66, 18, 4, 60))]
+    mouth = [(100, 108, 8, 18, 225), (100, 124, 12, 4, 130), (100, 146, 24, 7, 70)]
+    for cx, cy, rx, ry, shade in ((100, 100, 62, 82, 200), *eyes, *mouth):
+        grey[((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 < 1] = shade
     return np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
 
 
@@ -241,8 +211,7 @@ def test_faces_are_found_by_the_detector_that_opencv_brings_or_the_error_says_wh
             face_detector("opencv")
         return
     find = face_detector("opencv")
-    assert find(face()) == 1
-    assert find(picture(0, "red", (200, 200))) == 0
+    assert (find(face()), find(picture(0, "red", (200, 200)))) == (1, 0)
 
 
 def test_a_face_model_that_is_none_is_refused(tmp_path):
@@ -274,29 +243,28 @@ def test_a_published_archive_finds_its_pictures_below_any_root(tmp_path):
         "crane": ["/home/somebody/ImageNet/train/n02/001 green.png", "/x/train/../../../etc/passwd"],
     }
     (tmp_path / "published.json").write_text(json.dumps(lists))
+
+    def imported(root, **options):
+        return import_archive(tmp_path / "published.json", root, tmp_path / "a.parquet", 500, **options)
+
     for root in (tmp_path / "imagenet", tmp_path / "imagenet" / "train"):
-        archive = import_archive(tmp_path / "published.json", root, tmp_path / "a.parquet", 500)
+        archive = imported(root)
         assert archive.names == ("dining table", "crane")
-        assert [e.image.path.split("/")[-1] for e in archive.entries("dining table")] == [
-            "000 red.png",
-            "001 green.png",
-        ]
+        tables = [entry.image.path.rpartition("/")[2] for entry in archive.entries("dining table")]
+        assert tables == ["000 red.png", "001 green.png"]
         assert archive.counts["dining table"].dropped == {"unreadable": 1}
-        assert len(archive.entries("crane")) == 1
-        assert archive.entries("crane")[0].image.open(archive.root).shape == (12, 16, 3)
+        (crane,) = archive.entries("crane")
+        assert crane.image.open(archive.root).shape == (12, 16, 3)
     with pytest.raises(DistillationError, match=r"none of the .*holds train/"):
-        import_archive(tmp_path / "published.json", tmp_path, tmp_path / "a.parquet", 500)
+        imported(tmp_path)
     with pytest.raises(DistillationError, match="no archive of 'dog'"):
-        import_archive(tmp_path / "published.json", tmp_path, tmp_path / "a.parquet", 500, names=Vocabulary.of(["dog"]))
+        imported(tmp_path, names=Vocabulary.of(["dog"]))
 
 
 def test_published_embeddings_become_a_folder_in_the_usual_layout(tmp_path):
-    import pickle
-
-    numbers = torch.rand(3, 4, generator=torch.Generator().manual_seed(0))
-    vectors = {f"n01440764_{n}.JPEG": numbers[n] for n in (2, 0, 1)}
-    (tmp_path / "e.pkl").write_bytes(pickle.dumps(vectors))
+    numbers, names = torch.rand(3, 4, generator=torch.Generator().manual_seed(0)), [f"n0_{n}.JPEG" for n in range(3)]
+    (tmp_path / "e.pkl").write_bytes(pickle.dumps({names[n]: numbers[n] for n in (2, 0, 1)}))
     folder = import_embeddings(tmp_path / "e.pkl", tmp_path, tmp_path / "out", clip="ViT-L-14-336/openai")
-    assert [row["image_path"] for row in folder.told([0, 1, 2])] == [f"n01440764_{n}.JPEG" for n in (0, 1, 2)]
+    assert [row["image_path"] for row in folder.told([0, 1, 2])] == names
     assert np.array_equal(folder.vectors([0, 1, 2]), numbers.double().numpy())  # to the last bit
     assert folder.clip == "ViT-L-14-336/openai"

@@ -25,11 +25,14 @@ def square(height, width):
     return target
 
 
+def grain(*size):
+    return np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
 @pytest.mark.parametrize("size", [(40, 56), (17, 31), (1, 40), (40, 1), (1, 1), (2, 3), (16, 16)])
 def test_the_result_is_that_of_the_equations(size):
     image, target = picture(*size), square(*size)
-    expected = plain_bilateral.solve_plain(image, target)
-    assert np.abs(solve(image, target) - expected).max() < TOLERANCE
+    assert np.abs(solve(image, target) - plain_bilateral.solve_plain(image, target)).max() < TOLERANCE
 
 
 def test_a_confidence_for_every_pixel_counts_as_in_the_equations():
@@ -41,34 +44,17 @@ def test_a_confidence_for_every_pixel_counts_as_in_the_equations():
 
 
 def test_a_large_picture_equals_the_usual_sparse_reading():
-    image = np.asarray(draw_scene(3, (384, 512)).image)
-    target = square(384, 512)
+    image, target = np.asarray(draw_scene(3, (384, 512)).image), square(384, 512)
     assert np.abs(solve(image, target) - plain_bilateral.solve_sparse(image, target)).max() < TOLERANCE
 
 
 def test_cells_are_exact_beyond_the_range_of_a_floating_point_hash():
     """A picture wider than 255 cells, the first and the last of which would collide in base 255."""
-    chance = np.random.default_rng(0)
-    image = chance.integers(0, 256, (2, 300 * 16, 3), dtype=np.uint8)
-    parameters = SolverParameters(luma=64, chroma=64)
-    grid = BilateralGrid(image, parameters)
-    x = np.arange(image.shape[1]) // 16
-    luma, u, v = plain_bilateral.yuv_of(image)
-    columns = np.broadcast_to(x, image.shape[:2])
-    expected = {
-        (int(a), *(int(np.floor(round(c / 64, 9))) for c in colour))
-        for a, *colour in zip(columns.ravel(), luma.ravel(), u.ravel(), v.ravel(), strict=True)
-    }
-    assert grid.cells == len(expected)
-
-
-def test_cells_are_the_same_whether_looked_up_or_sorted(monkeypatch):
-    image, target = picture(48, 64), square(48, 64)
-    looked_up = BilateralGrid(image)
-    monkeypatch.setattr("wordmask.refinement.bilateral_solver.TABLE_SPAN", 0)
-    by_sorting = BilateralGrid(image)
-    assert np.array_equal(looked_up.cell_of_pixel, by_sorting.cell_of_pixel)
-    assert np.array_equal(looked_up.solve(target), by_sorting.solve(target))
+    image = grain(2, 300 * 16)
+    columns = np.broadcast_to(np.arange(image.shape[1]) // 16, image.shape[:2])
+    cells = zip(columns.ravel(), *(channel.ravel() for channel in plain_bilateral.yuv_of(image)), strict=True)
+    expected = {(int(a), *(int(np.floor(round(c / 64, 9))) for c in colour)) for a, *colour in cells}
+    assert BilateralGrid(image, SolverParameters(luma=64, chroma=64)).cells == len(expected)
 
 
 def test_greys_have_exactly_no_chroma():
@@ -87,30 +73,27 @@ def test_neighbours_never_reach_around_an_axis():
     assert np.array_equal(grid.blur.toarray(), 10 * np.eye(4))
 
 
-def test_one_grid_serves_any_number_of_maps():
-    image, target = picture(40, 56), square(40, 56)
-    grid = BilateralGrid(image)
-    grid.solve(1 - target)
-    assert np.array_equal(grid.solve(target), solve(image, target))
+def test_one_grid_serves_any_number_of_maps_whether_cells_are_looked_up_or_sorted(monkeypatch):
+    image, target = picture(48, 64), square(48, 64)
+    looked_up = BilateralGrid(image)
+    looked_up.solve(1 - target)
+    assert np.array_equal(looked_up.solve(target), solve(image, target))
+    monkeypatch.setattr("wordmask.refinement.bilateral_solver.TABLE_SPAN", 0)
+    by_sorting = BilateralGrid(image)
+    assert np.array_equal(looked_up.cell_of_pixel, by_sorting.cell_of_pixel)
+    assert np.array_equal(looked_up.solve(target), by_sorting.solve(target))
 
 
-def test_a_picture_of_one_colour_within_one_cell_gets_the_mean():
-    solved = solve(np.full((10, 12, 3), 77, np.uint8), square(10, 12))
-    assert np.allclose(solved, square(10, 12).mean())
-
-
-@pytest.mark.parametrize("value", [0.0, 1.0, 0.25])
-def test_a_constant_map_comes_back_as_it_is(value):
-    image = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
-    assert np.allclose(solve(image, np.full((40, 30), value)), value)
+def test_a_picture_of_one_colour_within_one_cell_gets_the_mean_and_a_constant_map_comes_back_as_it_is():
+    assert np.allclose(solve(np.full((10, 12, 3), 77, np.uint8), square(10, 12)), square(10, 12).mean())
+    for value in (0.0, 1.0, 0.25):
+        assert np.allclose(solve(grain(40, 30), np.full((40, 30), value)), value)
 
 
 def test_pure_noise_gives_numbers_near_the_range():
-    image = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
-    solved = solve(image, square(64, 48))
+    solved = solve(grain(64, 48), square(64, 48))
     assert np.isfinite(solved).all()
-    assert solved.min() > -0.05
-    assert solved.max() < 1.05
+    assert -0.05 < solved.min() <= solved.max() < 1.05
 
 
 def test_an_edge_of_the_picture_stops_the_spread():
@@ -138,9 +121,6 @@ def test_an_edge_of_the_picture_stops_the_spread():
 def test_what_cannot_be_solved_is_said(image, target, confidence, told):
     with pytest.raises(BilateralSolverError, match=told):
         solve(image, target, confidence)
-
-
-def test_cells_without_an_extent_are_refused():
     with pytest.raises(BilateralSolverError, match="above 0"):
         SolverParameters(luma=0)
 
@@ -161,12 +141,9 @@ def test_found_keeps_the_input_where_the_solver_departs_from_it():
     assert found_mask(np.zeros((40, 40)), mask) is mask
 
 
-def test_found_keeps_all_components():
+def test_found_keeps_all_components_and_empty_masks_empty():
     parts = disc(60, (20, 20), 9) | disc(60, (50, 50), 5)
     assert np.array_equal(found_mask(parts.astype(float), disc(60, (21, 21), 9)), parts)
-
-
-def test_empty_masks_stay_empty():
     nothing = np.zeros((20, 20), bool)
     assert not found_mask(np.zeros((20, 20)), nothing).any()
     assert intersection_over_union(nothing, nothing) == 1
@@ -175,9 +152,6 @@ def test_empty_masks_stay_empty():
 @pytest.mark.parametrize("how", ["none", "solver", "found"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 30), (30, 1), (23, 34)])
 def test_refined_maps_stay_between_0_and_1(how, size):
-    soft = np.random.default_rng(0).uniform(0, 1, size).astype(np.float32)
-    refined = refine(picture(*size), soft, how)
-    assert refined.shape == size
-    assert refined.dtype == np.float32
-    assert refined.min() >= 0
-    assert refined.max() <= 1
+    refined = refine(picture(*size), np.random.default_rng(0).uniform(0, 1, size).astype(np.float32), how)
+    assert (refined.shape, refined.dtype) == (size, np.float32)
+    assert 0 <= refined.min() <= refined.max() <= 1

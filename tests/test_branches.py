@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import numpy as np
 import pytest
 
 from support.tiny_collection import ColourClip, write_pictures
@@ -39,10 +38,12 @@ LESS = {"archive": {"size": 3}, "experts": None}
 OTHER = {"student": {"most_pasted": 1}}
 
 
+SHARD = "refined/refined_000_00000.arrow"
+
+
 def test_a_branch_ends_as_a_run_alone_and_makes_only_what_differs(lender, tmp_path):
-    listener = Listener()
+    listener, before = Listener(), contents(lender / "lender")
     made = branch(lender, tmp_path / "branch", OTHER, teller=listener)
-    before = contents(lender / "lender")
     made.run_all()
     for stage in SHARED:
         assert f"{stage}: taken over from lender, which made the same" in listener.said
@@ -50,25 +51,21 @@ def test_a_branch_ends_as_a_run_alone_and_makes_only_what_differs(lender, tmp_pa
     assert (made.clip.pictures, made.saliency.pictures) == (0, 0)
     pipeline_with(lender / "pictures", tmp_path / "alone", OTHER).run_all()
     assert contents(tmp_path / "branch") == contents(tmp_path / "alone")
-    shard = "refined/refined_000_00000.arrow"
-    assert (tmp_path / "branch" / shard).samefile(lender / "lender" / shard)
+    assert (tmp_path / "branch" / SHARD).samefile(lender / "lender" / SHARD)
     # going on with other settings changes nothing for the run that lent
     branch(lender, tmp_path / "branch", OTHER, {"experts": {"steps": 5}}).run_all()
     assert contents(lender / "lender") == before
 
 
-def test_masks_of_known_pictures_are_taken_and_the_others_made(lender, tmp_path):
-    fewer = branch(lender, tmp_path / "fewer", LESS)
-    fewer.run_all()
-    assert fewer.saliency.pictures == 0
-    more = branch(lender, tmp_path / "more", {"archive": {"size": 7}, "experts": None})
-    more.run_all()
-    assert more.saliency.pictures == 20 - 18
-    for name, size in (("fewer", 3), ("more", 7)):
-        alone = tmp_path / f"{name} alone"
-        pipeline_with(lender / "pictures", alone, {"archive": {"size": size}, "experts": None}).run_all()
-        assert len(MaskTable(alone / "masks")) >= 3 * size - 1
-        assert contents(tmp_path / name) == contents(alone)
+@pytest.mark.parametrize(("size", "made"), [(3, 0), (7, 20 - 18)])
+def test_masks_of_known_pictures_are_taken_and_the_others_made(lender, tmp_path, size, made):
+    changed = {"archive": {"size": size}, "experts": None}
+    own = branch(lender, tmp_path / "own", changed)
+    own.run_all()
+    assert own.saliency.pictures == made
+    pipeline_with(lender / "pictures", tmp_path / "alone", changed).run_all()
+    assert len(MaskTable(tmp_path / "alone" / "masks")) >= 3 * size - 1
+    assert contents(tmp_path / "own") == contents(tmp_path / "alone")
 
 
 def test_masks_made_otherwise_are_not_taken(lender, tmp_path):
@@ -78,37 +75,32 @@ def test_masks_made_otherwise_are_not_taken(lender, tmp_path):
 
 
 def test_a_run_can_be_taken_as_far_as_a_stage_and_gone_on_with(lender, tmp_path):
-    made = branch(lender, tmp_path / "run", {"experts": {"steps": 5}})
-    made.run_to("experts")
-    assert len(list((tmp_path / "run" / "experts").glob("*/expert.safetensors"))) == 3
-    assert not (tmp_path / "run" / "refined").exists()
-    listener = Listener()
-    branch(lender, tmp_path / "run", {"experts": {"steps": 5}}, teller=listener).run_all()
+    run, listener, changed = tmp_path / "run", Listener(), {"experts": {"steps": 5}}
+    branch(lender, run, changed).run_to("experts")
+    assert len(list((run / "experts").glob("*/expert.safetensors"))) == 3
+    assert not (run / "refined").exists()
+    branch(lender, run, changed, teller=listener).run_all()
     assert listener.of("experts") == "experts: done before"
-    assert (tmp_path / "run" / "student" / "student.safetensors").exists()
+    assert (run / "student" / "student.safetensors").exists()
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
 def test_a_kill_while_taking_over_changes_nothing(lender, tmp_path, monkeypatch, steps):
-    link, left = branches.os.link, [steps]
-
-    class Killed(BaseException):
-        pass
+    link, left = branches.os.link, iter(range(steps))
 
     def dying(source, target):
-        if not left[0]:
-            raise Killed
-        left[0] -= 1
+        if next(left, None) is None:
+            raise KeyboardInterrupt
         link(source, target)
 
-    monkeypatch.setattr(branches.os, "link", dying)
-    with pytest.raises(Killed):
-        branch(lender, tmp_path / "run", LESS).run_to("masks")
-    monkeypatch.setattr(branches.os, "link", link)
-    branch(lender, tmp_path / "run", LESS).run_to("masks")
-    made = np.sort([record.score for record in MaskTable(tmp_path / "run" / "masks")])
-    branch(lender, tmp_path / "whole", LESS).run_to("masks")
-    np.testing.assert_array_equal(made, np.sort([r.score for r in MaskTable(tmp_path / "whole" / "masks")]))
+    with monkeypatch.context() as patch:
+        patch.setattr(branches.os, "link", dying)
+        with pytest.raises(KeyboardInterrupt):
+            branch(lender, tmp_path / "run", LESS).run_to("masks")
+    for run in ("run", "whole"):
+        branch(lender, tmp_path / run, LESS).run_to("masks")
+    made, whole = ([each.score for each in MaskTable(tmp_path / run / "masks")] for run in ("run", "whole"))
+    assert sorted(made) == sorted(whole)
 
 
 def test_where_there_are_no_links_files_are_copied(lender, tmp_path, monkeypatch):
@@ -117,17 +109,15 @@ def test_where_there_are_no_links_files_are_copied(lender, tmp_path, monkeypatch
 
     monkeypatch.setattr(branches.os, "link", refuse)
     branch(lender, tmp_path / "run", OTHER).run_to("refined")
-    shard = "refined/refined_000_00000.arrow"
-    assert (tmp_path / "run" / shard).read_bytes() == (lender / "lender" / shard).read_bytes()
-    assert not (tmp_path / "run" / shard).samefile(lender / "lender" / shard)
+    assert (tmp_path / "run" / SHARD).read_bytes() == (lender / "lender" / SHARD).read_bytes()
+    assert not (tmp_path / "run" / SHARD).samefile(lender / "lender" / SHARD)
 
 
 def test_what_somebody_has_changed_is_not_taken(lender, tmp_path):
     shutil.copytree(lender / "lender", tmp_path / "lender")
-    record = tmp_path / "lender" / "stages" / "masks.json"
     shard = next((tmp_path / "lender" / "masks").glob("*.arrow"))
     shard.write_bytes(shard.read_bytes())  # the same content, at another time
-    told = json.loads(record.read_text())
-    stage = branches.Stage("masks", tmp_path / "run" / "masks", told["inputs"], ("*.arrow",), lambda report: None)
+    inputs = json.loads((tmp_path / "lender" / "stages" / "masks.json").read_text())["inputs"]
+    stage = branches.Stage("masks", tmp_path / "run" / "masks", inputs, ("*.arrow",), lambda report: None)
     assert not branches._has_made(tmp_path / "lender", stage)
     assert branches._has_made(lender / "lender", stage)

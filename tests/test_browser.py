@@ -11,7 +11,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from io import BytesIO
@@ -19,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import uvicorn
 from PIL import Image
 
 from support.painted import Painted
+from support.served_app import listening
 from wordmask.serving import ServeSettings, build_app
 from wordmask.serving.examples import find_examples
 from wordmask_world import draw_scene
@@ -30,6 +29,7 @@ from wordmask_world import draw_scene
 pytestmark = pytest.mark.slow
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 PATIENCE = 60_000  # milliseconds; the machine may be busy
 QUIET = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -62,14 +62,10 @@ def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("serve")
     code = "from wordmask.cli import main; main()"
     methods = [word for name in METHODS for word in ("--method", name)] + ["--preset", "world"]
+    command = [sys.executable, "-c", code, "serve", *methods, "--port", str(port)]
     environment = {**os.environ, "WORDMASK_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "WORDMASK_CACHE": str(folder)}
     with (folder / "log").open("w+") as log:
-        service = subprocess.Popen(
-            [sys.executable, "-c", code, "serve", *methods, "--port", str(port)],
-            env=environment,
-            stdout=log,
-            stderr=log,
-        )
+        service = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
             for _ in range(240):
                 if service.poll() is not None or is_up(port):
@@ -95,11 +91,8 @@ def is_up(port):
 
 @pytest.fixture(scope="module")
 def scene():
-    return next(
-        drawn
-        for drawn in (draw_scene(seed, 384, kind="single") for seed in range(1000))
-        if list(drawn.things) == ["dog"]
-    )
+    drawn = (draw_scene(seed, 384, kind="single") for seed in range(1000))
+    return next(each for each in drawn if list(each.things) == ["dog"])
 
 
 @pytest.fixture
@@ -112,13 +105,11 @@ def photo(scene, tmp_path):
 @pytest.fixture
 def page(browser, address, request):
     """The page, opened; whatever it complains of in its console, or fetches from elsewhere, fails the test."""
-    size = getattr(request, "param", {"width": 1280, "height": 900})
-    context = browser.new_context(viewport=size, accept_downloads=True)
-    opened = context.new_page()
+    context = browser.new_context(viewport=getattr(request, "param", WIDE), accept_downloads=True)
+    opened, troubles, ours = context.new_page(), [], (address, "data:", "blob:")
     opened.set_default_timeout(PATIENCE)
-    troubles = []
     opened.on("pageerror", lambda error: troubles.append(str(error)))
-    opened.on("request", lambda asked: elsewhere(asked.url, address) and troubles.append(asked.url))
+    opened.on("request", lambda asked: asked.url.startswith(ours) or troubles.append(asked.url))
     opened.goto(address)
     opened.wait_for_selector("#wm-viewer .empty")
     yield opened
@@ -128,14 +119,9 @@ def page(browser, address, request):
 
 
 def keep(page, name):
-    folder = os.environ.get("WORDMASK_SCREENSHOTS")
-    if folder:
+    if folder := os.environ.get("WORDMASK_SCREENSHOTS"):
         Path(folder).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
-
-
-def elsewhere(url, address):
-    return not url.startswith((address, "data:", "blob:"))
 
 
 def upload(page, photo):
@@ -143,21 +129,17 @@ def upload(page, photo):
     page.wait_for_selector("#wm-viewer canvas")
 
 
-def clear_names(page):
-    box = page.locator("#wm-names input")
+def type_names(page, names, *, before=()):
+    """In place of all that are there, or after `before`, which are."""
+    box, tokens = page.locator("#wm-names input"), page.locator("#wm-names .token")
     box.click()
-    while page.locator("#wm-names .token").count():
-        before = page.locator("#wm-names .token").count()
+    while not before and tokens.count():
+        count = tokens.count()
         box.press("Backspace")
-        page.wait_for_function("n => document.querySelectorAll('#wm-names .token').length < n", arg=before)
-
-
-def type_names(page, names):
-    box = page.locator("#wm-names input")
+        page.wait_for_function("n => document.querySelectorAll('#wm-names .token').length < n", arg=count)
     for name in names:
         box.fill(name)
         box.press("Enter")
-    shown(page, names)
 
 
 def shown(page, names):
@@ -169,11 +151,31 @@ def shown(page, names):
     )
 
 
-def pixels(page, number=0):
-    """What is drawn: (H, W, 4) uint8"""
-    coded = page.locator("#wm-viewer canvas").nth(number).evaluate("canvas => canvas.toDataURL('image/png')")
+def decoded(coded):
+    """(H, W, 4) int"""
     with urllib.request.urlopen(coded) as content:
         return np.array(Image.open(BytesIO(content.read())).convert("RGBA")).astype(int)
+
+
+def pixels(page, number=0):
+    """What is drawn."""
+    return decoded(page.locator("#wm-viewer canvas").nth(number).evaluate("canvas => canvas.toDataURL('image/png')"))
+
+
+def bare_pixels(page):
+    """The picture without colours."""
+    page.wait_for_function("document.querySelector('#wm-viewer .bare img').complete")
+    return decoded(
+        page.locator("#wm-viewer .bare img").evaluate(
+            """image => { const canvas = document.createElement('canvas');
+                [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+                canvas.getContext('2d').drawImage(image, 0, 0); return canvas.toDataURL(); }"""
+        )
+    )
+
+
+def apart(drawn, image):
+    return np.abs(drawn[..., :3] - image.astype(int)).mean()
 
 
 def download(page, text):
@@ -182,17 +184,20 @@ def download(page, text):
     return Path(saved.value.path()).read_bytes()
 
 
-def test_a_picture_words_masks_and_downloads(page, photo, scene):
+def ask_names(page, photo, names=NAMES):
     upload(page, photo)
-    clear_names(page)
-    type_names(page, NAMES)
+    type_names(page, names)
+    shown(page, names)
+
+
+def test_a_picture_words_masks_and_downloads(page, photo, scene):
+    ask_names(page, photo)
     first = pixels(page)
     assert first.shape[:2] == scene.image.shape[:2]
-    assert np.abs(first[..., :3] - scene.image.astype(int)).mean() > 5  # it lies under colours
+    assert apart(first, scene.image) > 5  # it lies under colours
 
     # Switched off, a name's colour goes; where it was, the picture is as it was, up to JPEG.
-    png = Image.open(BytesIO(download(page, "PNG")))
-    labels = np.array(png)
+    labels = np.array(Image.open(BytesIO(download(page, "PNG"))))
     name = NAMES[np.bincount(labels.ravel(), minlength=len(NAMES)).argmax()]
     there = labels == NAMES.index(name)
     assert not there.all()
@@ -201,7 +206,7 @@ def test_a_picture_words_masks_and_downloads(page, photo, scene):
     assert button.get_attribute("aria-pressed") == "false"
     page.mouse.move(0, 0)
     bare = pixels(page)
-    assert np.abs(bare[there][:, :3] - scene.image[there].astype(int)).mean() < 4
+    assert apart(bare[there], scene.image[there]) < 4
     assert (bare[~there] == first[~there]).mean() > 0.9
     button.click()
     page.mouse.move(0, 0)
@@ -211,7 +216,7 @@ def test_a_picture_words_masks_and_downloads(page, photo, scene):
     page.locator("#wm-viewer input[type=range]").evaluate(
         "slider => { slider.value = 0; slider.dispatchEvent(new Event('input')); }"
     )
-    assert np.abs(pixels(page)[..., :3] - scene.image.astype(int)).mean() < 4
+    assert apart(pixels(page), scene.image) < 4
 
     told = json.loads(download(page, "COCO"))
     assert {category["name"] for category in told["categories"]} <= set(NAMES)
@@ -219,9 +224,7 @@ def test_a_picture_words_masks_and_downloads(page, photo, scene):
 
 
 def test_the_name_under_the_pointer_is_shown(page, photo):
-    upload(page, photo)
-    clear_names(page)
-    type_names(page, NAMES)
+    ask_names(page, photo)
     labels = np.array(Image.open(BytesIO(download(page, "PNG"))))
     canvas = page.locator("#wm-viewer canvas")
     canvas.scroll_into_view_if_needed()
@@ -238,8 +241,7 @@ def test_the_name_under_the_pointer_is_shown(page, photo):
 
 def test_two_methods_stand_side_by_side(page, photo):
     upload(page, photo)
-    page.locator("#wm-second input").click()
-    page.get_by_role("option", name="clip-dinoiser").click()
+    choose(page, "second", "clip-dinoiser")
     page.wait_for_function("document.querySelectorAll('#wm-viewer canvas').length === 2")
     assert page.locator("#wm-viewer figcaption").all_inner_texts() == ["maskclip", "clip-dinoiser"]
     assert (pixels(page, 0) != pixels(page, 1)).any()
@@ -247,24 +249,15 @@ def test_two_methods_stand_side_by_side(page, photo):
 
 def test_other_names_come_at_once(page, photo):
     """The time that the page shows is that of the answer; the best of some, as the machine has other work."""
-    upload(page, photo)
-    clear_names(page)
-    type_names(page, NAMES[:2])
+    ask_names(page, photo, NAMES[:2])
     taken = []
-    for names in (NAMES[:3], NAMES):
-        add_name(page, names)
+    for count in (2, 3):
+        type_names(page, NAMES[count : count + 1], before=NAMES[:count])
+        shown(page, NAMES[: count + 1])
         told = page.locator("#wm-viewer .status").inner_text()
         taken.append(int(re.match(r"(\d+) ms", told)[1]))
     print(f"other names for a picture already seen: {taken} ms")
     assert min(taken) < PROMISE
-
-
-def add_name(page, names):
-    """The last of them, to those that are there."""
-    box = page.locator("#wm-names input")
-    box.fill(names[-1])
-    box.press("Enter")
-    shown(page, names)
 
 
 def test_what_is_no_picture_is_said_in_words(page, tmp_path):
@@ -279,26 +272,9 @@ def example(page, number):
     page.locator("#wm-examples .gallery-item").nth(number).click()
 
 
-def choose_method(page, name):
-    page.locator("#wm-method input").click()
+def choose(page, which, name):
+    page.locator(f"#wm-{which} input").click()
     page.get_by_role("option", name=name, exact=True).click()
-
-
-def picture_of_viewer(page):
-    """The bare picture, or what lies under the colours once they are taken away."""
-    if page.locator("#wm-viewer .bare img").count():
-        page.wait_for_function("document.querySelector('#wm-viewer .bare img').complete")
-        return page.locator("#wm-viewer .bare img").evaluate(
-            """image => { const canvas = document.createElement('canvas');
-                [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
-                canvas.getContext('2d').drawImage(image, 0, 0); return canvas.toDataURL(); }"""
-        )
-    return None
-
-
-def decoded(coded):
-    with urllib.request.urlopen(coded) as content:
-        return np.array(Image.open(BytesIO(content.read())).convert("RGB")).astype(int)
 
 
 def test_an_example_with_another_method_shows_its_own_picture_and_what_it_does_not_know(page):
@@ -306,29 +282,21 @@ def test_an_example_with_another_method_shows_its_own_picture_and_what_it_does_n
     (_, first), (second_image, second) = find_examples().pictures[:2]
     example(page, 0)
     shown(page, first)
-    choose_method(page, "namedmask")
+    choose(page, "method", "namedmask")
     page.wait_for_selector("#wm-viewer .note")
     example(page, 1)
     shown(page, ["boat"])
     note = page.locator("#wm-viewer .note").last.inner_text()
     assert note == f"namedmask does not know {', '.join(name for name in second if name != 'boat')}: left out."
 
-    clear_names(page)
-    add_names(page, ["zebra"])
+    type_names(page, ["zebra"])
     page.wait_for_selector("#wm-viewer .error")
     assert "'zebra'" in page.get_by_role("alert").inner_text()
     assert page.locator("#wm-viewer canvas").count() == 0
-    assert np.abs(decoded(picture_of_viewer(page)) - second_image).mean() < 6
-    box = page.locator("#wm-viewer .error").bounding_box()
-    assert box["y"] < page.locator("#wm-viewer .bare img").bounding_box()["y"]
+    assert apart(bare_pixels(page), second_image) < 6
+    error, bare = (page.locator(f"#wm-viewer {what}").bounding_box() for what in (".error", ".bare img"))
+    assert error["y"] < bare["y"]
     assert contrast(page, "#wm-viewer .error") > 7
-
-
-def add_names(page, names):
-    box = page.locator("#wm-names input")
-    for name in names:
-        box.fill(name)
-        box.press("Enter")
 
 
 def contrast(page, selector):
@@ -354,7 +322,7 @@ def test_work_is_seen_at_once_and_the_old_picture_goes(page):
     assert page.locator("#wm-viewer").get_attribute("aria-busy") == "true"
     page.wait_for_function("/\\d s/.test(document.querySelector('#wm-viewer .looking').innerText)")
     keep(page, "looking")
-    while len(held) < 1:
+    while not held:
         page.wait_for_timeout(50)
     held[0].continue_()
     page.unroute("**/page/ask")
@@ -377,7 +345,7 @@ def test_a_busy_service_is_said_so_and_asked_again(page):
 def test_the_list_of_names_closes_when_one_is_taken_and_opens_to_whoever_types(page, photo):
     upload(page, photo)
     options, box = page.locator("#wm-names [role=option]"), page.locator("#wm-names input")
-    clear_names(page)
+    type_names(page, [])
     box.fill("dog")
     options.first.wait_for(state="visible")
     box.press("Enter")
@@ -395,14 +363,13 @@ def test_a_picture_that_is_left_is_forgotten_by_the_service(page, photo):
     assert page.request.get(address).status == 200
     page.get_by_role("button", name="Remove Image").click()
     page.wait_for_selector("#wm-viewer .empty")
-    for _ in range(100):
-        if page.request.get(address).status == 404:
-            break
+    deadline = time.monotonic() + 10
+    while page.request.get(address).status != 404:
+        assert time.monotonic() < deadline
         page.wait_for_timeout(50)
-    assert page.request.get(address).status == 404
 
 
-@pytest.mark.parametrize("page", [{"width": 1280, "height": 900}, {"width": 390, "height": 844}], indirect=True)
+@pytest.mark.parametrize("page", [WIDE, PHONE], indirect=True)
 def test_the_description_is_tried_out_where_it_stands(page, address):
     page.goto(f"{address}/docs")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -424,17 +391,11 @@ def test_the_description_is_tried_out_where_it_stands(page, address):
 
 
 @pytest.fixture
-def closed(tmp_path):
+def closed():
     """A service with a key, in this process: (uvicorn's server, its address)."""
     app = build_app({"painted": Painted()}, ServeSettings(api_key="sesame"))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=10))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield server, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with listening(app, timeout_graceful_shutdown=10) as served:
+        yield served
 
 
 def test_a_page_with_a_key_is_entered_by_its_form_and_holds_no_service_up_that_ends(browser, photo, closed, caplog):
@@ -461,7 +422,7 @@ def test_a_page_with_a_key_is_entered_by_its_form_and_holds_no_service_up_that_e
     assert [record.getMessage() for record in caplog.records if record.exc_info] == []
 
 
-@pytest.mark.parametrize("page", [{"width": 390, "height": 844}], indirect=True)
+@pytest.mark.parametrize("page", [PHONE], indirect=True)
 def test_an_example_on_the_screen_of_a_phone(page):
     example(page, 0)
     page.wait_for_selector("#wm-viewer canvas")

@@ -8,50 +8,49 @@ from wordmask.serving.budget import Budget
 from wordmask.serving.settings import RequestError, ServeSettings
 
 
+def full(size=1, **options):
+    """A budget, and who has all of it."""
+    budget = Budget(total=size, most_of_one=size, **options)
+    held = budget.claim("a")
+    assert held.take(size)
+    return budget, held
+
+
 def test_a_client_gets_its_share_and_others_the_rest():
     budget = Budget(total=10, most_of_one=6)
     greedy, other = budget.claim("a"), budget.claim("b")
-    assert greedy.take(6)
-    assert not budget.claim("a").take(1)
-    assert other.take(4)
-    assert not other.take(1)
+    assert [greedy.take(6), budget.claim("a").take(1), other.take(4), other.take(1)] == [True, False, True, False]
     greedy.close()
     assert other.take(1)
     assert budget.held == 5
 
 
 def test_who_waits_gets_room_by_turns():
-    budget = Budget(total=1, most_of_one=1)
-    first = budget.claim("a")
-    assert first.take(1)
+    budget, holder = full()
     claims = [budget.claim(client) for client in ("a", "a", "a", "b")]
-    waits = [claim.wait_for(1) for claim in claims]
-    order = []
+    waits, order = [claim.wait_for(1) for claim in claims], []
     for _ in claims:
-        first.close()
+        holder.close()
         (now,) = [i for i, wait in enumerate(waits) if wait.done() and i not in order]
         order.append(now)
-        first = claims[now]
+        holder = claims[now]
     assert order == [0, 3, 1, 2]
 
 
-def test_who_gives_up_waiting_keeps_nobody_waiting():
-    budget = Budget(total=1, most_of_one=1)
-    held = budget.claim("a")
-    assert held.take(1)
-    gone, next_one = budget.claim("b").wait_for(1), budget.claim("b").wait_for(1)
+def test_who_gives_up_waiting_keeps_nobody_waiting_and_does_not_count_as_waiting():
+    budget, held = full()
+    gone, next_one = (budget.claim("b").wait_for(1) for _ in range(2))
     assert gone.cancel()
+    assert budget.waiting_of("b") == 1
     held.close()
     assert next_one.done()
 
 
 def test_small_ones_overtake_a_large_one_but_not_for_ever(monkeypatch):
     budget = Budget(total=10, most_of_one=10)
-    held = budget.claim("a")
-    assert held.take(5)
+    assert budget.claim("a").take(5)
     large = budget.claim("b").wait_for(10)
-    small = budget.claim("c").wait_for(1)
-    assert small.done()
+    assert budget.claim("c").wait_for(1).done()
     monkeypatch.setattr("wordmask.serving.budget.PATIENCE", 0.01)
     time.sleep(0.02)
     assert not budget.claim("d").wait_for(1).done()
@@ -59,9 +58,8 @@ def test_small_ones_overtake_a_large_one_but_not_for_ever(monkeypatch):
 
 
 def test_nobody_waits_for_what_is_closed():
-    budget = Budget(total=1, most_of_one=1)
-    assert budget.claim("a").take(1)
-    waiting = budget.claim("b").wait_for(1)
+    budget, _ = full()
+    waiting = budget.claim("a").wait_for(1)
     budget.close(RequestError(503, "stopping", "the service is being stopped"))
     with pytest.raises(RequestError, match="stopped"):
         waiting.result(1)
@@ -71,19 +69,15 @@ def test_nobody_waits_for_what_is_closed():
 
 def test_the_largest_picture_and_body_fit_into_any_limits():
     settings = ServeSettings(max_pixels=100_000_000, picture_bytes=1, max_bytes=1000, body_bytes=1)
-    assert settings.most_picture_bytes_of_one <= settings.most_picture_bytes
-    assert settings.most_picture_bytes_of_one >= 3 * settings.max_pixels
+    assert settings.most_picture_bytes >= settings.most_picture_bytes_of_one >= 3 * settings.max_pixels
     assert settings.most_body_bytes_of_one == settings.most_body_bytes == 1000
 
 
 def test_a_clients_small_wishes_go_before_its_large_ones():
-    budget = Budget(total=10, most_of_one=10, seconds_a_unit=1)
-    held = budget.claim("a")
-    assert held.take(10)
-    large, small = budget.claim("a").wait_for(9), budget.claim("a").wait_for(2)
+    budget, held = full(10, seconds_a_unit=1)
+    large, small = (budget.claim("a").wait_for(size) for size in (9, 2))
     held.close()
-    assert small.done()
-    assert not large.done()
+    assert (small.done(), large.done()) == (True, False)
 
 
 def test_what_is_taken_for_a_request_that_is_over_is_not_held():
@@ -93,14 +87,6 @@ def test_what_is_taken_for_a_request_that_is_over_is_not_held():
     assert not claim.take(3)  # by a decoder, whose picture nobody waits for any longer
     claim.keep(3)
     assert budget.held == 0
-
-
-def test_who_has_given_up_waiting_does_not_count_as_waiting():
-    budget = Budget(total=10, most_of_one=10)
-    assert budget.claim("a").take(10)
-    waits = [budget.claim("a").wait_for(1) for _ in range(3)]
-    waits[1].cancel()
-    assert budget.waiting_of("a") == 2
 
 
 def test_a_decoder_has_memory_for_the_largest_picture():

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from functools import partial
 
 import pytest
 import torch
@@ -26,16 +25,16 @@ from wordmask.training.claim import claimed_run
 from wordmask.training.found import train_head
 from wordmask.training.pictures import Pictures
 from wordmask.training.votes import VoteStore
-from wordmask_world import WorldError, write_array, write_folder, write_shards
+from wordmask_world import WorldError, open_array, write_array, write_folder, write_shards
 
 
 def _everything(folder):
     return {str(path.relative_to(folder)): path.is_file() and path.read_bytes() for path in folder.rglob("*")}
 
 
-@pytest.fixture
-def folder(tmp_path):
-    return write_folder(tmp_path / "photos", 4, size=48) / "images"
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("written") / "photos", 4, size=48) / "images"
 
 
 def test_a_new_folder_becomes_the_commands_own_and_is_gone_on_with(tmp_path):
@@ -80,12 +79,8 @@ def test_another_commands_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ClaimError, match="file is there already, and is no folder"):
         check_claim(tmp_path / "file", "label")
-
-
-def test_results_among_a_persons_files_make_no_folder_ours(tmp_path):
-    (tmp_path / "photo.jpg").write_text("precious")
-    mark(tmp_path, Marker("segment", among_others=True))
-    with pytest.raises(ClaimError, match=r"photo.jpg is there already"):
+    mark(tmp_path, Marker("segment", among_others=True))  # results among a person's files make no folder ours
+    with pytest.raises(ClaimError, match=r"file is there already"):
         check_claim(tmp_path, "segment")
 
 
@@ -105,24 +100,26 @@ def test_only_who_asks_for_it_may_claim_a_folder_twice(tmp_path):
             claimed(tmp_path / "out", "train-found").__enter__()
 
 
-def _found(folder, out):
-    return train_head(plain_saliency.tiny_dino(), found_settings(folder, out, steps=1), Pictures(folder))
-
-
 def _evaluation(folder, out):
     with ResultFolder(out, {"names": ["dog"]}).claimed():
         pass
 
 
-def _table(folder, out):
-    list(fill(Table("small", "", ("a",), (Row("ours", measure=lambda run, column: 1.0),)), Run(out)))
+def _votes(folder, out):
+    return VoteStore(out, Pictures(folder), voters())
 
 
+TABLE = Table("small", "", ("a",), (Row("ours", measure=lambda run, column: 1.0),))
 COMMANDS = {
     "evaluate": (BenchmarkError, _evaluation),
-    "tables": (RunError, _table),
-    "train-found": (WordmaskError, _found),
-    "votes": (SaliencyError, lambda folder, out: VoteStore(out, Pictures(folder), voters())),
+    "tables": (RunError, lambda folder, out: list(fill(TABLE, Run(out)))),
+    "train-found": (
+        WordmaskError,
+        lambda folder, out: train_head(
+            plain_saliency.tiny_dino(), found_settings(folder, out, steps=1), Pictures(folder)
+        ),
+    ),
+    "votes": (SaliencyError, _votes),
     "world make": (WorldError, lambda folder, out: write_folder(out, 2, size=32)),
     "world make --shards": (WorldError, lambda folder, out: write_shards(out, 2, size=32)),
 }
@@ -130,7 +127,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize(("error", "run"), COMMANDS.values(), ids=COMMANDS)
 def test_every_run_refuses_what_is_not_its_own_and_what_is_in_use(folder, tmp_path, error, run):
-    theirs = tmp_path / "theirs"
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     theirs.mkdir()
     (theirs / "log.jsonl").write_text('{"event": "precious"}\n')
     with pytest.raises(error, match=r"log.jsonl is there already, and not by `wordmask"):
@@ -139,24 +136,13 @@ def test_every_run_refuses_what_is_not_its_own_and_what_is_in_use(folder, tmp_pa
     mark(tmp_path / "out", Marker("other"))
     with pytest.raises(error, match="was made by `wordmask other`"):
         run(folder, tmp_path / "out")
-    run(folder, tmp_path / "ours")
-    with FileLock(tmp_path / "ours" / ".wordmask" / "lock"), pytest.raises(error, match="written by another run"):
-        run(folder, tmp_path / "ours")
-    run(folder, tmp_path / "ours")
-
-
-@pytest.mark.parametrize(("error", "run"), COMMANDS.values(), ids=COMMANDS)
-def test_runs_of_a_version_without_markers_go_on(folder, tmp_path, error, run):
-    run(folder, tmp_path / "out")
-    (tmp_path / "out" / ".wordmask" / "run.json").unlink()
-    run(folder, tmp_path / "out")
-    assert read_marker(tmp_path / "out") is not None
-
-
-def test_a_checkpoint_of_another_kind_is_no_run_of_ours(tmp_path):
-    torch.save({"run": "SelfMaskTraining {}", "step": 1}, tmp_path / "checkpoint.pt")
-    with pytest.raises(ClaimError, match=r"checkpoint.pt is there already"):
-        claimed_run(tmp_path, "train-found", "FoundTraining").__enter__()
+    run(folder, ours)
+    with FileLock(ours / ".wordmask" / "lock"), pytest.raises(error, match="written by another run"):
+        run(folder, ours)
+    run(folder, ours)
+    (ours / ".wordmask" / "run.json").unlink()  # as of a version without markers
+    run(folder, ours)
+    assert read_marker(ours) is not None
 
 
 def test_a_project_with_a_config_of_its_own_is_no_run_of_distill(tmp_path):
@@ -178,17 +164,20 @@ def test_measuring_afresh_deletes_no_folder_of_a_persons(tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "precious"
 
 
+def test_a_checkpoint_of_another_kind_is_no_run_of_ours(tmp_path):
+    torch.save({"run": "SelfMaskTraining {}", "step": 1}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ClaimError, match=r"checkpoint.pt is there already"):
+        claimed_run(tmp_path, "train-found", "FoundTraining").__enter__()
+
+
 @pytest.mark.parametrize("beside", ["train.json", "train.captions.jsonl", "train.labels.npy"])
-def test_a_training_file_writes_over_nothing_beside_it(tmp_path, beside):
+def test_a_training_file_writes_over_nothing_beside_it_and_is_written_by_one_process_at_a_time(tmp_path, beside):
     (tmp_path / beside).write_text("precious")
     with pytest.raises(WorldError, match=f"{beside}: already there"):
         write_array(tmp_path / "train.npy", 2, size=16, labels=True)
     assert (tmp_path / beside).read_text() == "precious"
-
-
-def test_one_process_at_a_time_writes_a_training_file(tmp_path):
-    with FileLock(tmp_path / ".train.lock"), pytest.raises(WorldError, match="is being written by another run"):
-        write_array(tmp_path / "train.npy", 2, size=16)
+    with FileLock(tmp_path / ".other.lock"), pytest.raises(WorldError, match="is being written by another run"):
+        write_array(tmp_path / "other.npy", 2, size=16)
 
 
 def test_a_folder_is_free_again_when_its_process_is_killed(tmp_path):
@@ -209,37 +198,28 @@ def test_a_folder_is_free_again_when_its_process_is_killed(tmp_path):
         assert sorted(os.listdir(tmp_path / "out")) == [".wordmask", "made"]  # noqa: PTH208
 
 
-DAMAGE = {
-    "world.json": (lambda folder, out: write_folder(out, 2, size=32), "world.json", b"{"),
-    "the votes' settings": (COMMANDS["votes"][1], "settings.json", b"[1"),
-}
-
-
-@pytest.mark.parametrize(("run", "name", "damage"), DAMAGE.values(), ids=DAMAGE)
-def test_damage_is_told_with_the_files_name(folder, tmp_path, run, name, damage):
+@pytest.mark.parametrize(("verb", "name"), [("world make", "world.json"), ("votes", "settings.json")])
+def test_damage_is_told_with_the_files_name(folder, tmp_path, verb, name):
+    run = COMMANDS[verb][1]
     run(folder, tmp_path / "out")
-    (tmp_path / "out" / name).write_bytes(damage)
+    (tmp_path / "out" / name).write_bytes(b"[1")
     with pytest.raises(WordmaskError, match=rf"{name}: is damaged"):
         run(folder, tmp_path / "out")
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'[{"size": 3}]', b'[{"size": [48, 48]}]', b"3"])
 def test_damaged_votes_are_named(folder, tmp_path, damage):
-    pictures = Pictures(folder)
-    store = VoteStore(tmp_path / "votes", pictures, voters())
+    store = _votes(folder, tmp_path / "votes")
     (tmp_path / "votes" / "000000.json").write_bytes(damage)
     with pytest.raises(WordmaskError, match=r"000000\.json: .*delete it and run again"):
-        store.mask(0, pictures.read(0))
+        store.mask(0, Pictures(folder).read(0))
 
 
 def test_a_damaged_training_file_is_named(tmp_path):
-    from wordmask_world import open_array
-
-    write = partial(write_array, tmp_path / "train.npy", 2, size=16)
-    write()
+    write_array(tmp_path / "train.npy", 2, size=16)
     (tmp_path / "train.captions.jsonl").write_text("{}\n")
     with pytest.raises(WorldError, match=r"train.captions.jsonl, line 1: is damaged"):
         open_array(tmp_path / "train.npy")
     (tmp_path / "train.json").write_text("{")
     with pytest.raises(WordmaskError, match=r"train.json: is damaged"):
-        write()
+        write_array(tmp_path / "train.npy", 2, size=16)

@@ -26,9 +26,7 @@ from wordmask.weights.loading import WeightsError, write_state_dict
 from wordmask_world import models
 from wordmask_world.models import WorldModelError
 
-NAMES = ["dog", "background", "grass"]
-WORLD_WIDTH = 192
-"""Channels of the small CLIP that ships with the package."""
+NAMES, PARTS = ["dog", "background", "grass"], ("weight", "bias")
 
 
 @pytest.fixture(scope="module")
@@ -70,32 +68,22 @@ def convolved_3x3(features, weight, bias):
     return out
 
 
-def cosine_of_every_pair(maps):
+def unit(maps):
+    """(C, h, w) -> (C, h * w), each of length 1."""
     flat = maps.reshape(len(maps), -1)
-    flat = flat / np.linalg.norm(flat, axis=0, keepdims=True)
-    return flat.T @ flat
+    return flat / np.linalg.norm(flat, axis=0, keepdims=True)
 
 
-def by_the_book(clip, heads, image, names, *, affinity="trained", filtered=True, dino=None, confidence=0.99):
+def by_the_book(clip, heads, image, names=NAMES, *, affinity="trained", filtered=True, dino=None):
     """Probabilities (h, w, K) on the grid of patches, equations 1 and 2 and section 3.5 in loops."""
-    values, keys, seconds = plain_vit.maskclip_vit(
-        plain_vit.arrays_of(clip.model.visual),
-        clip.statistics.normalise(to_tensor(image)).double().numpy(),
-        patch=PATCH,
-        native=NATIVE,
-        heads=HEADS,
-        layers=LAYERS,
-        residual=True,
-    )
+    pixels = clip.statistics.normalise(to_tensor(image)).double().numpy()
+    grid = {"patch": PATCH, "native": NATIVE, "heads": HEADS, "layers": LAYERS, "residual": True}
+    values, keys, seconds = plain_vit.maskclip_vit(plain_vit.arrays_of(clip.model.visual), pixels, **grid)
     d, h, w = values.shape
-    guiding = seconds[LAYERS - 3]
-    p = plain_vit.arrays_of(heads)
-    if affinity == "trained":
-        cosines = cosine_of_every_pair(convolved_3x3(guiding, p["obj_proj.weight"], p["obj_proj.bias"]))
-    elif affinity == "clip-keys":
-        cosines = cosine_of_every_pair(keys)
-    else:
-        cosines = cosine_of_every_pair(dino)
+    guiding, p = seconds[LAYERS - 3], plain_vit.arrays_of(heads)
+    trained = convolved_3x3(guiding, p["obj_proj.weight"], p["obj_proj.bias"])
+    guide = unit({"trained": trained, "clip-keys": keys, "dino": dino}[affinity])
+    cosines = guide.T @ guide
     flat, pooled = values.reshape(d, -1), np.zeros((d, h * w))
     for a in range(h * w):
         total, weight = np.zeros(d), 0.0
@@ -104,21 +92,17 @@ def by_the_book(clip, heads, image, names, *, affinity="trained", filtered=True,
                 total += cosines[a, b] * flat[:, b]
                 weight += cosines[a, b]
         pooled[:, a] = total / (weight + 1e-6)
-    pooled /= np.linalg.norm(pooled, axis=0, keepdims=True)
-    probabilities = plain_vit.softmax(100 * pooled.T @ text_vectors(clip, names).T)
+    probabilities = plain_vit.softmax(100 * unit(pooled).T @ text_vectors(clip, names).T)
     if filtered:
-        background = names.index("background")
-        unit = guiding.reshape(len(guiding), -1)
-        unit = unit / np.linalg.norm(unit, axis=0, keepdims=True)
-        logits = p["bkg_decoder.weight"].reshape(-1) @ unit + p["bkg_decoder.bias"]
+        logits = p["bkg_decoder.weight"].reshape(-1) @ unit(guiding) + p["bkg_decoder.bias"]
         for a in range(h * w):
-            if probabilities[a].max() < confidence and 1 / (1 + np.exp(-logits[a])) <= 0.5:
-                probabilities[a] = np.eye(len(names))[background]
+            if probabilities[a].max() < 0.99 and 1 / (1 + np.exp(-logits[a])) <= 0.5:
+                probabilities[a] = np.eye(len(names))[names.index("background")]
     return probabilities.reshape(h, w, -1)
 
 
-def grid_probabilities(segmenter, image, names):
-    features = segmenter.read(to_tensor(image)[None])
+def grid_probabilities(segmenter, image, names=NAMES, features=None):
+    features = segmenter.read(to_tensor(image)[None]) if features is None else features
     return segmenter.score(features, segmenter.embed(Vocabulary.of(names)))[0].permute(1, 2, 0).numpy()
 
 
@@ -126,11 +110,9 @@ def grid_probabilities(segmenter, image, names):
 @pytest.mark.parametrize("affinity", ["trained", "clip-keys"])
 def test_pooling_and_filtering_equal_the_equations(clip, heads, size, affinity):
     image = picture(*size)
-    segmenter = ClipDinoiser(clip, heads, settings(affinity=affinity))
-    ours = grid_probabilities(segmenter, image, NAMES)
-    expected = by_the_book(clip, heads, image, NAMES, affinity=affinity)
-    is_background = expected[..., 1] == 1
-    assert 0.05 < is_background.mean() < 0.95  # the filter does something, and not everything
+    ours = grid_probabilities(ClipDinoiser(clip, heads, settings(affinity=affinity)), image)
+    expected = by_the_book(clip, heads, image, affinity=affinity)
+    assert 0.05 < (expected[..., 1] == 1).mean() < 0.95  # the filter does something, and not everything
     assert np.abs(ours - expected).max() < 10 * TOLERANCE  # 100 x cosine in the exponent
 
 
@@ -139,25 +121,16 @@ def test_dino_values_guide_where_they_are_asked_to(clip, heads, dino):
     image = picture(32, 40)
     segmenter = ClipDinoiser(clip, heads, settings(affinity="dino", background="none"), dino=dino)
     small = torch.nn.functional.interpolate(to_tensor(image)[None], size=(16, 20), mode="bicubic", antialias=True)
-    read = dino(small.clamp(0, 1))
-    expected = by_the_book(
-        clip,
-        heads,
-        image,
-        NAMES,
-        affinity="dino",
-        filtered=False,
-        dino=read.value_maps()[0].double().numpy(),
-    )
-    assert np.abs(grid_probabilities(segmenter, image, NAMES) - expected).max() < 10 * TOLERANCE
+    values = dino(small.clamp(0, 1)).value_maps()[0].double().numpy()
+    expected = by_the_book(clip, heads, image, affinity="dino", filtered=False, dino=values)
+    assert np.abs(grid_probabilities(segmenter, image) - expected).max() < 10 * TOLERANCE
 
 
 def test_background_is_filtered_only_where_it_is_named(clip, heads):
-    image = picture(32, 40)
-    segmenter = ClipDinoiser(clip, heads, settings())
-    names = ["dog", "grass"]
+    image, names = picture(32, 40), ["dog", "grass"]
     expected = by_the_book(clip, heads, image, names, filtered=False)
-    assert np.abs(grid_probabilities(segmenter, image, names) - expected).max() < 10 * TOLERANCE
+    ours = grid_probabilities(ClipDinoiser(clip, heads, settings()), image, names)
+    assert np.abs(ours - expected).max() < 10 * TOLERANCE
 
 
 def left_half(images):
@@ -171,14 +144,12 @@ def test_found_filters_what_is_no_object_where_unsure_or_however_sure(clip, head
     image = picture(29, 50)
     segmenter = ClipDinoiser(clip, heads, settings(background=background), objectness=left_half)
     [seen] = segmenter.look_many([image], ["picture"])
-    ours = segmenter.score(seen._features, segmenter.embed(Vocabulary.of(NAMES)))[0].permute(1, 2, 0).numpy()
-    expected = by_the_book(clip, heads, image, NAMES, filtered=False)
-    found = left_half([image])[0]
+    expected, found = by_the_book(clip, heads, image, filtered=False), left_half([image])[0]
     for i, j in np.ndindex(expected.shape[:2]):
         own = found[8 * i : 8 * i + 8, 8 * j : 8 * j + 8]
         if own.mean() <= 0.5 and expected[i, j].max() < confidence:
             expected[i, j] = [0, 1, 0]
-    assert np.abs(ours - expected).max() < 10 * TOLERANCE
+    assert np.abs(grid_probabilities(segmenter, image, features=seen._features) - expected).max() < 10 * TOLERANCE
     assert 0 < (expected[..., 1] == 1).mean() < 1
 
 
@@ -196,14 +167,13 @@ def test_found_looks_at_the_whole_picture_however_many_windows(clip, heads):
     assert (result.labels[:, :24] != 1).any()
 
 
-def test_every_row_of_table_2_is_an_option(clip, heads, dino):
-    image = picture(32, 40)
-    for affinity in ("trained", "dino", "clip-keys"):
-        for background in ("trained", "found", "found-alone", "none"):
-            needed = heads if "trained" in (affinity, background) else None
-            chosen = settings(affinity=affinity, background=background)
-            segmenter = ClipDinoiser(clip, needed, chosen, dino=dino, objectness=left_half)
-            assert np.isfinite(segmenter.segment(image, NAMES, fill=True).scores).all()
+@pytest.mark.parametrize("affinity", ["trained", "dino", "clip-keys"])
+@pytest.mark.parametrize("background", ["trained", "found", "found-alone", "none"])
+def test_every_row_of_table_2_is_an_option(clip, heads, dino, affinity, background):
+    needed = heads if "trained" in (affinity, background) else None
+    chosen = settings(affinity=affinity, background=background)
+    segmenter = ClipDinoiser(clip, needed, chosen, dino=dino, objectness=left_half)
+    assert np.isfinite(segmenter.segment(picture(32, 40), NAMES, fill=True).scores).all()
 
 
 def test_a_sure_patch_or_an_object_is_never_made_background():
@@ -240,34 +210,35 @@ def test_the_published_checkpoint_s_layout_loads(tmp_path):
     """{"epoch", "model_state_dict"}: obj_proj (256, 768, 3, 3), bkg_decoder (1, 768, 1, 1), as a pickle."""
     published = DinoiserHeads(768)
     state = published.state_dict()
-    assert {key: tuple(value.shape) for key, value in state.items()} == {
-        "obj_proj.weight": (256, 768, 3, 3),
-        "obj_proj.bias": (256,),
-        "bkg_decoder.weight": (1, 768, 1, 1),
-        "bkg_decoder.bias": (1,),
-    }
+    layout = {"obj_proj": ((256, 768, 3, 3), (256,)), "bkg_decoder": ((1, 768, 1, 1), (1,))}
+    shapes = {f"{name}.{part}": shape for name, two in layout.items() for part, shape in zip(PARTS, two, strict=True)}
+    assert {key: tuple(value.shape) for key, value in state.items()} == shapes
     torch.save({"epoch": 99, "model_state_dict": state}, tmp_path / "last.pt")
-    heads = load_heads(tmp_path / "last.pt")
-    features = torch.randn(1, 768, 5, 6)
+    heads, features = load_heads(tmp_path / "last.pt"), torch.randn(1, 768, 5, 6)
     assert torch.equal(heads.affinity(features), published.affinity(features))
     assert torch.equal(heads.objectness(features), published.objectness(features))
 
 
-def test_heads_that_do_not_fit_are_named(tmp_path, clip, heads):
-    torch.save({"model_state_dict": {"decoder.weight": torch.zeros(1)}}, tmp_path / "found.pt")
-    with pytest.raises(SegmenterError, match="no obj_proj.weight"):
-        load_heads(tmp_path / "found.pt")
+def test_heads_that_do_not_fit_are_named(tmp_path):
     state = DinoiserHeads(8).state_dict()
     del state["bkg_decoder.bias"]
-    torch.save({"model_state_dict": state}, tmp_path / "half.pt")
-    with pytest.raises(WeightsError, match="bkg_decoder.bias"):
-        load_heads(tmp_path / "half.pt")
-    with pytest.raises(SegmenterError, match="need CLIP-DINOiser's heads"):
-        ClipDinoiser(clip, None, settings())
-    with pytest.raises(SegmenterError, match="needs FOUND's maps"):
-        ClipDinoiser(clip, heads, settings(background="found"))
-    with pytest.raises(SegmenterError, match="needs a DINO"):
-        ClipDinoiser(clip, heads, settings(affinity="dino"))
+    for content, error, told in (
+        ({"decoder.weight": torch.zeros(1)}, SegmenterError, "no obj_proj.weight"),
+        (state, WeightsError, "bkg_decoder.bias"),
+    ):
+        torch.save({"model_state_dict": content}, tmp_path / "heads.pt")
+        with pytest.raises(error, match=told):
+            load_heads(tmp_path / "heads.pt")
+
+
+def test_networks_that_are_missed_are_named(clip, heads):
+    for own, changed, told in (
+        (None, {}, "need CLIP-DINOiser's heads"),
+        (heads, {"background": "found"}, "needs FOUND's maps"),
+        (heads, {"affinity": "dino"}, "needs a DINO"),
+    ):
+        with pytest.raises(SegmenterError, match=told):
+            ClipDinoiser(clip, own, settings(**changed))
     assert ClipDinoiser(clip, None, settings(affinity="clip-keys", background="none")).heads is None
 
 
@@ -280,8 +251,7 @@ def test_the_world_s_heads_are_missed_with_the_way_to_have_them(monkeypatch, tmp
 
 def test_the_world_s_preset_takes_heads_of_one_s_own(tmp_path):
     """As `wordmask train-dinoiser` writes them: `weights` are the heads'."""
-    heads = DinoiserHeads(WORLD_WIDTH, 8)
+    heads = DinoiserHeads(192, 8)  # the channels of the small CLIP that ships with the package
     write_state_dict(tmp_path / "clip-dinoiser.safetensors", heads.state_dict(), {})
     segmenter = wordmask.load("clip-dinoiser", preset="world", weights=tmp_path / "clip-dinoiser.safetensors")
-    result = segmenter.segment(picture(100, 140), ["dog", "background"], fill=True)
-    assert result.labels.shape == (100, 140)
+    assert segmenter.segment(picture(100, 140), ["dog", "background"], fill=True).labels.shape == (100, 140)

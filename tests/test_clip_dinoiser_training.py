@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ import torch
 from PIL import Image
 
 from support import plain_saliency
+from support.killing import kill_when
 from support.launcher import launched
 from support.small_clip import small_clip
 from support.tiny_dinoiser import settings, teachers
@@ -37,7 +36,7 @@ from wordmask.training.plans import plan, presets_to_train_by
 from wordmask_world import draw_scene
 
 TOLERANCE = 1e-6
-SMALL_WINDOWS = ClipDinoiserSettings(templates="photo", shorter_side=40, window=40, stride=20)
+PARTS = ("weight", "bias")
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -61,6 +60,10 @@ def log_of(out):
     return [{name: value for name, value in line.items() if name != "time"} for line in lines]
 
 
+def train(clip, folder, out, **changes):
+    return train_heads(clip, teachers(), settings(folder, out, **changes), Pictures(folder))
+
+
 def entropy(logit, target):
     p = 1 / (1 + np.exp(-logit))
     return -(target * np.log(p) + (1 - target) * np.log(1 - p))
@@ -68,10 +71,12 @@ def entropy(logit, target):
 
 def test_the_papers_recipe_is_the_default(tmp_path):
     recipe = DinoiserTraining(pictures=tmp_path, out=tmp_path)
-    assert (recipe.clip, recipe.dino) == ("ViT-B-16/laion2b_s34b_b88k", "vit_base_patch16_224.dino")
-    assert (recipe.most_pictures, recipe.crop, recipe.flip, recipe.jitter) == (1000, 448, 0.5, 0.5)
-    assert (recipe.batch, recipe.steps, recipe.decay, recipe.decay_after) == (16, 6000, 0.1, 5000)
-    assert (recipe.learning_rate, recipe.objectness_rate, recipe.threshold) == (5e-5, 1e-2, 0.2)
+    paper = {
+        "clip": "ViT-B-16/laion2b_s34b_b88k", "dino": "vit_base_patch16_224.dino", "most_pictures": 1000, "crop": 448,
+        "flip": 0.5, "jitter": 0.5, "batch": 16, "steps": 6000, "decay": 0.1, "decay_after": 5000,
+        "learning_rate": 5e-5, "objectness_rate": 1e-2, "threshold": 0.2,
+    }  # fmt: skip
+    assert {name: getattr(recipe, name) for name in paper} == paper
     assert plan(DinoiserTraining, "paper", pictures=tmp_path, out=tmp_path, changes={}) == recipe
     world = plan(DinoiserTraining, "world", pictures=tmp_path, out=tmp_path, changes={})
     assert (world.clip, world.dino, world.found, world.crop) == ("world", "world", "world", 128)
@@ -80,13 +85,10 @@ def test_the_papers_recipe_is_the_default(tmp_path):
 
 def test_the_affinity_s_loss_is_equation_3_with_negative_affinities_at_0():
     generator = np.random.default_rng(0)
-    affinity = generator.uniform(-1, 1, (2, 6, 6))
-    correlated = generator.random((2, 6, 6)) > 0.5
-    total = 0.0
-    for b, p, q in np.ndindex(affinity.shape):
-        total += entropy(max(affinity[b, p, q], 0.0), float(correlated[b, p, q]))
+    affinity, correlated = generator.uniform(-1, 1, (2, 6, 6)), generator.random((2, 6, 6)) > 0.5
+    expected = np.mean([entropy(max(affinity[at], 0.0), float(correlated[at])) for at in np.ndindex(affinity.shape)])
     ours = affinity_loss(torch.from_numpy(affinity), torch.from_numpy(correlated))
-    assert ours.item() == pytest.approx(total / affinity.size, abs=TOLERANCE)
+    assert ours.item() == pytest.approx(expected, abs=TOLERANCE)
 
 
 def test_the_objectness_s_loss_is_the_cross_entropy_to_found_s_mask():
@@ -141,21 +143,14 @@ def test_one_pass_of_dino_teaches_as_two_do(folder, tmp_path):
 
 def test_the_heads_learn_at_their_own_rates_and_later_at_a_tenth(folder, tmp_path, clip):
     lesson = DinoiserLesson(clip, teachers(), settings(folder, tmp_path))
-    assert {name: lesson.pace(name) for name, _ in lesson.named_parameters()} == pytest.approx(
-        {
-            "heads.obj_proj.weight": 1,
-            "heads.obj_proj.bias": 1,
-            "heads.bkg_decoder.weight": 200,
-            "heads.bkg_decoder.bias": 200,
-        }
-    )
-    train_heads(clip, teachers(), settings(folder, tmp_path), Pictures(folder))
+    rates = {f"heads.{head}.{part}": rate for head, rate in (("obj_proj", 1), ("bkg_decoder", 200)) for part in PARTS}
+    assert {name: lesson.pace(name) for name, _ in lesson.named_parameters()} == pytest.approx(rates)
+    train(clip, folder, tmp_path)
     assert [line["rate"] for line in log_of(tmp_path)] == pytest.approx([1, 1, 0.1, 0.1])
 
 
 def test_a_few_steps_bring_the_heads_nearer_to_their_teachers(folder, tmp_path, clip):
-    chosen = settings(folder, tmp_path, steps=40, decay_after=40, batch=6, learning_rate=1e-3, jitter=0, scale=None)
-    train_heads(clip, teachers(), chosen, Pictures(folder))
+    train(clip, folder, tmp_path, steps=40, decay_after=40, batch=6, learning_rate=1e-3, jitter=0, scale=None)
     told = log_of(tmp_path)
     for part in ("affinity", "objectness"):
         first, last = (np.mean([line[part] for line in lines]) for lines in (told[:5], told[-5:]))
@@ -171,29 +166,19 @@ def test_colours_depend_on_a_crop_s_place_alone():
 
 
 def test_the_written_file_segments(folder, tmp_path, clip):
-    heads = train_heads(clip, teachers(), settings(folder, tmp_path), Pictures(folder))
-    loaded = load_heads(tmp_path / HEADS_FILE)
+    heads = train(clip, folder, tmp_path)
+    loaded, black = load_heads(tmp_path / HEADS_FILE), np.zeros((40, 40, 3), np.uint8)
     for name, value in heads.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value.half().float()), name
-    segmenter = ClipDinoiser(
-        clip, loaded, ClipDinoiserSettings(templates="photo", shorter_side=40, window=40, stride=20)
-    )
-    result = segmenter.segment(np.zeros((40, 40, 3), np.uint8), ["dog", "background"])
-    assert np.isfinite(result.scores).all()
-
-
-def test_heads_of_another_clip_are_refused(folder, tmp_path, clip):
-    train_heads(clip, teachers(), settings(folder, tmp_path), Pictures(folder))
-    other = small_clip()
-    loaded = load_heads(tmp_path / HEADS_FILE)
-    loaded.obj_proj.in_channels = 7
+    small = ClipDinoiserSettings(templates="photo", shorter_side=40, window=40, stride=20)
+    assert np.isfinite(ClipDinoiser(clip, loaded, small).segment(black, ["dog", "background"]).scores).all()
+    loaded.obj_proj.in_channels = 7  # of another CLIP
     with pytest.raises(SegmenterError, match="for features of 7 channels"):
-        ClipDinoiser(other, loaded, SMALL_WINDOWS).look(np.zeros((40, 40, 3), np.uint8))
+        ClipDinoiser(small_clip(), loaded, small).look(black)
 
 
 def test_a_killed_training_ends_like_one_never_killed(folder, tmp_path, clip, monkeypatch):
-    whole = train_heads(clip, teachers(), settings(folder, tmp_path / "whole"), Pictures(folder))
-    killed = settings(folder, tmp_path / "killed", save_every=1)
+    whole = train(clip, folder, tmp_path / "whole")
     original, calls = DinoiserLesson.losses, []
 
     def losses(self, *arguments):
@@ -202,20 +187,19 @@ def test_a_killed_training_ends_like_one_never_killed(folder, tmp_path, clip, mo
             raise KeyboardInterrupt
         return original(self, *arguments)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(DinoiserLesson, "losses", losses)
-        with pytest.raises(KeyboardInterrupt):
-            train_heads(clip, teachers(), killed, Pictures(folder))
-    resumed = train_heads(clip, teachers(), killed, Pictures(folder))
+    monkeypatch.setattr(DinoiserLesson, "losses", losses)
+    with pytest.raises(KeyboardInterrupt):
+        train(clip, folder, tmp_path / "killed", save_every=1)
+    resumed = train(clip, folder, tmp_path / "killed", save_every=1)
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
     assert log_of(tmp_path / "whole") == log_of(tmp_path / "killed")
 
 
 def test_a_run_of_other_settings_or_teachers_is_not_gone_on_with(folder, tmp_path, clip):
-    train_heads(clip, teachers(), settings(folder, tmp_path), Pictures(folder))
+    train(clip, folder, tmp_path)
     with pytest.raises(CheckpointError, match="other settings"):
-        train_heads(clip, teachers(), settings(folder, tmp_path, threshold=0.3), Pictures(folder))
+        train(clip, folder, tmp_path, threshold=0.3)
     other = teachers()
     other.found.head.weight.data.add_(1)
     with pytest.raises(CheckpointError, match="other settings"):
@@ -233,21 +217,13 @@ def wordmask(monkeypatch, command, clip):
     monkeypatch.setattr(clip_dinoiser_training, "clip_at", lambda *_: clip)
     monkeypatch.setattr(clip_dinoiser_training, "dino_at", lambda *_: plain_saliency.tiny_dino())
     monkeypatch.setattr(clip_dinoiser_training.saliency, "load", lambda *_, **__: teachers().found)
-
     return command
 
 
-SMALL = ("crop=32", "batch=4", "steps=4", "decay_after=2")
-
-
-def options(*pairs):
-    return [word for pair in pairs for word in ("--set", pair)]
-
-
 def test_the_verb_writes_heads_and_says_how_to_use_them(wordmask, folder, tmp_path):
-    status, out, err = wordmask(
-        "train-dinoiser", "--images", folder, "--out", tmp_path, "--device", "cpu", "--json", *options(*SMALL)
-    )
+    small = ["--set", "crop=32", "--set", "batch=4", "--set", "steps=4", "--set", "decay_after=2"]
+    arguments = ("--images", folder, "--out", tmp_path, "--device", "cpu", "--json", *small)
+    status, out, err = wordmask("train-dinoiser", *arguments)
     assert status == 0, err
     told = json.loads(out)
     assert told == {"method": "clip-dinoiser", "preset": "paper", "weights": str(tmp_path / HEADS_FILE)}
@@ -257,20 +233,14 @@ def test_the_verb_writes_heads_and_says_how_to_use_them(wordmask, folder, tmp_pa
 
 def test_wrong_wishes_are_explained_in_one_line(wordmask, folder, tmp_path):
     for arguments, said in [
-        (("--set", "stepps=3"), "no setting 'stepps'"),
-        (("--preset", "moon"), "choose one of paper, world"),
+        (("--images", folder, "--set", "stepps=3"), "no setting 'stepps'"),
+        (("--images", folder, "--preset", "moon"), "choose one of paper, world"),
+        ((), "--images is missing"),
     ]:
-        status, _, err = wordmask("train-dinoiser", "--images", folder, "--out", tmp_path, *arguments)
-        assert status == 1
-        assert said in err
-        assert len(err.splitlines()) == 1
-    status, _, err = wordmask("train-dinoiser", "--out", tmp_path)
-    assert status == 1
-    assert "--images is missing" in err
+        status, _, err = wordmask("train-dinoiser", "--out", tmp_path, *arguments)
+        assert (status, said in err, len(err.splitlines())) == (1, True, 1), err
 
 
-PATIENCE = 300
-"""Seconds after which a process hangs; a loaded machine takes a minute to import PyTorch."""
 TRAIN = """
 import sys
 from pathlib import Path
@@ -298,21 +268,13 @@ def start(folder, out, steps, **environment):
 
 @pytest.mark.slow
 def test_a_training_killed_by_sigkill_goes_on_and_ends_the_same(folder, tmp_path):
-    steps = 60
-    process = start(folder, tmp_path / "killed", steps)
-    log, limit = tmp_path / "killed" / "log.jsonl", time.monotonic() + PATIENCE
-    while not (log.exists() and log.read_text().count("\n") >= 5):
-        assert process.poll() is None
-        assert time.monotonic() < limit
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "killed" / HEADS_FILE).exists()
-    assert start(folder, tmp_path / "killed", steps).wait() == 0
-    assert start(folder, tmp_path / "whole", steps).wait() == 0
-    files = [(tmp_path / run / HEADS_FILE).read_bytes() for run in ("killed", "whole")]
-    assert files[0] == files[1]
-    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+    killed, whole, log = tmp_path / "killed", tmp_path / "whole", tmp_path / "killed" / "log.jsonl"
+    kill_when(start(folder, killed, 60), lambda: log.exists() and log.read_text().count("\n") >= 5)
+    assert not (killed / HEADS_FILE).exists()
+    for out in (killed, whole):
+        assert start(folder, out, 60).wait() == 0
+    assert (killed / HEADS_FILE).read_bytes() == (whole / HEADS_FILE).read_bytes()
+    assert log_of(killed) == log_of(whole)
 
 
 @pytest.mark.slow
@@ -320,10 +282,9 @@ def test_two_processes_learn_what_one_does(folder, tmp_path):
     """As `accelerate launch` starts them: each takes half of every batch."""
     assert start(folder, tmp_path / "one", 6).wait() == 0
     both = [start(folder, tmp_path / "two", 6, **place) for place in launched(2)]
-    assert [process.wait(PATIENCE) for process in both] == [0, 0]
+    assert [process.wait(300) for process in both] == [0, 0]
     one, two = (load_heads(tmp_path / run / HEADS_FILE).state_dict() for run in ("one", "two"))
     for name, value in one.items():
         assert torch.allclose(two[name], value, atol=1e-5, rtol=2**-10), name  # written in half precision
-    assert [line["loss"] for line in log_of(tmp_path / "two")] == pytest.approx(
-        [line["loss"] for line in log_of(tmp_path / "one")], abs=1e-3
-    )
+    losses = [[line["loss"] for line in log_of(tmp_path / run)] for run in ("one", "two")]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-3)

@@ -21,6 +21,10 @@ def clip():
     return small_clip()
 
 
+def scores_apart(result, expected):
+    return np.abs(result.scores - expected.max(axis=-1)).max()
+
+
 @pytest.mark.parametrize("size", [(40, 40), (40, 67), (61, 40)])
 @pytest.mark.parametrize(("objectness", "positive"), [(None, False), (ramp, False), (ramp, True)])
 def test_scores_equal_the_equations(clip, size, objectness, positive):
@@ -28,7 +32,7 @@ def test_scores_equal_the_equations(clip, size, objectness, positive):
     result = ClipDiy(clip, settings(positive=positive), objectness=objectness).segment(image, NAMES, fill=True)
     guide = None if objectness is None else ramp([image])[0].astype(float)
     expected = by_the_book(clip, image, size, NAMES, (32, 16), objectness=guide, positive=positive)
-    assert np.abs(result.scores - expected.max(axis=-1)).max() < TOLERANCE
+    assert scores_apart(result, expected) < TOLERANCE
     ordered = np.sort(expected, axis=-1)
     clear = ordered[..., -1] - ordered[..., -2] > 1e-5
     assert clear.mean() > 0.9
@@ -37,41 +41,39 @@ def test_scores_equal_the_equations(clip, size, objectness, positive):
 
 def test_a_picture_of_another_size_comes_back_at_its_own(clip):
     image = picture(80, 120)
-    result = ClipDiy(clip, settings()).segment(image, NAMES, fill=True)
     inner = by_the_book(clip, image, (40, 60), NAMES, (32, 16))
-    assert np.abs(result.scores - bilinear(inner, (80, 120)).max(axis=-1)).max() < TOLERANCE
+    result = ClipDiy(clip, settings()).segment(image, NAMES, fill=True)
+    assert scores_apart(result, bilinear(inner, (80, 120))) < TOLERANCE
 
 
 def test_the_published_code_s_square_is_an_option(clip):
     image = picture(40, 80)
-    result = ClipDiy(clip, settings(square=48)).segment(image, NAMES, fill=True)
     inner = by_the_book(clip, image, (48, 48), NAMES, (32, 16))
-    assert np.abs(result.scores - bilinear(inner, (40, 80)).max(axis=-1)).max() < TOLERANCE
+    result = ClipDiy(clip, settings(square=48)).segment(image, NAMES, fill=True)
+    assert scores_apart(result, bilinear(inner, (40, 80))) < TOLERANCE
 
 
 def test_scales_may_be_any_sizes_with_any_weights(clip):
-    image = picture(40, 60)
-    chosen = settings(windows=(40, 24, 12), scale_weights=(1, 2, 5))
+    image, chosen = picture(40, 60), settings(windows=(40, 24, 12), scale_weights=(1, 2, 5))
     result = ClipDiy(clip, chosen).segment(image, NAMES, fill=True)
     expected = by_the_book(clip, image, (40, 60), NAMES, (40, 24, 12), weights=[1 / 8, 2 / 8, 5 / 8])
-    assert np.abs(result.scores - expected.max(axis=-1)).max() < TOLERANCE
+    assert scores_apart(result, expected) < TOLERANCE
     with pytest.raises(SegmenterError, match="2 windows .* but 3 scale_weights"):
         ClipDiy(clip, settings(scale_weights=(1, 1, 1)))
-
-
-def test_weights_of_scales_are_a_setting_like_others():
     segmenter = load("clip-diy", preset="world", saliency="none", scale_weights=(3, 1, 1))
     assert segmenter.scale_weights == [0.6, 0.2, 0.2]
 
 
+IMAGES = [picture(40, 60), picture(64, 40, 1), picture(40, 40, 2)]
+
+
 def test_results_do_not_depend_on_batches_or_chunks(clip, monkeypatch):
-    images = [picture(40, 60), picture(64, 40, 1), picture(40, 40, 2)]
     names = [f"thing {i}" for i in range(17)]
     segmenter = ClipDiy(clip, settings(), objectness=ramp)
-    alone = [segmenter.segment(image, names, fill=True) for image in images]
+    alone = [segmenter.segment(image, names, fill=True) for image in IMAGES]
     monkeypatch.setattr("wordmask.segmenters.clip_diy.WINDOWS_PER_PASS", 5)
     monkeypatch.setattr("wordmask.segmenters.clip_diy.MAP_BYTES", 4 * 40 * 60 * 3)
-    together = list(segmenter.segment_many(images, names, batch_size=3, fill=True))
+    together = list(segmenter.segment_many(IMAGES, names, batch_size=3, fill=True))
     for one, other in zip(alone, together, strict=True):
         assert np.abs(one.scores - other.scores).max() < TOLERANCE
         assert (one.labels == other.labels).mean() > 0.999
@@ -94,16 +96,15 @@ def test_odd_sizes_have_answers(clip, size):
 @pytest.mark.parametrize("together", [2, 1000])
 def test_of_equal_names_the_earlier_wins_whatever_the_chunks(clip, monkeypatch, size, together):
     """Each name stands twice among others, at places that chunks part."""
-    names = [f"thing {index}" for index in range(9)]
-    twice = [*names, *(f"again {index}" for index in range(9))]
+    names, again = ([f"{word} {index}" for index in range(9)] for word in ("thing", "again"))
     segmenter = ClipDiy(clip, settings(), objectness=ramp)
-    segmenter.embed(Vocabulary.of(twice))
-    for index in range(9):
-        segmenter.embed._seen[f"again {index}"] = segmenter.embed._seen[f"thing {index}"].clone()
+    segmenter.embed(Vocabulary.of(names + again))
+    for name, other in zip(names, again, strict=True):
+        segmenter.embed._seen[other] = segmenter.embed._seen[name].clone()
     monkeypatch.setattr("wordmask.segmenters.clip_diy.MAP_BYTES", 4 * 40 * 40 * together)
-    result = segmenter.segment(picture(*size), twice, fill=True)
-    assert result.labels.max() < 9
-    assert len(np.unique(result.labels)) > 1
+    labels = segmenter.segment(picture(*size), names + again, fill=True).labels
+    assert labels.max() < 9
+    assert len(np.unique(labels)) > 1
 
 
 @pytest.mark.parametrize("size", [(40, 40), (80, 100), (400, 400)])
@@ -124,29 +125,20 @@ def test_the_better_name_wins_however_little_objectness_there_is(clip, monkeypat
     assert np.abs(result.scores[:, : size[1] // 2] - 0.25).max() < TOLERANCE
 
 
-def test_every_row_of_the_papers_ablations_is_an_option(clip):
+@pytest.mark.parametrize("windows", [(32,), (32, 16, 8), (16, 8)])
+def test_every_row_of_the_papers_ablations_is_an_option(clip, windows):
     """Tables 2 to 4: scales by `windows`, objectness by `saliency`, or by any callable such as CutLER's instances."""
     instances = InstanceSaliency(lambda image: (np.ones((1, *image.shape[:2])), np.array([0.9])))
-    for windows in [(32,), (32, 16, 8), (16, 8)]:
-        for objectness in (None, ramp, instances.maps):
-            result = ClipDiy(clip, settings(windows=windows, shorter_side=32), objectness=objectness).segment(
-                picture(32, 40), NAMES, fill=True
-            )
-            assert np.isfinite(result.scores).all()
+    for objectness in (None, ramp, instances.maps):
+        segmenter = ClipDiy(clip, settings(windows=windows, shorter_side=32), objectness=objectness)
+        assert np.isfinite(segmenter.segment(picture(32, 40), NAMES, fill=True).scores).all()
 
 
 def test_windows_of_a_batch_go_through_clip_in_full_passes(clip, monkeypatch):
-    passes = []
-    encode = clip.encode_image
-
-    def counted(images):
-        passes.append(len(images))
-        return encode(images)
-
-    monkeypatch.setattr(clip, "encode_image", counted)
+    passes, encode = [], clip.encode_image
+    monkeypatch.setattr(clip, "encode_image", lambda images: passes.append(len(images)) or encode(images))
     monkeypatch.setattr("wordmask.segmenters.clip_diy.WINDOWS_PER_PASS", 10)
-    images = [picture(40, 60), picture(64, 40, 1), picture(40, 40, 2)]
-    ClipDiy(clip, settings()).look_many(images, ["", "", ""])
+    ClipDiy(clip, settings()).look_many(IMAGES, ["", "", ""])
     assert passes[:-1] == [10] * (len(passes) - 1)
     assert len(passes) > 5
     assert 0 < passes[-1] <= 10

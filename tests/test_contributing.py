@@ -35,12 +35,10 @@ def changed(tmp_path_factory):
 
 def test_the_diff_adds_a_method_whose_test_passes(changed):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(changed / "src"), str(SOURCES)))}
-    tests = [str(path) for path in (changed / "tests").glob("test_*.py")]
+    tests = list((changed / "tests").glob("test_*.py"))
     assert tests
-    told = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, *tests],
-        env=environment, cwd=changed, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, *tests]
+    told = subprocess.run(command, env=environment, cwd=changed, capture_output=True, text=True, timeout=120)
     assert told.returncode == 0, told.stdout + told.stderr
 
 

@@ -34,27 +34,15 @@ def pasted(seed):
     return image, labels, other, other_labels, result, result_labels
 
 
-def test_pasted_object_keeps_every_pixel():
-    for seed in range(40):
-        _, _, other, other_labels, result, result_labels = pasted(seed)
-        thing = other[:, other_labels == 2]
-        assert torch.equal(result[:, result_labels == 2], thing)
-
-
-def test_all_else_stays_as_it_was():
-    for seed in range(40):
-        image, labels, _, _, result, result_labels = pasted(seed)
-        beside = result_labels != 2
-        assert torch.equal(result[:, beside], image[:, beside])
-        assert torch.equal(result_labels[beside], labels[beside])
-
-
-def test_pasted_object_keeps_its_shape():
-    """One shift takes every pixel of the thing to its new place."""
-    for seed in range(40):
-        _, _, _, other_labels, _, result_labels = pasted(seed)
-        before, after = (np.argwhere(labels.numpy() == 2) for labels in (other_labels, result_labels))
-        assert len(set(map(tuple, after - before))) == 1
+@pytest.mark.parametrize("seed", range(40))
+def test_pasted_object_keeps_every_pixel_and_its_shape_and_all_else_stays_as_it_was(seed):
+    image, labels, other, other_labels, result, result_labels = pasted(seed)
+    beside = result_labels != 2
+    assert torch.equal(result[:, ~beside], other[:, other_labels == 2])
+    before, after = (np.argwhere(each.numpy() == 2) for each in (other_labels, result_labels))
+    assert len(set(map(tuple, after - before))) == 1, "one shift takes every pixel of the thing to its new place"
+    assert torch.equal(result[:, beside], image[:, beside])
+    assert torch.equal(result_labels[beside], labels[beside])
 
 
 def test_pasted_labels_overwrite_what_was_there_even_beyond_the_picture():
@@ -65,8 +53,7 @@ def test_pasted_labels_overwrite_what_was_there_even_beyond_the_picture():
 
 
 def test_nothing_to_paste_changes_nothing():
-    image, labels = scene(1)
-    other, other_labels = scene(2)
+    (image, labels), (other, other_labels) = scene(1), scene(2)
     other_labels[other_labels != IGNORE] = 0
     result, result_labels = image.clone(), labels.clone()
     paste(result, result_labels, other, other_labels, chance(), ignore=IGNORE)
@@ -87,27 +74,17 @@ def test_every_place_is_as_likely_as_any_other():
     assert counts.max() < 140
 
 
-@pytest.mark.parametrize(
-    ("rows", "columns", "box"),
-    [
-        (slice(0, 1), slice(0, 1), Box(0, 0, 1, 1)),
-        (slice(7, 8), slice(5, 6), Box(7, 5, 8, 6)),
-        (slice(2, 6), slice(1, 5), Box(2, 1, 6, 5)),
-        (slice(0, 8), slice(0, 6), Box(0, 0, 8, 6)),
-    ],
-)
-def test_boxes_include_the_last_row_and_column(rows, columns, box):
+@pytest.mark.parametrize("box", [(0, 0, 1, 1), (7, 5, 8, 6), (2, 1, 6, 5), (0, 0, 8, 6)])
+def test_boxes_include_the_last_row_and_column(box):
+    top, left, bottom, right = box
     mask = torch.zeros(8, 6, dtype=torch.bool)
-    mask[rows, columns] = True
-    assert bounding_box(mask) == box
+    mask[top:bottom, left:right] = True
+    assert bounding_box(mask) == Box(*box)
 
 
 def test_boxes_are_those_of_a_loop_over_pixels():
     for seed in range(50):
         mask = torch.from_numpy(chance(seed).random((9, 11)) > 0.93)
         places = np.argwhere(mask.numpy())
-        if len(places):
-            (top, left), (bottom, right) = places.min(axis=0), places.max(axis=0) + 1
-            assert bounding_box(mask) == Box(top, left, bottom, right)
-        else:
-            assert bounding_box(mask) is None
+        expected = Box(*places.min(axis=0), *places.max(axis=0) + 1) if len(places) else None
+        assert bounding_box(mask) == expected

@@ -22,18 +22,15 @@ PICTURES, ROWS = 30, 70
 @pytest.fixture(scope="module")
 def pile(tmp_path_factory):
     """Pictures of several sizes, some of them gone, some listed twice; few directions, so that there are ties."""
-    place = tmp_path_factory.mktemp("pile")
-    dice = np.random.default_rng(5)
+    place, dice = tmp_path_factory.mktemp("pile"), np.random.default_rng(5)
     paths = write_pictures(place / "root", PICTURES)
     for number in (3, 4, 11):
         paths[number].write_bytes(encoded(picture(number, "red", (6, 6))))
     vectors = dice.integers(0, 5, size=(ROWS, 3)).astype(np.float32)
     vectors[7], vectors[50] = 0, np.nan
     names = [path.name for path in paths] + [f"gone {number}.png" for number in range(10)]
-    columns = {
-        "image_path": [names[i] for i in dice.integers(0, len(names), ROWS)],
-        "punsafe": dice.random(ROWS).tolist(),
-    }
+    columns = {"image_path": [names[i] for i in dice.integers(0, len(names), ROWS)]}
+    columns["punsafe"] = dice.random(ROWS).tolist()
     write_embeddings(place / "emb", [vectors[:20], vectors[20:21], vectors[21:]], columns)
     return EmbeddingFolder(place / "emb", root=place / "root"), vectors.astype(np.float64), columns
 
@@ -43,6 +40,10 @@ def directions(vectors):
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
+def direction_of(colour):
+    return directions(np.array([COLOURS[colour]], np.float64))[0]
+
+
 def has_face(image):
     return int(image[..., 0].mean() > 135)
 
@@ -50,36 +51,31 @@ def has_face(image):
 def slowly(pile, name, size, filters):
     """Rows, similarities and counts, one picture after the other in the order of a plain sort."""
     folder, vectors, columns = pile
+    names = columns["image_path"]
     phrase = directions(embedder()(Vocabulary.of([name])).vectors.numpy().astype(np.float64))[0]
     similar = {row: float((v * phrase).sum() / np.sqrt((v * v).sum())) for row, v in enumerate(vectors) if v @ v > 0}
+    unit = {row: vectors[row] / np.sqrt(vectors[row] @ vectors[row]) for row in similar}
     kept, dropped, looked_at = [], {}, 0
     for row in sorted(similar, key=lambda row: (-similar[row], row)):
         if len(kept) == size:
             break
         looked_at += 1
-        direction, path = vectors[row] / np.sqrt(vectors[row] @ vectors[row]), folder.root / columns["image_path"][row]
-        why = ""
+        path, why = folder.root / names[row], ""
         if "least_similarity" in filters and similar[row] < filters["least_similarity"]:
             why = "unlike"
         elif "unsafe" in filters and columns["punsafe"][row] > 0.5:
             why = "unsafe"
-        elif any(
-            direction @ directions(np.array([COLOURS[other]], np.float64))[0] > similar[row] + 1e-9
-            for other in filters.get("unsafe_names", ())
-        ):
+        elif any(unit[row] @ direction_of(no) > similar[row] + 1e-9 for no in filters.get("unsafe_names", ())):
             why = "unsafe by name"
         elif not path.exists():
             why = "unreadable"
         elif "smallest_side" in filters and min(Image.open(path).size) < filters["smallest_side"]:
             why = "too small"
-        elif "duplicates" in filters and any(
-            direction @ vectors[other] / np.sqrt(vectors[other] @ vectors[other]) >= filters["duplicates"]
-            for other in kept
-        ):
+        elif "duplicates" in filters and any(unit[row] @ unit[other] >= filters["duplicates"] for other in kept):
             why = "near-duplicate"
         elif "faces" in filters and has_face(np.asarray(Image.open(path))):
             why = "face"
-        elif columns["image_path"][row] in {columns["image_path"][other] for other in kept}:
+        elif names[row] in {names[other] for other in kept}:
             why = "listed twice"
         if why:
             dropped[why] = dropped.get(why, 0) + 1
@@ -106,20 +102,15 @@ def slowly(pile, name, size, filters):
 )
 def test_archives_are_those_of_a_plain_walk_over_the_whole_ranking(pile, tmp_path, monkeypatch, filters, memory, size):
     if memory == "little":
-        for module, key, value in (
-            (curation, "CANDIDATES_TOGETHER", 4),
-            (curation, "RANKS_TOGETHER", 9),
-            (curation, "NAMES_TOGETHER", 2),
-            (curation, "LEAST_SPARE", 1),
-            (top, "RESCORED_ROWS", 3),
-            (top, "BLOCK_BYTES", 5 * 4 * 3),
-        ):
-            monkeypatch.setattr(module, key, value)
+        spare = {"CANDIDATES_TOGETHER": 4, "RANKS_TOGETHER": 9, "NAMES_TOGETHER": 2, "LEAST_SPARE": 1}
+        for module, values in ((curation, spare), (top, {"RESCORED_ROWS": 3, "BLOCK_BYTES": 5 * 4 * 3})):
+            for key, value in values.items():
+                monkeypatch.setattr(module, key, value)
     monkeypatch.setattr(filters_module, "face_detector", lambda detector: has_face)
     names = [name for name in NAMES if name not in filters.get("unsafe_names", ())]
     chosen = ArchiveSettings(size=size, filters=FilterSettings(**filters))
     archive = build_archive(pile[0], Vocabulary.of(names), embedder(), tmp_path / "a.parquet", chosen)
-    likeness = directions(pile[1]) @ directions(np.array([COLOURS[name] for name in names], np.float64)).T
+    likeness = directions(pile[1]) @ np.stack([direction_of(name) for name in names]).T
     for name in names:
         rows, similarities, looked_at, dropped = slowly(pile, name, size, filters)
         entries = archive.entries(name)
@@ -158,8 +149,12 @@ class Read:
         self.told, self.vectors, self.found, self.alive, self.most_alive = [], [], [], 0, 0
         for method in ("told", "vectors"):
             monkeypatch.setattr(EmbeddingFolder, method, self._counted(getattr(EmbeddingFolder, method), method))
-        monkeypatch.setattr(curation, "search", self._search)
         read = self
+
+        def searched(*args, **kwargs):
+            best = search(*args, **kwargs)
+            read.found.append(sum(map(len, best.rows)))
+            return best
 
         class Candidate(curation.Candidate):
             def __init__(self, *args, **kwargs):
@@ -170,6 +165,7 @@ class Read:
             def __del__(self):
                 read.alive -= 1
 
+        monkeypatch.setattr(curation, "search", searched)
         monkeypatch.setattr(curation, "Candidate", Candidate)
 
     def _counted(self, method, name):
@@ -179,23 +175,22 @@ class Read:
 
         return counted
 
-    def _search(self, *args, **kwargs):
-        best = search(*args, **kwargs)
-        self.found.append(sum(map(len, best.rows)))
-        return best
-
 
 def large_pile(place, rows, safe):
     write_pictures(place / "root", safe)
     paths = [f"nothing {number}.png" for number in range(rows)]
     vectors = np.random.default_rng(1).random((rows, 3)).astype(np.float16)
-    red = np.array(COLOURS["red"], np.float64)
-    last = np.argsort(directions(vectors.astype(np.float64)) @ red, kind="stable")[:safe].tolist()
+    last = np.argsort(directions(vectors.astype(np.float64)) @ direction_of("red"), kind="stable")[:safe].tolist()
     for row, path in zip(last, sorted((place / "root").iterdir()), strict=True):
         paths[row] = path.name
     columns = {"image_path": paths, "punsafe": [0.0 if row in last else 1.0 for row in range(rows)]}
     write_embeddings(place / "emb", [vectors], columns)
     return EmbeddingFolder(place / "emb", root=place / "root")
+
+
+def archive_of_red(folder, tmp_path, size, **filters):
+    chosen = ArchiveSettings(size=size, filters=FilterSettings(**filters))
+    return build_archive(folder, Vocabulary.of(["red"]), embedder(), tmp_path / "a.parquet", chosen)
 
 
 @pytest.mark.parametrize("rows", [1000, 4000])
@@ -204,29 +199,21 @@ def test_a_filter_that_rejects_nearly_all_makes_no_more_be_held_at_once(tmp_path
     for module, key in ((curation, "CANDIDATES_TOGETHER"), (curation, "RANKS_TOGETHER"), (top, "RESCORED_ROWS")):
         monkeypatch.setattr(module, key, 100)
     read = Read(monkeypatch)
-    chosen = ArchiveSettings(size=4, filters=FilterSettings(unsafe=True))
-    archive = build_archive(folder, Vocabulary.of(["red"]), embedder(), tmp_path / "a.parquet", chosen)
+    archive = archive_of_red(folder, tmp_path, 4, unsafe=True)
     assert archive.counts["red"].dropped["unsafe"] == rows - 4
     assert len(archive.entries("red")) == 4
-    assert max(read.told) <= 100
-    assert max(read.vectors) <= 100
-    assert max(read.found) <= 100
+    assert max(*read.told, *read.vectors, *read.found) <= 100
     assert read.most_alive <= 2
     assert sum(read.told) == rows
 
 
 def test_nothing_is_looked_at_below_the_least_similarity(tmp_path, monkeypatch):
     folder = large_pile(tmp_path, 4000, safe=1)
+    likeness = directions(folder.vectors(np.arange(4000))) @ direction_of("red")
+    least, looked_at, read = float(np.sort(likeness)[-25]), [], Read(monkeypatch)
     monkeypatch.setattr(curation, "CANDIDATES_TOGETHER", 10)
-    looked_at = []
     monkeypatch.setattr(filters_module.Candidate, "size", property(lambda self: looked_at.append(self.row)))
-    read = Read(monkeypatch)
-    vectors = directions(folder.vectors(np.arange(4000)))
-    likeness = vectors @ directions(np.array([COLOURS["red"]], np.float64))[0]
-    least = float(np.sort(likeness)[-25])
-    read.told.clear()
-    chosen = ArchiveSettings(size=20, filters=FilterSettings(least_similarity=least - 1e-6))
     with pytest.raises(DistillationError, match=r"of 4000 looked at, 3975 unlike, 25 unreadable"):
-        build_archive(folder, Vocabulary.of(["red"]), embedder(), tmp_path / "a.parquet", chosen)
+        archive_of_red(folder, tmp_path, 20, least_similarity=least - 1e-6)
     assert len(set(looked_at)) == 25
     assert sum(read.told) == 30

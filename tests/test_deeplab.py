@@ -51,14 +51,11 @@ def test_a_checkpoint_in_the_published_layout_gives_the_logits_of_the_formula(pu
 
 
 def test_features_and_last_layer_are_the_whole_network(published):
-    _, network = published
-    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    network, images = published[1], torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
-        logits = network.classify(network.features(images))
-        whole = network(images)
+        logits, whole = network.classify(network.features(images)), network(images)
     assert logits.shape == (1, 2, 16, 16)
-    again = nn.functional.interpolate(logits, size=(64, 64), mode="bilinear", align_corners=False)
-    assert torch.equal(again, whole)
+    assert torch.equal(nn.functional.interpolate(logits, size=(64, 64), mode="bilinear", align_corners=False), whole)
 
 
 def test_only_the_backbone_s_statistics_move_slowly():
@@ -76,82 +73,65 @@ def test_any_convolutional_network_of_timm_s_serves_as_a_backbone(backbone, stri
     assert network.stride == 4
 
 
-def test_an_unknown_backbone_is_named():
-    with pytest.raises(DeepLabError, match="no network of timm's is called 'resnet51'"):
-        DeepLabV3Plus(2, DeepLabSettings(backbone="resnet51"))
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"backbone": "resnet51"}, "no network of timm's is called 'resnet51'"),
+        ({"backbone": "efficientvit_b0", "output_stride": 8}, "output_stride=None"),
+        ({"backbone": "resnet18", "backbone_options": {"checkpoint_path": "evil.pth"}}, "checkpoint_path"),
+    ],
+)
+def test_backbones_that_cannot_be_are_refused(settings, told):
+    with pytest.raises(DeepLabError, match=told):
+        DeepLabV3Plus(2, DeepLabSettings(**settings))
 
 
-def test_a_backbone_that_knows_no_dilations_says_how_to_do_without():
-    with pytest.raises(DeepLabError, match="output_stride=None"):
-        DeepLabV3Plus(2, DeepLabSettings(backbone="efficientvit_b0", output_stride=8))
-
-
-def test_options_that_would_read_files_are_refused():
-    with pytest.raises(DeepLabError, match="checkpoint_path"):
-        DeepLabV3Plus(2, DeepLabSettings(backbone="resnet18", backbone_options={"checkpoint_path": "evil.pth"}))
-
-
-def test_a_backbone_takes_a_checkpoint_with_torchvision_s_names(tmp_path):
-    donor, network = DeepLabV3Plus(2, TINY), DeepLabV3Plus(3, TINY)
+def test_a_backbone_takes_a_checkpoint_with_torchvision_s_names_and_all_of_them(tmp_path):
+    donor, network, file = DeepLabV3Plus(2, TINY), DeepLabV3Plus(3, TINY), tmp_path / "resnet.pth"
     state = {name: value.clone() for name, value in donor.backbone.state_dict().items()}
-    torch.save(state | {"fc.weight": torch.zeros(5, 16), "fc.bias": torch.zeros(5)}, tmp_path / "resnet.pth")
-    fill_backbone(network, tmp_path / "resnet.pth")
+    torch.save(state | {"fc.weight": torch.zeros(5, 16), "fc.bias": torch.zeros(5)}, file)
+    fill_backbone(network, file)
     assert all(torch.equal(value, state[name]) for name, value in network.backbone.state_dict().items())
-
-
-def test_a_backbone_s_missing_tensor_is_an_error(tmp_path):
-    network = DeepLabV3Plus(2, TINY)
-    state = dict(network.backbone.state_dict())
     del state["layer2.0.conv1.weight"]
-    torch.save(state, tmp_path / "resnet.pth")
+    torch.save(state, file)
     with pytest.raises(WeightsError, match=r"layer2\.0\.conv1\.weight"):
-        fill_backbone(network, tmp_path / "resnet.pth")
+        fill_backbone(network, file)
 
 
 def test_a_student_s_file_gives_back_the_student(tmp_path):
     torch.manual_seed(0)
-    network = DeepLabV3Plus(3, TINY).eval()
+    network, images, file = DeepLabV3Plus(3, TINY).eval(), torch.rand(1, 3, 40, 32), tmp_path / "student.safetensors"
     names = Vocabulary.of({"background": None, "dog": ["puppy"], "crane": {"instead": "crane bird"}})
-    write_student(tmp_path / "student.safetensors", network, names, {"steps": "7"})
-    again = read_student(tmp_path / "student.safetensors")
-    images = torch.rand(1, 3, 40, 32)
+    write_student(file, network, names, {"steps": "7"})
+    again = read_student(file)
     with torch.inference_mode():
         assert torch.equal(again.network(images), network(images))
-    assert again.vocabulary == names
-    assert again.told == {"steps": "7"}
-    assert is_student_file(tmp_path / "student.safetensors")
+    assert (again.vocabulary, again.told, is_student_file(file)) == (names, {"steps": "7"}, True)
 
 
-def test_a_halved_student_is_half_as_large_and_nearly_the_same(tmp_path):
+def test_a_halved_student_is_half_as_large_and_nearly_the_same_and_equal_students_are_equal_files(tmp_path):
     torch.manual_seed(0)
     network, names = DeepLabV3Plus(2, TINY).eval(), Vocabulary.of(["background", "dog"])
-    whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
-    write_student(whole, network, names, {"steps": "7"})
+    whole, same, half = (tmp_path / f"{name}.safetensors" for name in ("whole", "same", "half"))
+    for path in (whole, same):
+        write_student(path, network, names, {"seed": "0", "steps": "7"})
+    assert whole.read_bytes() == same.read_bytes()
     halve_student(whole, half, {"command": "make half"})
     again = read_student(half)
     assert half.stat().st_size < 0.6 * whole.stat().st_size
-    assert again.told == {"steps": "7", "command": "make half"}
+    assert again.told == {"seed": "0", "steps": "7", "command": "make half"}
     assert {value.dtype for value in again.network.parameters()} == {torch.float32}
     for name, value in network.named_parameters():
         torch.testing.assert_close(again.network.get_parameter(name), value, atol=1e-3, rtol=1e-3)
 
 
-def test_equal_students_are_equal_files(tmp_path):
-    network, names = DeepLabV3Plus(2, TINY), Vocabulary.of(["background", "dog"])
-    for name in ("a", "b"):
-        write_student(tmp_path / name, network, names, {"seed": "0", "steps": "1"})
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
-def test_other_safetensors_are_no_students(tmp_path):
-    safetensors.torch.save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
-    assert not is_student_file(tmp_path / "x.safetensors")
+def test_other_safetensors_are_no_students_and_a_damaged_list_of_names_is_an_error(tmp_path):
+    file, nothing = tmp_path / "x.safetensors", {"x": torch.zeros(1)}
+    safetensors.torch.save_file(nothing, file)
+    assert not is_student_file(file)
     with pytest.raises(WeightsError, match="no student"):
-        read_student(tmp_path / "x.safetensors")
-
-
-def test_a_damaged_list_of_names_is_an_error_and_no_traceback(tmp_path):
+        read_student(file)
     told = {"format": "wordmask-student/1", "names": json.dumps(["dog"]), "network": "{}"}
-    safetensors.torch.save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors", told)
+    safetensors.torch.save_file(nothing, file, told)
     with pytest.raises(WeightsError, match="damaged"):
-        read_student(tmp_path / "x.safetensors")
+        read_student(file)

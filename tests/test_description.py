@@ -5,18 +5,16 @@ import json
 import re
 import shutil
 import subprocess
-import threading
-import time
 import tomllib
 from pathlib import Path
 
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 from PIL import Image
 from pycocotools import mask as coco_mask
 
 from support.painted import Painted
+from support.served_app import listening
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.serving import ServeSettings, build_app
 
@@ -72,16 +70,10 @@ def test_the_page_explains_every_field_and_every_status():
     assert "HOST" not in page
 
 
-def test_the_address_is_the_one_that_was_asked():
+def test_what_to_try_follows_the_address_the_key_and_the_names_that_a_student_knows():
     assert "http://masks.example:8000/v1/segment" in commands(docs_of(headers={"host": "masks.example:8000"}))
-
-
-def test_a_key_is_part_of_what_to_try():
     assert "$WORDMASK_API_KEY" in commands(docs_of(api_key="sesame"))
     assert "$WORDMASK_API_KEY" not in commands(docs_of())
-
-
-def test_a_student_is_tried_with_names_that_it_knows():
     assert "names=bird, background" in commands(docs_of({"student": Student()}))
 
 
@@ -89,35 +81,19 @@ def test_no_name_of_a_method_ends_the_script():
     assert "</script><b>" not in docs_of({"</script><b>": Painted()})
 
 
-@pytest.fixture
-def address():
-    """A service that really listens."""
-    app = build_app({"painted": Painted()}, ServeSettings(api_key="sesame"), page=False)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-
-
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-def test_the_commands_of_the_page_work_as_they_stand(address, tmp_path):
-    page = subprocess.run(["curl", "-s", f"{address}/docs"], capture_output=True, text=True, check=True, timeout=30)
-    answers = []
-    for line in commands(page.stdout).splitlines():
-        done = subprocess.run(
-            ["sh", "-c", line.replace("curl", "curl -sS --fail", 1)],
-            cwd=tmp_path,
-            env={"PATH": "/usr/bin:/bin", "WORDMASK_API_KEY": "sesame"},
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
-        assert done.returncode == 0, (line, done.stderr)
-        answers.append(done.stdout)
+def test_the_commands_of_the_page_work_as_they_stand(tmp_path):
+    environment = {"PATH": "/usr/bin:/bin", "WORDMASK_API_KEY": "sesame"}
+
+    def run(*command):
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 0, (command, done.stderr)
+        return done.stdout
+
+    app = build_app({"painted": Painted()}, ServeSettings(api_key="sesame"), page=False)
+    with listening(app) as (_, address):
+        lines = commands(run("curl", "-s", f"{address}/docs")).splitlines()
+        answers = [run("sh", "-c", line.replace("curl", "curl -sS --fail", 1)) for line in lines]
     answer, models = json.loads(answers[1]), json.loads(answers[3])
     assert models[0]["method"] == answer["method"] == "painted"
     size = Image.open(tmp_path / "photo.webp").size[::-1]

@@ -66,19 +66,10 @@ def shorten(put: Any) -> None:
     put(namedmask_world, "PASTED", (2, 3))
 
 
-def arguments(folder: Any, *more: str) -> list[str]:
-    given = [
-        "--names",
-        ", ".join(NAMES),
-        "--collection",
-        str(COLLECTION),
-        "--pictures",
-        str(PICTURES),
-        "--device",
-        "cpu",
-    ]
-    places = ["--runs", f"{folder}/runs", "--out-dir", f"{folder}/tables"]
-    return [*given, *places, *(part for pair in SETTINGS for part in ("--set", pair)), *more]
+def arguments(folder: Any) -> list[str]:
+    given = ["--names", ", ".join(NAMES), "--collection", f"{COLLECTION}", "--pictures", f"{PICTURES}"]
+    places = ["--device", "cpu", "--runs", f"{folder}/runs", "--out-dir", f"{folder}/tables"]
+    return [*given, *places, *(part for pair in SETTINGS for part in ("--set", pair))]
 
 
 if __name__ == "__main__":
