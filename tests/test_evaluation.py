@@ -192,7 +192,7 @@ def test_another_evaluation_does_not_get_into_the_folder(tmp_path):
         evaluate(Guess(), Squares(4), out=tmp_path / "run", batch_size=2)
     rounded = Guess()
     rounded.precision = "bf16"
-    with pytest.raises(BenchmarkError, match="holds an evaluation made with precision 'fp32', not 'bf16'"):
+    with pytest.raises(BenchmarkError, match="made with precision 'fp32', not 'bf16': load with precision='fp32'"):
         evaluate(rounded, Squares(4), out=tmp_path / "run")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")

@@ -11,10 +11,16 @@ from wordmask.benchmarks.datasets import BenchmarkError
 from wordmask.files import atomic_write, naming_a_full_disk
 from wordmask.runs.claim import claimed
 from wordmask.runs.parts import warn
-from wordmask.runs.records import keep_settings, plain
+from wordmask.runs.records import explained, keep_settings, plain
 
 VERB = "evaluate"
 PLAN, RESULT, PAGE = "evaluation.json", "result.json", "result.html"
+
+
+def _explained(setting: str, old: Any, new: Any) -> str:
+    if setting == "precision":
+        return f"made with precision {old!r}, not {new!r}: load with precision={old!r} to go on so"
+    return explained(setting, old, new)
 
 
 class ResultFolder:
@@ -31,7 +37,7 @@ class ResultFolder:
         """Hold the folder for one evaluation at a time, what a killed one left mended."""
         with claimed(self.path, VERB, was_ours=is_evaluation, error=BenchmarkError):
             holds = f"{self.path} holds an evaluation"
-            keep_settings(self.path / PLAN, self.configuration, holds=holds, error=BenchmarkError)
+            keep_settings(self.path / PLAN, self.configuration, holds=holds, error=BenchmarkError, explain=_explained)
             self._mend()
             yield
 

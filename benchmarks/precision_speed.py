@@ -1,0 +1,246 @@
+"""The authors' way in fp32, ours in fp32, and ours as it chooses by itself, side by side in one run.
+
+    python benchmarks/precision_speed.py [--rounds 5] [--threads 2] [--only clip-diy selfmask]
+
+Full-size networks with random weights (speed does not depend on them), one picture each. The authors' way is their
+equations written down with PyTorch: CLIP-DINOiser by a plain forward (`clip_dinoiser_speed.py`), CLIP-DIY by one
+forward of all windows of a scale, SelfMask with attention as it stands in DINO and all layers' masks, DeepLabV3+ by its
+modules in the usual order of memory, the bilateral solver as in `bilateral_solver_speed.py`. All ways of a row take
+turns in one process, and the least time of each counts; how often labels are the same is told against ours in fp32. Run
+it on a machine that does nothing else.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.pop("WORDMASK_PRECISION", None)
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from clip_dinoiser_speed import plain_forward
+from maskclip_speed import NAMES, processor
+from PIL import Image
+from torch import Tensor
+
+from support import plain_bilateral, plain_deeplab
+from wordmask.compute import Compute
+from wordmask.encoders.clip import ClipEncoder
+from wordmask.encoders.clip_building import build_clip
+from wordmask.encoders.precision import MEASURED, settled
+from wordmask.encoders.samples import clip_sample
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.pictures.images import to_tensor
+from wordmask.refinement.bilateral_solver import solve
+from wordmask.saliency.selfmask import SelfMask
+from wordmask.saliency.selfmask_network import STATISTICS, SelfMaskNetwork, SelfMaskShape
+from wordmask.segmenters.clip_dinoiser import ClipDinoiser, ClipDinoiserSettings, DinoiserHeads
+from wordmask.segmenters.clip_diy import ClipDiy, ClipDiySettings
+from wordmask.segmenters.deeplab import DeepLabV3Plus
+from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
+from wordmask.segmenters.student_file import Student
+from wordmask.weights.loading import load_into
+
+SIDE = 448
+Way = Callable[[], Any]
+"""Does the work once; gives what can be compared."""
+VOCABULARY = Vocabulary.of(NAMES)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=None, help="by default torch's own number")
+    parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS))
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    print(f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {arguments.rounds} rounds")
+    print(f"{'':46}  authors'  ours fp32          ours auto         same labels")
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["WORDMASK_CACHE"] = cache
+        for name in arguments.only:
+            torch.manual_seed(0)
+            with MEASURED.anew() as measured, torch.inference_mode():
+                what, ways = ROWS[name]()
+            chosen = measured[0].chosen if measured else "fp32"
+            seconds, answers = taking_turns(ways, arguments.rounds)
+            first = seconds["authors"]
+            told = [f"{what:46}  {first:6.3f} s"]
+            told += [f"{seconds[way]:6.3f} s ({first / seconds[way]:4.2f}x)" for way in ways if way != "authors"]
+            if "auto" in ways:
+                same = np.mean(np.asarray(answers["auto"]) == np.asarray(answers["fp32"]))
+                told[-1] += f" {chosen}"
+                told.append(f"{same:.2%}")
+            print("  ".join(told), flush=True)
+
+
+def taking_turns(ways: dict[str, Way], rounds: int) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return the least seconds of each way, and what it answered."""
+    answers = {name: way() for name, way in ways.items()}  # warms up, too
+    seconds = dict.fromkeys(ways, float("inf"))
+    order = list(ways)
+    for _ in range(rounds):
+        for name in order:
+            start = time.perf_counter()
+            ways[name]()
+            seconds[name] = min(seconds[name], time.perf_counter() - start)
+        order.reverse()
+    return seconds, answers
+
+
+def picture(height: int = SIDE, width: int = SIDE) -> np.ndarray:
+    coarse = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def clips(architecture: str) -> tuple[ClipEncoder, ClipEncoder]:
+    """Return a CLIP in fp32, and the same one in what is chosen for it."""
+    chosen = settled(
+        Compute("cpu"),
+        lambda: clip_sample(architecture, lambda own: build_clip(architecture, precision=own, device="meta")),
+    )
+    exact, other = build_clip(architecture), build_clip(architecture, precision=chosen.precision)
+    other.load_state_dict(exact.state_dict())
+
+    def tokenize(prompts: list[str]) -> Tensor:
+        return torch.zeros(len(prompts), 77, dtype=torch.long)
+
+    return ClipEncoder(exact, tokenize, name="random"), ClipEncoder(other, tokenize, name="random")
+
+
+def asking(segmenter: Any, image: np.ndarray, text: Tensor) -> Way:
+    segmenter.embed._seen = dict(zip(VOCABULARY.all_phrases, text, strict=True))
+    return lambda: segmenter.segment(image, VOCABULARY, fill=True).labels
+
+
+def text_of(width: int) -> Tensor:
+    return F.normalize(torch.randn(len(VOCABULARY.all_phrases), width), dim=-1)
+
+
+def clip_dinoiser() -> tuple[str, dict[str, Way]]:
+    exact, chosen = clips("ViT-B-16")
+    heads, text, image = DinoiserHeads(768).eval().requires_grad_(False), text_of(512), picture()
+    settings = ClipDinoiserSettings(templates="plain")
+    return f"CLIP-DINOiser, ViT-B/16, {SIDE} x {SIDE}", {
+        "authors": lambda: plain_forward(exact, heads, text, image),
+        "fp32": asking(ClipDinoiser(exact, heads, settings), image, text),
+        "auto": asking(ClipDinoiser(chosen, heads, settings), image, text),
+    }
+
+
+def clip_diy() -> tuple[str, dict[str, Way]]:
+    exact, chosen = clips("ViT-B-32")
+    text, image = text_of(512), picture()
+    settings = ClipDiySettings(windows=(256, 128, 64), templates="plain", saliency="none", shorter_side=SIDE)
+    ours = ClipDiy(exact, settings)
+    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)
+    plans = [ours._plan(pixels, window) for window in settings.windows]
+
+    def authors() -> np.ndarray:
+        """All windows of a scale through the tower at once, then the mean of the scales' maps."""
+        maps = torch.zeros(len(text), SIDE, SIDE)
+        for plan in plans:
+            windows = F.interpolate(plan.cut(pixels).float() / 255, size=exact.image_size, mode="bicubic")
+            embedded = F.normalize(exact.model.encode_image(exact.statistics.normalise(windows)), dim=-1)
+            grid = (embedded @ text.T).T.view(len(text), *plan.grid)
+            maps += F.interpolate(grid[None], size=(SIDE, SIDE), mode="bilinear")[0] / len(plans)
+        return maps.softmax(dim=0).argmax(dim=0).numpy()
+
+    return f"CLIP-DIY, ViT-B/32, {sum(map(len, plans))} windows", {
+        "authors": torch.inference_mode()(authors),
+        "fp32": asking(ours, image, text),
+        "auto": asking(ClipDiy(chosen, settings), image, text),
+    }
+
+
+def selfmask() -> tuple[str, dict[str, Way]]:
+    network, image = SelfMaskNetwork(SelfMaskShape()).eval().requires_grad_(False), picture(320, 448)
+    copy = SelfMaskNetwork(SelfMaskShape()).eval()
+    copy.load_state_dict(network.state_dict())
+    encoder = network.encoder
+    heads = encoder.blocks[0].attn.num_heads
+    seen = to_tensor(image, (320, 448))[None]
+
+    def block(own: Any, x: Tensor) -> Tensor:
+        """As in DINO: the whole matrix of attention, then the values."""
+        count, tokens, width = x.shape
+        parts = own.attn.qkv(own.norm1(x)).view(count, tokens, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+        q, k, v = parts.unbind(0)
+        attention = (q @ k.transpose(-2, -1) * (width // heads) ** -0.5).softmax(dim=-1)
+        x = x + own.attn.proj((attention @ v).transpose(1, 2).reshape(count, tokens, width))
+        return x + own.mlp(own.norm2(x))
+
+    def authors() -> np.ndarray:
+        x = encoder.patch_embed.proj(STATISTICS.normalise(seen))
+        grid = x.shape[-2:]
+        positions = encoder.pos_embed[:, 1:].view(1, *encoder.patch_embed.grid_size, -1).permute(0, 3, 1, 2)
+        positions = F.interpolate(positions, size=grid, mode="bicubic").flatten(2).transpose(1, 2)
+        x = torch.cat([encoder.cls_token + encoder.pos_embed[:, :1], x.flatten(2).transpose(1, 2) + positions], dim=1)
+        for own in encoder.blocks:
+            x = block(own, x)
+        tokens = encoder.norm(x)[:, 1:]
+        readings = network.decoder(network.queries, tokens)
+        pixels = F.interpolate(tokens.transpose(1, 2).unflatten(2, tuple(grid)), scale_factor=2, mode="bilinear")
+        masks = torch.einsum("lbqd,bdhw->lbqhw", readings, pixels).sigmoid()
+        best = network.objectness(readings)[-1, 0, :, 0].argmax()
+        return (F.interpolate(masks[-1, :, best][None], size=(320, 448), mode="bilinear")[0, 0] > 0.5).numpy()
+
+    ours = {
+        "fp32": SelfMask(network, device="cpu", precision="fp32"),
+        "auto": SelfMask(copy, device="cpu", precision="auto"),
+    }
+    return "SelfMask, ViT-S/8, 320 x 448", {
+        "authors": torch.inference_mode()(authors),
+        **{name: lambda own=own: own.maps([image])[0] > 0.5 for name, own in ours.items()},
+    }
+
+
+def deeplab() -> tuple[str, dict[str, Way]]:
+    state, image = plain_deeplab.random_checkpoint(len(NAMES)), picture(384, 384)
+    size = NamedMaskSettings(longer_side=384)
+
+    def network() -> DeepLabV3Plus:
+        new = DeepLabV3Plus(len(NAMES)).eval()
+        load_into(new, state, what="a random checkpoint")
+        return new
+
+    def student(precision: str) -> NamedMask:
+        return NamedMask(Student(network(), VOCABULARY, {}), size, device="cpu", precision=precision)
+
+    ours, plain = {name: student(name) for name in ("fp32", "auto")}, network()
+    seen = plain.statistics.normalise(to_tensor(image, (384, 384))[None])
+    return "DeepLabV3+, ResNet-50, 384 x 384", {
+        "authors": torch.inference_mode()(lambda: plain(seen).argmax(dim=1)[0].numpy()),
+        **{name: lambda own=own: own.segment(image, VOCABULARY, fill=True).labels for name, own in ours.items()},
+    }
+
+
+def solver() -> tuple[str, dict[str, Way]]:
+    image = picture(384, 512)
+    target = np.zeros((384, 512))
+    target[96:-128, 128:-128] = 1
+    return "bilateral solver, 384 x 512 (fp64, one way)", {
+        "authors": lambda: plain_bilateral.solve_sparse(image, target),
+        "fp32": lambda: solve(image, target),
+    }
+
+
+ROWS: dict[str, Callable[[], tuple[str, dict[str, Way]]]] = {
+    "clip-dinoiser": clip_dinoiser,
+    "clip-diy": clip_diy,
+    "selfmask": selfmask,
+    "deeplab": deeplab,
+    "solver": solver,
+}
+
+
+if __name__ == "__main__":
+    main()
