@@ -218,3 +218,49 @@ def test_compute_is_settled_as_it_is_made():
     assert (Compute("cpu", "bf16").dtype, Compute("cpu", "fp32")) == (torch.bfloat16, PLAIN)
     with pytest.raises(AttributeError):
         settled.device = "cpu"
+
+
+def test_an_empty_address_is_no_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find(".").path.is_dir()
+    for read in (find, resolve):
+        with pytest.raises(WeightsError, match="an address of weights is empty"):
+            read("")
+    with pytest.raises(ClipError, match="clip='' is no folder on this machine"):
+        clip_at("", None, PLAIN)
+
+
+@pytest.mark.parametrize(
+    "read", [find, lambda address: clip_at(address, None, PLAIN), lambda address: dino_at(address, None, PLAIN)]
+)
+def test_an_unknown_scheme_is_refused_with_those_that_there_are(read, package):
+    with pytest.raises(WeightsError, match=r"no scheme is called 'nope'; .*open_clip:, timm:.*world:, theirs:"):
+        read("nope:x")
+
+
+def test_a_drive_of_windows_is_no_scheme():
+    with pytest.raises(WeightsError, match="is no file on this machine; nor is it"):
+        find("C:\\weights.pt")
+
+
+def test_a_network_of_another_kind_is_refused_by_the_address_that_was_given(tmp_path):
+    file = tmp_path / "file.pt"
+    file.write_bytes(b"")
+    for read, address, error, told in (
+        (clip_at, "world:dino", ClipError, "clip='world:dino' is no CLIP"),
+        (clip_at, "world:found", ClipError, "clip='world:found' is no CLIP"),
+        (dino_at, "world:clip", DinoError, "dino='world:clip' is no DINO"),
+        (clip_at, file, ClipError, "is a file: give clip=ARCHITECTURE, clip_weights=FILE"),
+        (dino_at, file, DinoError, "is a file: give dino=ARCHITECTURE, dino_weights=FILE"),
+    ):
+        with pytest.raises(error, match=told):
+            read(address, None, PLAIN)
+    with pytest.raises(WeightsError, match="'world:dino' is a whole network in a folder, no file of weights for head"):
+        resolve("world:dino", "head")
+
+
+def test_a_scheme_alone_that_has_nothing_of_the_kind_says_how_to_name_it():
+    with pytest.raises(WeightsError, match=r"world has nothing for dino_weights; write world:NAME \(.* clip-resnet,"):
+        dino_at("vit_small_patch16_224.dino", "world", PLAIN)
+    with pytest.raises(WorldModelError, match="the world has no model 'nothing'"):
+        find("world:nothing")

@@ -19,7 +19,7 @@ from wordmask.encoders.samples import clip_sample
 from wordmask.encoders.statistics import OPENAI_MEAN, OPENAI_STD, ImageStatistics
 from wordmask.text_files import read_text
 from wordmask.weights import catalogue
-from wordmask.weights.addresses import find, folder_at, is_brought, resolve
+from wordmask.weights.addresses import check_scheme, file_at, find, folder_at, is_brought, resolve
 from wordmask.weights.building import built_from, check_numbers
 from wordmask.weights.loading import load_into, read_state_dict
 
@@ -35,10 +35,18 @@ def clip_at(address: str | Path, weights: str | Path | None, compute: Compute) -
         if weights is not None:
             raise ClipError(f"clip={str(address)!r} brings its own weights; name the architecture that {weights} is of")
         found = find(address, "clip")
+        if not (found.path / CONFIG).is_file():
+            raise ClipError(f"clip={str(address)!r} is no CLIP: what it stands for holds no {CONFIG}")
         return load_clip_folder(found.path, compute, name=found.name, grounds=found.grounds)
     architecture, _, tag = str(address).removeprefix("open_clip:").partition("/")
-    if folder and open_clip.get_model_config(architecture) is None:
-        raise ClipError(f"clip={str(address)!r} is a folder without {CONFIG}: give one in open_clip's layout")
+    if open_clip.get_model_config(architecture) is None:
+        if folder:
+            raise ClipError(f"clip={str(address)!r} is a folder without {CONFIG}: give one in open_clip's layout")
+        if file_at(address):
+            raise ClipError(f"clip={str(address)!r} is a file: give clip=ARCHITECTURE, clip_weights=FILE")
+        if not architecture:
+            raise ClipError(f"clip={str(address)!r} is no folder on this machine, nor ARCHITECTURE/TAG of open_clip")
+        check_scheme(address)
     if weights is None and not tag:
         raise ClipError(f"clip={str(address)!r} names no weights: write ARCHITECTURE/TAG, or give clip_weights=FILE")
     return load_clip(architecture, weights or tag, compute)

@@ -14,7 +14,7 @@ from wordmask.encoders.dino import DinoEncoder, DinoError
 from wordmask.encoders.precision import settled
 from wordmask.encoders.samples import transformer_sample
 from wordmask.encoders.timm_folder import is_timm_folder, load_timm_folder
-from wordmask.weights.addresses import find, folder_at, is_brought, resolve
+from wordmask.weights.addresses import check_scheme, file_at, find, folder_at, is_brought, resolve
 from wordmask.weights.loading import load_into, read_state_dict
 
 USUAL_WEIGHTS = {"vit_small_patch8_224.dino": "dino-vit-s-8"}
@@ -31,8 +31,14 @@ def dino_at(address: str | Path, weights: str | Path | None, compute: Compute) -
         if weights is not None:
             raise DinoError(f"dino={str(address)!r} brings its own weights; name the architecture that {weights} is of")
         found = find(address, "dino")
+        if not is_timm_folder(found.path):
+            raise DinoError(f"dino={str(address)!r} is no DINO: what it stands for is no folder in timm's layout")
         return load_dino_folder(found.path, compute, name=found.name)
     architecture = str(address).removeprefix("timm:")
+    if not timm.is_model(architecture):
+        if file_at(address):
+            raise DinoError(f"dino={str(address)!r} is a file: give dino=ARCHITECTURE, dino_weights=FILE")
+        check_scheme(address)
     return load_dino(architecture, weights or USUAL_WEIGHTS.get(architecture), compute)
 
 
@@ -58,7 +64,7 @@ def load_dino(architecture: str, weights: str | Path | None = None, compute: Com
     DINOv3); by default `timm`'s own.
     """
     model = build_dino(architecture)
-    path = resolve(f"timm:{architecture}" if weights is None else weights)
+    path = resolve(f"timm:{architecture}" if weights is None else weights, "dino_weights")
     state = read_state_dict(path, unwrap=("teacher", "state_dict", "model"), strip=("module.", "backbone."))
     state = {key: value for key, value in state.items() if not key.startswith("head.")}
     convert = eva.checkpoint_filter_fn if isinstance(model, Eva) else vision_transformer.checkpoint_filter_fn

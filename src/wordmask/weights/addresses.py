@@ -6,6 +6,7 @@ stands for `scheme:ROLE`: whoever asks for a DINO says `dino`, and so on.
 """
 
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from wordmask.weights.fetching import LIBRARIES, fetch
 def _spelt(address: Any) -> Any:
     return os.fspath(address) if isinstance(address, os.PathLike) else address
 
+
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9_+.-]+")
 
 Address = Annotated[str, BeforeValidator(_spelt)]
 """The type of a setting that is one."""
@@ -73,7 +76,16 @@ def find(address: str | Path, role: str = "network", *, progress: bool | None = 
     scheme, separator, name = full(address, role).partition(":")
     if separator and scheme in _schemes():
         read: Scheme = named(_schemes()[scheme])
-        return read(name)
+        try:
+            return read(name)
+        except WeightsError as error:
+            if str(address) != scheme:
+                raise
+            raise WeightsError(f"{scheme} has nothing for {role}; write {scheme}:NAME ({error})") from error
+    if not str(address):
+        raise WeightsError(
+            "an address of weights is empty: give a file, a folder, a URL or a name of `wordmask models`"
+        )
     if (folder := folder_at(address)) and not _is_catalogued(str(address)):
         return Found(folder)
     return Found(_file(str(address), progress))
@@ -82,6 +94,8 @@ def find(address: str | Path, role: str = "network", *, progress: bool | None = 
 def resolve(address: str | Path, role: str = "network", *, progress: bool | None = None) -> Path:
     """Return the file behind an address; see `find`."""
     found = find(address, role, progress=progress).path
+    if found.is_dir() and is_brought(address):
+        raise WeightsError(f"{str(address)!r} is a whole network in a folder, no file of weights for {role}")
     if found.is_dir():
         raise WeightsError(f"{str(address)!r} is a folder: name the weight file in it")
     return found
@@ -94,6 +108,13 @@ def folder_at(address: str | Path) -> Path | None:
     return _existing(str(address), Path.is_dir)
 
 
+def file_at(address: str | Path) -> Path | None:
+    """Return the file of this path, if it is one."""
+    if catalogue.is_url(str(address)):
+        return None
+    return _existing(str(address), Path.is_file)
+
+
 def fingerprint_of(address: str | Path, role: str = "network") -> str:
     """Return what tells whether weights have changed under their address: a hash of the file, of all files of a folder,
     or of what a plug-in says; what is published is known by its name.
@@ -103,8 +124,19 @@ def fingerprint_of(address: str | Path, role: str = "network") -> str:
         return digest_of_files(found.known_by or files_of(found.path))
     if path := folder_at(address):
         return digest_of_files(files_of(path))
-    path = None if catalogue.is_url(str(address)) else _existing(str(address), Path.is_file)
+    path = file_at(address)
     return str(address) if path is None else known_digest(path)
+
+
+def check_scheme(address: str | Path) -> None:
+    """Refuse `scheme:name` of a scheme that nobody has brought. A letter alone is a drive of Windows."""
+    scheme, separator, _ = str(address).partition(":")
+    known = [*LIBRARIES, *_schemes()]
+    if separator and SCHEME.fullmatch(scheme) and not catalogue.is_url(str(address)) and scheme not in known:
+        raise WeightsError(
+            f"{str(address)!r} is no file on this machine, and no scheme is called {scheme!r}; choose one of "
+            f"{', '.join(f'{each}:' for each in known)}, or an http(s) address"
+        )
 
 
 def files_of(path: Path) -> list[Path]:
@@ -127,16 +159,16 @@ def _is_catalogued(name: str) -> bool:
 
 
 def _file(address: str, progress: bool | None) -> Path:
-    is_url = catalogue.is_url(address)
-    if not is_url and (path := _existing(address, Path.is_file)):
+    if path := file_at(address):
         return path
     if entry := catalogue.at(address):
         return fetch(entry, first=address, progress=progress)
-    if is_url:
+    if catalogue.is_url(address):
         return download(address, cached_path(address), progress=progress)
     library, separator, name = address.partition(":")
     if separator and library in LIBRARIES:
         return LIBRARIES[library](name)
+    check_scheme(address)
     try:
         entry = catalogue.find(address)
     except CatalogueError as error:
@@ -147,6 +179,8 @@ def _file(address: str, progress: bool | None) -> Path:
 
 
 def _existing(name: str, there: Callable[[Path], bool]) -> Path | None:
+    if not name:  # which Python takes for the working folder
+        return None
     try:
         path = Path(name).expanduser()
         return path if there(path) else None
