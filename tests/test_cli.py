@@ -336,3 +336,8 @@ def test_the_python_interface_is_what_the_documentation_says():
 )
 def test_who_stops_a_verb_hears_how_to_go_on(line, hint):
     assert cli._how_to_go_on(line.split()) == hint
+
+
+def test_the_package_runs_as_a_module():
+    ended = subprocess.run([sys.executable, "-m", "wordmask", "--version"], capture_output=True, text=True, timeout=100)
+    assert (ended.returncode, ended.stdout) == (0, f"wordmask {package.__version__}\n"), ended.stderr

@@ -11,7 +11,7 @@ from torch import nn
 
 import wordmask
 from wordmask import methods, plugins, saliency, segmenters
-from wordmask.compute import PLAIN, Compute
+from wordmask.compute import PLAIN, Compute, DeviceError
 from wordmask.masks.segmentation import Segmentation
 from wordmask.methods import Declared, Method, MethodError, check_method, list_methods, methods_of, settings_of
 from wordmask.plugins import Plugin, named
@@ -219,3 +219,27 @@ def test_a_method_without_build_says_so():
     with pytest.raises(MethodError, match="Bare cannot be loaded by its name"):
         Bare.build(MineSettings(), PLAIN)
     assert not Bare().networks
+
+
+@pytest.mark.parametrize(
+    ("load", "name", "told"),
+    [
+        (wordmask.load, "found", r"it is a saliency method, which `wordmask\.saliency\.load\('found'\)` loads"),
+        (saliency.load, "maskclip", r"it is a segmenter method, which `wordmask\.load\('maskclip'\)` loads"),
+        (wordmask.load, "MaskCLIP", "no method is called 'MaskCLIP', but maskclip is; choose one of"),
+        (wordmask.load, "clip_dinoiser", "but clip-dinoiser is"),
+        (wordmask.load, "nothing", "no method is called 'nothing'; choose one of maskclip"),
+    ],
+)
+def test_a_method_that_there_is_not_brings_to_mind_the_one_that_is_meant(load, name, told):
+    with pytest.raises(MethodError, match=told):
+        load(name)
+
+
+def test_a_device_that_cannot_be_used_is_refused_also_where_nothing_moves():
+    class Still(Declared):
+        pass
+
+    assert Still().to("cpu").device == torch.device("cpu")
+    with pytest.raises(DeviceError, match="'xla' cannot be used"):
+        Still().to("xla")

@@ -130,3 +130,9 @@ def test_several_names_in_one_text_are_refused_with_advice_that_works(sign):
         Vocabulary.of({"animal": f"dog{sign} cat"})
     assert Vocabulary.of(["dog", "cat"]).names == ("dog", "cat")
     assert Vocabulary.of({"dog": {"instead": "a dog, running"}}).phrases == (("a dog, running",),)
+
+
+def test_a_file_of_names_that_there_is_not_is_refused_with_the_way_out(tmp_path):
+    for path in (tmp_path / "missing.txt", tmp_path / "missing.json", tmp_path):
+        with pytest.raises(VocabularyError, match="cannot be read .*; give a file of names, one a line, or the names"):
+            read_names(path)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Kind = Literal["segmenter", "saliency", "refinement"]
 CALLED: dict[str, str] = {"segmenter": "method", "saliency": "saliency method", "refinement": "refinement"}
 """Kinds as messages call them."""
+LOADED_BY: dict[Kind, str] = {"segmenter": "wordmask.load", "saliency": "wordmask.saliency.load"}
 FEW = 12
 """Settings that a message lists whole."""
 MOST_LETTERS = 60
@@ -198,8 +199,20 @@ def find_method(kind: Kind, name: str) -> Method:
     """Return the method of this name."""
     known = methods_of(kind)
     if name not in known:
-        raise MethodError(f"no {CALLED[kind]} is called {shown(name)}; choose one of {', '.join(known)}")
+        hint = _instead(kind, name, known)
+        raise MethodError(f"no {CALLED[kind]} is called {shown(name)}{hint}; choose one of {', '.join(known)}")
     return known[name]
+
+
+def _instead(kind: Kind, name: str, known: Iterable[str]) -> str:
+    """Return what may have been meant: the name as it is spelt, or that of a method of another kind."""
+    for own in known:
+        if own == str(name).lower().replace("_", "-"):
+            return f", but {own} is"
+    for other in LOADED_BY:
+        if other != kind and name in methods_of(other):
+            return f": it is a {other} method, which `{LOADED_BY[other]}({name!r})` loads"
+    return ""
 
 
 class Declared:
@@ -243,8 +256,9 @@ class Declared:
 
     def to(self, device: "str | torch.device") -> Self:
         """Move its networks to a device, and return it."""
+        usable = Compute(str(device), "fp32").device  # checked also where there is nothing to move
         for network in self.networks.values():
-            network.to(Compute(str(device), "fp32").device)
+            network.to(usable)
         return self
 
 

@@ -57,7 +57,8 @@ def read_names(path: str | Path) -> Vocabulary:
     except VocabularyError as error:
         raise VocabularyError(f"{path}: {error}") from error
     except TextFileError as error:
-        raise VocabularyError(str(error)) from error
+        way_out = "" if path.is_file() else '; give a file of names, one a line, or the names themselves: "dog, cat"'
+        raise VocabularyError(f"{error}{way_out}") from error
 
 
 def _from_lines_of(path: Path) -> list[str]:

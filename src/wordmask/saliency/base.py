@@ -88,12 +88,12 @@ class Saliency(Declared, ABC):
         """Return the method's own maps, before any refinement: (H, W, 3) uint8 -> (H, W) float32 in [0, 1]."""
 
     def maps(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Pictures (H, W, 3) uint8 -> maps (H, W) float32 in [0, 1], refined as the settings say."""
+        """Return maps (H, W) float32 in [0, 1] of pictures (H, W, 3) uint8, refined as the settings say."""
         raw = self.raw_maps(images)
         return [refine(image, soft, self.settings.refine) for image, soft in zip(images, raw, strict=True)]
 
     def look(self, image: ImageSource) -> SaliencyMap:
-        """One picture, from wherever."""
+        """Look at one picture, from wherever."""
         return next(self.look_many([image], on_bad=raise_at_once))
 
     def look_many(

@@ -61,7 +61,7 @@ SEED_PRESETS = {"paper": SeedSettings()}
 
 
 def head_weights(cls_attention: Tensor) -> Tensor:
-    """How much each attention head is trusted, (B, heads, N) -> (B, heads).
+    """Return how much each attention head is trusted, (B, heads, N) -> (B, heads).
 
     A head that looks at few patches counts more: the log of all heads' sparsities over its own, where sparsity is the
     share of patches that get more than the picture's mean attention. A lone head has no others and counts as one.
@@ -74,7 +74,7 @@ def head_weights(cls_attention: Tensor) -> Tensor:
 
 
 def background_mask(features: DinoFeatures, similarity: float = 0.3) -> Tensor:
-    """(B, h, w) bool: patches whose keys, heads weighted, are like those of the least attended patch.
+    """Return (B, h, w) bool: the patches whose keys, heads weighted, are like those of the least attended patch.
 
     The seed itself is always among them, so there is no picture without background; where nothing differs from it,
     as on a blank picture, everything is background.
@@ -113,7 +113,7 @@ class SeedSaliency(Saliency):
         return [(own > THRESHOLD).astype(np.float32) for own in soft]
 
     def read(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> (B, H, W): the foreground blown up by the patch, the padding cut off."""
+        """Return the foreground blown up by the patch, the padding cut off: (B, 3, H, W) in [0, 1] -> (B, H, W)."""
         foreground = ~background_mask(self.encoder(images), self.settings.similarity)
         return blown_up(foreground[:, None].float(), self.encoder.patch_size, images)
 
@@ -151,13 +151,13 @@ class Found(Saliency):
 
     @torch.inference_mode()
     def read(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> (B, H, W): logits blown up by the patch, the padding cut off, then the sigmoid."""
+        """Return the sigmoid of logits, blown up by the patch and the padding cut off: (B, 3, H, W) -> (B, H, W)."""
         logits = self.head(self.encoder(images).key_maps())  # (B, 1, h, w)
         return blown_up(logits, self.encoder.patch_size, images).sigmoid()
 
 
 def blown_up(maps: Tensor, factor: int, images: Tensor) -> Tensor:
-    """(B, 1, h, w) -> (B, H, W): `factor` times as large, cut to the pictures (B, 3, H, W) that it is of."""
+    """Return maps (B, 1, h, w) `factor` times as large, cut to their pictures (B, 3, H, W): (B, H, W)."""
     large = F.interpolate(maps, scale_factor=factor, mode="bilinear", align_corners=False)
     return large[:, 0, : images.shape[2], : images.shape[3]]
 
