@@ -2,7 +2,7 @@
 
     python benchmarks/student_speed.py [--crop 384] [--pictures 16] [--threads 1] [--rounds 3]
 
-Lessons: the views, colours and pasted things of a batch, against the same pipeline picture by picture with
+Samples: the views, colours and pasted things of a batch, against the same pipeline picture by picture with
 torchvision's transforms (both on pictures in memory, and with as many pasted things). Inference: pictures of one size
 together against one by one, and asking a second question against segmenting anew. Times are of the processor, so that
 other processes count for little; the best of the rounds.
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torchvision.transforms import v2
 
 from wordmask.distillation.augmentations import Augmentation
-from wordmask.distillation.batches import Lessons
+from wordmask.distillation.batches import Samples
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus, small_resnet_settings
 from wordmask.segmenters.namedmask import NamedMask
@@ -32,7 +32,7 @@ NAMES = ["background", *(f"thing {number}" for number in range(20))]
 
 
 class InMemory:
-    """What `Lessons` asks of its examples: a picture, a mask, a label."""
+    """What `Samples` asks of its examples: a picture, a mask, a label."""
 
     def __init__(self, size: tuple[int, int], count: int = 8):
         self.items = []
@@ -119,18 +119,18 @@ def main() -> None:
     print(f"pictures of {size[1]} x {size[0]}, crops of {crop}, batches of {count}; {arguments.threads} thread(s)")
 
     examples, settings = InMemory(size), Augmentation(crop=crop)
-    lessons = Lessons(examples, settings, most_pasted=2, seed=0, ignore=IGNORE)  # type: ignore[arg-type]
+    samples = Samples(examples, settings, most_pasted=2, seed=0, ignore=IGNORE)  # type: ignore[arg-type]
     plain = PlainWay(examples, settings, 2)
-    ours = best(lambda: lessons.at(range(count)), rounds)
+    ours = best(lambda: samples.at(range(count)), rounds)
     theirs = best(lambda: plain.at(range(count)), rounds)
-    print(f"lessons     {ours:6.2f} s a batch, plain {theirs:6.2f} s: {theirs / ours:4.1f} times faster")
+    print(f"samples     {ours:6.2f} s a batch, plain {theirs:6.2f} s: {theirs / ours:4.1f} times faster")
 
     settings_of = {"paper": DeepLabSettings(), "world": small_resnet_settings()}
     network = DeepLabV3Plus(len(NAMES), settings_of[arguments.network])
-    batch = lessons.at(range(count))
+    batch = samples.at(range(count))
     step = best(lambda: learn(network, batch.images, batch.labels.long()), rounds)
     print(
-        f"a step      {step:6.2f} s in the {arguments.network}'s network: with lessons {step + ours:.2f} s, "
+        f"a step      {step:6.2f} s in the {arguments.network}'s network: with samples {step + ours:.2f} s, "
         f"with plain ones {step + theirs:.2f} s: {(step + theirs) / (step + ours):4.2f} times faster"
     )
 

@@ -30,7 +30,7 @@ SEED = 21
 SPLITS = ("single", "multi", "all")
 SHOWN = ("single", "pairs", "multi", "clutter")
 """A held-out picture of each kind; the first there is, not the best."""
-TELLER = OnStderr()
+CONSOLE = OnStderr()
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--measured", type=int, default=30, help="held-out pictures of each split (default: 30)")
     asked = parser.parse_args()
 
-    with TELLER.progress("drawing pictures") as report:
+    with CONSOLE.progress("drawing pictures") as report:
         pictures = write_folder(
             asked.out / f"pictures-{asked.pictures}",
             asked.pictures,
@@ -59,7 +59,7 @@ def main() -> None:
         asked.out / "run",
         preset="world",
         archive={"size": asked.archive},
-        teller=TELLER,
+        console=CONSOLE,
         **steps,
     )
     rows, names = [], ["background", *THINGS]
@@ -105,7 +105,7 @@ def methods(out: Path) -> Iterator[tuple[str, Segmenter]]:
 def figures(segmenter: Segmenter, title: str, pictures: int, out: Path) -> list[float]:
     found = []
     for split in SPLITS:
-        with TELLER.progress(f"{title} on {split}") as report:
+        with CONSOLE.progress(f"{title} on {split}") as report:
             folder = out / f"{title.replace(' ', '-')}-{split}-{pictures}"
             benchmark = World(split, pictures=pictures)
             found.append(wordmask.evaluate(segmenter, benchmark, out=folder, on_progress=report).miou)

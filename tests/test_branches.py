@@ -26,12 +26,12 @@ def lender(tmp_path_factory):
     return place
 
 
-def branch(lender, out, *layers, teller=None):
+def branch(lender, out, *layers, console=None):
     class Tiny(Branch):
         clip, saliency = ColourClip(), Counted()
 
     told = {"names": NAMES, "images": lender / "pictures", "out": out}
-    return Tiny(make_run(SETTINGS, told, *layers), teller, lenders=[lender / "lender"])
+    return Tiny(make_run(SETTINGS, told, *layers), console, lenders=[lender / "lender"])
 
 
 LESS = {"archive": {"size": 3}, "experts": None}
@@ -43,7 +43,7 @@ SHARD = "refined/refined_000_00000.arrow"
 
 def test_a_branch_ends_as_a_run_alone_and_makes_only_what_differs(lender, tmp_path):
     listener, before = Listener(), contents(lender / "lender")
-    made = branch(lender, tmp_path / "branch", OTHER, teller=listener)
+    made = branch(lender, tmp_path / "branch", OTHER, console=listener)
     made.run_all()
     for stage in SHARED:
         assert f"{stage}: taken over from lender, which made the same" in listener.said
@@ -79,7 +79,7 @@ def test_a_run_can_be_taken_as_far_as_a_stage_and_gone_on_with(lender, tmp_path)
     branch(lender, run, changed).run_to("experts")
     assert len(list((run / "experts").glob("*/expert.safetensors"))) == 3
     assert not (run / "refined").exists()
-    branch(lender, run, changed, teller=listener).run_all()
+    branch(lender, run, changed, console=listener).run_all()
     assert listener.of("experts") == "experts: done before"
     assert (run / "student" / "student.safetensors").exists()
 

@@ -23,7 +23,7 @@ from wordmask.training import clip_dinoiser as clip_dinoiser_training
 from wordmask.training.checkpoints import CheckpointError
 from wordmask.training.clip_dinoiser import (
     HEADS_FILE,
-    DinoiserLesson,
+    DinoiserObjective,
     DinoiserTraining,
     affinity_loss,
     jittered,
@@ -99,17 +99,18 @@ def test_the_objectness_s_loss_is_the_cross_entropy_to_found_s_mask():
     assert ours.item() == pytest.approx(expected, abs=TOLERANCE)
 
 
-def test_a_lesson_s_losses_are_those_of_its_teachers(folder, tmp_path, clip):
+def test_an_objective_s_losses_are_those_of_its_teachers(folder, tmp_path, clip):
     """From the pictures to the two numbers: targets and heads by their formulas, patch by patch."""
     chosen, teaching = settings(folder, tmp_path), teachers()
     torch.manual_seed(0)
-    lesson = DinoiserLesson(clip, teaching, chosen)
+    objective = DinoiserObjective(clip, teaching, chosen)
     crops = crops_at(0, Pictures(folder), chosen)
     images = jittered(crops.images, crops.places, chosen.seed, chosen.jitter).float() / 255
     dino, features = teaching.dino(images), clip.dense(images, ln_2=[-3]).ln_2[-3].double().numpy()
     values, keys = dino.value_maps().double().numpy(), dino.key_maps().double().numpy()
-    g, bias = (lesson.heads.obj_proj.get_parameter(name).detach().double().numpy() for name in ("weight", "bias"))
-    h, h_bias = (lesson.heads.bkg_decoder.get_parameter(name).detach().double().numpy() for name in ("weight", "bias"))
+    heads = objective.heads
+    g, bias = (heads.obj_proj.get_parameter(name).detach().double().numpy() for name in ("weight", "bias"))
+    h, h_bias = (heads.bkg_decoder.get_parameter(name).detach().double().numpy() for name in ("weight", "bias"))
     found, found_bias = teaching.found.head.weight.double().numpy(), teaching.found.head.bias.item()
     affinity, objectness = [], []
     for b in range(len(images)):
@@ -125,10 +126,10 @@ def test_a_lesson_s_losses_are_those_of_its_teachers(folder, tmp_path, clip):
             own = features[b, :, i, j] / np.linalg.norm(features[b, :, i, j])
             is_object = found[0, :, 0, 0] @ keys[b, :, i, j] + found_bias > 0
             objectness.append(entropy(h[0, :, 0, 0] @ own + h_bias[0], float(is_object)))
-    parts = lesson.losses(crops, 0)
+    parts = objective.losses(crops, 0)
     assert parts["affinity"].item() == pytest.approx(np.mean(affinity), abs=1e-5)
     assert parts["objectness"].item() == pytest.approx(np.mean(objectness), abs=1e-5)
-    gradients = torch.autograd.grad(sum(parts.values()), list(lesson.parameters()))
+    gradients = torch.autograd.grad(sum(parts.values()), list(objective.parameters()))
     assert all(gradient.abs().max() > 0 for gradient in gradients)
 
 
@@ -142,9 +143,9 @@ def test_one_pass_of_dino_teaches_as_two_do(folder, tmp_path):
 
 
 def test_the_heads_learn_at_their_own_rates_and_later_at_a_tenth(folder, tmp_path, clip):
-    lesson = DinoiserLesson(clip, teachers(), settings(folder, tmp_path))
+    objective = DinoiserObjective(clip, teachers(), settings(folder, tmp_path))
     rates = {f"heads.{head}.{part}": rate for head, rate in (("obj_proj", 1), ("bkg_decoder", 200)) for part in PARTS}
-    assert {name: lesson.pace(name) for name, _ in lesson.named_parameters()} == pytest.approx(rates)
+    assert {name: objective.pace(name) for name, _ in objective.named_parameters()} == pytest.approx(rates)
     train(clip, folder, tmp_path)
     assert [line["rate"] for line in log_of(tmp_path)] == pytest.approx([1, 1, 0.1, 0.1])
 
@@ -179,7 +180,7 @@ def test_the_written_file_segments(folder, tmp_path, clip):
 
 def test_a_killed_training_ends_like_one_never_killed(folder, tmp_path, clip, monkeypatch):
     whole = train(clip, folder, tmp_path / "whole")
-    original, calls = DinoiserLesson.losses, []
+    original, calls = DinoiserObjective.losses, []
 
     def losses(self, *arguments):
         calls.append(1)
@@ -187,7 +188,7 @@ def test_a_killed_training_ends_like_one_never_killed(folder, tmp_path, clip, mo
             raise KeyboardInterrupt
         return original(self, *arguments)
 
-    monkeypatch.setattr(DinoiserLesson, "losses", losses)
+    monkeypatch.setattr(DinoiserObjective, "losses", losses)
     with pytest.raises(KeyboardInterrupt):
         train(clip, folder, tmp_path / "killed", save_every=1)
     resumed = train(clip, folder, tmp_path / "killed", save_every=1)
@@ -208,7 +209,7 @@ def test_a_run_of_other_settings_or_teachers_is_not_gone_on_with(folder, tmp_pat
 
 def test_a_crop_must_be_whole_patches(folder, tmp_path, clip):
     with pytest.raises(SaliencyError, match="no multiple"):
-        DinoiserLesson(clip, teachers(), settings(folder, tmp_path, crop=36))
+        DinoiserObjective(clip, teachers(), settings(folder, tmp_path, crop=36))
 
 
 @pytest.fixture

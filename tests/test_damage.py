@@ -88,7 +88,7 @@ def gone_on_with(pictures, undisturbed, tmp_path):
 
     def go_on(run):
         listener = Listener()
-        pipeline_with(pictures, run, teller=listener).run_all()
+        pipeline_with(pictures, run, console=listener).run_all()
         assert contents(run) == undisturbed
         return damage_told(listener)
 
@@ -161,7 +161,7 @@ def test_masks_set_aside_that_are_damaged_are_made_anew(pictures, run, tmp_path)
     flip(next((run / "masks").glob("*.seen")))
     listener = Listener()
     for out in (run, tmp_path / "new"):
-        pipeline_with(pictures, out, {"names": ["green", "blue"]}, teller=listener).run_all()
+        pipeline_with(pictures, out, {"names": ["green", "blue"]}, console=listener).run_all()
     assert contents(run) == contents(tmp_path / "new")
     assert any(".seen is damaged" in text for text in listener.said)
 
@@ -189,7 +189,7 @@ def test_masks_that_somebody_has_changed_are_no_damage(pictures, run):
     pipeline_with(pictures, run).run_all()  # which says so, and keeps them
     second.unlink()
     listener = Listener()
-    pipeline_with(pictures, run, teller=listener).run_all()
+    pipeline_with(pictures, run, console=listener).run_all()
     assert first.read_bytes() == by_somebody
     assert "made anew in part" in listener.of("masks")
     assert damage_told(listener) == []

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import wordmask
 from wordmask.distillation import config as configuration
 from wordmask.distillation.config import ConfigError, as_dict, list_presets, make_run, read_config, setting
 
@@ -184,3 +185,9 @@ def test_what_is_shown_of_a_value_is_short(layer):
     with pytest.raises(ConfigError) as caught:
         make_run({**TOLD, **layer})
     assert len(str(caught.value)) < 600
+
+
+def test_the_earlier_word_for_who_is_told_is_refused_with_the_one_of_now(tmp_path):
+    with pytest.raises(ConfigError, match="distill has no `teller`: it is called `console`"):
+        wordmask.distill(["dog"], tmp_path, tmp_path / "run", teller=None)
+    assert not (tmp_path / "run").exists()

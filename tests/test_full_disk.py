@@ -41,7 +41,7 @@ def test_a_distillation_on_a_full_disk_names_it_and_goes_on_to_the_same_student(
         listener = Listener()
         try:
             with room_for(most):
-                pipeline_with(pictures, tmp_path / "run", teller=listener).run_all()
+                pipeline_with(pictures, tmp_path / "run", console=listener).run_all()
             break
         except Exception as error:
             told = str(error)

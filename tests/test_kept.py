@@ -27,9 +27,9 @@ TWO, THREE = {"names": ["green", "blue"]}, {"names": ["red", "green", "blue"]}
 SHORT = {"experts": {"steps": 2}, "student": {"steps": 1}, "archive": {"size": 4}}
 
 
-def run_with(pictures, out, *layers, teller=None):
+def run_with(pictures, out, *layers, console=None):
     """How many pictures its saliency has looked at."""
-    made = pipeline_with(pictures, out, SHORT, *layers, teller=teller)
+    made = pipeline_with(pictures, out, SHORT, *layers, console=console)
     made.saliency = Counted()
     made.run_all()
     return made.saliency.pictures
@@ -62,7 +62,7 @@ def files_of_experts(run):
 
 def test_another_name_costs_its_own_masks_and_its_own_expert(runs, two):
     before, listener = files_of_experts(two), Listener()
-    assert run_with(runs / "pictures", two, THREE, teller=listener) == 4
+    assert run_with(runs / "pictures", two, THREE, console=listener) == 4
     assert "masks: those of 8 pictures were there already" in listener.said
     assert "experts: 2 of 3 are kept, as nothing has changed for them" in listener.said
     kept = files_of_experts(two)
@@ -79,7 +79,7 @@ def test_a_name_less_costs_nothing_but_the_student(runs, tmp_path):
 
 def test_larger_archives_cost_the_masks_of_the_pictures_that_are_new(runs, two, tmp_path):
     listener = Listener()
-    assert run_with(runs / "pictures", two, TWO, {"archive": {"size": 5}}, teller=listener) == 2
+    assert run_with(runs / "pictures", two, TWO, {"archive": {"size": 5}}, console=listener) == 2
     assert "experts: 0 of 2 are kept, as nothing has changed for them" in listener.said
     run_with(runs / "pictures", tmp_path / "new", TWO, {"archive": {"size": 5}})
     assert contents(two) == contents(tmp_path / "new")
@@ -89,7 +89,7 @@ def test_other_edges_redraw_the_masks_and_keep_the_experts(runs, two):
     before = files_of_experts(two)
     shards = {path.stat().st_mtime_ns for path in (two / "refined").glob("*.arrow")}
     listener = Listener()
-    assert run_with(runs / "pictures", two, TWO, {"experts": {"edges": "pamr"}}, teller=listener) == 0
+    assert run_with(runs / "pictures", two, TWO, {"experts": {"edges": "pamr"}}, console=listener) == 0
     assert ALL_KEPT in listener.said
     assert files_of_experts(two) == before
     assert shards.isdisjoint(path.stat().st_mtime_ns for path in (two / "refined").glob("*.arrow"))
@@ -109,9 +109,9 @@ def test_masks_of_another_saliency_are_all_made_anew(runs, two, tmp_path, change
 def test_experts_of_other_settings_or_another_seed_are_made_anew(runs, two):
     for changed in ({"experts": {"steps": 3}}, {"experts": {"steps": 3}, "seed": 1}):
         listener = Listener()
-        run_with(runs / "pictures", two, THREE, changed, teller=listener)
+        run_with(runs / "pictures", two, THREE, changed, console=listener)
         assert not any("are kept" in text for text in listener.said)
-        run_with(runs / "pictures", two, TWO, changed, teller=listener)
+        run_with(runs / "pictures", two, TWO, changed, console=listener)
         assert ALL_KEPT in listener.said
 
 
@@ -149,7 +149,7 @@ def test_other_weights_under_the_name_that_trainings_start_from_are_noticed(runs
     for seed in (0, 1, 1):
         write(seed)
         listener = Listener()
-        run_with(runs / "pictures", two, TWO, chosen, teller=listener)
+        run_with(runs / "pictures", two, TWO, chosen, console=listener)
         ends.append(contents(two))
     assert ends[0]["experts/000/expert.safetensors"] != ends[1]["experts/000/expert.safetensors"]
     assert ends[0]["student/student.safetensors"] != ends[1]["student/student.safetensors"]

@@ -55,7 +55,7 @@ def run(finished, tmp_path):
 def heard(pictures, out, *layers):
     """What is said of a run that is gone on with."""
     listener = Listener()
-    pipeline_with(pictures, out, *layers, teller=listener).run_all()
+    pipeline_with(pictures, out, *layers, console=listener).run_all()
     return listener
 
 

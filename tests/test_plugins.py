@@ -46,7 +46,7 @@ TABLES = {
 }
 
 
-def open_suite(told, *, device, teller):
+def open_suite(told, *, device, console):
     figures = {"figure": float(told["steps"])}
     shared = SimpleNamespace(**figures, described=lambda: figures)
     return shared, {"mine-1": TABLES["mine-1"]}

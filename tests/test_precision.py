@@ -15,7 +15,7 @@ from support.small_clip import small_clip
 from wordmask import methods, saliency, segmenters
 from wordmask.cli import options
 from wordmask.compute import Compute, PrecisionError, has_bf16, pick_precision
-from wordmask.distillation import ingredients
+from wordmask.distillation import sources
 from wordmask.distillation.pseudo_masks import MaskSettings
 from wordmask.encoders.precision import MEASURED, Measurement
 from wordmask.errors import WordmaskError
@@ -310,12 +310,12 @@ def test_labels_of_a_version_that_left_it_open_are_gone_on_with(tmp_path):
 
 def test_pseudo_masks_are_the_same_on_every_machine(processor, monkeypatch):
     asked = []
-    monkeypatch.setattr(ingredients.saliency, "load", lambda method, **given: asked.append(given["precision"]))
+    monkeypatch.setattr(sources.saliency, "load", lambda method, **given: asked.append(given["precision"]))
     processor(INTEL_OF_2023)
     for settings in ({}, {"precision": "bf16"}):
         config = SimpleNamespace(masks=MaskSettings(settings=settings), device="cpu")
         run = SimpleNamespace(config=config, run=SimpleNamespace(preset="world"))
-        ingredients.Ingredients.saliency.func(run)
+        sources.Sources.saliency.func(run)
     assert asked == ["fp32", "bf16"]
 
 
@@ -323,4 +323,4 @@ def test_pseudo_masks_are_never_left_to_the_machine():
     config = SimpleNamespace(masks=MaskSettings(settings={"precision": "auto"}), device="cpu")
     run = SimpleNamespace(config=config, run=SimpleNamespace(preset="world"))
     with pytest.raises(WordmaskError, match="precision=auto makes other masks on other machines"):
-        ingredients.Ingredients.saliency.func(run)
+        sources.Sources.saliency.func(run)

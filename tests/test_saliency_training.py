@@ -19,10 +19,10 @@ from wordmask.saliency.selfmask import load_network
 from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings
 from wordmask.training.checkpoints import CheckpointError
 from wordmask.training.errors import TrainingError
-from wordmask.training.found import FoundLesson, FoundTraining, solved_masks, train_head
-from wordmask.training.loop import Lesson, crops_at, train
+from wordmask.training.found import FoundObjective, FoundTraining, solved_masks, train_head
+from wordmask.training.loop import Objective, crops_at, train
 from wordmask.training.pictures import Pictures
-from wordmask.training.selfmask import SelfMaskLesson, SelfMaskTraining, new_network, train_network
+from wordmask.training.selfmask import SelfMaskObjective, SelfMaskTraining, new_network, train_network
 from wordmask.training.votes import VoteStore
 from wordmask_world import draw_scene
 from wordmask_world.files.training_file import write_array
@@ -53,9 +53,9 @@ def train_found(settings, encoder=None):
     return train_head(encoder or tiny_dino(), settings, Pictures(settings.pictures))
 
 
-def killed(train, settings, lesson, call):
+def killed(train, settings, objective, call):
     with pytest.MonkeyPatch.context() as patch:
-        kill_at(patch, lesson, call)
+        kill_at(patch, objective, call)
         with pytest.raises(Killed):
             train(settings)
 
@@ -91,10 +91,10 @@ def test_found_learns_the_seed_first_and_itself_later(folder, tmp_path):
 def test_founds_losses_are_those_of_the_paper(folder, tmp_path):
     encoder, settings = tiny_dino(), found_settings(folder, tmp_path)
     torch.manual_seed(0)
-    lesson = FoundLesson(encoder, settings)
+    objective = FoundObjective(encoder, settings)
     crops = crops_at(0, Pictures(folder), settings)
     features = encoder(crops.images / 255)
-    logits = lesson.head(features.key_maps().clone())[:, 0].detach()
+    logits = objective.head(features.key_maps().clone())[:, 0].detach()
     grids = [BilateralGrid(image.permute(1, 2, 0).numpy().copy()) for image in crops.images]
     own = logits > 0
 
@@ -102,7 +102,7 @@ def test_founds_losses_are_those_of_the_paper(folder, tmp_path):
         p, t = logits.double().sigmoid(), targets.double()
         return -(t * p.log() + (1 - t) * (1 - p).log()).mean().item()
 
-    early, late = lesson.losses(crops, 0), lesson.losses(crops, 2)
+    early, late = objective.losses(crops, 0), objective.losses(crops, 2)
     assert early.keys() == {"solved", "seed"}
     assert late.keys() == {"solved", "own"}
     assert early["solved"].item() == pytest.approx(1.5 * entropy(solved_masks(grids, own)), rel=1e-5)
@@ -112,7 +112,7 @@ def test_founds_losses_are_those_of_the_paper(folder, tmp_path):
 
 def test_found_trains_the_head_alone(folder, tmp_path):
     encoder, settings = tiny_dino(), found_settings(folder, tmp_path)
-    assert {name for name, _ in FoundLesson(encoder, settings).named_parameters()} == {"head.weight", "head.bias"}
+    assert {name for name, _ in FoundObjective(encoder, settings).named_parameters()} == {"head.weight", "head.bias"}
     train_found(settings, encoder)
     assert_same(encoder.model.state_dict(), tiny_dino().model.state_dict())
 
@@ -136,13 +136,13 @@ def test_solved_masks_keep_what_the_solver_departs_from():
 
 def test_a_crop_must_be_whole_patches(folder, tmp_path):
     with pytest.raises(SaliencyError, match="no multiple"):
-        FoundLesson(tiny_dino(), found_settings(folder, tmp_path, crop=36))
+        FoundObjective(tiny_dino(), found_settings(folder, tmp_path, crop=36))
 
 
 def test_a_killed_found_ends_like_one_never_killed(folder, tmp_path):
     whole = train_found(found_settings(folder, tmp_path / "whole"))
     settings = found_settings(folder, tmp_path / "killed", save_every=1)
-    killed(train_found, settings, FoundLesson, 4)
+    killed(train_found, settings, FoundObjective, 4)
     assert_same(whole.state_dict(), train_found(settings).state_dict())
     assert log_of(tmp_path / "whole") == log_of(tmp_path / "killed")
 
@@ -171,7 +171,7 @@ def test_selfmask_trains_and_its_file_loads(folder, tmp_path):
 def test_a_killed_selfmask_ends_like_one_never_killed(folder, tmp_path):
     whole = train_selfmask(selfmask_settings(folder, tmp_path / "whole"))
     settings = selfmask_settings(folder, tmp_path / "killed", save_every=2)
-    killed(train_selfmask, settings, SelfMaskLesson, 4)
+    killed(train_selfmask, settings, SelfMaskObjective, 4)
     assert_same(whole.state_dict(), train_selfmask(settings).state_dict())
 
 
@@ -213,7 +213,7 @@ def test_a_few_steps_make_selfmasks_loss_smaller(folder, tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_the_run(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(FoundLesson, "losses", lambda self, *_: {"solved": self.head.weight.sum() * torch.nan})
+    monkeypatch.setattr(FoundObjective, "losses", lambda self, *_: {"solved": self.head.weight.sum() * torch.nan})
     with pytest.raises(TrainingError, match="step 1 is not finite"):
         train_found(found_settings(folder, tmp_path))
 
@@ -260,8 +260,8 @@ def test_a_flipped_crop_has_its_mask_flipped(folder, tmp_path):
     assert not torch.equal(one.masks, other.masks)
 
 
-def test_a_lesson_with_two_parts_is_made_small_as_a_whole(folder, tmp_path):
-    class Line(Lesson):
+def test_an_objective_with_two_parts_is_made_small_as_a_whole(folder, tmp_path):
+    class Line(Objective):
         def __init__(self):
             super().__init__()
             self.at = torch.nn.Parameter(torch.tensor([4.0, -4.0]))
@@ -270,11 +270,11 @@ def test_a_lesson_with_two_parts_is_made_small_as_a_whole(folder, tmp_path):
         def losses(self, crops, step):
             return {"first": self.at[0] ** 2, "second": F.relu(-self.at[1])}
 
-    lesson = Line()
+    objective = Line()
     settings = replace(found_settings(folder, tmp_path), learning_rate=0.5, weight_decay=0.0)
-    train(lesson, settings, Pictures(folder), steps=5, rate=lambda step: 1.0)
-    assert lesson.at[0] < 4 - 1
-    assert lesson.at[1] > -4 + 1
+    train(objective, settings, Pictures(folder), steps=5, rate=lambda step: 1.0)
+    assert objective.at[0] < 4 - 1
+    assert objective.at[1] > -4 + 1
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["trained"].keys() == {"at"}
 
 
@@ -282,7 +282,7 @@ def test_a_lesson_with_two_parts_is_made_small_as_a_whole(folder, tmp_path):
 def test_a_training_with_a_damaged_part_ends_as_if_nothing_had_happened(folder, tmp_path, caplog, damaged):
     train_selfmask(selfmask_settings(folder, tmp_path / "whole"))
     settings = selfmask_settings(folder, tmp_path / "run", save_every=1)
-    killed(train_selfmask, settings, SelfMaskLesson, 3)
+    killed(train_selfmask, settings, SelfMaskObjective, 3)
     if damaged != "none":
         path = tmp_path / "run" / damaged
         content = bytearray(path.read_bytes())

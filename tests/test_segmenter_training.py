@@ -18,7 +18,7 @@ from support.stopped_training import Killed, log_of, stop_at
 from wordmask.benchmarks.datasets import Sample
 from wordmask.distillation import training
 from wordmask.distillation.augmentations import Augmentation, coloured, draw_colours, draw_view, see
-from wordmask.distillation.batches import Examples, Lessons, stream
+from wordmask.distillation.batches import Examples, Samples, stream
 from wordmask.distillation.records import DistillationError
 from wordmask.distillation.student import PRESETS, StudentSettings, train_student, with_background
 from wordmask.distillation.training import ignore_label, new_network, poly_rate
@@ -44,9 +44,9 @@ def whole(masks, tmp_path_factory):
     return learn(masks, tmp_path_factory.mktemp("whole"))
 
 
-def lessons(masks, **changes):
+def samples(masks, **changes):
     options = {"most_pasted": 2, "seed": 3, "ignore": 255}
-    return Lessons(Examples(masks, LABEL_OF), QUICK.augmentation, **{**options, **changes})
+    return Samples(Examples(masks, LABEL_OF), QUICK.augmentation, **{**options, **changes})
 
 
 def learn(masks, out, settings=QUICK, **options):
@@ -57,24 +57,24 @@ def learn(masks, out, settings=QUICK, **options):
 
 
 def test_every_example_comes_once_an_epoch_and_in_another_order_in_the_next(masks):
-    own = lessons(masks)
+    own = samples(masks)
     epochs = [[own.index(place) for place in range(start, start + 12)] for start in (0, 12, 24)]
     assert all(sorted(epoch) == list(range(12)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
 
 
 def test_a_picture_depends_on_seed_and_place_alone(masks):
-    own = lessons(masks)
-    whole, parts = own.at(range(8)), [lessons(masks).at(range(3, 8)), own.at(range(3))]
+    own = samples(masks)
+    whole, parts = own.at(range(8)), [samples(masks).at(range(3, 8)), own.at(range(3))]
     assert torch.equal(whole.images, torch.cat([part.images for part in reversed(parts)]))
     assert torch.equal(whole.labels, torch.cat([part.labels for part in reversed(parts)]))
-    assert not torch.equal(whole.images, lessons(masks, seed=4).at(range(8)).images)
+    assert not torch.equal(whole.images, samples(masks, seed=4).at(range(8)).images)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_threads_change_nothing(masks, workers):
     steps = [range(start, start + 4) for start in range(0, 32, 4)]
-    alone, together = (list(stream(lessons(masks), steps, count)) for count in (0, workers))
+    alone, together = (list(stream(samples(masks), steps, count)) for count in (0, workers))
     assert len(alone) == 8
     for one, other in zip(alone, together, strict=True):
         assert torch.equal(one.images, other.images)
@@ -84,14 +84,14 @@ def test_threads_change_nothing(masks, workers):
 def test_threads_leave_torch_its_own(masks):
     torch.set_num_threads(2)
     try:
-        list(stream(lessons(masks), [range(2)], 2))
+        list(stream(samples(masks), [range(2)], 2))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
 
 
-def test_without_copy_paste_a_lesson_is_its_picture_seen_and_coloured(masks):
-    own = lessons(masks, most_pasted=1)
+def test_without_copy_paste_a_sample_is_its_picture_seen_and_coloured(masks):
+    own = samples(masks, most_pasted=1)
     for place in range(6):
         chance = np.random.default_rng((3, place))
         record = masks[int(own.examples.rows[own.index(place)])]
@@ -104,7 +104,7 @@ def test_without_copy_paste_a_lesson_is_its_picture_seen_and_coloured(masks):
 
 
 def test_copy_paste_adds_things_and_changes_nothing_beside_them(masks):
-    with_paste, without = lessons(masks), lessons(masks, most_pasted=1)
+    with_paste, without = samples(masks), samples(masks, most_pasted=1)
     pasted = 0
     for place in range(40):
         (image, labels), (own, own_labels) = with_paste.one(place), without.one(place)
@@ -116,7 +116,7 @@ def test_copy_paste_adds_things_and_changes_nothing_beside_them(masks):
 
 
 def test_labels_are_those_of_the_names(masks):
-    found = [lessons(masks, most_pasted=1).one(place)[1].unique().tolist() for place in range(12)]
+    found = [samples(masks, most_pasted=1).one(place)[1].unique().tolist() for place in range(12)]
     assert set().union(*found) - {255} == {0, 1, 2, 3}
 
 
@@ -177,7 +177,7 @@ def test_ignored_pixels_have_a_label_that_no_name_has():
 def gradient(masks, settings, edit=lambda labels: labels):
     """With batch norm at rest, so that parts of a batch do not know of each other."""
     network = new_network(settings, 4, 0).eval()
-    batch = lessons(masks).at(range(4))
+    batch = samples(masks).at(range(4))
     batch = replace(batch, labels=edit(batch.labels.clone()))
     loss = training._gradients(network, batch, settings, Team("cpu"), 255)
     return network, batch, loss, [parameter.grad.clone() for parameter in network.parameters()]

@@ -10,7 +10,7 @@ from support.stopped_training import log_of
 from support.tiny_world_dino import CHANNELS, settings
 from wordmask.encoders.dino import DinoEncoder
 from wordmask.training.checkpoints import CHECKPOINT, CheckpointError, read_checkpoint
-from wordmask_world.report import Teller, tell_of_resnet
+from wordmask_world.report import PrintedPage, tell_of_resnet
 from wordmask_world.training.batches import crop, crop_places, hue_turned
 from wordmask_world.training.dino import DinoSettings, build_backbone, same_places, train_dino
 from wordmask_world.training.dino_network import evenly_used, read_resnet, read_vit
@@ -85,6 +85,6 @@ def test_a_vit_learns_from_a_resnet_and_leaves_it_alone(small_training_file, tmp
 def test_a_resnet_is_told_of_beside_itself_untrained(capsys):
     resnet, _ = build_backbone(DinoSettings(pictures=Path(), out=Path(), network="resnet", channels=CHANNELS))
     before = {name: value.clone() for name, value in resnet.state_dict().items()}
-    tell_of_resnet(Teller("a report"), resnet.eval())
+    tell_of_resnet(PrintedPage("a report"), resnet.eval())
     assert "untrained" in capsys.readouterr().out
     assert all(torch.equal(value, before[name]) for name, value in resnet.state_dict().items())

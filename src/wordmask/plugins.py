@@ -55,7 +55,7 @@ class BroughtBenchmark:
 class BroughtSuite:
     """Tables of a package's own that are measured together, one after the other, by one name.
 
-    open: a function from what was said of the suite (a mapping; `device` and `teller` by name) to what its tables
+    open: a function from what was said of the suite (a mapping; `device` and `console` by name) to what its tables
     share, which `Run.shared` holds, and the tables by their names.
     """
 

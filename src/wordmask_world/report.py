@@ -65,7 +65,7 @@ PROTOCOLS = (
 """ "background" is a word that captions seldom say of pictures without things: the papers' complaint about MaskCLIP."""
 
 
-class Teller:
+class PrintedPage:
     """Says everything twice: on the terminal and on the page."""
 
     def __init__(self, title: str):
@@ -83,7 +83,7 @@ class Teller:
 
 def run(out: Path, *, pictures: int, device: str) -> None:
     """Print the figures and write them, with pictures, to `out`."""
-    tell = Teller("The built-in world and its models")
+    tell = PrintedPage("The built-in world and its models")
     tell.page.check(out)
     clip = world_clip(Compute(device, "fp32"))
     print(f"World {WORLD_VERSION}, held-out pictures of {World().size} x {World().size} pixels")
@@ -139,7 +139,7 @@ def run(out: Path, *, pictures: int, device: str) -> None:
     print(f"\n{out}")
 
 
-def tell_of_dino(tell: Teller, dino: DinoEncoder) -> None:
+def tell_of_dino(tell: PrintedPage, dino: DinoEncoder) -> None:
     tell.section(
         "The small DINO", "Trained on pictures alone, against the same network untrained. Labels only measure."
     )
@@ -154,7 +154,7 @@ def tell_of_dino(tell: Teller, dino: DinoEncoder) -> None:
     tell.page.picture(dino_pictures(dino), "Pictures; where CLS looks; the three main components of the patch tokens.")
 
 
-def tell_of_resnet(tell: Teller, resnet: nn.Module) -> None:
+def tell_of_resnet(tell: PrintedPage, resnet: nn.Module) -> None:
     tell.section(
         "The small ResNet",
         "Pictures of one thing: does the nearest other one, by pooled features, show the same thing?",

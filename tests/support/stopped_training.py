@@ -7,9 +7,9 @@ class Killed(Exception):
     pass
 
 
-def kill_at(monkeypatch, lesson, call):
-    """The losses of a class of lessons raise at their n-th call, once."""
-    original, calls = lesson.losses, []
+def kill_at(monkeypatch, objective, call):
+    """The losses of a class of objectives raise at their n-th call, once."""
+    original, calls = objective.losses, []
 
     def losses_then_death(self, *arguments):
         calls.append(1)
@@ -17,7 +17,7 @@ def kill_at(monkeypatch, lesson, call):
             raise Killed
         return original(self, *arguments)
 
-    monkeypatch.setattr(lesson, "losses", losses_then_death)
+    monkeypatch.setattr(objective, "losses", losses_then_death)
 
 
 def stop_at(step):

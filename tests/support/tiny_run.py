@@ -85,7 +85,7 @@ class Listener:
         return next(text for text in self.said if text.startswith(f"{stage}: "))
 
 
-def pipeline_with(pictures: Path, out: Path, *layers: dict[str, Any], teller: Any = None, prune: bool = False) -> Any:
+def pipeline_with(pictures: Path, out: Path, *layers: dict[str, Any], console: Any = None, prune: bool = False) -> Any:
     """A pipeline whose CLIP and saliency know colours."""
     from support.tiny_collection import ColourClip
     from wordmask.distillation.config import make_run
@@ -95,7 +95,7 @@ def pipeline_with(pictures: Path, out: Path, *layers: dict[str, Any], teller: An
         clip, saliency = ColourClip(), Bright()  # type: ignore[assignment]
 
     told = {"names": NAMES, "images": pictures, "out": out}
-    return Tiny(make_run(SETTINGS, told, *layers), teller, prune=prune)
+    return Tiny(make_run(SETTINGS, told, *layers), console, prune=prune)
 
 
 def contents(run: Path) -> dict[str, str]:

@@ -191,7 +191,7 @@ def _chosen(
     else:
         from wordmask.console.progress import OnStderr
 
-        shared, own = named(suite.open)(distilling, device=device, teller=OnStderr())
+        shared, own = named(suite.open)(distilling, device=device, console=OnStderr())
         found = [own[member] for member in members]
     chosen = [replace(table, rows=tuple(row for row in table.rows if _is_asked(row.label, only))) for table in found]
     chosen = [table for table in chosen if table.rows]

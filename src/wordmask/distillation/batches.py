@@ -75,8 +75,8 @@ class Examples:
         raise DistillationError(f"none of the pictures of {self.masks.folder} can be read any more")
 
 
-class Lessons:
-    """`lessons.at(places)`: what lies at these places of the run's order.
+class Samples:
+    """`samples.at(places)`: what lies at these places of the run's order.
 
     most_pasted: a picture is made of 1 to so many (the paper's n_max; 1 is without copy-paste).
     """
@@ -121,13 +121,13 @@ class Lessons:
         return Batch(torch.stack([image for image, _ in made]), torch.stack([labels for _, labels in made]))
 
 
-def stream(lessons: Lessons, batches: Iterable[range], workers: int) -> Generator[Batch, None, None]:
+def stream(samples: Samples, batches: Iterable[range], workers: int) -> Generator[Batch, None, None]:
     """One batch after the other; with `workers`, so many threads make the next ones in the meantime."""
     if workers == 0:
         for places in batches:
-            yield lessons.at(places)
+            yield samples.at(places)
         return
-    with closing(_Ahead(lessons, workers)) as ahead:
+    with closing(_Ahead(samples, workers)) as ahead:
         for places in batches:
             ahead.start(places)
             if len(ahead) > AHEAD:
@@ -142,12 +142,12 @@ def _alone(ready: threading.Barrier) -> None:
 
 
 class _Ahead:
-    def __init__(self, lessons: Lessons, workers: int):
-        self._lessons = lessons
+    def __init__(self, samples: Samples, workers: int):
+        self._samples = samples
         # Pictures are shared among threads; that torch shares the work on one among more would only get in the way.
         own = torch.get_num_threads()
         ready = threading.Barrier(workers + 1)
-        self._pool = ThreadPoolExecutor(workers, "wordmask-lessons", initializer=_alone, initargs=(ready,))
+        self._pool = ThreadPoolExecutor(workers, "wordmask-samples", initializer=_alone, initargs=(ready,))
         for _ in range(workers):
             self._pool.submit(int)
         ready.wait()
@@ -158,7 +158,7 @@ class _Ahead:
         return len(self._waiting)
 
     def start(self, places: range) -> None:
-        self._waiting.append([self._pool.submit(self._lessons.one, place) for place in places])
+        self._waiting.append([self._pool.submit(self._samples.one, place) for place in places])
 
     def take(self) -> Batch:
         made = [future.result() for future in self._waiting.pop(0)]

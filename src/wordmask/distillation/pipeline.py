@@ -21,17 +21,17 @@ from wordmask.console.progress import Progress
 from wordmask.distillation import experts, published, student
 from wordmask.distillation.archive import build_archive
 from wordmask.distillation.config import ConfigError, Run, as_dict, make_run, read_config
-from wordmask.distillation.ingredients import Ingredients, start_of
 from wordmask.distillation.known_masks import KnownMasks
 from wordmask.distillation.pseudo_masks import check_none_empty, make_masks
 from wordmask.distillation.records import MaskTable
 from wordmask.distillation.report import write_report
+from wordmask.distillation.sources import Sources, start_of
 from wordmask.extras import need
 from wordmask.files import atomic_write
 from wordmask.fingerprints import file_digest, listing_digest
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.runs.claim import claimed
-from wordmask.runs.stages import Silent, Stage, Stages, Teller, earlier
+from wordmask.runs.stages import Console, Silent, Stage, Stages, earlier
 from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
 from wordmask.text_files import read_yaml
 
@@ -50,7 +50,7 @@ def distill(
     *,
     preset: str | None = None,
     config: str | Path | Mapping[str, Any] | None = None,
-    teller: Teller | None = None,
+    console: Console | None = None,
     prune: bool = False,
     **settings: Any,
 ) -> NamedMask:
@@ -59,25 +59,28 @@ def distill(
     names: a list, a mapping with synonyms, a `Vocabulary`, or a file. images: a folder, a list file, webdataset tars,
     or a folder of embeddings in clip-retrieval's layout. preset: "paper", "imagenet-s" or a plug-in's.
     config: a YAML file, or what would stand in one. settings: single ones over it, as `archive={"size": 50}`, `seed=1`.
+    console: who is told how it goes, as `wordmask.console.progress.OnStderr()`; by default nobody.
     prune: go on without pictures that are no longer there, at which a run with embeddings of them stops otherwise.
     """
+    if "teller" in settings:
+        raise ConfigError("distill has no `teller`: it is called `console`, so write console=...")
     layers = [dict(config) if isinstance(config, Mapping) else read_config(Path(config))] if config is not None else []
     if isinstance(names, Iterable) and not isinstance(names, str | Mapping | Vocabulary):
         names = list(names)
     given = {"names": names, "images": images, "out": out, "preset": preset}
     run = make_run(*layers, {key: value for key, value in given.items() if value is not None}, settings)
-    return Pipeline(run, teller, prune=prune).run_all()
+    return Pipeline(run, console, prune=prune).run_all()
 
 
-class Pipeline(Ingredients):
+class Pipeline(Sources):
     """The stages of one run, in their order."""
 
-    def __init__(self, run: Run, teller: Teller | None = None, *, prune: bool = False):
+    def __init__(self, run: Run, console: Console | None = None, *, prune: bool = False):
         super().__init__(run)
         self._prune = prune
         leads = int(os.environ.get("RANK", "0")) == 0  # as launchers tell (`accelerate launch`, `torchrun`)
-        self.stages = Stages(run.out, teller if teller and leads else Silent(), leads=leads)
-        self.say = self.stages.teller.say
+        self.stages = Stages(run.out, console if console and leads else Silent(), leads=leads)
+        self.say = self.stages.console.say
 
     def run_all(self) -> NamedMask:
         """Whatever is not done yet; the student."""

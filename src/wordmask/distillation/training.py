@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from wordmask.console.progress import Progress
 from wordmask.distillation.augmentations import Augmentation
-from wordmask.distillation.batches import Batch, Examples, Lessons, stream
+from wordmask.distillation.batches import Batch, Examples, Samples, stream
 from wordmask.distillation.identities import start_identity
 from wordmask.distillation.records import DistillationError
 from wordmask.runs.parts import Say, warn
@@ -137,7 +137,7 @@ def train(
         done = state["step"]
         logger.info("%s: going on at step %d of %d", out, done, settings.steps)
     log = RunLog(out, resume_at=done) if team.is_first else None
-    lessons = Lessons(
+    samples = Samples(
         examples, settings.augmentation, most_pasted=settings.most_pasted, seed=seed, ignore=ignore_label(classes)
     )
 
@@ -153,7 +153,7 @@ def train(
     devices = [team.device] if team.device.type == "cuda" else []
     with (
         torch.random.fork_rng(devices=devices),
-        contextlib.closing(stream(lessons, places, _workers(settings, team))) as batches,
+        contextlib.closing(stream(samples, places, _workers(settings, team))) as batches,
     ):
         if done and _is_checked(done, settings, check):  # a kill may have come while they were taken
             look(done)
@@ -162,7 +162,7 @@ def train(
                 group["lr"] = poly_rate(group["base"], step, settings)
             torch.manual_seed((seed * 1_000_003 + step) * team.count + team.place)
             together.train()
-            loss = _gradients(together, batch, settings, team, lessons.ignore)
+            loss = _gradients(together, batch, settings, team, samples.ignore)
             if not torch.isfinite(loss):
                 raise DistillationError(
                     f"{out}: the loss at step {step + 1} is not finite; lower learning_rate, or take precision fp32"

@@ -35,7 +35,7 @@ class StageError(WordmaskError):
     """A stage cannot go on: says which, why, and the way out."""
 
 
-class Teller(Protocol):
+class Console(Protocol):
     """Who is told how a run goes."""
 
     def say(self, text: str) -> None: ...
@@ -92,8 +92,8 @@ class Record:
 class Stages:
     """The records of a run's folder."""
 
-    def __init__(self, run: Path, teller: Teller, *, leads: bool = True):
-        self.run, self.teller, self.leads = run, teller, leads
+    def __init__(self, run: Path, console: Console, *, leads: bool = True):
+        self.run, self.console, self.leads = run, console, leads
 
     def run_stage(self, stage: Stage) -> str:
         """See that a stage is done; the digest of its outputs."""
@@ -116,10 +116,10 @@ class Stages:
     def _lead(self, stage: Stage) -> str:
         record, why = self._standing(stage)
         if record is not None and record.done:
-            self.teller.say(f"{stage.name}: done before{f', {why}' if why else ''}")
+            self.console.say(f"{stage.name}: done before{f', {why}' if why else ''}")
             self._forget(stage)
             return record.digest
-        self.teller.say(f"{stage.name}: {why}")
+        self.console.say(f"{stage.name}: {why}")
         if record is None:
             self._clear(stage)
             record = Record(dict(stage.inputs))
@@ -128,7 +128,7 @@ class Stages:
         try:
             stage.prepare()
             self._write(stage, record)  # for which other processes wait
-            with self.teller.progress(stage.name) as report:
+            with self.console.progress(stage.name) as report:
                 stage.make(report)
             record.seconds += time.monotonic() - start
             record.outputs = _contents(stage, {})

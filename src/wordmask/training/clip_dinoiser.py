@@ -26,7 +26,7 @@ from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.found import Found
 from wordmask.segmenters.clip_dinoiser import GUIDING_BLOCK, DinoiserHeads, dino_values
 from wordmask.training.claim import claimed_run
-from wordmask.training.loop import Crops, Lesson, PicturesTraining, Scale, Share, train
+from wordmask.training.loop import Crops, Objective, PicturesTraining, Scale, Share, train
 from wordmask.training.pictures import Pictures
 from wordmask.training.team import Team
 from wordmask.weights.loading import fingerprint, write_state_dict
@@ -125,7 +125,7 @@ def jittered(images: Tensor, places: tuple[int, ...], seed: int, amount: float) 
     return torch.stack(changed)
 
 
-class DinoiserLesson(Lesson):
+class DinoiserObjective(Objective):
     """Only the heads are a part of it."""
 
     def __init__(self, clip: ClipEncoder, teachers: Teachers, settings: DinoiserTraining):
@@ -190,10 +190,10 @@ def train_heads(
     """`train_dinoiser` with networks and pictures at hand."""
     team = team or Team(settings.device)
     torch.manual_seed(settings.seed)
-    lesson = DinoiserLesson(clip, teachers, settings)
+    objective = DinoiserObjective(clip, teachers, settings)
     with claimed_run(settings.out, VERB, DinoiserTraining.__name__, is_first=team.is_first):
         train(
-            lesson,
+            objective,
             settings,
             pictures,
             steps=settings.steps,
@@ -203,6 +203,6 @@ def train_heads(
         )
         if team.is_first:
             told = {"clip": clip.name, "dino": teachers.dino.name, "settings": settings.identity(pictures)}
-            halved = {name: value.half() for name, value in lesson.heads.state_dict().items()}
+            halved = {name: value.half() for name, value in objective.heads.state_dict().items()}
             write_state_dict(settings.out / HEADS_FILE, halved, told)
-    return lesson.heads
+    return objective.heads

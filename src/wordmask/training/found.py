@@ -18,7 +18,7 @@ from wordmask.refinement.clean_up import THRESHOLD, found_mask
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.found import background_mask, new_head
 from wordmask.training.claim import claimed_run
-from wordmask.training.loop import Crops, Lesson, PicturesTraining, Scale, Share, train
+from wordmask.training.loop import Crops, Objective, PicturesTraining, Scale, Share, train
 from wordmask.training.pictures import Pictures
 from wordmask.weights.loading import fingerprint, write_state_dict
 
@@ -66,7 +66,7 @@ def solved_masks(grids: list[BilateralGrid], masks: Tensor) -> Tensor:
     return out
 
 
-class FoundLesson(Lesson):
+class FoundObjective(Objective):
     """Only the head is a part of it; the DINO that it reads is frozen."""
 
     def __init__(self, encoder: DinoEncoder, settings: FoundTraining):
@@ -108,10 +108,10 @@ def train_head(
 ) -> nn.Conv2d:
     """`train_found` with an encoder and pictures at hand."""
     torch.manual_seed(settings.seed)
-    lesson = FoundLesson(encoder, settings)
+    objective = FoundObjective(encoder, settings)
     with claimed_run(settings.out, VERB, FoundTraining.__name__):
         train(
-            lesson,
+            objective,
             settings,
             pictures,
             steps=settings.steps,
@@ -119,5 +119,5 @@ def train_head(
             progress=progress,
         )
         told = {"dino": encoder.name, "settings": settings.identity(pictures), "steps": str(settings.steps)}
-        write_state_dict(settings.out / HEAD_FILE, lesson.head.state_dict(), told)
-    return lesson.head
+        write_state_dict(settings.out / HEAD_FILE, objective.head.state_dict(), told)
+    return objective.head

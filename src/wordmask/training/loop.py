@@ -145,7 +145,7 @@ def crops_ahead(
     return ahead(lambda step: crops_at(step, pictures, settings, mask_of, share), steps, threads=threads)
 
 
-class Lesson(nn.Module, ABC):
+class Objective(nn.Module, ABC):
     """A network and what it is to learn. Parameters that need no gradient are not saved."""
 
     teachers: tuple[str, ...] = ()
@@ -161,7 +161,7 @@ class Lesson(nn.Module, ABC):
 
 
 def train(
-    lesson: Lesson,
+    objective: Objective,
     settings: PicturesTraining,
     pictures: Pictures,
     *,
@@ -181,14 +181,14 @@ def train(
         torch.set_num_threads(settings.threads)
     if team.device.type == "cpu":
         keep_freed_memory()
-    lesson.to(team.device).train()
-    trained = {name: value for name, value in lesson.named_parameters() if value.requires_grad}
+    objective.to(team.device).train()
+    trained = {name: value for name, value in objective.named_parameters() if value.requires_grad}
     groups = [
-        {"params": [value for name, value in trained.items() if lesson.pace(name) == pace], "pace": pace}
-        for pace in sorted({lesson.pace(name) for name in trained})
+        {"params": [value for name, value in trained.items() if objective.pace(name) == pace], "pace": pace}
+        for pace in sorted({objective.pace(name) for name in trained})
     ]
     optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    identity = " ".join([settings.identity(pictures), f"for {steps} steps", *lesson.teachers])
+    identity = " ".join([settings.identity(pictures), f"for {steps} steps", *objective.teachers])
     done = 0
     if state := load_checkpoint(settings.out, run=identity):
         with torch.no_grad():
@@ -204,7 +204,7 @@ def train(
     with closing(crops_ahead(done, steps, pictures, settings, mask_of, share)) as batches:
         for step, crops in enumerate(batches, start=done):
             reduced = rate(step)
-            parts = _step(lesson, optimiser, crops, step, settings, reduced, team)
+            parts = _step(objective, optimiser, crops, step, settings, reduced, team)
             last = step + 1 == steps
             if log is not None and ((step + 1) % settings.log_every == 0 or last):
                 told = {name: part.item() for name, part in parts.items()}
@@ -215,11 +215,11 @@ def train(
                 save_checkpoint(settings.out, state, last=last)
             if progress:
                 progress(step + 1, steps)
-    lesson.eval()
+    objective.eval()
 
 
 def _step(
-    lesson: Lesson,
+    objective: Objective,
     optimiser: torch.optim.Optimizer,
     crops: Crops,
     step: int,
@@ -229,7 +229,7 @@ def _step(
 ) -> dict[str, Tensor]:
     for group in optimiser.param_groups:
         group["lr"] = settings.learning_rate * reduced * group["pace"]
-    parts = lesson.losses(crops, step)
+    parts = objective.losses(crops, step)
     told = {name: part.detach().clone() for name, part in parts.items()}
     team.average(told.values())
     loss = torch.stack(list(parts.values())).sum()

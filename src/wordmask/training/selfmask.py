@@ -19,7 +19,7 @@ from wordmask.saliency.selfmask import write_network
 from wordmask.saliency.selfmask_network import STATISTICS, SelfMaskNetwork, SelfMaskShape
 from wordmask.saliency.spectral_voting import VotedMasks, VotingSettings
 from wordmask.training.claim import VOTES, claimed_run
-from wordmask.training.loop import Crops, Lesson, PicturesTraining, train
+from wordmask.training.loop import Crops, Objective, PicturesTraining, train
 from wordmask.training.selfmask_losses import selfmask_losses
 from wordmask.training.votes import VoteStore
 from wordmask.weights.addresses import full, is_brought
@@ -61,7 +61,7 @@ class SelfMaskTraining(PicturesTraining):
         return max(1, self.epochs * pictures // self.batch)
 
 
-class SelfMaskLesson(Lesson):
+class SelfMaskObjective(Objective):
     def __init__(self, network: SelfMaskNetwork, settings: SelfMaskTraining):
         super().__init__()
         self.network = network
@@ -132,13 +132,13 @@ def train_network(
     """`train_selfmask` with the encoder at hand."""
     torch.manual_seed(settings.seed)
     network = new_network(encoder, settings)
-    lesson = SelfMaskLesson(network, settings)
-    lesson.teachers = (fingerprint(encoder.model), votes.identity)
+    objective = SelfMaskObjective(network, settings)
+    objective.teachers = (fingerprint(encoder.model), votes.identity)
     pictures = votes.pictures
     steps = settings.steps(len(pictures))
     with claimed_run(settings.out, VERB, SelfMaskTraining.__name__):
         train(
-            lesson,
+            objective,
             settings,
             pictures,
             steps=steps,

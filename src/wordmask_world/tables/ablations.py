@@ -18,7 +18,7 @@ from wordmask.distillation.experts import EXPERT_FILE, ExpertSettings
 from wordmask.distillation.student import STUDENT_FILE
 from wordmask.errors import WordmaskError
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
-from wordmask.runs.stages import Silent, Teller
+from wordmask.runs.stages import Console, Silent
 from wordmask_world.benchmark import PICTURES, World
 from wordmask_world.drawing.names import NAMES, THINGS
 from wordmask_world.files.writing import write_folder
@@ -48,9 +48,9 @@ class SomeOfTheWorld(World):
 class Ablations:
     """Runs by their names, made when a table asks for them. Why one cannot be made is said as a `NotRunError`."""
 
-    def __init__(self, chosen: AblationSettings, *, device: str = "auto", teller: Teller | None = None):
+    def __init__(self, chosen: AblationSettings, *, device: str = "auto", console: Console | None = None):
         self.chosen, self.device = chosen, device
-        self.teller: Teller = teller or Silent()
+        self.console: Console = console or Silent()
         self.figures: dict[str, Mapping[str, float]] = {}
         """Of rows whose figures come all at once."""
         self._students: dict[str, Path] = {}
@@ -109,7 +109,7 @@ class Ablations:
     def _begun(self, name: str, changed: Mapping[str, Any]) -> Branch:
         """A run; its networks are looked for before anything is drawn or embedded for it."""
         self.networks()
-        with self.teller.progress("drawing pictures") as report:
+        with self.console.progress("drawing pictures") as report:
             write_folder(self._collection, self.chosen.collection, seed=COLLECTION_SEED, progress=report)
         with self._reasons(name):
             return self._branch(name, changed)
@@ -130,7 +130,7 @@ class Ablations:
         fewer = {} if steps is None else {"student": {"steps": steps}, "experts": {"steps": -(-steps // EXPERTS_SHARE)}}
         run = make_run(given, fewer, *map(setting, self.chosen.settings), changed)
         lenders = sorted(path.parent for path in runs.glob("*/stages"))
-        return Branch(run, Named(self.teller, name), lenders=lenders)
+        return Branch(run, Named(self.console, name), lenders=lenders)
 
     @contextmanager
     def _reasons(self, name: str) -> Iterator[None]:
@@ -146,11 +146,11 @@ class Ablations:
 class Named:
     """Says of which run it tells."""
 
-    def __init__(self, teller: Teller, name: str):
-        self._teller, self._name = teller, name
+    def __init__(self, console: Console, name: str):
+        self._console, self._name = console, name
 
     def say(self, text: str) -> None:
-        self._teller.say(f"{self._name}: {text}")
+        self._console.say(f"{self._name}: {text}")
 
     def progress(self, description: str) -> AbstractContextManager[Progress]:
-        return self._teller.progress(f"{self._name}: {description}")
+        return self._console.progress(f"{self._name}: {description}")

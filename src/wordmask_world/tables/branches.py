@@ -13,7 +13,7 @@ from pathlib import Path
 
 from wordmask.distillation.config import Run
 from wordmask.distillation.pipeline import Pipeline
-from wordmask.runs.stages import Stage, Stages, Teller, read_record, write_record
+from wordmask.runs.stages import Console, Stage, Stages, read_record, write_record
 
 OF_ITS_OWN = "report"
 """The stage that tells of its own run."""
@@ -26,10 +26,10 @@ class Reached(Exception):
 class Branch(Pipeline):
     """A run that takes from other runs what they have made already. lenders: their folders, in order of preference."""
 
-    def __init__(self, run: Run, teller: Teller | None = None, *, lenders: Sequence[Path] = ()):
-        super().__init__(run, teller)
+    def __init__(self, run: Run, console: Console | None = None, *, lenders: Sequence[Path] = ()):
+        super().__init__(run, console)
         self.lenders = [lender for lender in lenders if lender.resolve() != run.out]
-        self._sharing = SharingStages(run.out, self.stages.teller, leads=self.stages.leads, lenders=self.lenders)
+        self._sharing = SharingStages(run.out, self.stages.console, leads=self.stages.leads, lenders=self.lenders)
         self.stages = self._sharing
 
     def run_to(self, last: str) -> None:
@@ -50,8 +50,8 @@ class Branch(Pipeline):
 class SharingStages(Stages):
     """Stages that look first whether another run has done the same."""
 
-    def __init__(self, run: Path, teller: Teller, *, leads: bool, lenders: Sequence[Path]):
-        super().__init__(run, teller, leads=leads)
+    def __init__(self, run: Path, console: Console, *, leads: bool, lenders: Sequence[Path]):
+        super().__init__(run, console, leads=leads)
         self.lenders = lenders
         self.last: str | None = None
         """After which there is no more to be done for now."""
@@ -79,7 +79,7 @@ class SharingStages(Stages):
         shared = {str(source / name) for name in record.outputs}
         shutil.copytree(source, stage.folder, copy_function=partial(_link_or_copy, shared))
         write_record(self.run, stage.name, record)
-        self.teller.say(f"{stage.name}: taken over from {lender.name}, which made the same")
+        self.console.say(f"{stage.name}: taken over from {lender.name}, which made the same")
 
 
 def _has_made(lender: Path, stage: Stage) -> bool:

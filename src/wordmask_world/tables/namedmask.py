@@ -22,7 +22,7 @@ from wordmask.segmenters.saliency_clip import SaliencyClip
 from wordmask_world.tables.ablation_settings import AblationSettings
 
 if TYPE_CHECKING:
-    from wordmask.runs.stages import Teller
+    from wordmask.runs.stages import Console
     from wordmask_world.tables.ablations import Ablations
 
 SUITE = "namedmask-world"
@@ -250,9 +250,9 @@ def tables_of(chosen: AblationSettings) -> dict[str, Table]:
 TABLES = tables_of(AblationSettings())
 
 
-def open_suite(told: Mapping[str, Any], *, device: str, teller: "Teller") -> "tuple[Ablations, dict[str, Table]]":
+def open_suite(told: Mapping[str, Any], *, device: str, console: "Console") -> "tuple[Ablations, dict[str, Table]]":
     """Return the runs that these tables share, and the tables for what was said of them (`AblationSettings`)."""
     from wordmask_world.tables.ablations import Ablations
 
     chosen = AblationSettings(**told)
-    return Ablations(chosen, device=device, teller=teller), tables_of(chosen)
+    return Ablations(chosen, device=device, console=console), tables_of(chosen)

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from wordmask.benchmarks.datasets import Benchmark
 
 
-class Ingredients:
-    """Those of one run."""
+class Sources:
+    """Makes what the stages of one run need, each on first use."""
 
     def __init__(self, run: Run):
         self.run, self.config, self.out = run, run.config, run.out
