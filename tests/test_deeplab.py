@@ -106,7 +106,7 @@ def test_a_student_s_file_gives_back_the_student(tmp_path):
     again = read_student(file)
     with torch.inference_mode():
         assert torch.equal(again.network(images), network(images))
-    assert (again.vocabulary, again.told, is_student_file(file)) == (names, {"steps": "7"}, True)
+    assert (again.vocabulary, again.metadata, is_student_file(file)) == (names, {"steps": "7"}, True)
 
 
 def test_a_halved_student_is_half_as_large_and_nearly_the_same_and_equal_students_are_equal_files(tmp_path):
@@ -119,7 +119,7 @@ def test_a_halved_student_is_half_as_large_and_nearly_the_same_and_equal_student
     halve_student(whole, half, {"command": "make half"})
     again = read_student(half)
     assert half.stat().st_size < 0.6 * whole.stat().st_size
-    assert again.told == {"seed": "0", "steps": "7", "command": "make half"}
+    assert again.metadata == {"seed": "0", "steps": "7", "command": "make half"}
     assert {value.dtype for value in again.network.parameters()} == {torch.float32}
     for name, value in network.named_parameters():
         torch.testing.assert_close(again.network.get_parameter(name), value, atol=1e-3, rtol=1e-3)

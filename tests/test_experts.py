@@ -99,7 +99,7 @@ def test_an_expert_learns_from_its_own_archive_alone(expert, masks):
     student = read_student(expert)
     assert student.vocabulary.names == ("background", "apple")
     assert student.network.classes == 2
-    assert "leaf" not in student.told["run"]
+    assert "leaf" not in student.metadata["run"]
 
 
 def test_how_masks_are_redrawn_is_no_part_of_the_training(expert, masks):

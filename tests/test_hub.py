@@ -18,7 +18,7 @@ def test_a_folder_holds_weights_and_a_card_and_comes_back_the_same(student, tmp_
     folder = save_folder(student, tmp_path / "model", CARD)
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "student.safetensors"]
     again = from_pretrained(folder, device="cpu", precision="fp32")
-    assert (again.vocabulary, again.told) == (student.vocabulary, student.told)
+    assert (again.vocabulary, again.metadata) == (student.vocabulary, student.metadata)
     wanted, got = (each.segment(picture(40, 60), ["dog", "background"]) for each in (student, again))
     assert (got.labels == wanted.labels).all()
     assert (got.scores == wanted.scores).all()

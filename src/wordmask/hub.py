@@ -47,7 +47,7 @@ def save_folder(segmenter: NamedMask, folder: str | Path, card: Card) -> Path:
     folder = Path(folder)
     if "background" not in {name.casefold() for name in segmenter.vocabulary.names}:
         raise HubError("this student has no background among its names: it is not one that can be shared alone")
-    write_student(folder / WEIGHTS, segmenter.network, segmenter.vocabulary, segmenter.told)
+    write_student(folder / WEIGHTS, segmenter.network, segmenter.vocabulary, segmenter.metadata)
     with atomic_write(folder / CARD) as file:
         file.write(card_text(segmenter, card).encode())
     return folder

@@ -101,19 +101,19 @@ def load_network(weights: str | Path) -> SelfMaskNetwork:
     """Return the network of the published file, its state dict bare or under "model", or of one of `write_network`."""
     path = resolve(weights, NETWORK)
     state = read_state_dict(path, unwrap=("model",), strip=("module.",))
-    told = read_metadata(path) if path.suffix == ".safetensors" else {}
-    if encoder := told.get("encoder"):
+    metadata = read_metadata(path) if path.suffix == ".safetensors" else {}
+    if encoder := metadata.get("encoder"):
         if not is_brought(encoder):  # nothing is fetched because a file says so
             raise SaliencyError(f"{path} was trained on {shown(encoder)}, which no package of this installation brings")
         dino = dino_at(encoder, None, PLAIN)
-        if fingerprint(dino.model) != told.get("encoder_fingerprint"):
+        if fingerprint(dino.model) != metadata.get("encoder_fingerprint"):
             raise SaliencyError(f"{path} was trained on another DINO than the {encoder} that is installed here")
         state = {**state, **{f"{ENCODER}{name}": value for name, value in dino.model.state_dict().items()}}
     heads = None
-    if "heads" in told:
-        if not re.fullmatch(r"[1-9]\d{0,5}", told["heads"]):
-            raise SaliencyError(f"{path} is damaged: its number of attention heads is {shown(told['heads'])}")
-        heads = int(told["heads"])
+    if "heads" in metadata:
+        if not re.fullmatch(r"[1-9]\d{0,5}", metadata["heads"]):
+            raise SaliencyError(f"{path} is damaged: its number of attention heads is {shown(metadata['heads'])}")
+        heads = int(metadata["heads"])
     return network_of(state, heads=heads, what=f"SelfMask {path}")
 
 
@@ -126,8 +126,8 @@ def write_network(
     it is named then, and not written again.
     """
     state = {to_published(name): value.half() for name, value in network.state_dict().items()}
-    told = {name: value if isinstance(value, str) else json.dumps(value) for name, value in (metadata or {}).items()}
+    written = {name: value if isinstance(value, str) else json.dumps(value) for name, value in (metadata or {}).items()}
     if encoder is not None:
         state = {name: value for name, value in state.items() if not name.startswith(ENCODER)}
-        told |= {"encoder": encoder, "encoder_fingerprint": fingerprint(network.encoder)}
-    write_state_dict(path, state, {**told, "heads": str(network.shape.heads)})
+        written |= {"encoder": encoder, "encoder_fingerprint": fingerprint(network.encoder)}
+    write_state_dict(path, state, {**written, "heads": str(network.shape.heads)})

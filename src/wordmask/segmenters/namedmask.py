@@ -133,7 +133,7 @@ class NamedMask(Segmenter):
         self.network: DeepLabV3Plus = network.to(memory_format=torch.channels_last)
         compute = settled(compute, lambda: student_sample(self.network))
         self.vocabulary = student.vocabulary
-        self.told = student.told
+        self.metadata = student.metadata
         self.settings = settings or NamedMaskSettings()
         self.precision = compute.precision
         self._statistics = self.network.statistics
@@ -152,8 +152,8 @@ class NamedMask(Segmenter):
             )
         student = load_student(source, settings)
         segmenter = cls(student, settings, device=compute.device, precision=compute.precision)
-        if weights is not None and student.told:
-            segmenter.preset = student.told.get(PRESET, cls.preset)  # whose student it is, not whose place it takes
+        if weights is not None and student.metadata:
+            segmenter.preset = student.metadata.get(PRESET, cls.preset)  # whose student it is, not whose place it takes
         return segmenter
 
     def input_size(self, height: int, width: int) -> tuple[int, int] | None:

@@ -123,7 +123,7 @@ class OnnxStudent(_OnProcessor, NamedMask):
 
     def __init__(self, session: Any, vocabulary: Vocabulary, settings: NamedMaskSettings):
         self.precision = "fp32"
-        self.vocabulary, self.settings, self.told = vocabulary, settings, {}
+        self.vocabulary, self.settings, self.metadata = vocabulary, settings, {}
         self._session = session
         self._learn_names(vocabulary)
 

@@ -25,7 +25,7 @@ class Student:
 
     network: DeepLabV3Plus
     vocabulary: Vocabulary
-    told: Mapping[str, str]
+    metadata: Mapping[str, str]
     """How it came about."""
 
 
@@ -33,24 +33,24 @@ def write_student(
     path: str | Path,
     network: DeepLabV3Plus,
     vocabulary: Vocabulary,
-    told: Mapping[str, str] | None = None,
+    metadata: Mapping[str, str] | None = None,
     *,
     write: Writer = atomic_write,
 ) -> None:
     """Whole or not at all; equal students give equal bytes."""
     if len(vocabulary) != network.classes:
         raise WeightsError(f"{path}: {len(vocabulary)} names for a network of {network.classes} classes")
-    _write(path, network.state_dict(), network.settings, vocabulary, told, write)
+    _write(path, network.state_dict(), network.settings, vocabulary, metadata, write)
 
 
-def halve_student(source: str | Path, path: str | Path, told: Mapping[str, str]) -> None:
+def halve_student(source: str | Path, path: str | Path, metadata: Mapping[str, str]) -> None:
     """Write the same student in half the bytes, as it ships: it is single again once it is read."""
     student = read_student(source)
     state = {
         name: value.half() if value.is_floating_point() else value
         for name, value in student.network.state_dict().items()
     }
-    _write(path, state, student.network.settings, student.vocabulary, {**student.told, **told})
+    _write(path, state, student.network.settings, student.vocabulary, {**student.metadata, **metadata})
 
 
 def _write(
@@ -58,16 +58,16 @@ def _write(
     state: Mapping[str, Tensor],
     settings: DeepLabSettings,
     vocabulary: Vocabulary,
-    told: Mapping[str, str] | None,
+    metadata: Mapping[str, str] | None,
     write: Writer = atomic_write,
 ) -> None:
-    metadata = {
-        **(told or {}),
+    written = {
+        **(metadata or {}),
         "format": FORMAT,
         "names": json.dumps(dict(zip(vocabulary.names, vocabulary.phrases, strict=True)), ensure_ascii=False),
         "network": _SETTINGS.dump_json(settings).decode(),
     }
-    write_state_dict(path, state, metadata, write=write)
+    write_state_dict(path, state, written, write=write)
 
 
 def is_student_file(path: str | Path) -> bool:
@@ -84,18 +84,18 @@ def is_student_file(path: str | Path) -> bool:
 
 def read_student(path: str | Path) -> Student:
     """On the CPU, in evaluation mode."""
-    told = read_metadata(path)
-    if told.get("format") != FORMAT:
-        raise WeightsError(f"{path} is no student: its format is {told.get('format')!r}, not {FORMAT!r}")
+    metadata = read_metadata(path)
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(f"{path} is no student: its format is {metadata.get('format')!r}, not {FORMAT!r}")
     try:
-        names = json.loads(told["names"])
+        names = json.loads(metadata["names"])
         vocabulary = Vocabulary.of({name: {"instead": phrases} for name, phrases in names.items()})
-        settings = _SETTINGS.validate_json(told["network"])
+        settings = _SETTINGS.validate_json(metadata["network"])
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError, VocabularyError) as error:
         why = " ".join(str(error).split())[:200]
         raise WeightsError(f"{path} is damaged: its names or its network cannot be read ({why})") from error
     what, state = f"student {path}", read_state_dict(path)
     check_numbers(settings.backbone_options, state, what)
     network = built_from(lambda: DeepLabV3Plus(len(vocabulary), settings), state, what=what)
-    beside = {key: value for key, value in told.items() if key not in ("format", "names", "network")}
+    beside = {key: value for key, value in metadata.items() if key not in ("format", "names", "network")}
     return Student(network.eval(), vocabulary, beside)
