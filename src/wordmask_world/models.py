@@ -14,7 +14,7 @@ from wordmask.encoders.dino_building import dino_at
 from wordmask.encoders.timm_folder import load_timm_folder
 from wordmask.fingerprints import digest_of_files
 from wordmask.text_files import shown
-from wordmask.weights.addresses import Found, files_of
+from wordmask.weights.addresses import Found, UnknownNameError, files_of
 from wordmask.weights.checkpoints import WeightsError
 from wordmask.weights.loading import read_metadata
 from wordmask_world.drawing.names import STUFF
@@ -43,11 +43,15 @@ class WorldModelError(WeightsError):
     """A model of the world that there is not, or that this installation does not carry."""
 
 
+class UnknownModelError(WorldModelError, UnknownNameError):
+    """A model of the world that there is not."""
+
+
 def find(name: str) -> Found:
     """Return what `world:NAME` stands for."""
     name = ROLES.get(name, name)
     if name not in TRAINED_BY:
-        raise WorldModelError(f"the world has no model {shown(name)}; choose one of {', '.join(TRAINED_BY)}")
+        raise UnknownModelError(f"the world has no model {shown(name)}; choose one of {', '.join(TRAINED_BY)}")
     place = WEIGHTS / name if name in _FILES else WEIGHTS / f"{name}.safetensors"
     if not (place / _FILES[name] if name in _FILES else place).exists():
         raise WorldModelError(

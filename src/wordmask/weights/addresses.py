@@ -36,6 +36,10 @@ Address = Annotated[str, BeforeValidator(_spelt)]
 """The type of a setting that is one."""
 
 
+class UnknownNameError(WeightsError):
+    """A scheme has nothing of that name: what a plug-in raises for it, so that a scheme alone is explained."""
+
+
 @dataclass(frozen=True)
 class Found:
     """What an address stands for on this machine.
@@ -78,7 +82,7 @@ def find(address: str | Path, role: str = "network", *, progress: bool | None = 
         read: Scheme = named(_schemes()[scheme])
         try:
             return read(name)
-        except WeightsError as error:
+        except UnknownNameError as error:
             if str(address) != scheme:
                 raise
             raise WeightsError(f"{scheme} has nothing for {role}; write {scheme}:NAME ({error})") from error
