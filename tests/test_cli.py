@@ -14,6 +14,7 @@ from PIL import Image
 import wordmask as package
 from support.script import run_script
 from wordmask import cli, segmenters
+from wordmask.cli import verbs
 from wordmask.cli.verbs import VERBS, all_verbs, built
 from wordmask.masks.segmentation import Segmentation
 from wordmask.methods import list_methods
@@ -263,6 +264,18 @@ def test_help_imports_nothing_heavy_and_has_an_example(words):
         assert loaded == {"wordmask.cli", "wordmask.cli.verbs"}, "the list of verbs imports none of them"
     elif words[0] in VERBS:
         assert f"wordmask {words[0]}" in done.stdout.split("Example:")[1]
+
+
+def test_help_names_what_runs_without_data_where_a_plug_in_brings_it(monkeypatch):
+    def helps():
+        return {word: built(word, VERBS[word]).epilog for word in ("evaluate", "serve", "segment")}
+
+    told = helps()
+    assert "`wordmask evaluate --benchmark world --preset world`" in told["evaluate"]
+    assert "`wordmask serve --preset world`" in told["serve"]
+    assert "--preset" not in told["segment"]
+    monkeypatch.setattr(verbs, "installed", tuple)
+    assert not any("--preset" in epilog for epilog in helps().values())
 
 
 def test_the_list_of_verbs_says_what_their_own_help_begins_with():

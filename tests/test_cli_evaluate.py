@@ -3,9 +3,11 @@
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from support.data_sets import own_folder, voc_folder
+from wordmask import segmenters
 
 
 def test_data_can_be_checked_before_anything_is_loaded(wordmask, tmp_path):
@@ -38,6 +40,13 @@ def test_a_mask_of_another_size_is_an_error_in_one_line(wordmask, tmp_path):
     Image.fromarray(np.zeros((5, 5), dtype=np.uint8)).save(tmp_path / "masks" / "a" / "x.png")
     status, _, err = wordmask("evaluate", "--benchmark", "folder", "--root", tmp_path)
     assert (status, "the mask has 5 x 5 pixels and its picture 8 x 6" in err, "Traceback" in err) == (1, True, False)
+
+
+def test_somebody_s_folder_is_refused_before_networks_are_loaded(wordmask, tmp_path, monkeypatch):
+    (tmp_path / "letter.txt").write_text("dear")
+    monkeypatch.setattr(segmenters, "load", lambda **asked: pytest.fail("networks were loaded"))
+    status, _, err = wordmask("evaluate", "--out", tmp_path)
+    assert (status, "letter.txt is there already, and not by `wordmask evaluate`" in err) == (1, True)
 
 
 def test_several_devices_need_a_folder(wordmask):

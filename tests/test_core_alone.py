@@ -130,7 +130,7 @@ def test_the_command_line_lists_what_there_is():
     told = alone(
         """
 from wordmask.cli import main
-for arguments in (["--help"], ["tables", "--help"], ["evaluate", "--help"], ["tables"], ["methods"]):
+for arguments in (["--help"], *([word, "--help"] for word in ("tables", "evaluate", "serve")), ["tables"], ["methods"]):
     sys.argv = ["wordmask", *arguments]
     try:
         main()

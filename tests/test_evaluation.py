@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -24,6 +25,7 @@ from wordmask.benchmarks.results import ResultFolder
 from wordmask.benchmarks.scores import ImageScore, Totals
 from wordmask.benchmarks.sweep import sweep_thresholds
 from wordmask.masks.segmentation import reject_unsure
+from wordmask.methods import settings_of
 from wordmask.names.vocabulary import Vocabulary
 
 
@@ -198,6 +200,42 @@ def test_another_evaluation_does_not_get_into_the_folder(tmp_path):
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(BenchmarkError, match=r"letter.txt is there already, and not by `wordmask evaluate`"):
         evaluate(Guess(), Squares(4), out=tmp_path / "mine")
+
+
+def configured(method, preset, **changes):
+    settings = asdict(settings_of("segmenter", method, preset, **changes))
+    return {"method": method, "preset": preset, "settings": settings}
+
+
+@pytest.mark.parametrize("preset", ["paper", "world"])
+@pytest.mark.parametrize(
+    ("method", "later"),
+    [
+        ("clip-dinoiser", ("found_preset", "dino_threshold")),
+        ("clip-diy", ("saliency_preset",)),
+        ("selfmask-clip", ("saliency_preset",)),
+    ],
+)
+def test_a_setting_that_was_not_recorded_was_the_preset_s(tmp_path, method, later, preset):
+    plan = configured(method, preset)
+    for key in later:
+        del plan["settings"][key]
+    (tmp_path / "evaluation.json").write_text(json.dumps(plan))
+    other = "world" if preset == "paper" else "paper"
+    with (
+        pytest.raises(BenchmarkError, match=rf"settings\.{later[0]} .*, not '{other}'"),
+        ResultFolder(tmp_path, configured(method, preset, **{later[0]: other})).claimed(),
+    ):
+        pass
+    with ResultFolder(tmp_path, configured(method, preset)).claimed():
+        pass
+
+
+def test_a_folder_that_is_refused_is_left_as_it_is(tmp_path):
+    (tmp_path / "evaluation.json").write_text('{"a": 1}')
+    with pytest.raises(BenchmarkError, match="made with a 1, not 2"), ResultFolder(tmp_path, {"a": 2}).claimed():
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["evaluation.json"]
 
 
 def test_a_kill_while_the_folder_is_begun_does_not_spoil_it(tmp_path):

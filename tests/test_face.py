@@ -4,9 +4,15 @@ import ast
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
+import pytest
+
 import wordmask
+from wordmask.saliency.found import Found
+from wordmask.segmenters.base import Segmenter
+from wordmask.segmenters.maskclip import MaskClip
 
 
 def offered_to_type_checkers():
@@ -47,3 +53,25 @@ def test_the_import_itself_brings_nothing_heavy():
 
 def test_a_name_that_there_is_not_is_refused():
     assert not hasattr(wordmask, "segment_all")
+
+
+@pytest.mark.parametrize("name", wordmask._MOVED)
+def test_a_module_that_has_moved_says_where_to(name):
+    with pytest.raises(AttributeError, match=rf"wordmask\.{name} has moved: import wordmask\.\w+") as refused:
+        getattr(wordmask, name)
+    import_module(str(refused.value).rpartition(" ")[2])
+
+
+@pytest.mark.parametrize(
+    ("chosen", "says"),
+    [
+        (MaskClip, "wordmask.load('maskclip', "),
+        (Found, "wordmask.saliency.load('found', "),
+        (Segmenter, "wordmask.load"),
+    ],
+)
+def test_a_class_says_what_loads_it(chosen, says):
+    assert not hasattr(chosen, "load")
+    with pytest.raises(AttributeError) as refused:
+        chosen.load("world")
+    assert says in str(refused.value)

@@ -55,6 +55,15 @@ def test_settings_may_be_free_or_newer_than_the_folder(tmp_path):
         keep(path, {"flour": "rye", "bakers": 2, "salt": 2}, before={"salt": 1})
 
 
+def test_a_setting_within_one_may_be_newer_than_the_folder(tmp_path):
+    path = tmp_path / "settings.json"
+    keep(path, {"oven": {"heat": 200}})
+    before = {"oven": {"fan": True}, "salt": 1}
+    with pytest.raises(BakeryError, match="oven.fan True, not False"):
+        keep(path, {"oven": {"heat": 200, "fan": False}, "salt": 1}, before=before)
+    keep(path, {"oven": {"heat": 200, "fan": True}, "salt": 1}, before=before)
+
+
 @pytest.mark.parametrize("damage", [b"{", b"[]", b"null", b"\xff"])
 def test_damaged_settings_are_named(tmp_path, damage):
     path = tmp_path / "settings.json"

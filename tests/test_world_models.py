@@ -107,3 +107,9 @@ def test_the_carried_clip_reads_sizes_it_was_not_trained_at():
     dense = world_clip().dense(torch.rand(1, 3, 100, 180), keys=True, ln_2=[-3])
     assert dense.grid == (13, 23)
     assert torch.isfinite(dense.values).all()
+
+
+def test_tables_measured_where_the_weights_lay_before_are_of_these_weights():
+    """Of other weights there are no such figures: with them, this test goes."""
+    assert models.fingerprint_for_tables("6d6f7f6cdb570180") == "6d6f7f6cdb570180"
+    assert models.fingerprint_for_tables("0123456789abcdef") == models.fingerprint()

@@ -49,10 +49,41 @@ _HOMES = {
     "saliency": "wordmask",
 }
 """Where each name is from; modules are from the package itself."""
+_MOVED = {
+    "adaptors": "masks.segmentation",
+    "app": "serving",
+    "bit_depth": "pictures.beyond_pillow",
+    "comparison": "masks.comparison",
+    "counting": "console.progress",
+    "decoding": "pictures.decoding",
+    "heic": "pictures.left_out",
+    "image_files": "pictures.image_files",
+    "images": "pictures.images",
+    "left_out": "pictures.left_out",
+    "libtiff": "pictures.beyond_pillow",
+    "lookalikes": "pictures.left_out",
+    "name_lists": "names.lists",
+    "notices": "console.notices",
+    "overlay": "masks.overlay",
+    "palette": "masks.palette",
+    "picture_costs": "pictures.costs",
+    "prefetch": "pictures.prefetch",
+    "processes": "runs.processes",
+    "prompts": "names.prompts",
+    "registry": "methods",
+    "segmentation": "masks.segmentation",
+    "streaming": "pictures.streaming",
+    "text_embeddings": "names.text_embeddings",
+    "vocabulary": "names.vocabulary",
+    "windows": "pictures.windows",
+}
+"""Modules that were here, and where what was in them is now."""
 
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for when it is, so that `import wordmask` costs nothing."""
+    if name in _MOVED:
+        raise AttributeError(f"wordmask.{name} has moved: import wordmask.{_MOVED[name]}")
     if name not in _HOMES:
         raise AttributeError(f"module 'wordmask' has no attribute {name!r}")
     home = _HOMES[name]

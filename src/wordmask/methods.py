@@ -6,7 +6,7 @@ What a name stands for is imported when it is asked for; settings are checked be
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self, get_args
 
 from pydantic import ValidationError
 
@@ -215,17 +215,28 @@ def _instead(kind: Kind, name: str, known: Iterable[str]) -> str:
     return ""
 
 
+class _Loading:
+    """In place of the `load` that classes had."""
+
+    def __get__(self, instance: object, owner: "type[Declared]") -> NoReturn:
+        name = getattr(owner, "method", "METHOD")
+        raise AttributeError(f"{owner.__name__} has no `load`: say {owner.loaded_by}({name!r}, preset=...)")
+
+
 class Declared:
     """What a method says of its parts; every `Segmenter` and `Saliency` does.
 
     Settings: the dataclass of its settings, whose defaults are the paper's. presets: choices of them by name.
-    has_weights: whether there are trained weights of its own, that `weights` can be given for.
+    has_weights: whether there are trained weights of its own, that `weights` can be given for. loaded_by: what loads
+    it by its name.
     """
 
     method: ClassVar[str]
     Settings: ClassVar[Any] = None
     presets: ClassVar[Mapping[str, Any]] = {}
     has_weights: ClassVar[bool] = False
+    loaded_by: ClassVar[str] = LOADED_BY["segmenter"]
+    load = _Loading()
     preset: str = "custom"
     precision: str = "fp32"
     """What the networks compute with, "fp32" or "bf16"."""

@@ -82,10 +82,19 @@ def fingerprint_for_tables(recorded: str | None) -> str:
 
 
 def _weights_alone() -> str:
-    """Configs and the tokenizer had no part in it, which have never changed without the weights."""
+    """Return what tables were once known by: the weights under the names that they had, in the order of those. Configs
+    and the tokenizer had no part in it, which have never changed without the weights.
+    """
+    earlier = [
+        *(f"saliency/weights/{name}.safetensors" for name in (FOUND, SELFMASK)),
+        *(f"segmenters/weights/{name}.safetensors" for name in (HEADS, STUDENT)),
+        *(f"world/weights/{name}/{_FILES[name]}" for name in (CLIP, CLIP_RESNET, DINO, RESNET)),
+    ]
     digest = hashlib.sha256()
-    for file in sorted(WEIGHTS.rglob("*.safetensors")):
-        digest.update(file.relative_to(WEIGHTS).as_posix().encode() + file.read_bytes())
+    for name in earlier:
+        file = WEIGHTS / name.partition("weights/")[2]
+        if file.is_file():
+            digest.update(name.encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 
 

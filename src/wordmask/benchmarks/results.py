@@ -9,12 +9,15 @@ from typing import Any
 
 from wordmask.benchmarks.datasets import BenchmarkError
 from wordmask.files import atomic_write, naming_a_full_disk
-from wordmask.runs.claim import claimed
+from wordmask.methods import methods_of, presets_by_name, settings_of
+from wordmask.runs.claim import check_claim, claimed
 from wordmask.runs.parts import warn
-from wordmask.runs.records import explained, keep_settings, plain
+from wordmask.runs.records import check_kept, explained, keep_settings, plain
 
 VERB = "evaluate"
 PLAN, RESULT, PAGE = "evaluation.json", "result.json", "result.html"
+ONCE_THE_PRESETS = ("found_preset", "saliency_preset", "dino_threshold")
+"""Settings of segmenters that were the preset's own before they could be chosen, and were not recorded."""
 
 
 def _explained(setting: str, old: Any, new: Any) -> str:
@@ -35,9 +38,16 @@ class ResultFolder:
     @contextmanager
     def claimed(self) -> Iterator[None]:
         """Hold the folder for one evaluation at a time, what a killed one left mended."""
+        rules: dict[str, Any] = {
+            "holds": f"{self.path} holds an evaluation",
+            "error": BenchmarkError,
+            "explain": _explained,
+            "before": _before(self.configuration),
+        }
+        check_out(self.path)
+        check_kept(self.path / PLAN, self.configuration, **rules)  # one that is refused is left as it is
         with claimed(self.path, VERB, was_ours=is_evaluation, error=BenchmarkError):
-            holds = f"{self.path} holds an evaluation"
-            keep_settings(self.path / PLAN, self.configuration, holds=holds, error=BenchmarkError, explain=_explained)
+            keep_settings(self.path / PLAN, self.configuration, **rules)
             self._mend()
             yield
 
@@ -90,9 +100,24 @@ class ResultFolder:
         return sorted(self.path.glob("images-*.jsonl"))
 
 
+def check_out(folder: Path) -> None:
+    """Raise, if the folder is no evaluation's, and not to be had for one."""
+    check_claim(folder, VERB, was_ours=is_evaluation, error=BenchmarkError)
+
+
 def is_evaluation(folder: Path) -> bool:
     """Whether something was measured here before there were markers."""
     return (folder / PLAN).exists()
+
+
+def _before(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what settings were before they were recorded, for the preset that is asked for: another one is refused."""
+    own = [key for key in ONCE_THE_PRESETS if key in (configuration.get("settings") or {})]
+    method, preset = configuration.get("method"), configuration.get("preset")
+    if not own or method not in methods_of("segmenter") or preset not in presets_by_name("segmenter", method):
+        return {}
+    usual = settings_of("segmenter", method, preset)
+    return {"settings": {key: getattr(usual, key) for key in own}}
 
 
 def _row(line: bytes) -> dict[str, Any] | None:

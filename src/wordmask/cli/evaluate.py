@@ -62,7 +62,10 @@ def evaluate(
     load = options.segmenter(method, preset, weights, devices[0], precision, settings)
     from wordmask.benchmarks import evaluation
     from wordmask.benchmarks.datasets import BenchmarkError
+    from wordmask.benchmarks.results import check_out
 
+    if out is not None:
+        check_out(out)  # before networks are loaded, which may take long
     opened = benchmarks.open_benchmark(**opening)
     asked = {"weights": weights}
     with progress_bar("evaluating", len(opened)) as progress:

@@ -129,9 +129,27 @@ def built(word: str, verb: Verb) -> Any:
     if isinstance(found, typer.Typer):
         around.add_typer(found, name=word)
     else:
-        around.command(word, epilog=_methods() if word in OF_METHODS else None)(found)
+        around.command(word, epilog="\n\n".join([*_without_data(word), _methods()]) if word in OF_METHODS else None)(
+            found
+        )
     around.callback()(lambda: None)  # so that a single verb stays one of a group, and its word its name
     return typer.main.get_group(around).commands[word]
+
+
+def _without_data(word: str) -> list[str]:
+    """Return an example of what is installed that draws its pictures, where something does."""
+    from wordmask.benchmarks import brought_benchmarks, default_benchmark
+    from wordmask.segmenters import DEFAULT_METHOD
+
+    drawn = default_benchmark()
+    preset = None if drawn is None else brought_benchmarks()[drawn].preset
+    if not any(preset in plugin.presets.get(DEFAULT_METHOD, ()) for plugin in installed()):
+        return []
+    examples = {
+        "evaluate": f"On drawn pictures: `wordmask evaluate --benchmark {drawn} --preset {preset}`",
+        "serve": f"For drawn pictures: `wordmask serve --preset {preset}`",
+    }
+    return [examples[word]] if word in examples else []
 
 
 def _methods() -> str:

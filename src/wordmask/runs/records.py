@@ -31,15 +31,22 @@ def keep_settings(
 ) -> None:
     """Write a run's settings, or make sure that those that are there agree: see `check_settings`."""
     settings = plain(settings)
-    found = None
-    if path.exists():
-        found = read_json(path, way_out=f"{WAY_OUT} to have all made anew")
-        if not isinstance(found, dict):
-            raise error(f"{path}: is damaged, it holds no settings; {WAY_OUT} to have all made anew")
-        check_settings(found, settings, holds=holds, error=error, **rules)
-    if found != settings:
+    if check_kept(path, settings, holds=holds, error=error, **rules) != settings:
         with atomic_write(path) as file:
             file.write(json.dumps(settings, indent=1).encode())
+
+
+def check_kept(
+    path: Path, settings: Mapping[str, Any], *, holds: str, error: type[WordmaskError], **rules: Any
+) -> dict[str, Any] | None:
+    """Return the settings that are there, if any; they agree, or it is an error. Nothing is written."""
+    if not path.exists():
+        return None
+    found = read_json(path, way_out=f"{WAY_OUT} to have all made anew")
+    if not isinstance(found, dict):
+        raise error(f"{path}: is damaged, it holds no settings; {WAY_OUT} to have all made anew")
+    check_settings(found, plain(settings), holds=holds, error=error, **rules)
+    return found
 
 
 def check_settings(
@@ -56,10 +63,16 @@ def check_settings(
     """Raise, if what is there was made with other settings; the message names the first one that differs.
 
     holds: the message's beginning, as "out/ holds labels". free: settings that may change from start to start.
-    before: what was done before there were such settings. explain: what is said of a difference.
+    before: what was done before there were such settings, or some of those within one. explain: what is said of a
+    difference.
     """
-    for difference in differences({**(before or {}), **found}, settings, free):
+    for difference in differences(_completed(found, before or {}), settings, free):
         raise error(f"{holds} {explain(*difference)}, {way_out}")
+
+
+def _completed(found: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    both = {key: _completed(found[key], old) for key, old in before.items() if isinstance(found.get(key), dict)}
+    return {**before, **found, **both}
 
 
 def differences(

@@ -18,7 +18,7 @@ from torch import Tensor
 from wordmask.errors import WordmaskError
 from wordmask.files import atomic_write
 from wordmask.masks.overlay import draw_overlay, save_drawn
-from wordmask.methods import Declared
+from wordmask.methods import LOADED_BY, Declared
 from wordmask.pictures.image_files import ImageReadError, raise_at_once
 from wordmask.pictures.images import ImageSource, resize, to_tensor
 from wordmask.pictures.streaming import Read, many_pictures, read_ahead
@@ -81,6 +81,7 @@ class SaliencyMap:
 class Saliency(Declared, ABC):
     """Pictures of any sizes -> soft maps (H, W) in [0, 1] of the same sizes, never NaN."""
 
+    loaded_by = LOADED_BY["saliency"]
     settings: SaliencySettings
 
     @abstractmethod
