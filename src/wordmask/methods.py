@@ -243,8 +243,9 @@ class Declared:
 
     def to(self, device: "str | torch.device") -> Self:
         """Move its networks to a device, and return it."""
+        chosen = Compute(str(device), "fp32").device  # a device that there is not is refused without networks too
         for network in self.networks.values():
-            network.to(Compute(str(device), "fp32").device)
+            network.to(chosen)
         return self
 
 
