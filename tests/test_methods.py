@@ -211,6 +211,18 @@ def test_a_package_brings_methods_and_presets(package):
         wordmask.load("mine", weights="x.pt")
 
 
+def test_a_preset_of_other_methods_is_not_said_to_be_missing_here(package):
+    with pytest.raises(MethodError, match="mine has no preset 'world'; choose one of paper, bright$"):
+        wordmask.load("mine", preset="world")
+
+
+@pytest.mark.parametrize("method", ["clip-diy", "selfmask-clip"])
+def test_a_saliency_without_the_preset_is_told_with_the_setting_that_names_another(package, method):
+    sys.modules["another_package"].MINE = Method("mine", "saliency", f"{__name__}:Mine", "Somebody, 2026")
+    with pytest.raises(MethodError, match=r"mine has no preset 'world'; say saliency_preset=paper .* paper, bright$"):
+        load("segmenter", method, **FP32, saliency="mine")
+
+
 def test_a_package_brings_refinements_of_names(package):
     plain, halved = (load("segmenter", "maskclip", **FP32, refine=how) for how in ("none", "halved"))
     assert halved.settings.refine == "halved"

@@ -141,7 +141,11 @@ def preset_words() -> list[str]:
 
 
 def where_from(preset: str) -> str:
-    """Return what to add to a message that there is no such preset: which package brings it, where that is known."""
+    """Return what to add to a message that there is no such preset: which package brings it, where that is known and
+    the package is not here.
+    """
+    if preset in preset_words():
+        return ""
     text = files("wordmask").joinpath("data/presets-of-packages.json").read_text(encoding="utf-8")
     known: dict[str, dict[str, str]] = json.loads(text)
     if preset not in known:
