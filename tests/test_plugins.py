@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from importlib.metadata import EntryPoint
 from types import SimpleNamespace
 
@@ -16,8 +17,10 @@ from wordmask.benchmarks.tables.base import Row, Table, fill
 from wordmask.benchmarks.tables.run import Run
 from wordmask.cli import tables as tables_verb
 from wordmask.distillation.config import ConfigError, RunConfig, make_run
+from wordmask.errors import WordmaskError
+from wordmask.methods import presets_by_name, settings_of
 from wordmask.pictures.image_files import find_images, raise_at_once
-from wordmask.plugins import BroughtBenchmark, BroughtFolder, BroughtSuite, Plugin, installed, named, where_from
+from wordmask.plugins import BroughtBenchmark, BroughtFolder, BroughtSuite, Plugin, Verb, installed, named, where_from
 from wordmask.saliency.base import SaliencyError
 from wordmask.serving.examples import Examples, find_examples
 from wordmask.training.found import FoundTraining
@@ -116,6 +119,62 @@ def test_a_plug_in_that_cannot_be_imported_is_named_and_left_out(bring):
     with pytest.warns(UserWarning, match="own-[01]") as told:
         assert [plugin.models for plugin in installed()] == [MINE.models]
     assert ["no_such_package" in str(one.message) for one in told] == [True, False]
+
+
+def leave():
+    sys.exit("not today")
+
+
+def __getattr__(name):
+    """One that leaves Python when it is looked for."""
+    if name == "LEAVES":
+        leave()
+    raise AttributeError(name)
+
+
+MALFORMED = {
+    "addresses": ({"mine": "my_package.find"}, "addresses['mine'] is 'my_package.find', and not \"module:attribute\""),
+    "methods": (["my_package:MINE"], "methods is ['my_package:MINE'], and not a Mapping"),
+    "presets": ({"maskclip": "my_package:MINE"}, "presets['maskclip'] is 'my_package:MINE', and not a Mapping"),
+    "aliases": ({"mine": 1}, "aliases['mine'] is 1, and not a str"),
+    "benchmarks": ({"mine": "my_package:MINE"}, "benchmarks['mine'] is 'my_package:MINE', and not a"),
+    "suites": (
+        {"mine": BroughtSuite("mine-1", "my_package:open")},
+        "suites['mine'].tables is 'mine-1', and not a tuple",
+    ),
+    "verbs": ({"mine": Verb("my_package", "Mine.")}, "verbs['mine'].address is 'my_package', and not"),
+    "folders": ((BroughtFolder("a", ["b"], "a:b", "mine"),), "folders[0].holds is ['b'], and not a frozenset"),
+    "examples": (examples, 'and not "module:attribute"'),
+}
+
+
+@pytest.mark.parametrize("held", MALFORMED)
+def test_a_plug_in_that_holds_what_it_cannot_is_named_and_left_out(bring, monkeypatch, held):
+    value, message = MALFORMED[held]
+    monkeypatch.setattr(sys.modules[HERE], "MALFORMED_PLUGIN", Plugin(**{held: value}), raising=False)
+    bring(f"{HERE}:MALFORMED_PLUGIN", f"{HERE}:MINE")
+    with pytest.warns(UserWarning, match=re.escape(message)) as told:
+        assert [plugin.models for plugin in installed()] == [MINE.models]
+    assert "own-0" in str(told[0].message)
+
+
+def test_a_plug_in_that_leaves_python_is_named_and_left_out(bring):
+    bring(f"{HERE}:LEAVES", f"{HERE}:MINE")
+    with pytest.warns(UserWarning, match="own-0 .* cannot be loaded: not today"):
+        assert [plugin.models for plugin in installed()] == [MINE.models]
+
+
+def test_what_is_not_there_is_named_with_its_package(bring, monkeypatch):
+    absent = Plugin(presets={"maskclip": {"a": "no_such_package:A", "b": f"{HERE}:NOTHING"}})
+    monkeypatch.setattr(sys.modules[HERE], "ABSENT", absent, raising=False)
+    bring(f"{HERE}:ABSENT")
+    presets = presets_by_name("segmenter", "maskclip")
+    assert list(presets) == ["paper", "a", "b"]  # nothing of a plug-in's is imported to list them
+    with pytest.raises(WordmaskError, match="no_such_package:A, which own-0 brings, .*: there is no module no_such"):
+        settings_of("segmenter", "maskclip", "a")
+    with pytest.raises(WordmaskError, match=f"{HERE}:NOTHING, which own-0 brings, .*: {HERE} has no NOTHING"):
+        settings_of("segmenter", "maskclip", "b")
+    assert settings_of("segmenter", "maskclip")
 
 
 def test_a_benchmark_is_listed_opened_and_evaluated(mine):

@@ -255,10 +255,9 @@ def networks_behind(part: object, name: str) -> "dict[str, nn.Module]":
     return {f"{name}.{key}": network for key, network in owner.networks.items()} if isinstance(owner, Declared) else {}
 
 
-def presets_by_name(kind: Kind, name: str) -> dict[str, Any]:
+def presets_by_name(kind: Kind, name: str) -> Mapping[str, Any]:
     """Return a method's presets, those of plug-ins included: settings, or those of them that differ from its own."""
-    chosen = named(find_method(kind, name).at)
-    return {**chosen.presets, **presets_of(name)}
+    return presets_of(name, named(find_method(kind, name).at).presets)
 
 
 def check_method(kind: Kind, name: str, *, preset: str, settings: Iterable[str]) -> type[Declared]:
