@@ -16,6 +16,7 @@ from wordmask.benchmarks.tables import beside
 from wordmask.benchmarks.tables.base import Row, Table, fill
 from wordmask.benchmarks.tables.run import Run
 from wordmask.cli import tables as tables_verb
+from wordmask.cli.verbs import all_verbs
 from wordmask.distillation.config import ConfigError, RunConfig, make_run
 from wordmask.errors import WordmaskError
 from wordmask.methods import presets_by_name, settings_of
@@ -26,6 +27,7 @@ from wordmask.serving.examples import Examples, find_examples
 from wordmask.training.found import FoundTraining
 from wordmask.training.pictures import Drawn
 from wordmask.training.plans import drawn_for, plan
+from wordmask.weights import addresses
 
 HERE = __name__
 assert tables_verb  # its options are of the plug-ins that are there when it is imported
@@ -162,6 +164,71 @@ def test_a_plug_in_that_leaves_python_is_named_and_left_out(bring):
     bring(f"{HERE}:LEAVES", f"{HERE}:MINE")
     with pytest.warns(UserWarning, match="own-0 .* cannot be loaded: not today"):
         assert [plugin.models for plugin in installed()] == [MINE.models]
+
+
+OWN_WORDS = {
+    **{f"addresses-{word}": ("addresses", word) for word in ("https", "file", "timm", "c", "found")},
+    **{"aliases": ("aliases", "found"), "benchmarks": ("benchmarks", "voc"), "tables": ("tables", "clip-diy-1")},
+    **{"suites": ("suites", "clip-dinoiser-2"), "verbs": ("verbs", "segment")},
+}
+VALUES = {
+    **{"aliases": "mine:word", "benchmarks": BroughtBenchmark("mine", "a:b"), "suites": BroughtSuite((), "a:b")},
+    **{"verbs": Verb("a:b", "Mine."), "addresses": "a:b", "tables": "a:b"},
+}
+
+
+@pytest.fixture
+def package(bring, monkeypatch):
+    """Make these, each what one package brings, the plug-ins of this environment."""
+
+    def change(*brought):
+        names = [f"BROUGHT_{number}" for number in range(len(brought))]
+        for name, plugin in zip(names, brought, strict=True):
+            monkeypatch.setattr(sys.modules[HERE], name, plugin, raising=False)
+        bring(*(f"{HERE}:{name}" for name in names))
+
+    return change
+
+
+@pytest.mark.parametrize(("held", "word"), OWN_WORDS.values(), ids=OWN_WORDS)
+def test_what_is_a_word_of_ours_already_no_plug_in_takes(package, held, word):
+    ask = {
+        "addresses": lambda: addresses.is_brought(f"{word}:x"),
+        "aliases": lambda: addresses.full(word, "role") != word,
+        "benchmarks": lambda: word in benchmarks.brought_benchmarks(),
+        "tables": lambda: tables.list_tables()[word] == "a:b",
+        "suites": lambda: word in tables.brought_suites(),
+        "verbs": lambda: all_verbs()[word] == VALUES["verbs"],
+    }[held]
+    package(Plugin(**{held: {word: VALUES[held]}}))
+    with pytest.warns(UserWarning, match=f"{word!r} among the {held} of own-0 is wordmask's already"):
+        assert not ask()
+
+
+def test_a_preset_of_ours_no_plug_in_takes(package):
+    package(Plugin(presets={"maskclip": {"paper": f"{HERE}:STEPS"}}))
+    with pytest.warns(UserWarning, match="'paper' among the presets of maskclip of own-0 is wordmask's already"):
+        assert settings_of("segmenter", "maskclip").stride != 7
+
+
+@pytest.mark.parametrize("held", VALUES)
+def test_of_two_plug_ins_that_bring_one_word_the_first_by_name_stays(package, held):
+    value = VALUES[held]
+    package(Plugin(**{held: {"mine": value}}), Plugin(**{held: {"mine": value, "other": value}}))
+    with pytest.warns(UserWarning, match=f"'mine' among the {held} of own-1 is own-0's already"):
+        assert [list(getattr(plugin, held)) for plugin in installed()] == [["mine"], ["other"]]
+
+
+def test_of_two_presets_of_one_name_the_first_stays(package):
+    package(*(Plugin(presets={"maskclip": {"mine": f"{HERE}:{name}"}}) for name in ("STEPS", "MODELS")))
+    with pytest.warns(UserWarning, match="'mine' among the presets of maskclip of own-1 is own-0's already"):
+        assert presets_by_name("segmenter", "maskclip")["mine"] == STEPS
+
+
+def test_the_word_of_a_verb_can_be_typed(package):
+    package(Plugin(verbs={"My Verb": Verb("a:b", "Mine.")}))
+    with pytest.warns(UserWarning, match="'My Verb', and a verb's word is small letters"):
+        assert not installed()
 
 
 def test_what_is_not_there_is_named_with_its_package(bring, monkeypatch):

@@ -24,6 +24,7 @@ from wordmask.errors import WordmaskError
 
 GROUP = "wordmask.plugins"
 _ADDRESS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_VERB_WORD = re.compile("[a-z][a-z0-9-]*")
 
 
 class PluginError(WordmaskError):
@@ -125,7 +126,7 @@ def installed() -> tuple[Plugin, ...]:
     """Return the plug-ins of this environment. One that cannot be imported, or that holds what a plug-in cannot, is
     named in a warning and left out.
     """
-    found = []
+    found: list[Plugin] = []
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         told = f"the plug-in {point.name} ({point.value})"
         try:
@@ -138,8 +139,53 @@ def installed() -> tuple[Plugin, ...]:
         elif faults := list(_faults(plugin)):
             warnings.warn(f"{told} is left out: {'; '.join(faults)}", stacklevel=2)
         else:
-            found.append(replace(plugin, package=_package(point)))
+            found.append(_less(found, replace(plugin, package=_package(point))))
     return tuple(found)
+
+
+def brought(what: str, is_own: Callable[[str], bool]) -> dict[str, Any]:
+    """Return what plug-ins bring in a field of `Plugin`, by its words. What is a word of `wordmask` already stays
+    what it is.
+    """
+    return {
+        word: value
+        for plugin in installed()
+        for word, value in getattr(plugin, what).items()
+        if not is_own(word) or _left_out(plugin, what, word, "wordmask")
+    }
+
+
+def _less(before: Collection[Plugin], plugin: Plugin) -> Plugin:
+    """Return a plug-in without the words that one before it brings."""
+    kept: dict[str, Any] = {}
+    for what in ("addresses", "aliases", "verbs", "benchmarks", "tables", "suites", "models"):
+        taken = {word: other.package for other in before for word in getattr(other, what)}
+        kept[what] = {
+            word: value
+            for word, value in getattr(plugin, what).items()
+            if word not in taken or _left_out(plugin, what, word, taken[word])
+        }
+    for what in ("presets", "drawn"):
+        taken = {
+            (of, word): other.package for other in before for of, some in getattr(other, what).items() for word in some
+        }
+        kept[what] = {
+            of: {
+                word: value
+                for word, value in some.items()
+                if (of, word) not in taken or _left_out(plugin, f"{what} of {of}", word, taken[of, word])
+            }
+            for of, some in getattr(plugin, what).items()
+        }
+    return replace(plugin, **kept)
+
+
+def _left_out(plugin: Plugin, what: str, word: str, other: str) -> bool:
+    """Warn that a word is taken; never true."""
+    warnings.warn(
+        f"{word!r} among the {what} of {plugin.package} is {other}'s already, so it is left out", stacklevel=3
+    )
+    return False
 
 
 def _package(point: EntryPoint) -> str:
@@ -178,6 +224,13 @@ def _by_word(check: Check, value: Any, where: str) -> Iterator[str]:
         yield from check(one, f"{where}[{word!r}]")
 
 
+def _verbs(value: Any, where: str) -> Iterator[str]:
+    yield from _by_word(partial(_made_of, Verb, _VERB), value, where)
+    for word in value if isinstance(value, Mapping) else ():
+        if not _VERB_WORD.fullmatch(str(word)):
+            yield f"{where} has {word!r}, and a verb's word is small letters, digits and -"
+
+
 def _each(kind: type[Collection[Any]], check: Check, value: Any, where: str) -> Iterator[str]:
     yield from _a(kind, value, where)
     for number, one in enumerate(value if isinstance(value, kind) else ()):
@@ -212,7 +265,7 @@ _CHECKS: dict[str, Check] = {
     "methods": _addresses,
     "addresses": _addresses,
     "aliases": partial(_by_word, _text),
-    "verbs": partial(_by_word, partial(_made_of, Verb, _VERB)),
+    "verbs": _verbs,
     "benchmarks": partial(_by_word, partial(_made_of, BroughtBenchmark, _BENCHMARK)),
     "tables": _addresses,
     "suites": partial(_by_word, partial(_made_of, BroughtSuite, _SUITE)),
@@ -244,8 +297,16 @@ class Presets(Mapping[str, Any]):
 
 def presets_of(name: str, own: Mapping[str, Any]) -> Presets:
     """Return the presets of a method, a training or `distill`: its own, and those that plug-ins bring."""
-    found = (plugin.presets.get(name, {}) for plugin in installed())
-    return Presets(own, {preset: address for presets in found for preset, address in presets.items()})
+    found = ((plugin, plugin.presets.get(name, {})) for plugin in installed())
+    return Presets(
+        own,
+        {
+            preset: address
+            for plugin, presets in found
+            for preset, address in presets.items()
+            if preset not in own or _left_out(plugin, f"presets of {name}", preset, "wordmask")
+        },
+    )
 
 
 def preset_words() -> list[str]:

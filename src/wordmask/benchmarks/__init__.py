@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from wordmask.benchmarks.readers import READERS
 from wordmask.console.progress import Progress
-from wordmask.plugins import BroughtBenchmark, installed, named
+from wordmask.plugins import BroughtBenchmark, brought, named
 
 if TYPE_CHECKING:
     from wordmask.benchmarks.datasets import Benchmark
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 def list_benchmarks() -> dict[str, str]:
     """Return every benchmark and what it is: those of plug-ins, then those that are read from files."""
-    brought = {name: benchmark.about for name, benchmark in brought_benchmarks().items()}
-    return {**brought, **{name: reader.about for name, reader in READERS.items()}}
+    told = {name: benchmark.about for name, benchmark in brought_benchmarks().items()}
+    return {**told, **{name: reader.about for name, reader in READERS.items()}}
 
 
 def brought_benchmarks() -> dict[str, BroughtBenchmark]:
     """Return the benchmarks of plug-ins."""
-    return {name: benchmark for plugin in installed() for name, benchmark in plugin.benchmarks.items()}
+    return brought("benchmarks", READERS.__contains__)
 
 
 def default_benchmark() -> str | None:

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator
 
 from wordmask.files import is_special
 from wordmask.fingerprints import digest_of_files, known_digest
-from wordmask.plugins import installed, named
+from wordmask.plugins import brought, named
 from wordmask.weights import catalogue
 from wordmask.weights.cache import cached_path
 from wordmask.weights.catalogue import CatalogueError
@@ -53,10 +53,10 @@ Scheme = Callable[[str], Found]
 
 def full(address: str | Path, role: str) -> str:
     """Return an address with what a plug-in leaves unsaid: its aliases, and the role behind a scheme alone."""
-    text = str(address)
-    for plugin in installed():
-        text = plugin.aliases.get(text, text)
-    return f"{text}:{role}" if text in _schemes() else text
+    schemes = _schemes()
+    aliases = brought("aliases", lambda word: word in schemes or _is_own(word))
+    text = aliases.get(str(address), str(address))
+    return f"{text}:{role}" if text in schemes else text
 
 
 def is_brought(address: str | Path | None) -> bool:
@@ -116,7 +116,12 @@ def files_of(path: Path) -> list[Path]:
 
 
 def _schemes() -> dict[str, str]:
-    return {scheme: at for plugin in installed() for scheme, at in plugin.addresses.items()}
+    return brought("addresses", _is_own)
+
+
+def _is_own(word: str) -> bool:
+    """Whether a word is one of ours, or begins an address of ours: one letter is a drive."""
+    return len(word) == 1 or word in ("http", "https", "file", *LIBRARIES) or _is_catalogued(word)
 
 
 def _is_catalogued(name: str) -> bool:
