@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from importlib.metadata import EntryPoint
+from importlib.resources import files
 from types import SimpleNamespace
 
 import numpy as np
@@ -323,6 +324,19 @@ def test_where_a_preset_comes_from_is_said_where_it_is_known(bring, tmp_path):
         plan(FoundTraining, "world", pictures=tmp_path, out=tmp_path, changes={})
     with pytest.raises(ConfigError, match=message):
         make_run({"preset": "world"})
+    for address in ("world", "world:clip", "world-clip"):
+        with pytest.raises(WordmaskError, match=message):
+            addresses.find(address, "clip")
+    with pytest.raises(WordmaskError, match=message):
+        benchmarks.evaluate(Guess(), "world-stuff")
+
+
+def test_the_words_that_are_known_of_the_world_are_those_that_it_brings():
+    from wordmask_world.plugin import PLUGIN
+
+    told = json.loads((files("wordmask") / "data" / "words-of-packages.json").read_text())["wordmask_world"]
+    presets = {word for brought in PLUGIN.presets.values() for word in brought}
+    assert set(told["words"]) == {*presets, *PLUGIN.addresses, *PLUGIN.aliases, *PLUGIN.benchmarks}
 
 
 def test_the_built_in_plug_in_names_only_what_there_is():

@@ -316,18 +316,23 @@ def preset_words() -> list[str]:
     )
 
 
-def where_from(preset: str) -> str:
-    """Return what to add to a message that there is no such preset: which package brings it, where that is known and
-    the package is not here.
+def where_from(word: str) -> str:
+    """Return what to add to a message that there is no such preset, scheme, alias or benchmark: which package brings
+    it, where that is known and the package is not here.
     """
-    if preset in preset_words():
+    mappings = ("addresses", "aliases", "benchmarks")
+    if word in preset_words() or any(word in getattr(plugin, what) for plugin in installed() for what in mappings):
         return ""
-    text = files("wordmask").joinpath("data/presets-of-packages.json").read_text(encoding="utf-8")
-    known: dict[str, dict[str, str]] = json.loads(text)
-    if preset not in known:
-        return ""
-    told = known[preset]
-    return f"; {preset!r} is brought by {told['package']}, which is not installed here: {told['get']}"
+    text = files("wordmask").joinpath("data/words-of-packages.json").read_text(encoding="utf-8")
+    known: dict[str, dict[str, Any]] = json.loads(text)
+    return next(
+        (
+            f"; {word!r} is brought by {package}, which is not installed here: {told['get']}"
+            for package, told in known.items()
+            if word in told["words"]
+        ),
+        "",
+    )
 
 
 def named(address: str) -> Any:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from wordmask.benchmarks.readers import READERS
 from wordmask.console.progress import Progress
-from wordmask.plugins import BroughtBenchmark, brought, named
+from wordmask.plugins import BroughtBenchmark, brought, named, where_from
 
 if TYPE_CHECKING:
     from wordmask.benchmarks.datasets import Benchmark
@@ -47,7 +47,7 @@ def open_benchmark(
     if chosen is None:
         raise BenchmarkError(f"say which benchmark: one of {', '.join(known)}")
     if chosen not in known:
-        raise BenchmarkError(f"no benchmark is called {chosen!r}; choose one of {', '.join(known)}")
+        raise BenchmarkError(f"no benchmark is called {chosen!r}; choose one of {', '.join(known)}{where_from(chosen)}")
     if chosen in READERS:
         return READERS[chosen].open(chosen, root, split, pictures)
     opened: Benchmark = named(brought_benchmarks()[chosen].open)(chosen, root, split, pictures)

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator
 
 from wordmask.files import is_special
 from wordmask.fingerprints import digest_of_files, known_digest
-from wordmask.plugins import brought, named
+from wordmask.plugins import brought, named, where_from
 from wordmask.weights import catalogue
 from wordmask.weights.cache import cached_path
 from wordmask.weights.catalogue import CatalogueError
@@ -147,6 +147,7 @@ def _file(address: str, progress: bool | None) -> Path:
     except CatalogueError as error:
         raise WeightsError(
             f"{address!r} {_what_is_there(Path(address))}; nor is it an http(s) address; {error}"
+            f"{where_from(address) or where_from(library)}"
         ) from error
     return fetch(entry, first=entry.source, progress=progress)
 
