@@ -1,5 +1,6 @@
 """The registry: what is known of every method, how it is built, what it declares, and where it computes."""
 
+import re
 import sys
 from dataclasses import dataclass
 from types import ModuleType
@@ -232,8 +233,29 @@ def test_a_package_brings_refinements_of_names(package):
 
 
 def test_a_package_s_method_does_not_take_the_place_of_one_of_ours(package, monkeypatch):
-    sys.modules["another_package"].MINE = Method("maskclip", "segmenter", f"{__name__}:Mine", "Somebody, 2026")
-    assert methods_of("segmenter")["maskclip"].paper == "Zhou et al., ECCV 2022"
+    sys.modules["another_package"].MASKCLIP = Method("maskclip", "segmenter", f"{__name__}:Mine", "Somebody, 2026")
+    package.methods["maskclip"] = "another_package:MASKCLIP"
+    with pytest.warns(UserWarning, match="method maskclip of .* a method of this name is there already"):
+        found = [method.paper for method in list_methods() if method.name == "maskclip"]
+    assert found == ["Zhou et al., ECCV 2022"]
+
+
+def test_a_method_goes_by_the_name_that_its_package_gives_it(package):
+    package.methods["other"] = "another_package:MINE"
+    package.methods["nothing"] = "another_package:NOTHING"
+    package.methods["none"] = "another_package:BRIGHT"
+    with pytest.warns(UserWarning, match="is left out") as told:
+        names = [method.name for method in list_methods()]
+    assert names.count("mine") == 1
+    assert not {"other", "nothing", "none"} & set(names)
+    reasons = ("other .* calls itself 'mine'", "nothing .* has no NOTHING", "none .* is no wordmask.methods.Method")
+    for one, reason in zip(told, reasons, strict=True):
+        assert re.search(reason, str(one.message))
+
+
+def test_a_method_of_no_kind_is_refused():
+    with pytest.raises(MethodError, match="mine: no kind of methods is called 'segmentr'; choose one of segmenter"):
+        Method("mine", "segmentr", "a:b", "Somebody, 2026")
 
 
 def test_a_method_without_build_says_so():
