@@ -22,7 +22,7 @@ from wordmask.distillation.config import ConfigError, RunConfig, make_run
 from wordmask.errors import WordmaskError
 from wordmask.methods import presets_by_name, settings_of
 from wordmask.pictures.image_files import find_images, raise_at_once
-from wordmask.plugins import BroughtBenchmark, BroughtFolder, BroughtSuite, Plugin, Verb, installed, named, where_from
+from wordmask.plugins import Plugin, PluginBenchmark, PluginFolder, PluginSuite, Verb, installed, named, where_from
 from wordmask.saliency.base import SaliencyError
 from wordmask.serving.examples import Examples, find_examples
 from wordmask.training.found import FoundTraining
@@ -84,15 +84,15 @@ def examples():
 MINE = Plugin(
     presets={"train-found": {"mine": f"{HERE}:STEPS"}, "distill": {"mine": f"{HERE}:DISTILL"}},
     benchmarks={
-        "squares": BroughtBenchmark("squares on nothing", f"{HERE}:open_squares"),
-        "drawn": BroughtBenchmark("drawn squares", f"{HERE}:open_squares", preset="mine"),
-        "filled": BroughtBenchmark("drawn squares alone", f"{HERE}:open_squares", preset="mine", background=False),
+        "squares": PluginBenchmark("squares on nothing", f"{HERE}:open_squares"),
+        "drawn": PluginBenchmark("drawn squares", f"{HERE}:open_squares", preset="mine"),
+        "filled": PluginBenchmark("drawn squares alone", f"{HERE}:open_squares", preset="mine", background=False),
     },
     tables=dict.fromkeys(TABLES, f"{HERE}:TABLES"),
-    suites={"mine-all": BroughtSuite(("mine-1",), f"{HERE}:open_suite")},
+    suites={"mine-all": PluginSuite(("mine-1",), f"{HERE}:open_suite")},
     models={"my models": f"{HERE}:identity"},
     drawn={"train-found": {"mine": f"{HERE}:PICTURES"}},
-    folders=(BroughtFolder("mine.txt", frozenset({"shown", "hidden"}), f"{HERE}:is_mine", "make mine", ("shown",)),),
+    folders=(PluginFolder("mine.txt", frozenset({"shown", "hidden"}), f"{HERE}:is_mine", "make mine", ("shown",)),),
     examples=f"{HERE}:examples",
 )
 
@@ -142,11 +142,11 @@ MALFORMED = {
     "aliases": ({"mine": 1}, "aliases['mine'] is 1, and not a str"),
     "benchmarks": ({"mine": "my_package:MINE"}, "benchmarks['mine'] is 'my_package:MINE', and not a"),
     "suites": (
-        {"mine": BroughtSuite("mine-1", "my_package:open")},
+        {"mine": PluginSuite("mine-1", "my_package:open")},
         "suites['mine'].tables is 'mine-1', and not a tuple",
     ),
     "verbs": ({"mine": Verb("my_package", "Mine.")}, "verbs['mine'].address is 'my_package', and not"),
-    "folders": ((BroughtFolder("a", ["b"], "a:b", "mine"),), "folders[0].holds is ['b'], and not a frozenset"),
+    "folders": ((PluginFolder("a", ["b"], "a:b", "mine"),), "folders[0].holds is ['b'], and not a frozenset"),
     "examples": (examples, 'and not "module:attribute"'),
 }
 
@@ -173,7 +173,7 @@ OWN_WORDS = {
     **{"suites": ("suites", "clip-dinoiser-2"), "verbs": ("verbs", "segment")},
 }
 VALUES = {
-    **{"aliases": "mine:word", "benchmarks": BroughtBenchmark("mine", "a:b"), "suites": BroughtSuite((), "a:b")},
+    **{"aliases": "mine:word", "benchmarks": PluginBenchmark("mine", "a:b"), "suites": PluginSuite((), "a:b")},
     **{"verbs": Verb("a:b", "Mine."), "addresses": "a:b", "tables": "a:b"},
 }
 

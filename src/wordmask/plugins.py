@@ -44,7 +44,7 @@ class Verb:
 
 
 @dataclass(frozen=True)
-class BroughtBenchmark:
+class PluginBenchmark:
     """A benchmark of a package's own.
 
     about: what it is, in a few words. open: a function from (name, root, split, pictures) to a `Benchmark`.
@@ -61,7 +61,7 @@ class BroughtBenchmark:
 
 
 @dataclass(frozen=True)
-class BroughtSuite:
+class PluginSuite:
     """Tables of a package's own that are measured together, one after the other, by one name.
 
     open: a function from what was said of the suite (a mapping; `device` and `teller` by name) to what its tables
@@ -73,7 +73,7 @@ class BroughtSuite:
 
 
 @dataclass(frozen=True)
-class BroughtFolder:
+class PluginFolder:
     """A folder that a command of a package's wrote before folders had markers.
 
     settings: the file that tells it, and `holds`: what else lies in it. is_its: a function that looks into that file.
@@ -102,18 +102,18 @@ class Plugin:
     """Words that stand for an address of weights. The only values here that are no addresses of Python's."""
     verbs: Mapping[str, Verb] = field(default_factory=dict)
     """What `wordmask` is to be able to do besides, by its word."""
-    benchmarks: Mapping[str, BroughtBenchmark] = field(default_factory=dict)
+    benchmarks: Mapping[str, PluginBenchmark] = field(default_factory=dict)
     """Benchmark -> what it is and how it is opened."""
     tables: Mapping[str, str] = field(default_factory=dict)
     """Table -> a mapping of tables by name, which holds it."""
-    suites: Mapping[str, BroughtSuite] = field(default_factory=dict)
+    suites: Mapping[str, PluginSuite] = field(default_factory=dict)
     """Suite -> its tables, and how it is begun."""
     models: Mapping[str, str] = field(default_factory=dict)
     """What the record of a table's figures calls the package's networks -> a function to their fingerprint, from what
     the record says already, or None."""
     drawn: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Training -> preset -> the pictures that it draws where none are given: `training.pictures.Drawn`."""
-    folders: tuple[BroughtFolder, ...] = ()
+    folders: tuple[PluginFolder, ...] = ()
     """Folders written before there were markers."""
     examples: str | None = None
     """A function to pictures with names for the page and for `/docs`: `serving.examples.Examples`."""
@@ -266,12 +266,12 @@ _CHECKS: dict[str, Check] = {
     "addresses": _addresses,
     "aliases": partial(_by_word, _text),
     "verbs": _verbs,
-    "benchmarks": partial(_by_word, partial(_made_of, BroughtBenchmark, _BENCHMARK)),
+    "benchmarks": partial(_by_word, partial(_made_of, PluginBenchmark, _BENCHMARK)),
     "tables": _addresses,
-    "suites": partial(_by_word, partial(_made_of, BroughtSuite, _SUITE)),
+    "suites": partial(_by_word, partial(_made_of, PluginSuite, _SUITE)),
     "models": _addresses,
     "drawn": partial(_by_word, _addresses),
-    "folders": partial(_each, tuple, partial(_made_of, BroughtFolder, _FOLDER)),
+    "folders": partial(_each, tuple, partial(_made_of, PluginFolder, _FOLDER)),
     "examples": partial(_maybe, _address),
 }
 

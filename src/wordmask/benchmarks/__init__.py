@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from wordmask.benchmarks.readers import READERS
 from wordmask.console.progress import Progress
-from wordmask.plugins import BroughtBenchmark, brought, named, where_from
+from wordmask.plugins import PluginBenchmark, brought, named, where_from
 
 if TYPE_CHECKING:
     from wordmask.benchmarks.datasets import Benchmark
@@ -19,7 +19,7 @@ def list_benchmarks() -> dict[str, str]:
     return {**told, **{name: reader.about for name, reader in READERS.items()}}
 
 
-def brought_benchmarks() -> dict[str, BroughtBenchmark]:
+def brought_benchmarks() -> dict[str, PluginBenchmark]:
     """Return the benchmarks of plug-ins."""
     return brought("benchmarks", READERS.__contains__)
 

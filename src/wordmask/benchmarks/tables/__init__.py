@@ -6,7 +6,7 @@
 
 from typing import TYPE_CHECKING
 
-from wordmask.plugins import BroughtSuite, brought, named
+from wordmask.plugins import PluginSuite, brought, named
 
 if TYPE_CHECKING:
     from wordmask.benchmarks.tables.base import Table
@@ -37,12 +37,12 @@ def _is_own(name: str) -> bool:
     return name in TABLES or name in SUITES
 
 
-def brought_suites() -> dict[str, BroughtSuite]:
+def brought_suites() -> dict[str, PluginSuite]:
     """Return the suites of plug-ins, whose tables share what they distil or make otherwise."""
     return brought("suites", _is_own)
 
 
-def suite_of(name: str) -> BroughtSuite | None:
+def suite_of(name: str) -> PluginSuite | None:
     """Return the suite of a plug-in that is called so, or that has a table called so."""
     suites = brought_suites()
     return suites.get(name) or next((suite for suite in suites.values() if name in suite.tables), None)
