@@ -25,7 +25,6 @@ from wordmask.plugins import Plugin, installed
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.selfmask import SelfMaskSettings, load_network, write_network
 from wordmask.segmenters.deeplab import DeepLabV3Plus, fill_backbone, small_resnet_settings
-from wordmask.weights import addresses
 from wordmask.weights.addresses import Found, files_of, find, fingerprint_of, full, is_brought, resolve
 from wordmask.weights.checkpoints import WeightsError
 from wordmask.weights.loading import fingerprint
@@ -41,7 +40,7 @@ def package(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "another_package", module)
     plugin = Plugin(addresses={"theirs": "another_package:find"}, aliases={"old word": "theirs:old"})
     brought = (*installed(), plugin)
-    monkeypatch.setattr(addresses, "installed", lambda: brought)
+    monkeypatch.setattr("wordmask.plugins.installed", lambda: brought)
     return tmp_path
 
 

@@ -293,7 +293,7 @@ def test_names_are_given_in_one_way():
 @pytest.fixture
 def plugin(monkeypatch):
     """Adds a plug-in with these verbs."""
-    return lambda **verbs: monkeypatch.setattr("wordmask.cli.verbs.installed", lambda: (Plugin(verbs=verbs),))
+    return lambda **verbs: monkeypatch.setattr("wordmask.plugins.installed", lambda: (Plugin(verbs=verbs),))
 
 
 def greet(who: str) -> None:
@@ -317,7 +317,7 @@ def test_a_plugin_s_verb_is_imported_when_it_is_called(command, plugin):
 
 def test_a_plugin_takes_no_verb_away(plugin):
     plugin(segment=Verb("test_cli:greet", "Greet somebody."))
-    with pytest.warns(UserWarning, match="a second verb segment"):
+    with pytest.warns(UserWarning, match="'segment' among the verbs .* is wordmask's already"):
         assert all_verbs() == VERBS
 
 

@@ -1,5 +1,6 @@
 """The registry: what is known of every method, how it is built, what it declares, and where it computes."""
 
+import re
 import sys
 from dataclasses import dataclass
 from types import ModuleType
@@ -13,7 +14,17 @@ import wordmask
 from wordmask import methods, plugins, saliency, segmenters
 from wordmask.compute import PLAIN, Compute, DeviceError
 from wordmask.masks.segmentation import Segmentation
-from wordmask.methods import Declared, Method, MethodError, check_method, list_methods, methods_of, settings_of
+from wordmask.methods import (
+    Declared,
+    Method,
+    MethodError,
+    check_method,
+    find_method,
+    list_methods,
+    methods_of,
+    presets_by_name,
+    settings_of,
+)
 from wordmask.plugins import Plugin, named
 from wordmask.segmenters.base import Seen, Segmenter
 from wordmask.segmenters.clip_diy import ClipDiy
@@ -27,7 +38,8 @@ def load(kind, name, **settings):
     where = segmenters if kind == "segmenter" else saliency
     if name == "reco":
         settings |= {"archive": "."}
-    return where.load(name, preset="world", **settings)
+    preset = "world" if "world" in presets_by_name(kind, name) else "paper"
+    return where.load(name, preset=preset, **settings)
 
 
 def test_every_method_says_whose_it_is_what_it_does_needs_and_under_which_licence():
@@ -61,13 +73,14 @@ def test_a_class_that_takes_a_network_settles_device_and_precision_as_load_does(
 @pytest.mark.parametrize(("kind", "name"), BUILT)
 def test_every_method_declares_its_networks_and_moves_them_all(kind, name):
     method = load(kind, name, **FP32)
-    assert method.networks
+    has_networks = find_method(kind, name).needs != "nothing"
+    assert bool(method.networks) is has_networks
     assert all(isinstance(network, nn.Module) for network in method.networks.values())
     assert method.device == torch.device("cpu")
     assert method.to("meta") is method
     weights = [weight for network in method.networks.values() for weight in network.parameters()]
-    assert {weight.device.type for weight in weights} == {"meta"}
-    assert method.device == torch.device("meta")
+    assert {weight.device.type for weight in weights} == ({"meta"} if has_networks else set())
+    assert method.device == torch.device("meta" if has_networks else "cpu")
     with pytest.raises(wordmask.WordmaskError, match="'tpu9' cannot be used"):
         method.to("tpu9")
 
@@ -199,6 +212,18 @@ def test_a_package_brings_methods_and_presets(package):
         wordmask.load("mine", weights="x.pt")
 
 
+def test_a_preset_of_other_methods_is_not_said_to_be_missing_here(package):
+    with pytest.raises(MethodError, match="mine has no preset 'world'; choose one of paper, bright$"):
+        wordmask.load("mine", preset="world")
+
+
+@pytest.mark.parametrize("method", ["clip-diy", "selfmask-clip"])
+def test_a_saliency_without_the_preset_is_told_with_the_setting_that_names_another(package, method):
+    sys.modules["another_package"].MINE = Method("mine", "saliency", f"{__name__}:Mine", "Somebody, 2026")
+    with pytest.raises(MethodError, match=r"mine has no preset 'world'; say saliency_preset=paper .* paper, bright$"):
+        load("segmenter", method, **FP32, saliency="mine")
+
+
 def test_a_package_brings_refinements_of_names(package):
     plain, halved = (load("segmenter", "maskclip", **FP32, refine=how) for how in ("none", "halved"))
     assert halved.settings.refine == "halved"
@@ -208,8 +233,29 @@ def test_a_package_brings_refinements_of_names(package):
 
 
 def test_a_package_s_method_does_not_take_the_place_of_one_of_ours(package, monkeypatch):
-    sys.modules["another_package"].MINE = Method("maskclip", "segmenter", f"{__name__}:Mine", "Somebody, 2026")
-    assert methods_of("segmenter")["maskclip"].paper == "Zhou et al., ECCV 2022"
+    sys.modules["another_package"].MASKCLIP = Method("maskclip", "segmenter", f"{__name__}:Mine", "Somebody, 2026")
+    package.methods["maskclip"] = "another_package:MASKCLIP"
+    with pytest.warns(UserWarning, match="method maskclip of .* a method of this name is there already"):
+        found = [method.paper for method in list_methods() if method.name == "maskclip"]
+    assert found == ["Zhou et al., ECCV 2022"]
+
+
+def test_a_method_goes_by_the_name_that_its_package_gives_it(package):
+    package.methods["other"] = "another_package:MINE"
+    package.methods["nothing"] = "another_package:NOTHING"
+    package.methods["none"] = "another_package:BRIGHT"
+    with pytest.warns(UserWarning, match="is left out") as told:
+        names = [method.name for method in list_methods()]
+    assert names.count("mine") == 1
+    assert not {"other", "nothing", "none"} & set(names)
+    reasons = ("other .* calls itself 'mine'", "nothing .* has no NOTHING", "none .* is no wordmask.methods.Method")
+    for one, reason in zip(told, reasons, strict=True):
+        assert re.search(reason, str(one.message))
+
+
+def test_a_method_of_no_kind_is_refused():
+    with pytest.raises(MethodError, match="mine: no kind of methods is called 'segmentr'; choose one of segmenter"):
+        Method("mine", "segmentr", "a:b", "Somebody, 2026")
 
 
 def test_a_method_without_build_says_so():

@@ -2,7 +2,9 @@
 
 import json
 import re
+import sys
 from importlib.metadata import EntryPoint
+from importlib.resources import files
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,14 +17,18 @@ from wordmask.benchmarks.tables import beside
 from wordmask.benchmarks.tables.base import Row, Table, fill
 from wordmask.benchmarks.tables.run import Run
 from wordmask.cli import tables as tables_verb
+from wordmask.cli.verbs import all_verbs
 from wordmask.distillation.config import ConfigError, RunConfig, make_run
+from wordmask.errors import WordmaskError
+from wordmask.methods import presets_by_name, settings_of
 from wordmask.pictures.image_files import find_images, raise_at_once
-from wordmask.plugins import BroughtBenchmark, BroughtFolder, BroughtSuite, Plugin, installed, named, where_from
+from wordmask.plugins import Plugin, PluginBenchmark, PluginFolder, PluginSuite, Verb, installed, named, where_from
 from wordmask.saliency.base import SaliencyError
 from wordmask.serving.examples import Examples, find_examples
 from wordmask.training.found import FoundTraining
 from wordmask.training.pictures import Drawn
 from wordmask.training.plans import drawn_for, plan
+from wordmask.weights import addresses
 
 HERE = __name__
 assert tables_verb  # its options are of the plug-ins that are there when it is imported
@@ -78,15 +84,15 @@ def examples():
 MINE = Plugin(
     presets={"train-found": {"mine": f"{HERE}:STEPS"}, "distill": {"mine": f"{HERE}:DISTILL"}},
     benchmarks={
-        "squares": BroughtBenchmark("squares on nothing", f"{HERE}:open_squares"),
-        "drawn": BroughtBenchmark("drawn squares", f"{HERE}:open_squares", preset="mine"),
-        "filled": BroughtBenchmark("drawn squares alone", f"{HERE}:open_squares", preset="mine", background=False),
+        "squares": PluginBenchmark("squares on nothing", f"{HERE}:open_squares"),
+        "drawn": PluginBenchmark("drawn squares", f"{HERE}:open_squares", preset="mine"),
+        "filled": PluginBenchmark("drawn squares alone", f"{HERE}:open_squares", preset="mine", background=False),
     },
     tables=dict.fromkeys(TABLES, f"{HERE}:TABLES"),
-    suites={"mine-all": BroughtSuite(("mine-1",), f"{HERE}:open_suite")},
+    suites={"mine-all": PluginSuite(("mine-1",), f"{HERE}:open_suite")},
     models={"my models": f"{HERE}:identity"},
     drawn={"train-found": {"mine": f"{HERE}:PICTURES"}},
-    folders=(BroughtFolder("mine.txt", frozenset({"shown", "hidden"}), f"{HERE}:is_mine", "make mine", ("shown",)),),
+    folders=(PluginFolder("mine.txt", frozenset({"shown", "hidden"}), f"{HERE}:is_mine", "make mine", ("shown",)),),
     examples=f"{HERE}:examples",
 )
 
@@ -116,6 +122,127 @@ def test_a_plug_in_that_cannot_be_imported_is_named_and_left_out(bring):
     with pytest.warns(UserWarning, match="own-[01]") as told:
         assert [plugin.models for plugin in installed()] == [MINE.models]
     assert ["no_such_package" in str(one.message) for one in told] == [True, False]
+
+
+def leave():
+    sys.exit("not today")
+
+
+def __getattr__(name):
+    """One that leaves Python when it is looked for."""
+    if name == "LEAVES":
+        leave()
+    raise AttributeError(name)
+
+
+MALFORMED = {
+    "addresses": ({"mine": "my_package.find"}, "addresses['mine'] is 'my_package.find', and not \"module:attribute\""),
+    "methods": (["my_package:MINE"], "methods is ['my_package:MINE'], and not a Mapping"),
+    "presets": ({"maskclip": "my_package:MINE"}, "presets['maskclip'] is 'my_package:MINE', and not a Mapping"),
+    "aliases": ({"mine": 1}, "aliases['mine'] is 1, and not a str"),
+    "benchmarks": ({"mine": "my_package:MINE"}, "benchmarks['mine'] is 'my_package:MINE', and not a"),
+    "suites": (
+        {"mine": PluginSuite("mine-1", "my_package:open")},
+        "suites['mine'].tables is 'mine-1', and not a tuple",
+    ),
+    "verbs": ({"mine": Verb("my_package", "Mine.")}, "verbs['mine'].address is 'my_package', and not"),
+    "folders": ((PluginFolder("a", ["b"], "a:b", "mine"),), "folders[0].holds is ['b'], and not a frozenset"),
+    "examples": (examples, 'and not "module:attribute"'),
+}
+
+
+@pytest.mark.parametrize("held", MALFORMED)
+def test_a_plug_in_that_holds_what_it_cannot_is_named_and_left_out(bring, monkeypatch, held):
+    value, message = MALFORMED[held]
+    monkeypatch.setattr(sys.modules[HERE], "MALFORMED_PLUGIN", Plugin(**{held: value}), raising=False)
+    bring(f"{HERE}:MALFORMED_PLUGIN", f"{HERE}:MINE")
+    with pytest.warns(UserWarning, match=re.escape(message)) as told:
+        assert [plugin.models for plugin in installed()] == [MINE.models]
+    assert "own-0" in str(told[0].message)
+
+
+def test_a_plug_in_that_leaves_python_is_named_and_left_out(bring):
+    bring(f"{HERE}:LEAVES", f"{HERE}:MINE")
+    with pytest.warns(UserWarning, match="own-0 .* cannot be loaded: not today"):
+        assert [plugin.models for plugin in installed()] == [MINE.models]
+
+
+OWN_WORDS = {
+    **{f"addresses-{word}": ("addresses", word) for word in ("https", "file", "timm", "c", "found")},
+    **{"aliases": ("aliases", "found"), "benchmarks": ("benchmarks", "voc"), "tables": ("tables", "clip-diy-1")},
+    **{"suites": ("suites", "clip-dinoiser-2"), "verbs": ("verbs", "segment")},
+}
+VALUES = {
+    **{"aliases": "mine:word", "benchmarks": PluginBenchmark("mine", "a:b"), "suites": PluginSuite((), "a:b")},
+    **{"verbs": Verb("a:b", "Mine."), "addresses": "a:b", "tables": "a:b"},
+}
+
+
+@pytest.fixture
+def package(bring, monkeypatch):
+    """Make these, each what one package brings, the plug-ins of this environment."""
+
+    def change(*brought):
+        names = [f"BROUGHT_{number}" for number in range(len(brought))]
+        for name, plugin in zip(names, brought, strict=True):
+            monkeypatch.setattr(sys.modules[HERE], name, plugin, raising=False)
+        bring(*(f"{HERE}:{name}" for name in names))
+
+    return change
+
+
+@pytest.mark.parametrize(("held", "word"), OWN_WORDS.values(), ids=OWN_WORDS)
+def test_what_is_a_word_of_ours_already_no_plug_in_takes(package, held, word):
+    ask = {
+        "addresses": lambda: addresses.is_brought(f"{word}:x"),
+        "aliases": lambda: addresses.full(word, "role") != word,
+        "benchmarks": lambda: word in benchmarks.brought_benchmarks(),
+        "tables": lambda: tables.list_tables()[word] == "a:b",
+        "suites": lambda: word in tables.brought_suites(),
+        "verbs": lambda: all_verbs()[word] == VALUES["verbs"],
+    }[held]
+    package(Plugin(**{held: {word: VALUES[held]}}))
+    with pytest.warns(UserWarning, match=f"{word!r} among the {held} of own-0 is wordmask's already"):
+        assert not ask()
+
+
+def test_a_preset_of_ours_no_plug_in_takes(package):
+    package(Plugin(presets={"maskclip": {"paper": f"{HERE}:STEPS"}}))
+    with pytest.warns(UserWarning, match="'paper' among the presets of maskclip of own-0 is wordmask's already"):
+        assert settings_of("segmenter", "maskclip").stride != 7
+
+
+@pytest.mark.parametrize("held", VALUES)
+def test_of_two_plug_ins_that_bring_one_word_the_first_by_name_stays(package, held):
+    value = VALUES[held]
+    package(Plugin(**{held: {"mine": value}}), Plugin(**{held: {"mine": value, "other": value}}))
+    with pytest.warns(UserWarning, match=f"'mine' among the {held} of own-1 is own-0's already"):
+        assert [list(getattr(plugin, held)) for plugin in installed()] == [["mine"], ["other"]]
+
+
+def test_of_two_presets_of_one_name_the_first_stays(package):
+    package(*(Plugin(presets={"maskclip": {"mine": f"{HERE}:{name}"}}) for name in ("STEPS", "MODELS")))
+    with pytest.warns(UserWarning, match="'mine' among the presets of maskclip of own-1 is own-0's already"):
+        assert presets_by_name("segmenter", "maskclip")["mine"] == STEPS
+
+
+def test_the_word_of_a_verb_can_be_typed(package):
+    package(Plugin(verbs={"My Verb": Verb("a:b", "Mine.")}))
+    with pytest.warns(UserWarning, match="'My Verb', and a verb's word is small letters"):
+        assert not installed()
+
+
+def test_what_is_not_there_is_named_with_its_package(bring, monkeypatch):
+    absent = Plugin(presets={"maskclip": {"a": "no_such_package:A", "b": f"{HERE}:NOTHING"}})
+    monkeypatch.setattr(sys.modules[HERE], "ABSENT", absent, raising=False)
+    bring(f"{HERE}:ABSENT")
+    presets = presets_by_name("segmenter", "maskclip")
+    assert list(presets) == ["paper", "a", "b"]  # nothing of a plug-in's is imported to list them
+    with pytest.raises(WordmaskError, match="no_such_package:A, which own-0 brings, .*: there is no module no_such"):
+        settings_of("segmenter", "maskclip", "a")
+    with pytest.raises(WordmaskError, match=f"{HERE}:NOTHING, which own-0 brings, .*: {HERE} has no NOTHING"):
+        settings_of("segmenter", "maskclip", "b")
+    assert settings_of("segmenter", "maskclip")
 
 
 def test_a_benchmark_is_listed_opened_and_evaluated(mine):
@@ -197,6 +324,19 @@ def test_where_a_preset_comes_from_is_said_where_it_is_known(bring, tmp_path):
         plan(FoundTraining, "world", pictures=tmp_path, out=tmp_path, changes={})
     with pytest.raises(ConfigError, match=message):
         make_run({"preset": "world"})
+    for address in ("world", "world:clip", "world-clip"):
+        with pytest.raises(WordmaskError, match=message):
+            addresses.find(address, "clip")
+    with pytest.raises(WordmaskError, match=message):
+        benchmarks.evaluate(Guess(), "world-stuff")
+
+
+def test_the_words_that_are_known_of_the_world_are_those_that_it_brings():
+    from wordmask_world.plugin import PLUGIN
+
+    told = json.loads((files("wordmask") / "data" / "words-of-packages.json").read_text())["wordmask_world"]
+    presets = {word for brought in PLUGIN.presets.values() for word in brought}
+    assert set(told["words"]) == {*presets, *PLUGIN.addresses, *PLUGIN.aliases, *PLUGIN.benchmarks}
 
 
 def test_the_built_in_plug_in_names_only_what_there_is():

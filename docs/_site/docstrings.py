@@ -86,7 +86,7 @@ def comment_of(attribute: Attribute) -> str:
 
 
 def is_dataclass(cls: Class) -> bool:
-    return any(str(decorator.value).split("(")[0] == "dataclass" for decorator in cls.decorators)
+    return any(decorator.callable_path.endswith(".dataclass") for decorator in cls.decorators)  # by whatever name here
 
 
 def fields_of(cls: Class) -> tuple[dict[str, DocstringParameter], list[str]]:

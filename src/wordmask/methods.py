@@ -4,6 +4,7 @@ What a name stands for is imported when it is asked for; settings are checked be
 """
 
 import difflib
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self, get_args
@@ -55,6 +56,11 @@ class Method:
     needs: str = "nothing"
     licence: str = "unknown"
     refines: tuple[Literal["names", "saliency"], ...] = ("names",)
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            known = ", ".join(get_args(Kind))
+            raise MethodError(f"{self.name}: no kind of methods is called {shown(self.kind)}; choose one of {known}")
 
 
 _SEGMENTERS = "wordmask.segmenters"
@@ -183,16 +189,35 @@ def list_methods(kind: Kind | None = None) -> tuple[Method, ...]:
     """Return all methods, or those of a kind: "segmenter", "saliency", "refinement"; the plug-ins' come last."""
     if kind is not None and kind not in get_args(Kind):
         raise MethodError(f"no kind of methods is called {shown(kind)}; choose one of {', '.join(get_args(Kind))}")
-    brought = (named(address) for plugin in installed() for address in plugin.methods.values())
-    return tuple(method for method in (*METHODS, *brought) if kind in (None, method.kind))
+    known = {(method.kind, method.name): method for method in METHODS}
+    for plugin in installed():
+        for name, address in plugin.methods.items():
+            method, trouble = _brought(name, address, known)
+            if method is None:
+                warnings.warn(f"the method {name} of {plugin.package or address} is left out: {trouble}", stacklevel=2)
+            else:
+                known[method.kind, method.name] = method
+    return tuple(method for method in known.values() if kind in (None, method.kind))
+
+
+def _brought(name: str, address: str, known: Mapping[tuple[Kind, str], Method]) -> tuple[Method | None, str]:
+    """Return a plug-in's method, or None and why it cannot be taken."""
+    try:
+        method = named(address)
+    except Exception as error:  # whatever a foreign module raises must not take the other methods along
+        return None, str(error)
+    if not isinstance(method, Method):
+        return None, f"{address} is no wordmask.methods.Method"
+    if method.name != name:
+        return None, f"{address} calls itself {method.name!r}"
+    if (method.kind, name) in known:
+        return None, f"a {CALLED[method.kind]} of this name is there already"
+    return method, ""
 
 
 def methods_of(kind: Kind) -> dict[str, Method]:
     """Return a kind's methods by name. The package's own go before others of their name."""
-    known: dict[str, Method] = {}
-    for method in list_methods(kind):
-        known.setdefault(method.name, method)
-    return known
+    return {method.name: method for method in list_methods(kind)}
 
 
 def find_method(kind: Kind, name: str) -> Method:
@@ -279,10 +304,9 @@ def networks_behind(part: object, name: str) -> "dict[str, nn.Module]":
     return {f"{name}.{key}": network for key, network in owner.networks.items()} if isinstance(owner, Declared) else {}
 
 
-def presets_by_name(kind: Kind, name: str) -> dict[str, Any]:
+def presets_by_name(kind: Kind, name: str) -> Mapping[str, Any]:
     """Return a method's presets, those of plug-ins included: settings, or those of them that differ from its own."""
-    chosen = named(find_method(kind, name).at)
-    return {**chosen.presets, **presets_of(name)}
+    return presets_of(name, named(find_method(kind, name).at).presets)
 
 
 def check_method(kind: Kind, name: str, *, preset: str, settings: Iterable[str]) -> type[Declared]:

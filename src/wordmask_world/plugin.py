@@ -1,6 +1,6 @@
 """What the world brings to `wordmask`, by the entry point that any other package would use."""
 
-from wordmask.plugins import BroughtBenchmark, BroughtFolder, BroughtSuite, Plugin, Verb
+from wordmask.plugins import Plugin, PluginBenchmark, PluginFolder, PluginSuite, Verb
 
 _TABLES = tuple(f"namedmask-world-{part}" for part in (1, 2, 3, 10, "figure-3"))
 
@@ -33,13 +33,13 @@ PLUGIN = Plugin(
         )
     },
     benchmarks={
-        "world": BroughtBenchmark(
+        "world": PluginBenchmark(
             "the built-in world: 24 things and background",
             open="wordmask_world.benchmark:open_world",
             preset="world",
             archive="wordmask_world.tables.world:draw_archive",
         ),
-        "world-stuff": BroughtBenchmark(
+        "world-stuff": PluginBenchmark(
             "the built-in world: things and stuff, no background",
             open="wordmask_world.benchmark:open_world",
             preset="world",
@@ -52,10 +52,10 @@ PLUGIN = Plugin(
         "saliency": "wordmask_world.tables.saliency:TABLES",
         "world": "wordmask_world.tables.world:TABLES",
     },
-    suites={"namedmask-world": BroughtSuite(_TABLES, open="wordmask_world.tables.namedmask:open_suite")},
+    suites={"namedmask-world": PluginSuite(_TABLES, open="wordmask_world.tables.namedmask:open_suite")},
     models={"world models": "wordmask_world.models:fingerprint_for_tables"},
     folders=(
-        BroughtFolder(
+        PluginFolder(
             "world.json",
             holds=frozenset({"images", "labels"}),
             is_its="wordmask_world.files.marks:is_world",

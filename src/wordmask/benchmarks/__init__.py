@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from wordmask.benchmarks.readers import READERS
 from wordmask.console.progress import Progress
-from wordmask.plugins import BroughtBenchmark, installed, named
+from wordmask.plugins import PluginBenchmark, brought, named, where_from
 
 if TYPE_CHECKING:
     from wordmask.benchmarks.datasets import Benchmark
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 def list_benchmarks() -> dict[str, str]:
     """Return every benchmark and what it is: those of plug-ins, then those that are read from files."""
-    brought = {name: benchmark.about for name, benchmark in brought_benchmarks().items()}
-    return {**brought, **{name: reader.about for name, reader in READERS.items()}}
+    told = {name: benchmark.about for name, benchmark in brought_benchmarks().items()}
+    return {**told, **{name: reader.about for name, reader in READERS.items()}}
 
 
-def brought_benchmarks() -> dict[str, BroughtBenchmark]:
+def brought_benchmarks() -> dict[str, PluginBenchmark]:
     """Return the benchmarks of plug-ins."""
-    return {name: benchmark for plugin in installed() for name, benchmark in plugin.benchmarks.items()}
+    return brought("benchmarks", READERS.__contains__)
 
 
 def default_benchmark() -> str | None:
@@ -47,7 +47,7 @@ def open_benchmark(
     if chosen is None:
         raise BenchmarkError(f"say which benchmark: one of {', '.join(known)}")
     if chosen not in known:
-        raise BenchmarkError(f"no benchmark is called {chosen!r}; choose one of {', '.join(known)}")
+        raise BenchmarkError(f"no benchmark is called {chosen!r}; choose one of {', '.join(known)}{where_from(chosen)}")
     if chosen in READERS:
         return READERS[chosen].open(chosen, root, split, pictures)
     opened: Benchmark = named(brought_benchmarks()[chosen].open)(chosen, root, split, pictures)

@@ -1,13 +1,12 @@
 """Which verbs there are: those of `wordmask` and those of plug-ins, each imported when it is called."""
 
-import warnings
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from wordmask.console import printable
-from wordmask.plugins import Verb, installed, named
+from wordmask.plugins import Verb, brought, named
 
 VERBS = {
     "segment": Verb(
@@ -84,14 +83,7 @@ OF_METHODS = ("segment", "label", "evaluate", "serve")
 
 def all_verbs() -> dict[str, Verb]:
     """Return every verb by its word; what is the word of one already, no plug-in takes from it."""
-    found = dict(VERBS)
-    for plugin in installed():
-        for word, verb in plugin.verbs.items():
-            if word in found:
-                warnings.warn(f"{verb.address} would be a second verb {word}, so it is left out", stacklevel=2)
-            else:
-                found[word] = verb
-    return found
+    return VERBS | brought("verbs", VERBS.__contains__)
 
 
 class Verbs(TyperGroup):

@@ -107,9 +107,9 @@ class Run:
     config: RunConfig
 
 
-def list_presets() -> dict[str, RunConfig]:
+def list_presets() -> Mapping[str, RunConfig]:
     """Return the settings of whole runs by their names: the paper's, then those of plug-ins."""
-    return {**PRESETS, **presets_of("distill")}
+    return presets_of("distill", PRESETS)
 
 
 def find_preset(name: Any) -> RunConfig:
@@ -118,7 +118,8 @@ def find_preset(name: Any) -> RunConfig:
     if not isinstance(name, str) or name not in presets:
         brought = where_from(name) if isinstance(name, str) else ""
         raise ConfigError(f"preset {shown(name)} is unknown; choose one of {', '.join(presets)}{brought}")
-    return presets[name]
+    found: RunConfig = presets[name]
+    return found
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from wordmask.extras import is_installed
 from wordmask.files import atomic_write
-from wordmask.plugins import BroughtFolder, installed, named
+from wordmask.plugins import PluginFolder, installed, named
 from wordmask.runs.claim import STATE, Marker, read_marker
 from wordmask.runs.marks import made
 
@@ -77,7 +77,7 @@ def is_drawn(settings: Path) -> bool:
     return any(named(known.is_its)(settings) for known in _known_folders())
 
 
-def _known_folders() -> list[BroughtFolder]:
+def _known_folders() -> list[PluginFolder]:
     """Those that packages wrote before there were markers."""
     return [folder for plugin in installed() for folder in plugin.folders]
 

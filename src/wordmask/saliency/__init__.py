@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wordmask.compute import Compute
-from wordmask.methods import DEFAULT_PRESET, load_method
+from wordmask.methods import DEFAULT_PRESET, MethodError, load_method, presets_by_name
+from wordmask.plugins import where_from
 
 if TYPE_CHECKING:
     from wordmask.saliency.base import Saliency
@@ -36,3 +37,15 @@ def load(
         "saliency", method, preset=preset, weights=weights, compute=compute, settings=settings
     )
     return loaded
+
+
+def load_within(settings: Any, *, device: str, precision: str) -> "Saliency":
+    """Return the saliency that another method's settings name: `saliency`, `saliency_preset`, `saliency_weights`."""
+    name, preset = settings.saliency, settings.saliency_preset or DEFAULT_PRESET
+    if preset not in (known := presets_by_name("saliency", name)):
+        first = next(iter(known))
+        raise MethodError(
+            f"{name} has no preset {preset!r}; say saliency_preset={first} (`--set saliency_preset={first}`), one of "
+            f"{', '.join(known)}{where_from(preset)}"
+        )
+    return load(name, preset=preset, weights=settings.saliency_weights, device=device, precision=precision)

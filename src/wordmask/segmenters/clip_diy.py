@@ -19,7 +19,7 @@ from wordmask.compute import Compute
 from wordmask.encoders.clip import ClipEncoder
 from wordmask.encoders.clip_building import clip_at
 from wordmask.masks.segmentation import Segmentation, label_type
-from wordmask.methods import DEFAULT_PRESET, networks_behind
+from wordmask.methods import networks_behind
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
@@ -175,13 +175,7 @@ class ClipDiy(Segmenter):
         clip = clip_at(settings.clip, settings.clip_weights, compute)
         if settings.saliency == "none":
             return cls(clip, settings)
-        objects = saliency.load(
-            settings.saliency,
-            preset=settings.saliency_preset or DEFAULT_PRESET,
-            weights=settings.saliency_weights,
-            device=compute.device,
-            precision=clip.precision,
-        )
+        objects = saliency.load_within(settings, device=compute.device, precision=clip.precision)
         return cls(clip, settings, objectness=objects.maps)
 
     @property

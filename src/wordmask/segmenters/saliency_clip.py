@@ -18,7 +18,7 @@ from wordmask.compute import Compute
 from wordmask.encoders.clip import ClipEncoder
 from wordmask.encoders.clip_building import clip_at
 from wordmask.masks.segmentation import Segmentation, label_type
-from wordmask.methods import DEFAULT_PRESET, networks_behind
+from wordmask.methods import networks_behind
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder
 from wordmask.names.vocabulary import Vocabulary
@@ -123,13 +123,7 @@ class SaliencyClip(Segmenter):
     @classmethod
     def build(cls, settings: SaliencyClipSettings, compute: Compute) -> Self:
         clip = clip_at(settings.clip, settings.clip_weights, compute)
-        objects = saliency.load(
-            settings.saliency,
-            preset=settings.saliency_preset or DEFAULT_PRESET,
-            weights=settings.saliency_weights,
-            device=compute.device,
-            precision=clip.precision,
-        )
+        objects = saliency.load_within(settings, device=compute.device, precision=clip.precision)
         return cls(clip, objects.maps, settings)
 
     @property

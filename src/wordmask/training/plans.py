@@ -24,9 +24,9 @@ DRAWN_INTO = "pictures.npy"
 """In a run's folder, the pictures that it draws."""
 
 
-def presets_to_train_by(recipe: type[PicturesTraining]) -> dict[str, Mapping[str, Any]]:
+def presets_to_train_by(recipe: type[PicturesTraining]) -> Mapping[str, Mapping[str, Any]]:
     """Return the plans of a recipe: preset -> changes to its settings."""
-    return {PAPER: {}, **presets_of(recipe.verb)}
+    return presets_of(recipe.verb, {PAPER: {}})
 
 
 def plan(recipe: type[Recipe], preset: str, *, pictures: Path, out: Path, changes: Mapping[str, Any]) -> Recipe:

@@ -17,7 +17,7 @@ from pydantic import BeforeValidator
 
 from wordmask.files import is_special
 from wordmask.fingerprints import digest_of_files, known_digest
-from wordmask.plugins import installed, named
+from wordmask.plugins import brought, named, where_from
 from wordmask.weights import catalogue
 from wordmask.weights.cache import cached_path
 from wordmask.weights.catalogue import CatalogueError
@@ -60,10 +60,10 @@ Scheme = Callable[[str], Found]
 
 def full(address: str | Path, role: str) -> str:
     """Return an address with what a plug-in leaves unsaid: its aliases, and the role behind a scheme alone."""
-    text = str(address)
-    for plugin in installed():
-        text = plugin.aliases.get(text, text)
-    return f"{text}:{role}" if text in _schemes() else text
+    schemes = _schemes()
+    aliases = brought("aliases", lambda word: word in schemes or _is_own(word))
+    text = aliases.get(str(address), str(address))
+    return f"{text}:{role}" if text in schemes else text
 
 
 def is_brought(address: str | Path | None) -> bool:
@@ -152,7 +152,12 @@ def files_of(path: Path) -> list[Path]:
 
 
 def _schemes() -> dict[str, str]:
-    return {scheme: at for plugin in installed() for scheme, at in plugin.addresses.items()}
+    return brought("addresses", _is_own)
+
+
+def _is_own(word: str) -> bool:
+    """Whether a word is one of ours, or begins an address of ours: one letter is a drive."""
+    return len(word) == 1 or word in ("http", "https", "file", *LIBRARIES) or _is_catalogued(word)
 
 
 def _is_catalogued(name: str) -> bool:
@@ -178,6 +183,7 @@ def _file(address: str, progress: bool | None) -> Path:
     except CatalogueError as error:
         raise WeightsError(
             f"{address!r} {_what_is_there(Path(address))}; nor is it an http(s) address; {error}"
+            f"{where_from(address) or where_from(library)}"
         ) from error
     return fetch(entry, first=entry.source, progress=progress)
 

@@ -6,7 +6,7 @@
 
 from typing import TYPE_CHECKING
 
-from wordmask.plugins import BroughtSuite, installed, named
+from wordmask.plugins import PluginSuite, brought, named
 
 if TYPE_CHECKING:
     from wordmask.benchmarks.tables.base import Table
@@ -25,7 +25,7 @@ SUITES = {"clip-dinoiser-2": ("clip-dinoiser-2a", "clip-dinoiser-2b")}
 
 def list_tables() -> dict[str, str]:
     """Return all tables, those of plug-ins after the papers', each with where it is."""
-    return TABLES | {name: address for plugin in installed() for name, address in plugin.tables.items()}
+    return TABLES | brought("tables", _is_own)
 
 
 def list_suites() -> dict[str, tuple[str, ...]]:
@@ -33,12 +33,16 @@ def list_suites() -> dict[str, tuple[str, ...]]:
     return SUITES | {name: suite.tables for name, suite in brought_suites().items()}
 
 
-def brought_suites() -> dict[str, BroughtSuite]:
+def _is_own(name: str) -> bool:
+    return name in TABLES or name in SUITES
+
+
+def brought_suites() -> dict[str, PluginSuite]:
     """Return the suites of plug-ins, whose tables share what they distil or make otherwise."""
-    return {name: suite for plugin in installed() for name, suite in plugin.suites.items()}
+    return brought("suites", _is_own)
 
 
-def suite_of(name: str) -> BroughtSuite | None:
+def suite_of(name: str) -> PluginSuite | None:
     """Return the suite of a plug-in that is called so, or that has a table called so."""
     suites = brought_suites()
     return suites.get(name) or next((suite for suite in suites.values() if name in suite.tables), None)
