@@ -118,6 +118,34 @@ def test_tables_has_its_table(verb, tmp_path):
     assert 0 < row["ours"]["single"] < 100
 
 
+def test_its_verb_says_how_bright_a_picture_is(verb, photo):
+    assert verb("brightness", photo) == f"{photo}: 0.49\n"
+
+
+def test_its_benchmark_is_one_that_it_solves(verb, tmp_path):
+    out = tmp_path / "evaluated"
+    verb("evaluate", "--benchmark", "halves", "--pictures", 3, "--method", "brightness", "--out", out)
+    result = json.loads((out / "result.json").read_text())
+    assert (result["images"], result["pixel_accuracy"]) == (3, 100)
+
+
+def test_its_presets_and_its_scheme_are_there(python, tmp_path):
+    (tmp_path / "weights.pt").touch()
+    code = """
+from wordmask.methods import settings_of
+from wordmask.weights.addresses import find
+print(settings_of("segmenter", "brightness", "sure").contrast, settings_of("segmenter", "maskclip", "coarse").stride)
+print(find("shelf:weights.pt").path)
+try:
+    find("shelf:absent.pt")
+except Exception as error:
+    print(error)
+"""
+    told = run({**python, "env": {**python["env"], "SHELF": str(tmp_path)}}, "-c", code).splitlines()
+    assert told[:2] == ["0.4 448", str(tmp_path / "weights.pt")]
+    assert "let SHELF name the folder" in told[2]
+
+
 def test_serve_serves_it(python):
     command = [sys.executable, "-c", COMMAND, "serve", "--method", "brightness", "--port", "0", "--no-page"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, **python) as process:
