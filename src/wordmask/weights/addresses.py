@@ -139,7 +139,7 @@ def check_scheme(address: str | Path) -> None:
     if separator and SCHEME.fullmatch(scheme) and not catalogue.is_url(str(address)) and scheme not in known:
         raise WeightsError(
             f"{str(address)!r} is no file on this machine, and no scheme is called {scheme!r}; choose one of "
-            f"{', '.join(f'{each}:' for each in known)}, or an http(s) address"
+            f"{', '.join(f'{each}:' for each in known)}, or an http(s) address{where_from(scheme)}"
         )
 
 
@@ -182,8 +182,7 @@ def _file(address: str, progress: bool | None) -> Path:
         entry = catalogue.find(address)
     except CatalogueError as error:
         raise WeightsError(
-            f"{address!r} {_what_is_there(Path(address))}; nor is it an http(s) address; {error}"
-            f"{where_from(address) or where_from(library)}"
+            f"{address!r} {_what_is_there(Path(address))}; nor is it an http(s) address; {error}{where_from(address)}"
         ) from error
     return fetch(entry, first=entry.source, progress=progress)
 
