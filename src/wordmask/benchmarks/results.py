@@ -114,7 +114,9 @@ def _before(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """Return what settings were before they were recorded, for the preset that is asked for: another one is refused."""
     own = [key for key in ONCE_THE_PRESETS if key in (configuration.get("settings") or {})]
     method, preset = configuration.get("method"), configuration.get("preset")
-    if not own or method not in methods_of("segmenter") or preset not in presets_by_name("segmenter", method):
+    if not own or preset is None or method not in methods_of("segmenter"):
+        return {}
+    if preset not in presets_by_name("segmenter", method):
         return {}
     usual = settings_of("segmenter", method, preset)
     return {"settings": {key: getattr(usual, key) for key in own}}

@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from wordmask.console import printable
-from wordmask.plugins import Verb, brought, named
+from wordmask.plugins import Verb, brought, installed, named
 
 VERBS = {
     "segment": Verb(

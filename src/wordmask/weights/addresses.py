@@ -139,7 +139,7 @@ def check_scheme(address: str | Path) -> None:
     if separator and SCHEME.fullmatch(scheme) and not catalogue.is_url(str(address)) and scheme not in known:
         raise WeightsError(
             f"{str(address)!r} is no file on this machine, and no scheme is called {scheme!r}; choose one of "
-            f"{', '.join(f'{each}:' for each in known)}, or an http(s) address"
+            f"{', '.join(f'{each}:' for each in known)}, or an http(s) address{where_from(scheme)}"
         )
 
 
