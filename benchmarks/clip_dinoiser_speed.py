@@ -63,7 +63,7 @@ def measure(way: str, precision: Any, arguments: argparse.Namespace) -> float:
     from wordmask.encoders.clip import ClipEncoder
     from wordmask.encoders.clip_building import build_clip
     from wordmask.encoders.dino import DinoEncoder
-    from wordmask.encoders.dino_building import build_dino
+    from wordmask.encoders.timm_building import build_dino
     from wordmask.names.vocabulary import Vocabulary
     from wordmask.saliency.found import Found, new_head
     from wordmask.segmenters.clip_dinoiser import ClipDinoiser, ClipDinoiserSettings, DinoiserHeads

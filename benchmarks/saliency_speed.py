@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from wordmask.encoders.dino import DinoEncoder
-from wordmask.encoders.dino_building import build_dino
+from wordmask.encoders.timm_building import build_dino
 from wordmask.saliency.base import Saliency, size_for_patches
 from wordmask.saliency.found import Found, FoundSettings, SeedSaliency, new_head
 from wordmask.saliency.selfmask import SelfMask, SelfMaskSettings

@@ -16,9 +16,8 @@ from wordmask.distillation.identities import brought_identity, clip_identity, st
 from wordmask.encoders.clip import ClipError
 from wordmask.encoders.clip_building import clip_at
 from wordmask.encoders.dino import DinoError
-from wordmask.encoders.dino_building import dino_at
 from wordmask.encoders.statistics import IMAGENET, ImageStatistics
-from wordmask.encoders.timm_folder import TimmFolderError, load_timm_folder
+from wordmask.encoders.timm_building import TimmFolderError, dino_at, load_timm_folder
 from wordmask.fingerprints import digest_of_files, known_digest
 from wordmask.methods import settings_of
 from wordmask.plugins import Plugin, installed

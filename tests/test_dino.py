@@ -9,7 +9,7 @@ from timm.models.vision_transformer import VisionTransformer
 from support import plain_vit
 from support.plain_saliency import stirred
 from wordmask.encoders.dino import DinoEncoder, DinoError
-from wordmask.encoders.dino_building import build_dino
+from wordmask.encoders.timm_building import build_dino
 
 PATCH, NATIVE, HEADS, LAYERS = 8, (5, 5), 3, 3
 TOLERANCE = 1e-5

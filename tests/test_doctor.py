@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from wordmask.cli import checkup
+from wordmask.compute import Processor
 from wordmask.encoders.precision import MEASURED, Measurement, this_machine
 from wordmask.extras import BRINGS, EXTRA_OF
-from wordmask.machine import Processor
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from support import plain_saliency
 from support.small_segmenters import picture
 from wordmask.compute import PLAIN
 from wordmask.encoders.dino import DinoError, DinoFeatures
-from wordmask.encoders.dino_building import dino_at
+from wordmask.encoders.timm_building import dino_at
 from wordmask.saliency import found as found_method
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.found import Found, FoundSettings, background_mask, head_weights, load_head, new_head

@@ -13,7 +13,7 @@ from support import plain_vit
 from wordmask.compute import Compute
 from wordmask.encoders.clip import ClipError
 from wordmask.encoders.clip_building import build_clip, load_clip
-from wordmask.encoders.dino_building import load_dino
+from wordmask.encoders.timm_building import load_dino
 from wordmask.pictures.images import to_tensor
 from wordmask.weights.loading import WeightsError
 

@@ -12,13 +12,12 @@ import torch
 
 from support import plain_saliency
 from support.small_clip import small_clip
-from wordmask.compute import Compute
+from wordmask.compute import Compute, Processor, read_cpuinfo
 from wordmask.encoders import precision
 from wordmask.encoders.clip_building import build_clip
-from wordmask.encoders.dino_building import build_dino
 from wordmask.encoders.precision import LEAST_ROUNDS, MOST_SERIES, Measured, Sample, fastest, measure, settled
 from wordmask.encoders.samples import autocast_sample, clip_sample, transformer_sample
-from wordmask.machine import Processor, read_cpuinfo
+from wordmask.encoders.timm_building import build_dino
 
 
 class Clock:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from support import plain_saliency
 from wordmask import saliency
-from wordmask.encoders.dino_building import build_dino
+from wordmask.encoders.timm_building import build_dino
 from wordmask.saliency.found import Found, FoundSettings, SeedSaliency, SeedSettings, load_head
 from wordmask.saliency.selfmask import load_network
 from wordmask.training import found as found_training

@@ -10,8 +10,7 @@ from wordmask.compute import PLAIN, Compute
 from wordmask.encoders.clip import ClipEncoder
 from wordmask.encoders.clip_building import clip_at
 from wordmask.encoders.dino import DinoEncoder
-from wordmask.encoders.dino_building import dino_at
-from wordmask.encoders.timm_folder import load_timm_folder
+from wordmask.encoders.timm_building import dino_at, load_timm_folder
 from wordmask.fingerprints import digest_of_files
 from wordmask.text_files import shown
 from wordmask.weights.addresses import Found, UnknownNameError, files_of

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 
 from wordmask._version import __version__
-from wordmask.compute import AUTO, VARIABLE, has_bf16, pick_device, pick_precision
+from wordmask.compute import AUTO, VARIABLE, cores, has_bf16, memory, pick_device, pick_precision, processor
 from wordmask.encoders.precision import MEASURED, Measurement
 from wordmask.extras import BRINGS, EXTRA_OF, is_installed
-from wordmask.machine import cores, memory, processor
 from wordmask.plugins import GROUP
 from wordmask.weights.cache import cache_dir, is_on
 

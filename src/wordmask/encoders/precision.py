@@ -22,10 +22,9 @@ from typing import Any, cast, get_args
 
 import torch
 
-from wordmask.compute import Compute, Precision
+from wordmask.compute import Compute, Precision, processor
 from wordmask.files import atomic_write, is_special
 from wordmask.fingerprints import digest_of
-from wordmask.machine import processor
 from wordmask.weights.cache import cache_dir
 
 MARGIN = 0.05

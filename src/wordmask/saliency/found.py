@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from wordmask.compute import Compute
 from wordmask.encoders.dino import DinoEncoder, DinoFeatures
-from wordmask.encoders.dino_building import dino_at
+from wordmask.encoders.timm_building import dino_at
 from wordmask.refinement.clean_up import THRESHOLD
 from wordmask.saliency.base import Saliency, SaliencyError, SaliencySettings, network_maps
 from wordmask.weights.addresses import Address, resolve

@@ -17,9 +17,9 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from wordmask.compute import PLAIN, Compute
-from wordmask.encoders.dino_building import dino_at
 from wordmask.encoders.precision import settled
 from wordmask.encoders.samples import transformer_sample
+from wordmask.encoders.timm_building import dino_at
 from wordmask.pictures.images import size_with_shorter_side, to_tensor
 from wordmask.refinement.bilateral_solver import BilateralGrid
 from wordmask.refinement.clean_up import THRESHOLD

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from wordmask.compute import Compute
 from wordmask.encoders.dino import DinoEncoder
-from wordmask.encoders.dino_building import dino_at
+from wordmask.encoders.timm_building import dino_at
 from wordmask.extras import need
 from wordmask.pictures.images import to_tensor
 from wordmask.refinement.clean_up import MOST_PIXELS

@@ -21,7 +21,7 @@ from wordmask.encoders.clip import ClipEncoder
 from wordmask.encoders.clip_building import clip_at
 from wordmask.encoders.clip_dense import DenseFeatures, key_affinity
 from wordmask.encoders.dino import DinoEncoder
-from wordmask.encoders.dino_building import dino_at
+from wordmask.encoders.timm_building import dino_at
 from wordmask.methods import DEFAULT_PRESET, networks_behind
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings

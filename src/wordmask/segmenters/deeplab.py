@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from wordmask.encoders.statistics import IMAGENET, ImageStatistics
-from wordmask.encoders.timm_folder import RESERVED, WEIGHTS, is_timm_folder
+from wordmask.encoders.timm_building import RESERVED, WEIGHTS, is_timm_folder
 from wordmask.errors import WordmaskError
 from wordmask.weights.addresses import find, resolve
 from wordmask.weights.loading import load_into, read_state_dict

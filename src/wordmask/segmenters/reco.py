@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from wordmask.compute import Compute
 from wordmask.encoders.clip import ClipEncoder
 from wordmask.encoders.clip_building import clip_at
-from wordmask.encoders.dino_building import dino_at
+from wordmask.encoders.timm_building import dino_at
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
 from wordmask.segmenters.base import SegmenterError

@@ -20,7 +20,7 @@ from wordmask.encoders.clip import ClipEncoder
 from wordmask.encoders.clip_building import clip_at
 from wordmask.encoders.clip_dense import key_affinity
 from wordmask.encoders.dino import DinoEncoder
-from wordmask.encoders.dino_building import dino_at
+from wordmask.encoders.timm_building import dino_at
 from wordmask.refinement.clean_up import THRESHOLD
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.found import Found

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wordmask.compute import Compute
 from wordmask.console.progress import Progress
 from wordmask.encoders.dino import DinoEncoder
-from wordmask.encoders.dino_building import dino_at
+from wordmask.encoders.timm_building import dino_at
 from wordmask.refinement.bilateral_solver import BilateralGrid
 from wordmask.refinement.clean_up import THRESHOLD, found_mask
 from wordmask.saliency.base import SaliencyError

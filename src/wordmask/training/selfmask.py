@@ -12,7 +12,7 @@ from torch import Tensor
 from wordmask.compute import PLAIN, Compute
 from wordmask.console.progress import Progress
 from wordmask.encoders.dino import DinoEncoder
-from wordmask.encoders.dino_building import dino_at
+from wordmask.encoders.timm_building import dino_at
 from wordmask.extras import need
 from wordmask.saliency.base import SaliencyError
 from wordmask.saliency.selfmask import write_network
