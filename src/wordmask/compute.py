@@ -60,7 +60,7 @@ class Compute:
 
     @property
     def is_open(self) -> bool:
-        """Whether the precision is still to be measured."""
+        """Return whether the precision is still to be measured."""
         return self.precision == AUTO
 
     def like(self, network: "HasPrecision") -> "Compute":
@@ -84,7 +84,7 @@ def pick_device(device: str) -> str:
     if device != AUTO:
         try:
             torch.empty(0, device=device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
+        except (RuntimeError, AssertionError, NotImplementedError) as error:  # each backend has its own way to say no
             raise DeviceError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}; try cpu") from error
         return device
     if torch.cuda.is_available():

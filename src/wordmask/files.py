@@ -44,7 +44,7 @@ def temporary_beside(path: Path) -> Path:
 
 
 def is_special(path: Path) -> bool:
-    """Whether a path is a pipe or a device: opening it may wait, and reading it may go on, for ever.
+    """Return whether a path is a pipe or a device: opening it may wait, and reading it may go on, for ever.
 
     Of a path that cannot be looked up, whoever opens it will say why.
     """
@@ -56,7 +56,7 @@ def is_special(path: Path) -> bool:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a file is what a killed process left half-written."""
+    """Return whether a file is what a killed process left half-written."""
     return _TEMPORARY.fullmatch(path.name) is not None
 
 

@@ -283,7 +283,7 @@ class Declared:
 
     @property
     def device(self) -> "torch.device":
-        """Where its networks compute."""
+        """Return where its networks compute."""
         import torch
 
         weights = (weight for network in self.networks.values() for weight in network.parameters())

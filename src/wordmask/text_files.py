@@ -97,7 +97,7 @@ def shown(value: object, most: int = MOST_CHARACTERS_SHOWN) -> str:
 
 
 def _nodes_of(node: yaml.Node, known: dict[int, int | None]) -> int:
-    """How many values a node stands for, an alias counted as often as it is used."""
+    """Return how many values a node stands for, an alias counted as often as it is used."""
     key = id(node)
     if key in known:
         count = known[key]

@@ -106,7 +106,7 @@ def check_out(folder: Path) -> None:
 
 
 def is_evaluation(folder: Path) -> bool:
-    """Whether something was measured here before there were markers."""
+    """Return whether something was measured here before there were markers."""
     return (folder / PLAN).exists()
 
 

@@ -1,7 +1,8 @@
 """What commands that go through pictures share: which are still to be done, and what became of each."""
 
+import errno
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from wordmask.masks.segmentation import NAMES_KEY
 from wordmask.names.vocabulary import ROOM, Vocabulary
 from wordmask.pictures.image_files import ImageReadError, opened
 from wordmask.pictures.left_out import keep_left_out
+from wordmask.runs.marks import Source, source_of
 
 
 class SegmentError(WordmaskError):
@@ -57,7 +59,7 @@ class BatchJob:
                 yield picture
 
     def is_done(self, target: Path) -> bool:
-        """Whether the result is there, and pictures that are done are to be left out."""
+        """Return whether the result is there, and pictures that are done are to be left out."""
         return self.skip_done and target.exists()
 
     def leave_out(self, error: WordmaskError, source: str = "") -> None:
@@ -80,6 +82,27 @@ class BatchJob:
 
     def tell_progress(self) -> None:
         self._report(self.done + self.skipped + self.failed, self._ahead.total)
+
+    def write(self, source: str, target: Path, write: Callable[[Source], None]) -> bool:
+        """Write the result of a picture and count it; return False where it was left out instead.
+
+        write: takes the source that a result is marked with. What it writes last says that the picture is done.
+        """
+        try:
+            self.places.begin()
+            write(source_of(Path(source), target))
+        except WordmaskError as error:
+            self.leave_out(error, source)
+            return False
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            reason = f"{source}: its name is too long to add to ({target.name}); rename it"
+            self.leave_out(self._error(reason), source)
+            return False
+        self.done += 1
+        self.tell_progress()
+        return True
 
     def _all(self) -> Iterator[Path]:
         return self.places.pictures(lambda _: None)

@@ -1,8 +1,8 @@
 """`wordmask segment --compare`: several methods' segmentations of every picture on one sheet."""
 
-import errno
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from wordmask.masks.overlay import save_drawn
 from wordmask.masks.palette import colours_of
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.streaming import Read, read_ahead
-from wordmask.runs.marks import COMPARISON, Made, source_of
+from wordmask.runs.marks import COMPARISON, Made, Source
 from wordmask.segmenters.base import Segmenter
 
 FORMATS = ("jpg", "png")
@@ -48,16 +48,9 @@ def compare_methods(
         for batch in stream:
             for read, drawings, pixels in _by_all(methods, batch, vocabulary, asked):
                 target = job.places.target(Path(read.source))
-                try:
-                    job.places.begin()
-                    _write(read, drawings, vocabulary, target)
-                except SegmentError as error:
-                    job.leave_out(error, read.source)
-                    continue
-                job.done += 1
-                job.tell_progress()
-                row = {"image": read.source, "names": list(vocabulary.names), "methods": pixels, "out": str(target)}
-                show(json.dumps(row) if as_json else target)
+                if job.write(read.source, target, partial(_save, read, drawings, vocabulary, target)):
+                    row = {"image": read.source, "names": list(vocabulary.names), "methods": pixels, "out": str(target)}
+                    show(json.dumps(row) if as_json else target)
     job.finish()
 
 
@@ -77,14 +70,11 @@ def _by_all(
     return made
 
 
-def _write(read: Read, drawings: list[Drawn], vocabulary: Vocabulary, target: Path) -> None:
+def _save(read: Read, drawings: list[Drawn], vocabulary: Vocabulary, target: Path, of: Source) -> None:
     names = list(vocabulary.names)
-    made = Made(COMPARISON, source_of(Path(read.source), target))
-    try:
-        save_drawn(
-            target, lambda: draw_sheet(shrunk(read.image), drawings, names, colours_of(names)), SegmentError, made
-        )
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        raise SegmentError(f"{read.source}: its name is too long to add to ({target.name}); rename it") from error
+    save_drawn(
+        target,
+        lambda: draw_sheet(shrunk(read.image), drawings, names, colours_of(names)),
+        SegmentError,
+        Made(COMPARISON, of),
+    )

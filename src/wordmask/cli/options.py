@@ -122,7 +122,7 @@ def names(given: str) -> "Vocabulary":
 
 
 def _is_file_of_names(given: str) -> bool:
-    """Whether --names is a file, as its suffix or its folder tells. What may be a name as well is refused."""
+    """Return whether --names is a file, as its suffix or its folder tells. What may be a name as well is refused."""
     path = Path(given)
     local(path)
     if path.suffix.lower() in NAMES_SUFFIXES or given.startswith(("/", "./", "../")):

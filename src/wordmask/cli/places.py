@@ -77,7 +77,7 @@ class Places:
                     yield picture
 
     def count(self) -> int | None:
-        """How many pictures there are, where that needs no search through folders."""
+        """Return how many pictures there are, where that needs no search through folders."""
         return None if self._below else len(self._single)
 
     @property
@@ -86,7 +86,7 @@ class Places:
         return None if self.as_file else self.out / LEFT_OUT
 
     def target(self, picture: Path) -> Path:
-        """Where the result of a picture is, or is to be."""
+        """Return where the result of a picture is, or is to be."""
         first = self._first_choice(picture)
         if self.as_file or self._is_free(first, picture):
             return first
@@ -119,7 +119,7 @@ class Places:
         return self.out / self._below[root] / picture.parent.relative_to(root) / name
 
     def _is_free(self, target: Path, picture: Path) -> bool:
-        """Whether nothing is there, or this command's own earlier result of the picture."""
+        """Return whether nothing is there, or this command's own earlier result of the picture."""
         of = source_of(picture, target)
         if target.exists():
             found = made(target)
@@ -199,7 +199,7 @@ def format_of(out: Path, chosen: str | None, formats: tuple[str, ...], suffixes:
 
 
 def _is_damaged(file: Path) -> bool:
-    """Whether a file is nothing that anybody could have use of: a result that was cut short or spoilt."""
+    """Return whether a file is nothing that anybody could have use of: a result that was cut short or spoilt."""
     try:
         if file.suffix.lower() == ".json":
             json.loads(file.read_bytes())

@@ -1,7 +1,7 @@
 """`wordmask saliency`: foreground of pictures, without a name."""
 
-import errno
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +10,9 @@ import typer
 from wordmask import saliency as methods
 from wordmask.cli import options
 from wordmask.console import show
-from wordmask.errors import WordmaskError
 
 if TYPE_CHECKING:
+    from wordmask.runs.marks import Source
     from wordmask.saliency.base import SaliencyMap
 
 
@@ -60,15 +60,8 @@ def saliency(
         for seen in stream:
             target = places.target(Path(seen.source))
             drawn = places.overlay_of(target) if overlay else None
-            try:
-                places.begin()
-                _write(seen, target, drawn)
-            except WordmaskError as error:
-                job.leave_out(error, seen.source)
-                continue
-            job.done += 1
-            job.tell_progress()
-            show(_line(seen, target, drawn) if as_json else target)
+            if job.write(seen.source, target, partial(_save, seen, target, drawn)):
+                show(_line(seen, target, drawn) if as_json else target)
     job.finish()
 
 
@@ -83,18 +76,8 @@ def _line(seen: "SaliencyMap", target: Path, overlay: Path | None) -> str:
     return json.dumps(row)
 
 
-def _write(seen: "SaliencyMap", target: Path, overlay: Path | None) -> None:
+def _save(seen: "SaliencyMap", target: Path, overlay: Path | None, of: "Source") -> None:
     """Write the overlay first and the map last, so that a picture with a map is done."""
-    from wordmask.runs.marks import source_of
-
-    of = source_of(Path(seen.source), target)
-    try:
-        if overlay is not None:
-            seen.save_overlay(overlay, of=of)
-        seen.save(target, of=of)
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        from wordmask.saliency.base import SaliencyError
-
-        raise SaliencyError(f"{seen.source}: its name is too long to add to ({target.name}); rename it") from error
+    if overlay is not None:
+        seen.save_overlay(overlay, of=of)
+    seen.save(target, of=of)

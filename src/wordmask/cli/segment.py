@@ -1,8 +1,8 @@
 """`wordmask segment`: masks of pictures, now."""
 
-import errno
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,11 +11,11 @@ import typer
 from wordmask import segmenters
 from wordmask.cli import options
 from wordmask.console import complain, show
-from wordmask.errors import WordmaskError
 from wordmask.segmenters import DEFAULT_METHOD
 
 if TYPE_CHECKING:
     from wordmask.masks.segmentation import Segmentation
+    from wordmask.runs.marks import Source
 
 FORMATS = ("png", "json")
 
@@ -111,15 +111,9 @@ def segment(
     with job.progress(f"segmenting in {segmenter.precision}"):
         for result in segmenter.segment_many(job.pictures(), vocabulary, on_bad=job.leave_out, **asked, **reading):
             target = places.target(Path(str(result.source)))
-            try:
-                places.begin()
-                _write(result, target, places.overlay_of(target) if overlay else None)
-            except WordmaskError as error:
-                job.leave_out(error, str(result.source))
-                continue
-            job.done += 1
-            job.tell_progress()
-            show(_row(result, target) if as_json else target)
+            save = partial(_save, result, target, places.overlay_of(target) if overlay else None)
+            if job.write(str(result.source), target, save):
+                show(_row(result, target) if as_json else target)
     if skip_done:
         complain(job.told_of_skipped())
     job.finish()
@@ -152,17 +146,8 @@ def _of_each(
     return loads
 
 
-def _write(result: "Segmentation", target: Path, overlay: Path | None) -> None:
+def _save(result: "Segmentation", target: Path, overlay: Path | None, of: "Source") -> None:
     """Write the overlay first and the masks last, so that a picture with masks is done."""
-    from wordmask.cli.batch_job import SegmentError
-    from wordmask.runs.marks import source_of
-
-    of = source_of(Path(str(result.source)), target)
-    try:
-        if overlay is not None:
-            result.save_overlay(overlay, of=of)
-        result.save(target, of=of)
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        raise SegmentError(f"{result.source}: its name is too long to add to ({target.name}); rename it") from error
+    if overlay is not None:
+        result.save_overlay(overlay, of=of)
+    result.save(target, of=of)

@@ -93,7 +93,7 @@ class Archive:
 
     @cached_property
     def _places(self) -> dict[str, tuple[int, int]]:
-        """Where a name's rows start, and how many they are."""
+        """Return where a name's rows start, and how many they are."""
         counts = Counter(self._table["name"].to_pylist())
         places, start = {}, 0
         for name in self.names:

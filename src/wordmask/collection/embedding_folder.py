@@ -81,7 +81,7 @@ class EmbeddingFolder:
         return found
 
     def references(self, told: Sequence[dict[str, Any]]) -> list[ImageRef | None]:
-        """Where the pictures are, from what `told` says; None for those that cannot be there.
+        """Return where the pictures are, from what `told` says; None for those that cannot be there.
 
         clip-retrieval knows pictures in webdataset tars by their keys only: the tars below the root are looked through.
         """

@@ -151,7 +151,7 @@ def search(
 
 
 def rows_with_direction(folder: EmbeddingFolder) -> int:
-    """How many rows a ranking of the whole collection has."""
+    """Return how many rows a ranking of the whole collection has."""
     count = 0
     for _, stored in folder.blocks(max(1, BLOCK_BYTES // (8 * folder.dimension))):
         wide = stored.astype(np.float64)

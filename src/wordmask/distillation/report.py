@@ -79,7 +79,7 @@ class Story:
 
     @property
     def elsewhere(self) -> Counter[str]:
-        """Which other names the pictures are more like."""
+        """Return which other names the pictures are more like."""
         return Counter(entry.best_name for entry in self.entries if entry.best_name not in (None, self.name))
 
 

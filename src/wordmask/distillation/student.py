@@ -89,7 +89,7 @@ def train_student(
 
 
 def is_done(path: Path, run: str, say: Say = warn) -> bool:
-    """Whether this very run ended here already. Its checkpoint is of no more use, if a kill has left one."""
+    """Return whether this very run ended here already. Its checkpoint is of no more use, if a kill has left one."""
     if not Parts(say).whole(path):
         path.unlink(missing_ok=True)
         return False

@@ -95,7 +95,7 @@ class Ledger:
         return frozenset(os.fsdecode(name).casefold() for (name,) in names)
 
     def reach(self, entries: Sequence[Entry], place: int) -> bool:
-        """Whether all these are done, as they are; then they have taken the places from `place` on.
+        """Return whether all these are done, as they are; then they have taken the places from `place` on.
 
         One that could not be read may be now: the disk is there again, or the limit is another.
         """

@@ -53,7 +53,7 @@ def _chosen(names: tuple[str, ...]) -> tuple[Colour, ...]:
 
 
 def _liking(name: str) -> np.ndarray:
-    """How much a name likes each colour: rendezvous hashing, where one key's ranking knows of no other's."""
+    """Return how much a name likes each colour: rendezvous hashing, where one key's ranking knows of no other's."""
     count = len(_wheel()[0])
     return np.frombuffer(hashlib.shake_256(_letters(name)).digest(4 * count), dtype="<u4")
 

@@ -36,12 +36,13 @@ def count_labels(labels: np.ndarray, count: int) -> np.ndarray:
 
 def mean_scores(labels: np.ndarray, scores: np.ndarray, count: int) -> np.ndarray:
     """Return the mean score of each label's pixels, (count,) float64; 0 of a label that is not there."""
-    sums = np.zeros(count)
+    sums, pixels = np.zeros(count), np.zeros(count)
     for strip in _strips(labels):
         runs = _runs(labels[strip].ravel())
         of_runs = np.add.reduceat(scores[strip].ravel(), runs.starts) if len(runs.starts) else np.zeros(0)
         sums += np.bincount(runs.labels, of_runs, minlength=count)
-    return np.asarray(sums / np.maximum(1, count_labels(labels, count)))
+        pixels += np.bincount(runs.labels, runs.lengths, minlength=count)
+    return np.asarray(sums / np.maximum(1, pixels))
 
 
 def encoded_labels(labels: np.ndarray) -> dict[int, dict[str, Any]]:

@@ -106,7 +106,7 @@ class Segmentation:
 
     @cached_property
     def pixels(self) -> dict[str, int]:
-        """How many pixels bear each name."""
+        """Return how many pixels bear each name."""
         counts = count_labels(self.labels, len(self.names))
         return dict(zip(self.names, counts.tolist(), strict=True))
 

@@ -66,7 +66,7 @@ class Vocabulary:
 
     @property
     def has_made_room(self) -> bool:
-        """Whether "background" was added by `with_room`, and no method has worded it yet."""
+        """Return whether "background" was added by `with_room`, and no method has worded it yet."""
         return self.background is not None and not self.phrases[self.background]
 
     def with_room(self) -> "Vocabulary":

@@ -142,7 +142,7 @@ def check_jpeg2000(file: IO[bytes]) -> None:
 
 
 def _codestream(file: IO[bytes]) -> int | None:
-    """Where it begins, in a box or bare."""
+    """Return where it begins, in a box or bare."""
     if file.read(4) == b"\xff\x4f\xff\x51":
         return 0
     place, boxes = 0, 0

@@ -202,7 +202,7 @@ def _jpeg_samples(frame: bytes) -> dict[int, float]:
 
 
 def _stray_bytes(file: IO[bytes], place: int) -> int:
-    """How many bytes there are before the next marker, or as many as were looked at."""
+    """Return how many bytes there are before the next marker, or as many as were looked at."""
     file.seek(place)
     block = np.frombuffer(file.read(MAX_JPEG_STRAY_BYTES + 2), np.uint8)
     found = (block[:-1] == 0xFF) & (block[1:] != 0x00) & (block[1:] != 0xFF)
@@ -232,7 +232,7 @@ def _jpeg_markers(file: IO[bytes]) -> Callable[[int], tuple[int, int] | None]:
 
 
 def count_scans(file: IO[bytes], place: int) -> int:
-    """How many scans there may be at most from a place on, and no long run of fill bytes."""
+    """Return how many scans there may be at most from a place on, and no long run of fill bytes."""
     total, filled = _survey(file, place)
     if filled is not None:
         raise _filled()

@@ -119,7 +119,7 @@ class DecodingPool:
 
     @property
     def length(self) -> int:
-        """How many pictures wait."""
+        """Return how many pictures wait."""
         return len(self._waiting)
 
     def close(self) -> None:

@@ -126,7 +126,7 @@ def read_image(
 
 
 def is_one_picture(thing: object) -> bool:
-    """Whether this is one picture, where many are asked for. A stack of arrays is many."""
+    """Return whether this is one picture, where many are asked for. A stack of arrays is many."""
     if isinstance(thing, np.ndarray):
         return thing.ndim < 3 or (thing.ndim == 3 and thing.shape[2] in _CHANNELS)
     return isinstance(thing, str | os.PathLike | bytes | Image.Image)
@@ -197,7 +197,7 @@ class _Scale:
 
 
 def _scale_of(image: Image.Image, stated: int | None, colours: SixteenBitColours | None) -> _Scale | None:
-    """How a loaded picture comes to 8 bits; None where that is what it has, or all that Pillow leaves of it."""
+    """Return how a loaded picture comes to 8 bits; None where that is what it has, or all that Pillow leaves of it."""
     if image.mode.startswith(("I", "F")):
         span = _span(image)
         if image.mode == "F":

@@ -117,7 +117,7 @@ class SlidingWindows:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """How many windows lie one below the other, and side by side."""
+        """Return how many windows lie one below the other, and side by side."""
         return len(self._rows.starts), len(self._columns.starts)
 
     def __len__(self) -> int:

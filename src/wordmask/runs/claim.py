@@ -132,7 +132,7 @@ def first_file(folder: Path) -> Path | None:
 
 
 def read_marker(folder: Path, *, shared: bool = True) -> Marker | None:
-    """Whose a folder is, if that is known. shared: also one that only has results of ours among other files."""
+    """Return whose a folder is, if that is known. shared: also one that only has results of ours among other files."""
     path = folder / STATE / MARKER
     if not path.exists():
         return Marker("label") if (folder / STATE / SETTINGS_OF_LABELS).exists() else None

@@ -145,7 +145,7 @@ class Stages:
         return record.digest
 
     def seconds(self) -> dict[str, float]:
-        """How long each stage took that is done."""
+        """Return how long each stage took that is done."""
         names = [path.stem for path in sorted((self.run / RECORDS).glob("*.json"))]
         records = {name: read_record(self.run, name) for name in names}
         return {name: record.seconds for name, record in records.items() if record is not None and record.done}

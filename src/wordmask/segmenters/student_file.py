@@ -71,7 +71,7 @@ def _write(
 
 
 def is_student_file(path: str | Path) -> bool:
-    """Whether `write_student` wrote this; a published checkpoint is a pickle of torch's."""
+    """Return whether `write_student` wrote this; a published checkpoint is a pickle of torch's."""
     with Path(path).open("rb") as file:
         if file.read(9)[8:] != b"{":
             return False

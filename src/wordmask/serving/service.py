@@ -176,7 +176,7 @@ class Service:
         self.arrivals.stop(self._stopping)
 
     def give_up(self) -> None:
-        """Whoever waits still is told that the service is being stopped."""
+        """Tell whoever still waits that the service is being stopped."""
         for budget in (self.pictures, self._large_decoders, self._turns, self._large):
             budget.close(stopping())
         for visit in list(self._visits):
@@ -191,7 +191,7 @@ class Service:
             self.pool.close()
 
     def read_names(self, method: str, vocabulary: Vocabulary, deadline: float) -> None:
-        """So that the batches' thread finds them in memory, and nobody's picture waits for another's names."""
+        """Read names ahead, so that the batches' thread has them and nobody's picture waits for another's names."""
         embedder = getattr(self.segmenters[method], "embed", None)
         if not isinstance(embedder, TextEmbedder):
             return
@@ -212,7 +212,7 @@ class Service:
         return method
 
     async def in_thread(self, work: Any, *arguments: Any, lane: Budget | None = None) -> Any:
-        """When it is the client's turn."""
+        """Run work in a thread when it is the client's turn."""
         visit = self.current
         with (lane or self._turns).claim(visit.client) as turn:
             deadline = time.monotonic() + self.settings.answer_seconds

@@ -46,7 +46,7 @@ def _is_log(log: Path) -> bool:
 
 
 def is_votes(folder: Path) -> bool:
-    """Whether a folder holds the voted masks of a run, or what they are to be of."""
+    """Return whether a folder holds the voted masks of a run, or what they are to be of."""
     if (marker := read_marker(folder)) is not None:
         return marker.verb == VOTES
     try:

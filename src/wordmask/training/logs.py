@@ -41,7 +41,7 @@ class RunLog:
                 self._curves.flush()
 
     def tells(self, step: int, pictures: str) -> bool:
-        """Whether figures on such pictures have been told of a step already."""
+        """Return whether figures on such pictures have been told of a step already."""
         return any(line["step"] == step and line.get("pictures") == pictures for line in read_log(self.path.parent))
 
 

@@ -64,7 +64,7 @@ class Team:
         return self.place == 0
 
     def share(self, batch: int) -> slice:
-        """Which of a batch's pictures are this process's."""
+        """Return which of a batch's pictures are this process's."""
         if batch % self.count:
             raise TeamError(
                 f"a batch of {batch} cannot be shared evenly by {self.count} processes: take a multiple of {self.count}"

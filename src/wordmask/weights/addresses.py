@@ -156,7 +156,7 @@ def _schemes() -> dict[str, str]:
 
 
 def _is_own(word: str) -> bool:
-    """Whether a word is one of ours, or begins an address of ours: one letter is a drive."""
+    """Return whether a word is one of ours, or begins an address of ours: one letter is a drive."""
     return len(word) == 1 or word in ("http", "https", "file", *LIBRARIES) or _is_catalogued(word)
 
 

@@ -22,12 +22,12 @@ def cache_dir() -> Path:
 
 
 def is_offline() -> bool:
-    """Whether the user has switched downloads off, with `WORDMASK_OFFLINE=1` or the hub's `HF_HUB_OFFLINE=1`."""
+    """Return whether the user has switched downloads off, with `WORDMASK_OFFLINE=1` or the hub's `HF_HUB_OFFLINE=1`."""
     return is_on("WORDMASK_OFFLINE") or is_on("HF_HUB_OFFLINE")
 
 
 def is_on(switch: str) -> bool:
-    """Whether the environment has a switch on."""
+    """Return whether the environment has a switch on."""
     return os.environ.get(switch, "").strip().lower() in {"1", "true", "yes", "on"}
 
 
@@ -43,5 +43,5 @@ def address_mark(url: str) -> str:
 
 
 def cached_path(url: str) -> Path:
-    """Where a file from an address outside the catalogue is kept."""
+    """Return where a file from an address outside the catalogue is kept."""
     return cache_dir() / "urls" / f"{address_mark(url)}-{file_name(url)}"

@@ -51,7 +51,7 @@ def _unreachable(addresses: Sequence[str]) -> dict[str, str]:
 
 
 def _cache_of(address: str) -> str:
-    """Where a file from there is kept, with the variable that says so."""
+    """Return where a file from there is kept, with the variable that says so."""
     from huggingface_hub import constants
 
     return f"{cache_dir()} (WORDMASK_CACHE)" if catalogue.is_url(address) else f"{constants.HF_HUB_CACHE} (HF_HOME)"

@@ -83,7 +83,7 @@ def coco_stuff(root: Path, split: str, pictures: int | None) -> Pictures:
 
 
 def masks_folder(annotations: Path) -> Path:
-    """Where the masks of one file of annotations are kept; a changed file has another place."""
+    """Return where the masks of one file of annotations are kept; a changed file has another place."""
     status = annotations.stat()
     mark = f"{annotations.resolve()} {status.st_size} {status.st_mtime_ns}"
     return cache_dir() / "benchmarks" / "coco-object" / digest_of(mark)[:16]

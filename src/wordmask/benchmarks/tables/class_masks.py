@@ -62,7 +62,7 @@ class ClassIous:
 
     @property
     def seen(self) -> bool:
-        """Whether any class was on any picture."""
+        """Return whether any class was on any picture."""
         return bool(self._either)
 
     def percent(self) -> dict[str, float]:

@@ -36,7 +36,7 @@ class RunError(WordmaskError):
 
 
 def _was_ours(folder: Path) -> bool:
-    """Whether a table was measured here before there were markers."""
+    """Return whether a table was measured here before there were markers."""
     try:
         told = read_json(folder / FIGURES)
     except TextFileError:
