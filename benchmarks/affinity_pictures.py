@@ -74,7 +74,7 @@ def middle_patch(scene: wordmask_world.Scene) -> tuple[int, int]:
 def affinity(segmenter: ClipDinoiser, image: np.ndarray, patch: tuple[int, int]) -> np.ndarray:
     """(h, w): the weights of the patches that are pooled into this one."""
     windows = to_tensor(image)[None]
-    guide = segmenter.guides(windows, segmenter.clip.dense(windows, residual=True))[0]
+    guide = segmenter.guides(windows, segmenter.clip.dense(windows))[0]
     unit = torch.nn.functional.normalize(guide, dim=0)
     weights = torch.einsum("chw,c->hw", unit, unit[:, *patch])
     return (weights * (weights >= segmenter.settings.affinity_threshold)).numpy()

@@ -10,7 +10,7 @@ from support import plain_vit
 from support.small_clip import CONTEXT, HEADS, LAYERS, NATIVE, PATCH, small_clip
 from wordmask.encoders.clip import ClipEncoder, ClipError
 from wordmask.encoders.clip_building import build_clip
-from wordmask.encoders.clip_dense import NotDenseError, key_affinity
+from wordmask.encoders.clip_dense import CLEARCLIP, CLIP_DINOISER, MASKCLIP, NotDenseError, key_affinity
 
 SIZES = [(32, 32), (40, 72), (29, 50)]
 TOLERANCE = 1e-5
@@ -43,7 +43,7 @@ def theirs_of(encoder, images):
 @pytest.mark.parametrize("residual", [True, False])
 def test_dense_features_equal_the_formula(encoder, size, residual):
     images = pictures(size)
-    read = encoder.dense(images, residual=residual, keys=True, ln_2=range(LAYERS))
+    read = encoder.dense(images, reading=CLIP_DINOISER if residual else MASKCLIP, keys=True, ln_2=range(LAYERS))
     for i, image in enumerate(images):
         values, keys, seconds = plain(encoder, image, residual=residual)
         ours = (read.values[i], read.keys[i], *(read.ln_2[n][i] for n in range(LAYERS)))
@@ -181,9 +181,15 @@ def test_resnet_global_embedding_equals_open_clip_at_the_native_size(resnet):
 
 
 def test_resnet_refuses_what_only_transformers_have(resnet):
-    for asked, told in (({"ln_2": [-3]}, "no transformer blocks"), ({"residual": True}, "no residual")):
+    for asked, told in (
+        ({"ln_2": [-3]}, "no transformer blocks"),
+        ({"reading": CLIP_DINOISER}, "no residual"),
+        ({"reading": CLEARCLIP}, "clearclip reads"),
+    ):
         with pytest.raises(NotDenseError, match=told):
             resnet.dense(pictures((64, 64)), **asked)
+    with pytest.raises(NotDenseError, match="small resnet is a ResNet"):
+        resnet.run(pictures((64, 64)))
 
 
 # Towers that are not dense -----------------------------------------------------------------------------------------

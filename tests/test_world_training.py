@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from support.stopped_training import Killed, kill_at, log_of
 from support.tiny_world import CHANNELS, TINY, student_settings, teacher_settings
-from wordmask.encoders.clip_dense import DenseViT
+from wordmask.encoders.clip_dense import CLIP_DINOISER, MASKCLIP, DenseViT
 from wordmask.training.checkpoints import CHECKPOINT, CheckpointError, read_checkpoint
 from wordmask.training.logs import CURVES, RunLog, last_figures
 from wordmask_world import NAMES, caption_names, draw_scene
@@ -152,8 +152,8 @@ def test_a_student_leaves_its_teacher_and_the_words_alone_and_reads_as_the_encod
     assert grid == (4, 6)
     expected = student.encoder().encode_image(images)
     torch.testing.assert_close(F.normalize(read.pooled, dim=-1), expected, atol=1e-5, rtol=1e-4)
-    for values, residual in ((read.values, True), (read.bare_values, False)):
-        expected = DenseViT(student.clip.visual)(STATISTICS.normalise(images), residual=residual).values
+    for values, reading in ((read.values, CLIP_DINOISER), (read.bare_values, MASKCLIP)):
+        expected = DenseViT(student.clip.visual)(STATISTICS.normalise(images), reading=reading).values
         torch.testing.assert_close(values, expected.flatten(2).transpose(1, 2), atol=1e-5, rtol=1e-4)
 
 

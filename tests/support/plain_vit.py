@@ -74,15 +74,15 @@ def patches_of(image, patch):
     )
 
 
-def embed_clip(p: Arrays, image, patch, native):
-    """(3, H, W), normalised -> tokens (1 + h*w, C) and the grid."""
+def embed_clip(p: Arrays, image, patch, native, offset=0.0):
+    """(3, H, W), normalised -> tokens (1 + h*w, C) and the grid. offset: DINO's, of the new grid."""
     pieces = patches_of(image, patch)
     h, w = pieces.shape[:2]
     kernel = p["conv1.weight"].reshape(p["conv1.weight"].shape[0], -1)
     positions = p["positional_embedding"]
     plane = positions[1:].reshape(*native, -1)
     if (h, w) != tuple(native):
-        plane = bicubic(plane, (h, w))
+        plane = bicubic(plane, (h, w), [o / (n + offset) for o, n in zip(native, (h, w), strict=True)])
     tokens = pieces @ kernel.T + plane
     cls = p["class_embedding"] + positions[0]
     x = np.concatenate([cls[None], tokens.reshape(h * w, -1)])

@@ -15,7 +15,16 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
 from wordmask.compute import Precision
-from wordmask.encoders.clip_dense import DenseFeatures, DenseResNet, DenseViT, NotDenseError, dense_reader
+from wordmask.encoders.clip_dense import (
+    DenseFeatures,
+    DenseResNet,
+    DenseViT,
+    NotDenseError,
+    Reading,
+    Tokens,
+    dense_reader,
+)
+from wordmask.encoders.grid import CLIP_POSITIONS, PositionRule
 from wordmask.encoders.statistics import ImageStatistics
 from wordmask.errors import WordmaskError
 from wordmask.fingerprints import digest_of
@@ -114,22 +123,44 @@ class ClipEncoder:
 
     @torch.inference_mode()
     def dense(
-        self, images: Tensor, *, residual: bool | None = None, keys: bool = False, ln_2: Collection[int] = ()
+        self,
+        images: Tensor,
+        *,
+        reading: Reading | None = None,
+        keys: bool = False,
+        ln_2: Collection[int] = (),
+        positions: PositionRule = CLIP_POSITIONS,
     ) -> DenseFeatures:
-        """Pictures (B, 3, H, W) in [0, 1], any size -> what the last attention says of every patch, float32.
+        """Pictures (B, 3, H, W) in [0, 1], any size -> what the last block says of every patch, float32.
 
-        residual: see `DenseViT`; by default True for a ViT, and False for a ResNet, which has none.
+        reading: how the last block is read; by default as CLIP-DINOiser does, and a ResNet as MaskCLIP does. positions:
+        how learnt positions come to another grid.
         """
         reader = self._dense_reader()
-        if residual is None:
-            residual = isinstance(reader, DenseViT)
-        read = reader(self._prepare(images), residual=residual, keys=keys, ln_2=ln_2)
+        read = reader(self._prepare(images), reading=reading, keys=keys, ln_2=ln_2, positions=positions)
         return DenseFeatures(
             values=read.values.float(),
             patch=read.patch,
             keys=None if read.keys is None else read.keys.float(),
             ln_2={index: features.float() for index, features in read.ln_2.items()},
         )
+
+    @torch.inference_mode()
+    def run(self, images: Tensor, *, keep: Collection[int] = (), positions: PositionRule = CLIP_POSITIONS) -> Tokens:
+        """Run all blocks but the last on pictures (B, 3, H, W) in [0, 1], whose sides are multiples of the patch; what
+        comes of it is read with the parts of `vit`. See `DenseViT.run`.
+        """
+        return self.vit.run(self._prepare(images), keep=keep, positions=positions)
+
+    @property
+    def vit(self) -> DenseViT:
+        """The image tower, block by block; an error where it is no plain transformer."""
+        reader = self._dense_reader()
+        if isinstance(reader, DenseResNet):
+            raise NotDenseError(
+                f"{self.name} is a ResNet, which has no transformer blocks to read; choose a ViT such as ViT-B-16"
+            )
+        return reader
 
     @torch.inference_mode()
     def encode_text(self, prompts: Sequence[str], batch_size: int = TEXT_BATCH) -> Tensor:

@@ -1,13 +1,15 @@
 """CLIP's image towers, read patch by patch.
 
 CLIP was trained through one pooled vector, but the value path of its last attention carries word-like meaning at
-every position (MaskCLIP, Zhou et al. 2022). The last attention's queries are dropped, its value and output
-projections act on each patch alone, and the result lies in the space of the text embeddings.
+every position (MaskCLIP, Zhou et al. 2022). How that last block is read is a `Reading`: MaskCLIP drops its queries
+and lets the value and output projections act on each patch alone; others let patches attend to what is like them. What
+comes out lies in the space of the text embeddings.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +17,7 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
 
-from wordmask.encoders.grid import CLIP_POSITIONS, Grid, resize_positions, to_maps
+from wordmask.encoders.grid import CLIP_POSITIONS, Grid, PositionRule, resize_positions, to_maps
 from wordmask.errors import WordmaskError
 from wordmask.pictures.images import pad_to_multiple
 
@@ -25,13 +27,51 @@ class NotDenseError(WordmaskError):
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How the last block is read. Whatever is left out is not computed.
+
+    attention: which projections of the last attention meet, "qq" or "kk": a softmax of queries with queries, or of keys
+    with keys, each. Those of several are summed, so that the weights of a patch sum to their number. With none, no
+    patch looks at another: its own value stands for it. Where there is one, CLS takes part.
+    nearness: in patches, the deviation of a Gaussian of height 1 that is added to what patches have in common, before
+    the softmax: they attend to those nearby (NACLIP). CLS gets none.
+    residual: keep the rest of the block, what enters it beside the attention and the MLP on top.
+    """
+
+    name: str
+    attention: tuple[Literal["qq", "kk"], ...] = ()
+    nearness: float | None = None
+    residual: bool = False
+
+
+MASKCLIP = Reading("maskclip")
+CLIP_DINOISER = Reading("clip-dinoiser", residual=True)
+SCLIP = Reading("sclip", ("qq", "kk"), residual=True)
+CLEARCLIP = Reading("clearclip", ("qq",))
+NACLIP = Reading("naclip", ("kk",), nearness=5.0)
+READINGS = {reading.name: reading for reading in (MASKCLIP, CLIP_DINOISER, SCLIP, CLEARCLIP, NACLIP)}
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One pass over B pictures, up to the last block."""
+
+    x: Tensor  # (B, 1 + h*w, C) the output of the last block but one, CLS first
+    grid: Grid
+    kept: dict[int, Tensor] = field(default_factory=dict)  # block -> its output (B, 1 + h*w, C)
+    ln_2: dict[int, Tensor] = field(default_factory=dict)  # block -> (B, 1 + h*w, C), the normalised input of its MLP
+
+
+@dataclass(frozen=True)
 class DenseFeatures:
     """One pass over B pictures, on a grid of h x w patches of `patch` pixels.
 
     The grid covers the picture padded at the right and bottom: h = ceil(H / patch), w = ceil(W / patch).
     """
 
-    values: Tensor  # (B, D, h, w) MaskCLIP features, in the space of the text embeddings, not normalised
+    values: (
+        Tensor  # (B, D, h, w) what the reading says of every patch, in the space of the text embeddings, not normalised
+    )
     patch: int
     keys: Tensor | None = None  # (B, C, h, w) keys of the last attention, heads side by side
     ln_2: dict[int, Tensor] = field(default_factory=dict)  # block -> (B, C, h, w), the normalised input of its MLP
@@ -69,49 +109,136 @@ class DenseViT:
         return None
 
     def __call__(
-        self, images: Tensor, *, residual: bool, keys: bool = False, ln_2: Collection[int] = ()
+        self,
+        images: Tensor,
+        *,
+        reading: Reading | None = None,
+        keys: bool = False,
+        ln_2: Collection[int] = (),
+        positions: PositionRule = CLIP_POSITIONS,
     ) -> DenseFeatures:
-        """Normalised pictures (B, 3, H, W) -> features at every patch.
+        """Normalised pictures (B, 3, H, W) -> features at every patch, by default as CLIP-DINOiser reads them.
 
-        residual: CLIP-DINOiser's reading keeps the last block whole but for the attention weights, x + v and the MLP
-        on top; without it the value path stands alone, as in the original MaskCLIP.
-        ln_2: blocks (negative counts from the end) whose ln_2 output is wanted.
+        ln_2: blocks (negative counts from the end) whose ln_2 output is wanted. positions: see `run`.
         """
+        reading = reading or CLIP_DINOISER
         images = pad_to_multiple(images, self.patch)
+        tokens = self.run(images, ln_2=ln_2, positions=positions)
+        normed = self._normed(tokens, reading)
+        patches = normed[:, 1:] if reading.attention else normed
+        return DenseFeatures(
+            values=to_maps(self._read(tokens, normed, reading), tokens.grid),
+            patch=self.patch,
+            keys=to_maps(self.keys(patches), tokens.grid) if keys else None,
+            ln_2={index: to_maps(normal[:, 1:], tokens.grid) for index, normal in tokens.ln_2.items()},
+        )
+
+    def run(
+        self,
+        images: Tensor,
+        *,
+        keep: Collection[int] = (),
+        ln_2: Collection[int] = (),
+        positions: PositionRule = CLIP_POSITIONS,
+    ) -> Tokens:
+        """Run all blocks but the last on normalised pictures (B, 3, H, W), whose sides are multiples of the patch.
+
+        keep: blocks, from 0 or negative from the end, whose outputs are wanted too. ln_2: those whose normalised inputs
+        of the MLP are; here the last may be among them. positions: how learnt positions come to another grid.
+        """
         grid = (images.shape[-2] // self.patch, images.shape[-1] // self.patch)
-        wanted = {self._block_index(index) for index in ln_2}
-        x = self._embed(images, grid)  # (B, 1 + h*w, C)
-        taken: dict[int, Tensor] = {}
+        outputs = {index: self._block_index(index) for index in keep}
+        wanted = {index: self._block_index(index) for index in ln_2}
         last = len(self.blocks) - 1
-        for index, block in enumerate(self.blocks[:-1]):
+        if last in outputs.values():
+            raise ValueError("the last block is not run: its output cannot be kept")
+        x = self._embed(images, grid, positions)  # (B, 1 + h*w, C)
+        kept: dict[int, Tensor] = {}
+        taken: dict[int, Tensor] = {}
+        for number, block in enumerate(self.blocks[:-1]):
             x = x + block.ls_1(_attend(block.attn, block.ln_1(x)))
             normed = block.ln_2(x)
-            if index in wanted:
-                taken[index] = to_maps(normed[:, 1:], grid)
+            if number in wanted.values():
+                taken[number] = normed
             x = x + block.ls_2(block.mlp(normed))
-
-        block = self.blocks[-1]
-        if last in wanted:
-            attended = x + block.ls_1(_attend(block.attn, block.ln_1(x)))
-            taken[last] = to_maps(block.ln_2(attended)[:, 1:], grid)
-        x = x[:, 1:]  # the value path never mixes tokens, so CLS can go
-        normed = block.ln_1(x)
-        width = x.shape[-1]
-        _, key_weight, value_weight = block.attn.in_proj_weight.split(width)
-        _, key_bias, value_bias = block.attn.in_proj_bias.split(width)
-        v = block.ls_1(block.attn.out_proj(F.linear(normed, value_weight, value_bias)))
-        if residual:
-            v = x + v
-            v = v + block.ls_2(block.mlp(block.ln_2(v)))
-        values = self.tower.ln_post(v)
-        if self.tower.proj is not None:
-            values = values @ self.tower.proj
-        return DenseFeatures(
-            values=to_maps(values, grid),
-            patch=self.patch,
-            keys=to_maps(F.linear(normed, key_weight, key_bias), grid) if keys else None,
-            ln_2={index: taken[self._block_index(index)] for index in ln_2},
+            if number in outputs.values():
+                kept[number] = x
+        if last in wanted.values():
+            taken[last] = self.last.ln_2(x + self.last.ls_1(_attend(self.last.attn, self.last.ln_1(x))))
+        return Tokens(
+            x,
+            grid,
+            kept={index: kept[number] for index, number in outputs.items()},
+            ln_2={index: taken[number] for index, number in wanted.items()},
         )
+
+    def read(self, tokens: Tokens, reading: Reading) -> Tensor:
+        """Return what the last block says of every patch, (B, h*w, D), in the space of the text embeddings."""
+        return self._read(tokens, self._normed(tokens, reading), reading)
+
+    def _normed(self, tokens: Tokens, reading: Reading) -> Tensor:
+        """Return what enters the last attention: of the patches alone where none looks at others, else with CLS."""
+        normed: Tensor = self.last.ln_1(tokens.x if reading.attention else tokens.x[:, 1:])
+        return normed
+
+    def _read(self, tokens: Tokens, normed: Tensor, reading: Reading) -> Tensor:
+        x, mixed = tokens.x, self.values(normed)
+        if reading.attention:
+            mixed = self._mix(normed, mixed, tokens.grid, reading)
+        else:
+            x = x[:, 1:]
+        mixed = self.project(mixed)
+        if reading.residual:
+            mixed = x + mixed
+            mixed = mixed + self.last.ls_2(self.last.mlp(self.last.ln_2(mixed)))
+        return self.to_text(mixed[:, 1:] if reading.attention else mixed)
+
+    def _mix(self, normed: Tensor, values: Tensor, grid: Grid, reading: Reading) -> Tensor:
+        heads = self.split_heads(values)
+        nearness = None
+        if reading.nearness is not None:
+            nearness = nearness_of(grid, reading.nearness).to(normed)
+        mixed = torch.zeros_like(heads)
+        for pair in reading.attention:
+            own = self.split_heads(self.queries(normed) if pair == "qq" else self.keys(normed))
+            mixed = mixed + F.scaled_dot_product_attention(own, own, heads, attn_mask=nearness)
+        return merge_heads(mixed)
+
+    @property
+    def last(self) -> Any:
+        """The last block."""
+        return self.blocks[-1]
+
+    @property
+    def heads(self) -> int:
+        """How many there are in the last block's attention."""
+        return int(self.last.attn.num_heads)
+
+    def queries(self, normed: Tensor) -> Tensor:
+        """Return the last block's, of what its ln_1 gave: (B, N, C) -> (B, N, C), heads side by side."""
+        return in_projection(self.last.attn, normed, 0)
+
+    def keys(self, normed: Tensor) -> Tensor:
+        """As `queries`."""
+        return in_projection(self.last.attn, normed, 1)
+
+    def values(self, normed: Tensor) -> Tensor:
+        """As `queries`."""
+        return in_projection(self.last.attn, normed, 2)
+
+    def split_heads(self, tokens: Tensor) -> Tensor:
+        """(B, N, C) -> (B, heads, N, d)"""
+        return split_heads(tokens, self.heads)
+
+    def project(self, mixed: Tensor) -> Tensor:
+        """Take values, mixed or not, heads side by side, through the attention's way out: (B, N, C) -> (B, N, C)."""
+        projected: Tensor = self.last.ls_1(self.last.attn.out_proj(mixed))
+        return projected
+
+    def to_text(self, tokens: Tensor) -> Tensor:
+        """Bring what leaves the last block into the space of the text embeddings: (B, N, C) -> (B, N, D)."""
+        values: Tensor = self.tower.ln_post(tokens)
+        return values if self.tower.proj is None else values @ self.tower.proj
 
     def pooled(self, images: Tensor) -> Tensor:
         """Normalised pictures of any size (B, 3, H, W) -> the tower's own global vectors (B, D)."""
@@ -123,10 +250,10 @@ class DenseViT:
         pooled, _ = self.tower._pool(x)
         return pooled if self.tower.proj is None else pooled @ self.tower.proj
 
-    def _embed(self, images: Tensor, grid: Grid) -> Tensor:
+    def _embed(self, images: Tensor, grid: Grid, rule: PositionRule = CLIP_POSITIONS) -> Tensor:
         x = self.tower.conv1(images).flatten(2).transpose(1, 2)  # (B, h*w, C)
         cls = self.tower.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
-        positions = resize_positions(self.tower.positional_embedding, self.tower.grid_size, grid, rule=CLIP_POSITIONS)
+        positions = resize_positions(self.tower.positional_embedding, self.tower.grid_size, grid, rule=rule)
         return self.tower.ln_pre(torch.cat([cls, x], dim=1) + positions.to(x.dtype))
 
     def _block_index(self, index: int) -> int:
@@ -147,17 +274,31 @@ class DenseResNet:
         self.patch = 32  # total stride: 4 in the stem, 2 in each of layers 2 to 4
 
     def __call__(
-        self, images: Tensor, *, residual: bool = False, keys: bool = False, ln_2: Collection[int] = ()
+        self,
+        images: Tensor,
+        *,
+        reading: Reading | None = None,
+        keys: bool = False,
+        ln_2: Collection[int] = (),
+        positions: PositionRule = CLIP_POSITIONS,
     ) -> DenseFeatures:
-        """Normalised pictures (B, 3, H, W) -> features at every cell. A pool has no residual, MLP or ln_2."""
+        """Normalised pictures (B, 3, H, W) -> features at every cell. A pool has no residual, MLP or ln_2, and no
+        other reading than MaskCLIP's; its positions play no part.
+        """
         if ln_2:
             raise NotDenseError(
                 "a CLIP ResNet has no transformer blocks to read ln_2 from; choose a ViT such as ViT-B-16"
             )
-        if residual:
+        reading = reading or MASKCLIP
+        if reading.residual:
             raise NotDenseError(
-                "a CLIP ResNet has no residual around its attention pool; read it with residual=False (MaskCLIP's "
-                "original variant)"
+                f"a CLIP ResNet has no residual around its attention pool, which {reading.name} reads; read it with "
+                "residual=False (MaskCLIP's original variant)"
+            )
+        if reading.attention:
+            raise NotDenseError(
+                f"a CLIP ResNet has no block whose patches attend to each other, which {reading.name} reads; choose a "
+                "ViT such as ViT-B-16"
             )
         x = self._trunk(pad_to_multiple(images, self.patch))
         grid = (x.shape[-2], x.shape[-1])
@@ -197,6 +338,34 @@ def _attend(attention: Any, x: Tensor) -> Tensor:
     qkv = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
     q, k, v = qkv.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, N, d)
     return attention.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+def in_projection(attention: Any, normed: Tensor, which: int) -> Tensor:
+    """Return an attention's queries (0), keys (1) or values (2) of tokens (B, N, C): (B, N, C), heads side by side."""
+    rows = slice(which * normed.shape[-1], (which + 1) * normed.shape[-1])
+    return F.linear(normed, attention.in_proj_weight[rows], attention.in_proj_bias[rows])
+
+
+def split_heads(tokens: Tensor, heads: int) -> Tensor:
+    """(B, N, heads * d) -> (B, heads, N, d)"""
+    return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def merge_heads(heads: Tensor) -> Tensor:
+    """(B, heads, N, d) -> (B, N, heads * d)"""
+    return heads.transpose(1, 2).flatten(2)
+
+
+@lru_cache(maxsize=4)
+def nearness_of(grid: Grid, deviation: float) -> Tensor:
+    """Return NACLIP's window, (1 + h*w, 1 + h*w): for two patches a Gaussian of the distance between them, with height
+    1; for CLS nothing.
+    """
+    rows, columns = (
+        torch.exp(-((torch.arange(side)[:, None] - torch.arange(side)) ** 2) / (2 * deviation**2)) for side in grid
+    )
+    patches = rows[:, None, :, None] * columns[None, :, None, :]  # (h, w, h, w)
+    return F.pad(patches.flatten(2).flatten(0, 1), (1, 0, 1, 0))
 
 
 def dense_reader(tower: Any, name: str) -> DenseViT | DenseResNet | NotDenseError:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wordmask.encoders.clip_dense import CLIP_DINOISER
 from wordmask.segmenters.base import Segmenter
 from wordmask.segmenters.clip_dinoiser import GUIDING_BLOCK, TINY, ClipDinoiser
 from wordmask.segmenters.maskclip import MaskClip
@@ -37,13 +38,12 @@ class MaskClipGraph(Graph):
         if segmenter.settings.key_smoothing:
             raise ExportError("key smoothing works on the names' scores, after the network: export without it")
         self.visual = segmenter.clip.model.visual
-        self.clip, self.residual = segmenter.clip, segmenter.settings.residual
+        self.clip, self.reading = segmenter.clip, segmenter.settings.reading
 
     def forward(self, pixels: Tensor, words: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W), (P, D) -> logits (B, P, h, w), features (B, D, h, w)"""
         reader = self.clip._dense_reader()
-        residual = hasattr(reader, "blocks") if self.residual is None else self.residual
-        dense = reader(self.clip.statistics.normalise(pixels), residual=residual)
+        dense = reader(self.clip.statistics.normalise(pixels), reading=self.reading)
         return logits_of(dense.values, words), dense.values
 
 
@@ -62,7 +62,7 @@ class ClipDinoiserGraph(Graph):
     def forward(self, pixels: Tensor, words: Tensor) -> tuple[Tensor, ...]:
         """... and objectness (B, 1, h, w) in [0, 1]"""
         reader = self.clip._dense_reader()
-        dense = reader(self.clip.statistics.normalise(pixels), residual=True, ln_2=[GUIDING_BLOCK])
+        dense = reader(self.clip.statistics.normalise(pixels), reading=CLIP_DINOISER, ln_2=[GUIDING_BLOCK])
         guiding = dense.ln_2[GUIDING_BLOCK]
         affinity = self.heads.affinity(guiding)  # (B, N, N)
         weights = torch.where(affinity < self.threshold, affinity.new_zeros(()), affinity)

@@ -19,7 +19,7 @@ from wordmask import saliency
 from wordmask.compute import Compute
 from wordmask.encoders.clip import ClipEncoder
 from wordmask.encoders.clip_building import clip_at
-from wordmask.encoders.clip_dense import DenseFeatures, key_affinity
+from wordmask.encoders.clip_dense import CLIP_DINOISER, DenseFeatures, key_affinity
 from wordmask.encoders.dino import DinoEncoder
 from wordmask.encoders.timm_building import dino_at
 from wordmask.methods import DEFAULT_PRESET, networks_behind
@@ -195,7 +195,7 @@ class ClipDinoiser(OpenVocabularySegmenter):
         """
         dense = self.clip.dense(
             windows,
-            residual=True,
+            reading=CLIP_DINOISER,
             keys=self.settings.affinity == "clip-keys",
             ln_2=[GUIDING_BLOCK] if self.settings.needs_heads else [],
         )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from wordmask.compute import Compute
 from wordmask.encoders.clip import ClipEncoder
 from wordmask.encoders.clip_building import clip_at
-from wordmask.encoders.clip_dense import key_affinity
+from wordmask.encoders.clip_dense import CLIP_DINOISER, MASKCLIP, Reading, key_affinity
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
 from wordmask.segmenters.open_vocabulary import COSINE_SCALE, OpenVocabularySegmenter, Sliding
@@ -41,6 +41,11 @@ class MaskClipSettings(Sliding):
     residual: bool | None = None
     key_smoothing: bool = False
     background_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+
+    @property
+    def reading(self) -> Reading | None:
+        """Return how the last block is read; None for what the tower allows."""
+        return None if self.residual is None else CLIP_DINOISER if self.residual else MASKCLIP
 
 
 PRESETS = {"paper": MaskClipSettings()}
@@ -72,7 +77,7 @@ class MaskClip(OpenVocabularySegmenter):
         return {"clip": self.clip.model}
 
     def read(self, windows: Tensor) -> tuple[Tensor, ...]:
-        dense = self.clip.dense(windows, residual=self.settings.residual, keys=self.settings.key_smoothing)
+        dense = self.clip.dense(windows, reading=self.settings.reading, keys=self.settings.key_smoothing)
         return (dense.values,) if dense.keys is None else (dense.values, dense.keys)
 
     def score(self, features: tuple[Tensor, ...], text: TextEmbeddings) -> Tensor:
