@@ -11,7 +11,15 @@ from torch.nn.functional import interpolate
 
 from wordmask.errors import WordmaskError
 from wordmask.pictures import windows
-from wordmask.pictures.windows import WORKING_BYTES, SlidingWindows, merge_argmax, upsample_argmax
+from wordmask.pictures.windows import (
+    WORKING_BYTES,
+    SlidingWindows,
+    Spread,
+    merge_argmax,
+    merge_logsumexp,
+    merge_maps,
+    upsample_argmax,
+)
 
 UNHURRIED = settings(deadline=None)  # a first call may wait for libraries to warm up
 
@@ -43,10 +51,13 @@ def random_maps(*shape, seed=0, dtype=torch.float32):
 
 def step_by_step(plan, maps, patch, size):
     """(K, *size): what merge_argmax promises to equal, every map in full."""
+    if not isinstance(patch, Spread):
+        patch = Spread((maps.shape[2] * patch[0], maps.shape[3] * patch[1]))
+    down, across = patch.start
     total = torch.zeros(maps.shape[1], plan.height, plan.width, dtype=torch.float64)
     count = torch.zeros(plan.height, plan.width, dtype=torch.float64)
     for (top, left, bottom, right), grid in zip(plan.boxes, maps, strict=True):
-        pixels = resized(grid.float(), (grid.shape[1] * patch[0], grid.shape[2] * patch[1]))
+        pixels = resized(grid.float(), patch.size)[:, down:, across:]
         total[:, top:bottom, left:right] += pixels[:, : bottom - top, : right - left]
         count[top:bottom, left:right] += 1
     return resized((total / count).float(), size)
@@ -187,8 +198,9 @@ def test_maps_and_pictures_of_another_size_are_refused():
     for shape in ((3, 2, 8, 8), (4, 2, 8, 7)):
         with pytest.raises(ValueError, match="do not fit 4 windows"):
             plan.merge(torch.zeros(shape))
-    with pytest.raises(ValueError, match="patches 2 do not fit"):
-        merge_argmax(plan, torch.zeros(4, 2, 4, 3), 2, (10, 10))
+    for patch in (2, Spread((8, 7)), Spread((10, 10), (3, 0)), Spread((12, 12), (-1, 0))):
+        with pytest.raises(ValueError, match="do not fit 4 windows"):
+            merge_argmax(plan, torch.zeros(4, 2, 4, 3), patch, (10, 10))
 
 
 # The best name of each pixel
@@ -237,6 +249,31 @@ def test_merge_argmax_tile_by_tile_is_all_its_steps_at_once(merge, tile):
         patched.setattr(windows, "_SMALL_BYTES", 0)
         patched.setitem(windows._TILE, "cpu", tile)
         assert_merged(*merge, within=KERNELS_APART)
+
+
+@st.composite
+def spread_merges(draw):
+    plan = draw(plans(most=30))
+    start = draw(st.integers(0, 9)), draw(st.integers(0, 9))
+    size = tuple(side + at + draw(st.integers(0, 9)) for side, at in zip(plan.window, start, strict=True))
+    cells = draw(st.integers(1, 12)), draw(st.integers(1, 12))
+    return plan, random_maps(len(plan), 3, *cells), Spread(size, start), draw(st.tuples(sides, sides))
+
+
+@settings(max_examples=60, deadline=None)
+@given(spread_merges(), st.sampled_from([0, 2**23]))
+def test_grids_may_lie_anywhere_over_their_windows(merge, small):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(windows, "_SMALL_BYTES", small)
+        assert_merged(*merge, within=KERNELS_APART)
+    torch.testing.assert_close(merge_maps(*merge), step_by_step(*merge), atol=KERNELS_APART, rtol=0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(spread_merges(), st.floats(0.1, 65))
+def test_merge_logsumexp_is_that_of_all_names(merge, scale):
+    expected = (scale * step_by_step(*merge).double()).logsumexp(dim=0)
+    torch.testing.assert_close(merge_logsumexp(*merge, scale).double(), expected, atol=1e-3, rtol=1e-5)
 
 
 def test_merge_argmax_at_the_size_of_the_papers():

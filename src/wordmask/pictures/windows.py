@@ -147,11 +147,38 @@ class SlidingWindows:
         return merged.div_(self._rows.coverage(maps.device)[:, None] * self._columns.coverage(maps.device))
 
 
+@dataclass(frozen=True)
+class Spread:
+    """Where a window's grid of patches lies: over `size` pixels (height, width), of which the window begins at `start`
+    (top, left).
+    """
+
+    size: tuple[int, int]
+    start: tuple[int, int] = (0, 0)
+
+
+Patch = int | tuple[int, int] | Spread
+"""How large the patches of a grid are, where it begins with its window. Or where it lies."""
+
+
+def _spread(patch: Patch, plan: SlidingWindows, maps: Tensor) -> Spread:
+    """Return where the grids of `maps` lie; refuse those that are not of these windows, or leave a part of them out."""
+    cells = maps.shape[-2:]
+    if not isinstance(patch, Spread):
+        patches = _pair(patch)
+        patch = Spread((cells[0] * patches[0], cells[1] * patches[1]))
+    reach = [size - start for size, start in zip(patch.size, patch.start, strict=True)]
+    if len(maps) != len(plan) or reach[0] < plan.window[0] or reach[1] < plan.window[1] or min(patch.start) < 0:
+        over = f"over {patch.size[0]} x {patch.size[1]} pixels from {patch.start}"
+        raise ValueError(f"maps {tuple(maps.shape)} {over} do not fit {len(plan)} windows of {plan.window}")
+    return patch
+
+
 @torch.no_grad()
 def merge_argmax(
     plan: SlidingWindows,
     maps: Tensor,
-    patch: int | tuple[int, int],
+    patch: Patch,
     size: tuple[int, int],
     *,
     dtype: torch.dtype = torch.int64,
@@ -159,35 +186,44 @@ def merge_argmax(
     """Return the best name of every pixel of the original picture: labels (H, W) of `dtype`, scores (H, W) float32.
 
     `maps` (n, K, gh, gw) score K names on the patch grids of n windows. A patch is `patch` pixels wide, and a grid may
-    reach beyond its window on the right and at the bottom, where the window was padded. What comes out is what these
-    steps give: upsample each grid to pixels, cut it to its window, average where windows overlap, upsample the whole
-    to `size` (H, W), take the best name, the first where several are equal.
+    reach beyond its window on the right and at the bottom, where the window was padded; a `Spread` says where else a
+    grid may lie. What comes out is what these steps give: upsample each grid to pixels, cut it to its window, average
+    where windows overlap, upsample the whole to `size` (H, W), take the best name, the first where several are equal.
 
     Each step before the last is linear and treats rows and columns apart, so that together they are one small matrix
     over the rows and one over the columns; only their products with the grids are ever made, tile by tile. Scores must
     be finite. They are as exact as matrix products are set to be (torch.set_float32_matmul_precision), and as far as
     F.interpolate agrees with itself: from kernel to kernel it rounds the sixth digit in another way.
     """
-    cells, patches = maps.shape[-2:], _pair(patch)
-    fine = (cells[0] * patches[0], cells[1] * patches[1])
-    rows, columns = plan._rows, plan._columns
-    if len(maps) != len(plan) or fine[0] < rows.window or fine[1] < columns.window:
-        raise ValueError(f"maps {tuple(maps.shape)} of patches {patch} do not fit {len(plan)} windows of {plan.window}")
+    spread = _spread(patch, plan, maps)
+    fine, (top, left), (height, width) = spread.size, spread.start, plan.window
     if 4 * maps.shape[1] * max(len(plan) * math.prod(fine), math.prod(size)) <= _SMALL_BYTES:
         pixels = F.interpolate(maps.float(), size=fine, mode="bilinear")  # (n, K, h, w)
-        return upsample_argmax(plan.merge(pixels[..., : rows.window, : columns.window]), size, dtype=dtype)
-    return _tile_by_tile(plan, maps, patches, size, dtype)
+        return upsample_argmax(plan.merge(pixels[..., top : top + height, left : left + width]), size, dtype=dtype)
+    return _tile_by_tile(plan, maps, spread, size, dtype)
 
 
 @torch.no_grad()
-def merge_maps(plan: SlidingWindows, maps: Tensor, patch: int | tuple[int, int], size: tuple[int, int]) -> Tensor:
+def merge_maps(plan: SlidingWindows, maps: Tensor, patch: Patch, size: tuple[int, int]) -> Tensor:
     """Return the maps (K, H, W) float32 that `merge_argmax` compares, for those who want few of them or small ones."""
-    patches, cells = _pair(patch), maps.shape[-2:]
-    [row] = _mixes(plan._rows, cells[0], patches[0], size[0], size[0], maps.device)
-    [column] = _mixes(plan._columns, cells[1], patches[1], size[1], size[1], maps.device)
-    grids = maps.unflatten(0, plan.grid)
-    near = grids[row.windows[:, None], column.windows, :, row.cells[:, None], column.cells]  # (r, c, K)
-    return row.weights.T @ (near.float().permute(2, 0, 1) @ column.weights)
+    [(row, column, near)] = _tiles(plan, maps, _spread(patch, plan, maps), size, max(size))
+    return row.weights.T @ (near.permute(2, 0, 1) @ column.weights)
+
+
+@torch.no_grad()
+def merge_logsumexp(plan: SlidingWindows, maps: Tensor, patch: Patch, size: tuple[int, int], scale: float) -> Tensor:
+    """Return the logarithm of the sum of exp(scale x score) over all names, of the scores that `merge_argmax` compares:
+    (H, W) float32. With it the best score becomes its name's share of a softmax.
+    """
+    spread = _spread(patch, plan, maps)
+    total = maps.new_full(size, -torch.inf, dtype=torch.float32)
+    tile, together = _tile_of(maps.device)
+    for row, column, near in _tiles(plan, maps, spread, size, tile):
+        place = total[row.pixels, column.pixels]
+        for part in near.split(together, dim=2):
+            here = row.weights.T @ (part.permute(2, 0, 1) @ column.weights)  # (k, h, w)
+            torch.logaddexp(place, here.mul_(scale).logsumexp(dim=0), out=place)
+    return total
 
 
 @torch.no_grad()
@@ -206,7 +242,7 @@ def upsample_argmax(
     coarse = pixels > _COARSE * cells and 4 * names * pixels > _SMALL_BYTES
     if coarse or together < _SWEEP_NAMES:
         whole = SlidingWindows(height, width, (height, width), (height, width))
-        return _tile_by_tile(whole, maps[None], (1, 1), size, dtype, equal)
+        return _tile_by_tile(whole, maps[None], Spread((height, width)), size, dtype, equal)
     # As channels where all fit, as a batch where not: three channels would go through a kernel that rounds differently.
     layout = (1, -1) if together >= names else (-1, 1)
     tie = _largest(maps) * _ROUNDING if equal is None else equal
@@ -236,33 +272,47 @@ class _Mix(NamedTuple):
 def _tile_by_tile(
     plan: SlidingWindows,
     maps: Tensor,
-    patches: tuple[int, int],
+    spread: Spread,
     size: tuple[int, int],
     dtype: torch.dtype,
     equal: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    kind = "cpu" if maps.device.type == "cpu" else "other"
-    tile = _TILE[kind]
-    together = _TILE_BYTES[kind] // (4 * tile**2)  # names
-    rows, columns, cells = plan._rows, plan._columns, maps.shape[-2:]
-    row_mixes = list(_mixes(rows, cells[0], patches[0], size[0], tile, maps.device))
-    column_mixes = list(_mixes(columns, cells[1], patches[1], size[1], tile, maps.device))
+    tile, together = _tile_of(maps.device)
     largest = _largest(maps)
     tie = largest * _ROUNDING if equal is None else equal
-    grids = maps.unflatten(0, (len(rows.starts), len(columns.starts)))  # (window rows, window columns, K, gh, gw)
     labels, scores = maps.new_empty(size, dtype=dtype), maps.new_empty(size, dtype=torch.float32)
     every = torch.arange(maps.shape[1], device=maps.device)
-    for row in row_mixes:
-        for column in column_mixes:
-            near = grids[row.windows[:, None], column.windows, :, row.cells[:, None], column.cells].float()  # (r, c, K)
-            names = _hopeful(near, largest * _HOPELESS) if equal is None else every
-            for first in range(0, len(names), together):
-                part = names[first : first + together]
-                own = near[..., part].permute(2, 0, 1)
-                here = row.weights.T @ (own @ column.weights)  # (k, h, w)
-                place = row.pixels, column.pixels
-                _keep_best(here, part, labels[place], scores[place], tie, is_first=first == 0)
+    for row, column, near in _tiles(plan, maps, spread, size, tile):
+        names = _hopeful(near, largest * _HOPELESS) if equal is None else every
+        for first in range(0, len(names), together):
+            part = names[first : first + together]
+            own = near[..., part].permute(2, 0, 1)
+            here = row.weights.T @ (own @ column.weights)  # (k, h, w)
+            place = row.pixels, column.pixels
+            _keep_best(here, part, labels[place], scores[place], tie, is_first=first == 0)
     return labels, scores
+
+
+def _tile_of(device: torch.device) -> tuple[int, int]:
+    """Return the side of a tile in pixels, and how many names' scores are made together."""
+    kind = "cpu" if device.type == "cpu" else "other"
+    return _TILE[kind], _TILE_BYTES[kind] // (4 * _TILE[kind] ** 2)
+
+
+def _tiles(
+    plan: SlidingWindows, maps: Tensor, spread: Spread, size: tuple[int, int], tile: int
+) -> Iterator[tuple[_Mix, _Mix, Tensor]]:
+    """Yield the picture tile by tile: what mixes its rows and its columns, and the cells (r, c, K) float32 of all names
+    that are mixed.
+    """
+    cells, device = maps.shape[-2:], maps.device
+    rows = list(_mixes(plan._rows, cells[0], spread.size[0], spread.start[0], size[0], tile, device))
+    columns = list(_mixes(plan._columns, cells[1], spread.size[1], spread.start[1], size[1], tile, device))
+    grids = maps.unflatten(0, plan.grid)  # (window rows, window columns, K, gh, gw)
+    for row in rows:
+        for column in columns:
+            near = grids[row.windows[:, None], column.windows, :, row.cells[:, None], column.cells]
+            yield row, column, near.float()
 
 
 def _hopeful(near: Tensor, margin: Tensor) -> Tensor:
@@ -274,8 +324,11 @@ def _hopeful(near: Tensor, margin: Tensor) -> Tensor:
     return (~(most.amax(dim=0) < least.amin(dim=0).max() - margin)).nonzero()[:, 0]
 
 
-def _mixes(axis: _Axis, cells: int, patch: int, pixels: int, tile: int, device: torch.device) -> Iterator[_Mix]:
-    """Yield the mixes for all `pixels` of the original picture along an axis, `tile` of them at a time.
+def _mixes(
+    axis: _Axis, cells: int, fine: int, offset: int, pixels: int, tile: int, device: torch.device
+) -> Iterator[_Mix]:
+    """Yield the mixes for all `pixels` of the original picture along an axis, `tile` of them at a time. The cells of a
+    window are spread over `fine` pixels, of which the window begins at `offset`.
 
     Weights are what reaches each pixel when one cell is 1, so F.interpolate itself states them, its rounding included.
     """
@@ -290,11 +343,12 @@ def _mixes(axis: _Axis, cells: int, patch: int, pixels: int, tile: int, device: 
             first, last = max(lowest - begin, 0), min(highest - begin, axis.window - 1)
             if first > last:
                 continue
-            near, far = max(first // patch - 1, 0), min(last // patch + 1, cells - 1)
+            near = max((first + offset) * cells // fine - 1, 0)
+            far = min((last + 1 + offset) * cells // fine + 1, cells - 1)
             single = torch.zeros(far - near + 1, cells, device=device)
             single.diagonal(near).fill_(1)
             signal = torch.zeros(len(single), axis.length, device=device)
-            signal[:, begin : begin + axis.window] = _linear(single, cells * patch)[:, : axis.window]
+            signal[:, begin : begin + axis.window] = _linear(single, fine)[:, offset : offset + axis.window]
             signals.append(signal)
             places.append(torch.arange(near, far + 1, device=device))
             windows.append(torch.full_like(places[-1], window))

@@ -7,6 +7,7 @@ is its windows' features, so asking for other names costs a small matrix product
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 from wordmask.pictures.images import size_with_shorter_side, to_tensor
 from wordmask.pictures.reduced import Picture, pixels_of, reduced, size_of
-from wordmask.pictures.windows import SlidingWindows, label_dtype, merge_argmax, merge_maps
+from wordmask.pictures.windows import Patch, SlidingWindows, label_dtype, merge_argmax, merge_maps
 from wordmask.refinement.by_name import NameRefinement, refine_names
 from wordmask.segmenters.base import Seen, Segmenter
 
@@ -57,6 +58,22 @@ class Sliding:
         return SlidingWindows(height, width, self.window, self.stride)
 
 
+class PictureScores:
+    """How names score all over one picture, from their scores (n, K, h, w) on the patches of its windows."""
+
+    def __init__(self, plan: SlidingWindows, maps: Tensor, patch: Patch):
+        self.plan, self.maps, self.patch = plan, maps, patch
+
+    def best(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return the best name of every pixel of the original picture and its score, (H, W) each."""
+        narrow = label_dtype(self.maps.shape[1] + 1)
+        return merge_argmax(self.plan, self.maps, self.patch, size, dtype=narrow)
+
+    def of(self, names: Sequence[int], size: tuple[int, int]) -> Tensor:
+        """Return the scores of some names at a size, (k, H, W)."""
+        return merge_maps(self.plan, self.maps[:, names], self.patch, size)
+
+
 class SeenThroughWindows(Seen):
     """A picture's features, window by window."""
 
@@ -67,11 +84,13 @@ class SeenThroughWindows(Seen):
         source: str,
         plan: SlidingWindows,
         features: tuple[Tensor, ...],
+        guide: Tensor | None = None,
     ):
         super().__init__(picture, source)
         self._segmenter = segmenter
         self._plan = plan
         self._features = features  # each (n windows, ...)
+        self._guide = guide  # (3, h, w)
 
     @property
     def background_words(self) -> tuple[str, ...]:
@@ -82,24 +101,20 @@ class SeenThroughWindows(Seen):
         segmenter = self._segmenter
         background, threshold = vocabulary.background, segmenter.background_threshold
         rejecting = background is not None and threshold is not None
-        scored = vocabulary.without_background() if rejecting else vocabulary
+        apart = rejecting and not segmenter.background_competes
+        scored = vocabulary.without_background() if apart else vocabulary
         size = self.size
         if len(scored):
-            maps = self._score(segmenter.embed(scored))
-            narrow = label_dtype(len(scored) + 1)
-            labels, scores = merge_argmax(self._plan, maps, segmenter.patch_size, size, dtype=narrow)
-            found, sure = labels.cpu().numpy(), scores.cpu().numpy()
+            text = segmenter.embed(scored)
+            scores = segmenter.merge(self._plan, self._score(text), text, self._guide)
+            found, sure = (part.cpu().numpy() for part in scores.best(size))
             if segmenter.sliding.refine != "none":
-                found, sure = refine_names(
-                    self.image,
-                    found,
-                    lambda which, small: merge_maps(self._plan, maps[:, which], segmenter.patch_size, small),
-                    segmenter.sliding.refine,
-                )
+                found, sure = refine_names(self.image, found, scores.of, segmenter.sliding.refine)
         else:  # nothing but background was asked for
             found, sure = np.zeros(size, np.int64), np.ones(size, np.float32)
         if len(scored) and background is not None and threshold is not None:
-            found = found + (found >= background)
+            if apart:
+                found = found + (found >= background)
             found, sure = reject_unsure(found, sure, background, segmenter.threshold_for(sure, threshold))
         found = found.astype(label_type(len(vocabulary)), copy=False)
         return Segmentation(found, list(vocabulary.names), sure, self._image, self.source)
@@ -123,6 +138,8 @@ class OpenVocabularySegmenter(Segmenter):
     """A subclass says what to keep of a window (`read`) and how names score on it (`score`)."""
 
     patch_size: int
+    background_competes: ClassVar[bool] = False
+    """Whether "background" is read in words, as other names are, although there is a `background_threshold`."""
 
     def __init__(self, embedder: TextEmbedder, sliding: Sliding, *, background_threshold: float | None = None):
         self.embed: TextEmbedder = embedder
@@ -145,6 +162,14 @@ class OpenVocabularySegmenter(Segmenter):
     @abstractmethod
     def score(self, features: tuple[Tensor, ...], text: TextEmbeddings) -> Tensor:
         """Features of n windows -> probabilities (n, K, h, w) on the grid of patches."""
+
+    def merge(self, plan: SlidingWindows, maps: Tensor, text: TextEmbeddings, guide: Tensor | None) -> PictureScores:
+        """Return how names score all over a picture, from what `score` gave for all of its windows."""
+        return PictureScores(plan, maps, self.patch_size)
+
+    def guide(self, picture: Tensor) -> Tensor | None:
+        """Return what `merge` needs of a picture itself (3, h, w), as it is looked at; usually nothing."""
+        return None
 
     def threshold_for(self, scores: np.ndarray, threshold: float) -> float:
         """Return the score below which background takes a pixel, in a picture whose best names score (H, W)."""
@@ -178,7 +203,7 @@ class OpenVocabularySegmenter(Segmenter):
             kept = [torch.cat(parts).split([len(cuts[i]) for i in indices]) for parts in zip(*passes, strict=True)]
             features.update(zip(indices, zip(*kept, strict=True), strict=True))
         return [
-            SeenThroughWindows(self, image, source, plan, features[i] + beside[i])
+            SeenThroughWindows(self, image, source, plan, features[i] + beside[i], self.guide(pictures[i]))
             for i, (image, source, plan) in enumerate(zip(images, sources, plans, strict=True))
         ]
 
