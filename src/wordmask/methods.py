@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self, get_ar
 
 from pydantic import ValidationError
 
+from wordmask.cards import BLANK, Card, cards
 from wordmask.compute import Compute
 from wordmask.errors import WordmaskError
 from wordmask.plugins import installed, named, presets_of, where_from
@@ -46,6 +47,7 @@ class Method:
     at: "module:attribute" of the class, a `Segmenter` or a `Saliency`; of a refinement of names' scores, of a
     `wordmask.refinement.by_name.Refiner`. paper: whose it is. about: what it does, in a few words. needs: which
     networks, and what else. licence: of the weights that the preset "paper" loads. refines: what a refinement is for.
+    brings: of a segmenter of a plug-in, what it is to be chosen by; `card` has it, or what `data/methods.toml` says.
     """
 
     name: str
@@ -56,6 +58,13 @@ class Method:
     needs: str = "nothing"
     licence: str = "unknown"
     refines: tuple[Literal["names", "saliency"], ...] = ("names",)
+    brings: Card | None = None
+
+    @property
+    def card(self) -> Card:
+        """What is published of it and what it takes."""
+        own = cards() if self.kind == "segmenter" and self in METHODS else {}
+        return self.brings or own.get(self.name, BLANK)
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):

@@ -1,0 +1,64 @@
+"""Cards: what methods are chosen by is data, and agrees with what they load and with the papers' tables."""
+
+import dataclasses
+import subprocess
+import sys
+import tomllib
+from importlib.resources import files
+
+import pytest
+
+from wordmask.cards import EIGHT, Card, CardError, cards, rank
+from wordmask.methods import METHODS, Method, methods_of
+from wordmask.weights import catalogue
+
+HERE = [method for method in METHODS if method.kind == "segmenter"]
+
+
+def test_every_segmenter_here_has_a_card_whose_weights_are_catalogued():
+    for method in HERE:
+        assert method.card.weights, method.name
+        assert all(catalogue.find(name) for name in method.card.weights)
+
+
+def test_figures_are_those_of_the_papers_tables():
+    printed = tomllib.loads(
+        files("wordmask.benchmarks.tables").joinpath("clip_dinoiser.toml").read_text(encoding="utf-8")
+    )["clip-dinoiser-1"]
+    for label, name in {
+        "MaskCLIP": "maskclip",
+        "ReCo": "reco",
+        "CLIP-DIY": "clip-diy",
+        "CLIP-DINOiser": "clip-dinoiser",
+    }.items():
+        assert cards()[name].figures == printed[label]
+    assert cards()["clip-dinoiser"].mean == pytest.approx(40.3)
+
+
+def test_the_rank_is_by_the_published_mean_then_by_cost_and_leaves_out_what_needs_more():
+    full = dict.fromkeys(EIGHT, 40.0)
+    one = Card(figures=full, weights=("a",), cost=2.0)
+    known = {
+        "dear": one,
+        "cheap": dataclasses.replace(one, cost=1.0),
+        "best": dataclasses.replace(one, figures=full | {"voc": 41.0}),
+        "asks": dataclasses.replace(one, wants="pictures", figures=full | {"voc": 90.0}),
+        "other": dataclasses.replace(one, beyond="masks", figures=full | {"voc": 90.0}),
+        "partly": Card(figures={"voc": 99.0}, weights=("a",)),
+    }
+    assert rank(known) == ["best", "cheap", "dear"]
+    with pytest.raises(CardError, match="not of imagenet"):
+        Card(figures={"imagenet": 1.0})
+
+
+def test_a_method_of_a_plugin_brings_its_card_and_takes_none_of_ours():
+    card = Card(backbones="its own")
+    assert Method("mine", "segmenter", "a:b", "Somebody", brings=card).card is card
+    assert Method("maskclip", "segmenter", "a:b", "Somebody").card == Card()
+    assert methods_of("saliency")["found"].card == Card()
+
+
+def test_cards_are_read_without_torch():
+    look = "import sys; from wordmask.methods import list_methods; [m.card for m in list_methods()]"
+    code = f"{look}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
