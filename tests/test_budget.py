@@ -73,11 +73,23 @@ def test_the_largest_picture_and_body_fit_into_any_limits():
     assert settings.most_body_bytes_of_one == settings.most_body_bytes == 1000
 
 
-def test_a_clients_small_wishes_go_before_its_large_ones():
-    budget, held = full(10, seconds_a_unit=1)
-    large, small = (budget.claim("a").wait_for(size) for size in (9, 2))
+@pytest.mark.parametrize("client", ["b", "c"])
+def test_what_costs_little_goes_before_what_costs_much_of_the_same_client_and_of_others(client):
+    budget, held = full(10)
+    costs_much, costs_little = (
+        budget.claim(own).wait_for(9, handicap=seconds) for own, seconds in (("b", 20), (client, 10))
+    )
     held.close()
-    assert (small.done(), large.done()) == (True, False)
+    assert (costs_little.done(), costs_much.done()) == (True, False)
+
+
+def test_what_costs_much_is_not_overtaken_for_ever():
+    budget, held = full()
+    costs_much = budget.claim("b").wait_for(1, handicap=0.05)
+    time.sleep(0.1)
+    late = budget.claim("c").wait_for(1)
+    held.close()
+    assert (costs_much.done(), late.done()) == (True, False)
 
 
 def test_what_is_taken_for_a_request_that_is_over_is_not_held():

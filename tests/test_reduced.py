@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import wordmask
-from support.live_service import body_of, head_of, live, png, rest_of, until
+from support.live_service import body_of, head_of, live, png, rest_of
 from support.painted import Painted, paint
 from support.tiny_student import NAMES, tiny_student
 from wordmask.masks.segmentation import Segmentation
@@ -89,19 +89,15 @@ class ReadsSmall(Painted):
 
 
 @pytest.mark.parametrize("decoders", [1, 0])
-def test_pictures_that_wait_for_the_network_hold_what_it_reads(decoders: int) -> None:
+def test_pictures_count_whole_until_their_answers_are_taken(decoders: int) -> None:
     small = ReadsSmall()
     body = body_of(png(1000, 1000))
     one = {"max_pixels": 1_000_000, "picture_bytes": 1, "address_share": 1}  # there is room for, if it is whole
     with live(small, decoders=decoders, batch_size=1, **one) as service:
         lines = [service.line(head_of(body, "Connection: close") + body) for _ in range(4)]
         assert small.entered.wait(20)
-        if decoders:
-            until(lambda: service.service.batcher.length == 3, 20)
-            assert service.service.pictures.held == 4 * 3 * 250 * 250
-        else:  # it is decoded by the service itself, and counted as whole
-            assert service.service.batcher.length == 0
-            assert service.service.pictures.held == 8_000_000
+        assert service.service.batcher.length == 0
+        assert service.service.pictures.held == 8_000_000
         small.open.set()
         answers = [rest_of(line) for line in lines]
         for line in lines:

@@ -320,8 +320,8 @@ def _hopeful(near: Tensor, margin: Tensor) -> Tensor:
 
     A mean of cells is no more than the largest of them. Where a score is not a number, all may be.
     """
-    least, most = near.aminmax(dim=0)
-    return (~(most.amax(dim=0) < least.amin(dim=0).max() - margin)).nonzero()[:, 0]
+    most, least = near.amax(dim=(0, 1)), near.amin(dim=(0, 1))  # not aminmax(dim=...), which wakes all threads for it
+    return (~(most < least.max() - margin)).nonzero()[:, 0]
 
 
 def _mixes(

@@ -1,13 +1,13 @@
 """What requests hold, bounded for all together and for each client.
 
 Requests of the web page and of the REST interface share one budget. Who finds no room may wait for it, the clients by
-turns, so that one who asks for much keeps the others waiting little.
+turns and what costs little before what costs much, so that one who asks for much keeps the others waiting little.
 """
 
 import threading
 import time
 from bisect import insort
-from collections import Counter, OrderedDict
+from collections import Counter
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
@@ -25,13 +25,15 @@ IS_SHORT = 1.0
 class Budget:
     """So many units (bytes, or places to work at) for all, and so many of them for one client at most.
 
-    seconds_a_unit: who needs more waits as if it had come so much later than others of the same client.
+    Who waits goes in the order of coming, but that a client's next one comes when its last one went at the earliest,
+    and that what has a handicap comes so much later.
     """
 
-    def __init__(self, total: int, most_of_one: int, *, seconds_a_unit: float = 0.0):
-        self.total, self.most_of_one, self._seconds_a_unit = total, most_of_one, seconds_a_unit
+    def __init__(self, total: int, most_of_one: int):
+        self.total, self.most_of_one = total, most_of_one
         self._held: Counter[str] = Counter()
-        self._waiting: OrderedDict[str, list[_Wish]] = OrderedDict()  # whose turn it is comes first
+        self._waiting: dict[str, list[_Wish]] = {}  # no line is empty
+        self._went: dict[str, float] = {}  # when the last one of those who wait went
         self._lock = threading.Lock()
         self._closed: RequestError | None = None
 
@@ -51,7 +53,7 @@ class Budget:
     def who_is_in_the_way(self) -> str | None:
         """Return the client that holds most, where somebody has waited for room; None where nobody has."""
         with self._lock:
-            waiting = any(line and line[0].has_waited > IS_SHORT for line in self._waiting.values())
+            waiting = any(line[0].has_waited > IS_SHORT for line in self._waiting.values())
             return self._held.most_common(1)[0][0] if waiting and self._held else None
 
     def claim(self, client: str) -> "Claim":
@@ -63,6 +65,7 @@ class Budget:
             self._closed = reason
             wishes = [wish for line in self._waiting.values() for wish in line]
             self._waiting.clear()
+            self._went.clear()
         for wish in wishes:
             if wish.granted.set_running_or_notify_cancel():
                 wish.granted.set_exception(reason)
@@ -84,15 +87,15 @@ class Budget:
             granted = self._grant()
         _tell(granted)
 
-    def _wish(self, claim: "Claim", more: int) -> "Future[None]":
-        wish = _Wish(claim, more)
+    def _wish(self, claim: "Claim", more: int, handicap: float) -> "Future[None]":
         if more > min(self.total, self.most_of_one):
             raise ValueError(f"{more} of {self.total} are never free")
         with self._lock:
             if self._closed is not None:
                 raise self._closed
             line = self._waiting.setdefault(claim.client, [])
-            insort(line, wish, key=lambda own: own.since + self._seconds_a_unit * own.more)
+            wish = _Wish(claim, more, handicap)
+            insort(line, wish, key=lambda own: own.since + own.handicap)
             granted = self._grant()
         _tell(granted)
         return wish.granted
@@ -109,7 +112,9 @@ class Budget:
         while wish := self._next():
             client = wish.claim.client
             self._waiting[client].pop(0)
-            self._waiting.move_to_end(client)
+            self._went[client] = time.monotonic()
+            if not self._waiting[client]:
+                del self._waiting[client], self._went[client]
             if wish.granted.set_running_or_notify_cancel():
                 self._hold(wish.claim, wish.more)
                 granted.append(wish)
@@ -117,12 +122,12 @@ class Budget:
 
     def _next(self) -> "_Wish | None":
         most = self.total
-        for client, line in list(self._waiting.items()):
-            if not line:
-                del self._waiting[client]
-            elif line[0].granted.cancelled() or (line[0].more <= most and self._fits(client, line[0].more)):
-                return line[0]
-            elif line[0].has_waited > PATIENCE and self._held[client] + line[0].more <= self.most_of_one:
+        first = {client: line[0] for client, line in self._waiting.items()}
+        came = {client: max(wish.since, self._went.get(client, 0.0)) for client, wish in first.items()}
+        for client, wish in sorted(first.items(), key=lambda own: came[own[0]] + own[1].handicap):
+            if wish.granted.cancelled() or (wish.more <= most and self._fits(client, wish.more)):
+                return wish
+            elif wish.has_waited > PATIENCE and self._held[client] + wish.more <= self.most_of_one:
                 most = self.total // SMALL  # what goes is kept for this one
         return None
 
@@ -138,9 +143,12 @@ class Claim:
         """If there is room for it now."""
         return self.budget._take(self, more)
 
-    def wait_for(self, more: int) -> "Future[None]":
-        """Done when there is room for so much more, and then it is held. Whoever gives up cancels it."""
-        return self.budget._wish(self, more)
+    def wait_for(self, more: int, *, handicap: float = 0.0) -> "Future[None]":
+        """Done when there is room for so much more, and then it is held. Whoever gives up cancels it.
+
+        handicap: seconds, for what costs much.
+        """
+        return self.budget._wish(self, more, handicap)
 
     def keep(self, held: int) -> None:
         """Hold so much, be there room or not: it is there already."""
@@ -163,8 +171,8 @@ def _tell(granted: "list[_Wish]") -> None:
 
 
 class _Wish:
-    def __init__(self, claim: Claim, more: int):
-        self.claim, self.more = claim, more
+    def __init__(self, claim: Claim, more: int, handicap: float):
+        self.claim, self.more, self.handicap = claim, more, handicap
         self.granted: Future[None] = Future()
         self.since = time.monotonic()
 

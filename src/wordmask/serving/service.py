@@ -35,8 +35,6 @@ LARGE = 30_000_000
 """Pixels times names. What is more is answered one after the other, beside the rest."""
 LARGE_PICTURE = 4_000_000
 """Pixels. What has more leaves one decoder to others, and is answered one after the other too."""
-PIXELS_A_BYTE = 16
-"""Of an answer, at least."""
 MOST_WAITING = 8
 """Pictures of one client for which there is no room yet; so they do not take all of its places from smaller ones."""
 LAST_BATCH = 1.0
@@ -46,9 +44,9 @@ THREADS = 2
 
 
 class _MustWaitError(Exception):
-    def __init__(self, claim: Claim, more: int):
+    def __init__(self, claim: Claim, more: int, handicap: float):
         super().__init__(more)
-        self.claim, self.more = claim, more
+        self.claim, self.more, self.handicap = claim, more, handicap
 
 
 class Service:
@@ -60,12 +58,8 @@ class Service:
         self.batcher = Batcher(segmenters, settings, self.metrics.batch)
         self.pool = decoding_pool(settings)
         self.arrivals = Arrivals(settings)
-        self.pictures = Budget(
-            settings.most_picture_bytes,
-            settings.most_picture_bytes_of_one,
-            seconds_a_unit=SECONDS_A_PIXEL / BYTES_A_PIXEL,
-        )
-        for_large = max(1, settings.decoders - 1)
+        self.pictures = Budget(settings.most_picture_bytes, settings.most_picture_bytes_of_one)
+        for_large = max(1, settings.decoders // 2)
         self._large_decoders = Budget(for_large, for_large)
         self._turns, self._large = Budget(THREADS, THREADS), Budget(1, 1)
         self.places = Budget(settings.in_flight, settings.of_one(settings.in_flight))
@@ -122,14 +116,13 @@ class Service:
         visit = self.current
         wait = partial(visit.wait, deadline=deadline, late=self.late())
 
-        def take(claim: Claim, units: int) -> None:
-            if units > claim.held and not claim.take(units - claim.held):
-                raise _MustWaitError(claim, units - claim.held)
-
         def take_room(height: int, width: int) -> None:
-            take(visit.picture, self._held_of(height, width, side, segmenter))
-            if height * width > LARGE_PICTURE:
-                take(decoder, 1)
+            pixels = height * width
+            wanted = [(visit.picture, self._held_of(height, width, side))]
+            wanted += [(decoder, 1)] if pixels > LARGE_PICTURE else []
+            for claim, units in wanted:
+                if units > claim.held and not claim.take(units - claim.held):
+                    raise _MustWaitError(claim, units - claim.held, SECONDS_A_PIXEL * pixels)
 
         reduce = None if segmenter is None else segmenter.reduce
         with self._large_decoders.claim(visit.client) as decoder:
@@ -143,26 +136,22 @@ class Service:
                     if error.claim.budget.waiting_of(visit.client) >= MOST_WAITING:
                         busy = "pictures of this size wait already: too many of one client"
                         raise RequestError(503, "busy", busy, retry_after=self.batcher.retry_after()) from error
-                    wait(error.claim.wait_for(error.more))
+                    wait(error.claim.wait_for(error.more, handicap=error.handicap))
 
-    def _held_of(self, height: int, width: int, side: int | None, segmenter: Segmenter | None) -> int:
-        """Return the bytes that a picture and its answer count from when it is decoded.
-
-        What is made smaller at once is whole only in the hands of a decoder and of who makes the answer, and of those
-        there are few.
+    def _held_of(self, height: int, width: int, side: int | None) -> int:
+        """Return the bytes that a picture and its answer count until that is taken: whole, though what is kept of it
+        for the network may be less, as it is whole while it is decoded, and so is its answer.
         """
-        if self.pool is not None:
-            if side is not None:
-                height, width = size_with_longer_side(height, width, side, only_shrink=True)
-            elif segmenter is not None and (size := segmenter.input_size(height, width)) is not None:
-                return max(3 * size[0] * size[1], height * width // PIXELS_A_BYTE)
+        if self.pool is not None and side is not None:
+            height, width = size_with_longer_side(height, width, side, only_shrink=True)
         return BYTES_A_PIXEL * height * width
 
     async def answered(self, size: tuple[int, int], names: int, work: Callable[[], Any]) -> Any:
         """Return what `work` makes of the pixels of a picture (H, W) and so many names, when it is its turn."""
         pixels = size[0] * size[1]
         is_large = pixels > LARGE_PICTURE or pixels * names > LARGE
-        return await self.in_thread(work, lane=self._large if is_large else None)
+        lane = self._large if is_large else None
+        return await self.in_thread(work, lane=lane, handicap=SECONDS_A_PIXEL * pixels)
 
     async def seen(self, method: str, picture: Picture, deadline: float) -> Seen:
         """Return a picture as seen, after the network has looked at it together with those of others."""
@@ -211,12 +200,12 @@ class Service:
             raise RequestError(404, "method", f"no method {method!r} here; there is {', '.join(self.segmenters)}")
         return method
 
-    async def in_thread(self, work: Any, *arguments: Any, lane: Budget | None = None) -> Any:
-        """Run work in a thread when it is the client's turn."""
+    async def in_thread(self, work: Any, *arguments: Any, lane: Budget | None = None, handicap: float = 0.0) -> Any:
+        """Run work in a thread when it is its turn."""
         visit = self.current
         with (lane or self._turns).claim(visit.client) as turn:
             deadline = time.monotonic() + self.settings.answer_seconds
-            await visit.waited(turn.wait_for(1), deadline, self.late())
+            await visit.waited(turn.wait_for(1, handicap=handicap), deadline, self.late())
             return await anyio.to_thread.run_sync(work, *arguments, limiter=self._threads)
 
     async def waiting_in_thread(self, work: Any, *arguments: Any) -> Any:

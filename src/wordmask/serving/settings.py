@@ -95,7 +95,7 @@ class ServeSettings:
     upload_bytes: PositiveInt = 128 * 2**20
     uploads_each: PositiveInt = 8
     upload_seconds: PositiveFloat = 60.0
-    decoders: NonNegativeInt = 2
+    decoders: NonNegativeInt = 3
     decode_seconds: PositiveFloat = 10.0
     decode_bytes: PositiveInt = 512 * 2**20
     api_key: Annotated[str, Field(min_length=1)] | None = None
