@@ -13,14 +13,14 @@ from wordmask.encoders.clip_dense import NotDenseError
 from wordmask.methods import methods_of, settings_of
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.plugins import named
-from wordmask.segmenters import clearclip, naclip, sc_clip, sclip
+from wordmask.segmenters import clearclip, naclip, resclip, sc_clip, sclip
 from wordmask.segmenters.sclip import Sclip
 
 SHAPE = {"patch": PATCH, "native": NATIVE, "heads": HEADS, "layers": LAYERS}
 PHRASES, OWNER = ["sky", "wall", "person", "bus", "traffic light"], [0, 0, 1, 1, 2]
 NAMES = Vocabulary.of({"background": {"instead": ["sky", "wall"]}, "person": ["bus"], "traffic light": None})
 SMALL = {"templates": "photo", "shorter_side": 40, "window": 32, "stride": 16}
-FAMILY = {"sclip": sclip, "clearclip": clearclip, "naclip": naclip, "sc-clip": sc_clip}
+FAMILY = {"sclip": sclip, "clearclip": clearclip, "naclip": naclip, "sc-clip": sc_clip, "resclip": resclip}
 THREE = ["sclip", "clearclip", "naclip"]
 
 
@@ -68,6 +68,7 @@ def test_their_papers_settings_are_the_defaults():
         "clearclip": ((448, 2048, 448, 224), 50.0, "patch", False),
         "naclip": ((336, 2048, 224, 112), 40.0, None, True),
         "sc-clip": ((336, 2048, 224, 112), 40.0, None, False),
+        "resclip": ((336, 2048, 224, 112), 40.0, None, False),
     }.items():
         own = settings_of("segmenter", name)
         found = tuple(getattr(own, key) for key in size)

@@ -139,6 +139,15 @@ METHODS = (
         "MIT (OpenAI's CLIP)",
     ),
     Method(
+        "resclip",
+        "segmenter",
+        f"{_SEGMENTERS}.resclip:ResClip",
+        "Yang et al., CVPR 2025",
+        "NACLIP guided by middle blocks and by a first answer of its own",
+        "CLIP ViT-B/16",
+        "MIT (OpenAI's CLIP)",
+    ),
+    Method(
         "reco",
         "segmenter",
         f"{_SEGMENTERS}.reco:ReCo",

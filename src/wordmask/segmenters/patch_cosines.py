@@ -75,6 +75,8 @@ class PatchCosines(OpenVocabularySegmenter):
     """A subclass says what a window's patches look like (`features`), in the space of CLIP's texts."""
 
     background_competes: ClassVar[bool] = True
+    whole_in_one_step: ClassVar[bool] = True
+    """Whether cosines of a picture that is looked at whole go from patches to its own size without a size between."""
 
     def __init__(self, clip: ClipEncoder, settings: PatchCosineSettings):
         super().__init__(
@@ -103,14 +105,18 @@ class PatchCosines(OpenVocabularySegmenter):
         """
 
     def read(self, windows: Tensor) -> tuple[Tensor, ...]:
+        return (F.normalize(self.features(self.padded(windows)).float(), dim=1),)
+
+    def padded(self, windows: Tensor) -> Tensor:
+        """Return windows (n, 3, H, W) with the mean colour around them, as `pad_multiple` has it."""
         left, top, right, bottom = self._padding(windows.shape[-2:])
-        if left or top or right or bottom:
-            padded = windows.new_tensor(self.clip.statistics.mean)[:, None, None].repeat(
-                len(windows), 1, windows.shape[-2] + top + bottom, windows.shape[-1] + left + right
-            )
-            padded[..., top : top + windows.shape[-2], left : left + windows.shape[-1]] = windows
-            windows = padded
-        return (F.normalize(self.features(windows).float(), dim=1),)
+        if not (left or top or right or bottom):
+            return windows
+        height, width = windows.shape[-2:]
+        mean = windows.new_tensor(self.clip.statistics.mean)[:, None, None]
+        padded = mean.repeat(len(windows), 1, height + top + bottom, width + left + right)
+        padded[..., top : top + height, left : left + width] = windows
+        return padded
 
     def _padding(self, window: tuple[int, int] | torch.Size) -> tuple[int, int, int, int]:
         """Return how many pixels are added to a window (height, width): left, top, right, bottom."""
@@ -131,8 +137,7 @@ class PatchCosines(OpenVocabularySegmenter):
         (height, width), grid = plan.window, (maps.shape[-2], maps.shape[-1])
         left, top, right, bottom = self._padding(plan.window)
         spread: Patch = Spread((height + top + bottom, width + left + right), (top, left))
-        if self.settings.window is None and not (left or top or right or bottom):
-            # A picture looked at as a whole goes from patches to its own size in one step.
+        if self.whole_in_one_step and self.settings.window is None and not (left or top or right or bottom):
             plan, spread = SlidingWindows(*grid, grid, grid), 1
         return CompetingPhrases(plan, maps, spread, text, self.settings, guide)
 
