@@ -59,7 +59,9 @@ def patch_matrix(values, plan, parameters):
 def test_patches_scores_equal_the_equations(size):
     plan = SlidingWindows(*size, 32, 16)
     values, scores = random(len(plan), 12, 4, 4) + 0.5, random(len(plan), 5, 4, 4, seed=1)
-    expected = solved(patch_matrix(values, plan, PARAMETERS), scores.double().numpy().swapaxes(0, 1).reshape(5, -1).T, PARAMETERS)
+    expected = solved(
+        patch_matrix(values, plan, PARAMETERS), scores.double().numpy().swapaxes(0, 1).reshape(5, -1).T, PARAMETERS
+    )
     found = PatchGraph(values, plan, PATCH, PARAMETERS).solve(scores)
     assert np.abs(found.numpy().swapaxes(0, 1).reshape(5, -1).T - expected).max() < 1e-5
     assert np.abs(expected - scores.double().numpy().swapaxes(0, 1).reshape(5, -1).T).max() > 0.1
@@ -69,7 +71,9 @@ def test_a_picture_of_few_patches_has_all_of_them_for_neighbours():
     plan = SlidingWindows(32, 32, 32, 16)
     values, scores = random(1, 12, 4, 4), random(1, 2, 4, 4, seed=1)
     everyone = LpossParameters(neighbours=16)
-    assert torch.equal(PatchGraph(values, plan, PATCH).solve(scores), PatchGraph(values, plan, PATCH, everyone).solve(scores))
+    assert torch.equal(
+        PatchGraph(values, plan, PATCH).solve(scores), PatchGraph(values, plan, PATCH, everyone).solve(scores)
+    )
 
 
 def test_ten_steps_are_taken_and_no_more():
@@ -78,7 +82,9 @@ def test_ten_steps_are_taken_and_no_more():
     values, scores = random(1, 6, 8, 8) + 1, random(1, 1, 8, 8, seed=1)
     few, more = LpossParameters(falloff=0.2), LpossParameters(falloff=0.2, iterations=50)
     short, long = (PatchGraph(values, plan, PATCH, parameters).solve(scores) for parameters in (few, more))
-    expected = solved(patch_matrix(values, plan, LpossParameters(falloff=0.2)), scores.double().flatten()[:, None].numpy(), few)
+    expected = solved(
+        patch_matrix(values, plan, LpossParameters(falloff=0.2)), scores.double().flatten()[:, None].numpy(), few
+    )
     assert np.abs(short.flatten().numpy() - expected[:, 0]).max() < 1e-5
     assert (short - long).abs().max() > 1e-4
 

@@ -1,13 +1,13 @@
-"""LPOSS and LPOSS+ (Stojnić, Kalantidis, Matas and Tolias, CVPR 2025): names' scores spread over a graph, of a picture's
-patches and then of its pixels.
+"""LPOSS and LPOSS+ (Stojnić, Kalantidis, Matas and Tolias, CVPR 2025): names' scores spread over a graph, of a
+picture's patches and then of its pixels.
 
 What CLIP says of a patch is weak evidence; patches that DINO sees alike and that lie near each other should bear one
-name. Label propagation (Zhou et al., NeurIPS 2003) asks for scores Z that are near what CLIP says, Y, and alike where the
-graph has weight: (I - alpha W) Z = Y, one system for every name. All windows of a picture are one graph, so that
+name. Label propagation (Zhou et al., NeurIPS 2003) asks for scores Z that are near what CLIP says, Y, and alike where
+the graph has weight: (I - alpha W) Z = Y, one system for every name. All windows of a picture are one graph, so that
 what one window knows reaches the others.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +17,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wordmask.pictures.windows import SlidingWindows
+from wordmask.encoders.dino import DinoEncoder
+from wordmask.encoders.grid import Grid
+from wordmask.pictures.windows import Patch, SlidingWindows, Spread, merge_maps
 
+LPOSS, LPOSS_PLUS = "lposs", "lposs+"
+"""The names of the refinements."""
+WINDOWS_TOGETHER = 8
+"""Windows that go through DINO together."""
 ROWS_TOGETHER = 1024
 """Patches whose likeness to all others is looked at together."""
 NUMBERS_TOGETHER = {"cpu": 2**16, "other": 2**24}
-"""Numbers of pixels' maps that are worked on together: on a CPU as many as stay in its second-level cache (measured)."""
+"""Numbers of pixels' maps that are worked on together; on a CPU, as many as stay in its cache (measured)."""
 MAPS_TOGETHER = 8
 """Maps of pixels that are solved for together, for the sake of memory."""
 
@@ -83,6 +89,45 @@ def conjugate_gradients(matrix: Linear, target: Tensor, parameters: LpossParamet
     return found
 
 
+class Lposs:
+    """LPOSS, or LPOSS+ with `pixels`, for whatever scores the patches of windows."""
+
+    def __init__(self, dino: DinoEncoder, *, pixels: bool = False, parameters: LpossParameters = DEFAULTS):
+        self.dino, self.pixels, self.parameters = dino, pixels, parameters
+
+    @torch.inference_mode()
+    def look(self, plan: SlidingWindows, picture: Tensor) -> "Spreading":
+        """picture (3, H, W) in [0, 1], as it is cut into windows."""
+        windows = plan.cut(picture).split(WINDOWS_TOGETHER)
+        values = torch.cat([self.dino(part).value_maps() for part in windows])
+        graph = PatchGraph(values, plan, self.dino.patch_size, self.parameters)
+        return Spreading(graph, picture if self.pixels else None)
+
+
+@dataclass(frozen=True)
+class Spreading:
+    """How scores are spread over one picture, whatever the names.
+
+    picture: as it was looked at, (3, H, W); None where its pixels are not asked for.
+    """
+
+    graph: "PatchGraph"
+    picture: Tensor | None
+
+    def spread(self, plan: SlidingWindows, maps: Tensor, patch: Patch) -> tuple[SlidingWindows, Tensor, Patch]:
+        """Return scores (n, K, h, w) of windows, spread, and where they lie now, as `merge_argmax` takes all three: on
+        the patches of the graph, or for LPOSS+ on the pixels of the picture as it was looked at.
+        """
+        maps, patch = self.graph.spread(maps, patch), self.graph.lies
+        if self.picture is None:
+            return plan, maps, patch
+        height, width = plan.height, plan.width
+        pixels = PixelGraph(self.picture, self.graph.parameters)
+        parts = maps.split(MAPS_TOGETHER, dim=1)
+        found = torch.cat([pixels.spread(merge_maps(plan, part, patch, (height, width))) for part in parts])
+        return SlidingWindows(height, width, (height, width), (height, width)), found[None], 1
+
+
 class PatchGraph:
     """Which patches of a picture's windows should bear one name. It hangs on the picture alone and serves any names."""
 
@@ -108,7 +153,12 @@ class PatchGraph:
 
         return conjugate_gradients(matrix, target.flatten(1), self.parameters).view_as(target).transpose(0, 1)
 
-    def spread(self, scores: Tensor, patch: int | tuple[int, int]) -> Tensor:
+    @property
+    def lies(self) -> Spread:
+        """Where the grids lie in their windows."""
+        return Spread((self.grid[0] * self.patch, self.grid[1] * self.patch))
+
+    def spread(self, scores: Tensor, patch: Patch) -> Tensor:
         """Return scores (n, Q, ...) on any grid, spread, on the graph's: (n, Q, h, w), on the scale that they were on.
 
         Where all patches say the same, 1 - alpha times Z does so too: thresholds keep their meaning.
@@ -154,20 +204,21 @@ def normalised(matrix: Any) -> Any:
     return (scale @ both @ scale).tocsr()
 
 
-def on_grid(maps: Tensor, patch: int | tuple[int, int], grid: tuple[int, int], own: int) -> Tensor:
-    """Return windows' maps (n, K, ...) of patches of `patch` pixels, read at the centres of a grid of `own` pixels."""
-    height, width = (patch, patch) if isinstance(patch, int) else patch
-    if maps.shape[-2:] == grid and (height, width) == (own, own):
+def on_grid(maps: Tensor, patch: Patch, grid: Grid, own: int) -> Tensor:
+    """Return windows' maps (n, K, ...) of patches that lie so, read at the centres of a grid of `own` pixels."""
+    cells = (maps.shape[-2], maps.shape[-1])
+    if not isinstance(patch, Spread):
+        sides = (patch, patch) if isinstance(patch, int) else patch
+        patch = Spread((cells[0] * sides[0], cells[1] * sides[1]))
+    if cells == grid and patch == Spread((grid[0] * own, grid[1] * own)):
         return maps
-    covered = (maps.shape[-2] * height, maps.shape[-1] * width)
     down, across = (
-        (2 * torch.arange(cells, device=maps.device) + 1) * own / side - 1
-        for cells, side in zip(grid, covered, strict=True)
+        (2 * (torch.arange(count, device=maps.device) * own + own / 2 + start)) / size - 1
+        for count, start, size in zip(grid, patch.start, patch.size, strict=True)
     )
     where = torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=-1)  # (h, w, 2)
-    return F.grid_sample(
-        maps, where.expand(len(maps), -1, -1, -1).to(maps), padding_mode="border", align_corners=False
-    )
+    where = where.expand(len(maps), -1, -1, -1).to(maps)
+    return F.grid_sample(maps, where, padding_mode="border", align_corners=False)
 
 
 class PixelGraph:
