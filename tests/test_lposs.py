@@ -1,14 +1,13 @@
 """LPOSS and LPOSS+ against their equations, in loops and double precision, on the solver that the paper names."""
 
-import math
-
 import numpy as np
 import pytest
-import scipy.sparse.linalg
 import torch
 import torch.nn.functional as F
 
-from wordmask.pictures.windows import SlidingWindows
+from support.plain_lposs import patch_matrix, pixel_matrix, plain_lab, solved
+from wordmask.pictures.windows import SlidingWindows, Spread
+from wordmask.refinement import lposs
 from wordmask.refinement.lposs import LpossParameters, PatchGraph, PixelGraph, conjugate_gradients, lab, on_grid
 
 PATCH = 8
@@ -19,40 +18,9 @@ def random(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def solved(matrix, target, parameters):
-    """Z of (I - alpha W) Z = Y by SciPy, one name after another: matrix (N, N), target (N, Q)."""
-    system = np.eye(len(matrix)) - parameters.alpha * matrix
-    return np.stack(
-        [
-            scipy.sparse.linalg.cg(system, one, rtol=parameters.tolerance, atol=0.0, maxiter=parameters.iterations)[0]
-            for one in target.T
-        ],
-        axis=1,
-    )
-
-
-def normalised(weights):
-    both = weights + weights.T
-    np.fill_diagonal(both, 0)
-    degrees = both.sum(axis=1)
-    degrees[degrees == 0] = 1
-    return both / np.sqrt(degrees)[:, None] / np.sqrt(degrees)[None]
-
-
-def patch_matrix(values, plan, parameters):
-    """The paper's graph, patch by patch: values (n, C, h, w)."""
-    nodes = []
-    for box, window in zip(plan.boxes, values.double().numpy(), strict=True):
-        for i, j in np.ndindex(window.shape[1:]):
-            vector = window[:, i, j] / np.linalg.norm(window[:, i, j])
-            nodes.append((vector, (box.top + PATCH // 2 + PATCH * i, box.left + PATCH // 2 + PATCH * j)))
-    weights = np.zeros((len(nodes), len(nodes)))
-    for i, (own, here) in enumerate(nodes):
-        cosines = np.array([own @ other for other, _ in nodes])
-        for j in np.argsort(-cosines)[: parameters.neighbours]:
-            distance = math.dist(here, nodes[j][1])
-            weights[i, j] = max(cosines[j], 0) ** parameters.sharpness * math.exp(-parameters.falloff * distance)
-    return normalised(weights)
+def by_patch(scores):
+    """(n, Q, h, w) -> (n * h * w, Q)"""
+    return scores.double().permute(0, 2, 3, 1).flatten(0, 2).numpy()
 
 
 @pytest.mark.parametrize("size", [(32, 32), (32, 52), (45, 32)])
@@ -60,7 +28,9 @@ def test_patches_scores_equal_the_equations(size):
     plan = SlidingWindows(*size, 32, 16)
     values, scores = random(len(plan), 12, 4, 4) + 0.5, random(len(plan), 5, 4, 4, seed=1)
     expected = solved(
-        patch_matrix(values, plan, PARAMETERS), scores.double().numpy().swapaxes(0, 1).reshape(5, -1).T, PARAMETERS
+        patch_matrix(values, plan, PATCH, PARAMETERS),
+        scores.double().numpy().swapaxes(0, 1).reshape(5, -1).T,
+        PARAMETERS,
     )
     found = PatchGraph(values, plan, PATCH, PARAMETERS).solve(scores)
     assert np.abs(found.numpy().swapaxes(0, 1).reshape(5, -1).T - expected).max() < 1e-5
@@ -83,7 +53,7 @@ def test_ten_steps_are_taken_and_no_more():
     few, more = LpossParameters(falloff=0.2), LpossParameters(falloff=0.2, iterations=50)
     short, long = (PatchGraph(values, plan, PATCH, parameters).solve(scores) for parameters in (few, more))
     expected = solved(
-        patch_matrix(values, plan, LpossParameters(falloff=0.2)), scores.double().flatten()[:, None].numpy(), few
+        patch_matrix(values, plan, PATCH, LpossParameters(falloff=0.2)), scores.double().flatten()[:, None].numpy(), few
     )
     assert np.abs(short.flatten().numpy() - expected[:, 0]).max() < 1e-5
     assert (short - long).abs().max() > 1e-4
@@ -127,21 +97,12 @@ def test_a_patch_unlike_all_others_keeps_what_it_has():
 def test_scores_of_another_grid_are_read_at_the_centres_of_the_graph_s_patches():
     maps = random(2, 3, 4, 6)
     halved = F.interpolate(maps, size=(8, 12), mode="bilinear")
-    assert torch.allclose(on_grid(maps, 16, (8, 12), 8), halved, atol=1e-5)
-    assert torch.allclose(on_grid(maps, 16, (7, 10), 8), halved[..., :7, :10], atol=1e-5)  # where windows were padded
-    assert torch.equal(on_grid(maps, 8, (4, 6), 8), maps)
-
-
-def plain_lab(pixel):
-    """CIE 1976 of an sRGB pixel under D65, by the book."""
-    linear = [((c + 0.055) / 1.055) ** 2.4 if c > 0.04045 else c / 12.92 for c in pixel]
-    rows = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
-    xyz = [sum(a * b for a, b in zip(row, linear, strict=True)) for row in rows]
-    f = [
-        t ** (1 / 3) if t > 0.008856 else 7.787 * t + 16 / 116
-        for t in (value / white for value, white in zip(xyz, (0.95047, 1.0, 1.08883), strict=True))
-    ]
-    return (116 * f[1] - 16) / 100, 500 * (f[0] - f[1]) / 128, 200 * (f[1] - f[2]) / 128
+    whole, cut = Spread((64, 96)), Spread((56, 80))
+    assert torch.allclose(on_grid(maps, 16, (8, 12), whole), halved, atol=1e-5)
+    assert torch.allclose(on_grid(maps, 16, (7, 10), cut), halved[..., :7, :10], atol=1e-5)  # windows were padded
+    around = Spread((64, 96), (8, 16))  # on all sides
+    assert torch.allclose(on_grid(maps, around, (6, 8), Spread((48, 64))), halved[..., 1:7, 2:10], atol=1e-5)
+    assert torch.equal(on_grid(maps, whole, (4, 6), whole), maps)
 
 
 def test_colours_are_those_of_cielab():
@@ -150,17 +111,6 @@ def test_colours_are_those_of_cielab():
     assert torch.allclose(lab(image), expected, atol=1e-5)
     red = lab(image)[:, 0, 0] * torch.tensor([100, 128, 128])
     assert torch.allclose(red, torch.tensor([53.24, 80.09, 67.20]), atol=0.05)  # as colour tables have it
-
-
-def pixel_matrix(image, parameters):
-    _, height, width = image.shape
-    colours = [plain_lab(image[:, y, x].tolist()) for y, x in np.ndindex(height, width)]
-    weights = np.zeros((height * width, height * width))
-    for a, b in np.ndindex(weights.shape):
-        down, across = abs(a // width - b // width), abs(a % width - b % width)
-        if a != b and max(down, across) <= parameters.reach:
-            weights[a, b] = math.exp(-math.dist(colours[a], colours[b]) / parameters.colours)
-    return normalised(weights / 2)  # which adds the other half
 
 
 @pytest.mark.parametrize(("size", "reach"), [((9, 9), 6), ((5, 16), 6), ((11, 7), 2)])
@@ -176,9 +126,9 @@ def test_pixels_scores_equal_the_equations(size, reach):
 
 
 def test_pixels_are_worked_on_in_parts_without_a_seam(monkeypatch):
-    image, maps = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0)), random(11, 20, 30)
+    image, maps = torch.rand(3, 12, 17, generator=torch.Generator().manual_seed(0)), random(11, 12, 17)
     graph = PixelGraph(image)
     whole = graph.solve(maps)
-    monkeypatch.setitem(__import__("wordmask.refinement.lposs").refinement.lposs.NUMBERS_TOGETHER, "cpu", 50)
+    monkeypatch.setitem(lposs.NUMBERS_TOGETHER, "cpu", 50)
     assert torch.allclose(graph.solve(maps), whole, atol=1e-6)
     assert torch.allclose(graph.solve(maps[3:4])[0], whole[3], atol=1e-6)

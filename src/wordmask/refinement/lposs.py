@@ -139,8 +139,10 @@ class PatchGraph:
         parameters: LpossParameters = DEFAULTS,
     ):
         """values (n, C, h, w): DINO's, on the grids of n windows. patch: pixels along a side of one."""
-        self.parameters, self.patch = parameters, patch
+        self.parameters = parameters
         self.grid = (values.shape[-2], values.shape[-1])
+        self.lies = Spread(plan.window)
+        """Where the grids lie in their windows: all over them, also where DINO had to pad, as in the published code."""
         self._matrix = normalised(weights(values, places(plan, self.grid, patch), parameters))
 
     def solve(self, scores: Tensor) -> Tensor:
@@ -153,17 +155,12 @@ class PatchGraph:
 
         return conjugate_gradients(matrix, target.flatten(1), self.parameters).view_as(target).transpose(0, 1)
 
-    @property
-    def lies(self) -> Spread:
-        """Where the grids lie in their windows."""
-        return Spread((self.grid[0] * self.patch, self.grid[1] * self.patch))
-
     def spread(self, scores: Tensor, patch: Patch) -> Tensor:
         """Return scores (n, Q, ...) on any grid, spread, on the graph's: (n, Q, h, w), on the scale that they were on.
 
         Where all patches say the same, 1 - alpha times Z does so too: thresholds keep their meaning.
         """
-        own = on_grid(scores.float(), patch, self.grid, self.patch)
+        own = on_grid(scores.float(), patch, self.grid, self.lies)
         return ((1 - self.parameters.alpha) * self.solve(own)).to(scores.device, torch.float32)
 
 
@@ -204,17 +201,24 @@ def normalised(matrix: Any) -> Any:
     return (scale @ both @ scale).tocsr()
 
 
-def on_grid(maps: Tensor, patch: Patch, grid: Grid, own: int) -> Tensor:
-    """Return windows' maps (n, K, ...) of patches that lie so, read at the centres of a grid of `own` pixels."""
+def on_grid(maps: Tensor, patch: Patch, grid: Grid, lies: Spread) -> Tensor:
+    """Return windows' maps (n, K, ...) of patches that lie so, read at the centres of a grid that lies elsewhere."""
     cells = (maps.shape[-2], maps.shape[-1])
     if not isinstance(patch, Spread):
         sides = (patch, patch) if isinstance(patch, int) else patch
         patch = Spread((cells[0] * sides[0], cells[1] * sides[1]))
-    if cells == grid and patch == Spread((grid[0] * own, grid[1] * own)):
+    if cells == grid and patch == lies:
         return maps
     down, across = (
-        (2 * (torch.arange(count, device=maps.device) * own + own / 2 + start)) / size - 1
-        for count, start, size in zip(grid, patch.start, patch.size, strict=True)
+        2
+        * (
+            (torch.arange(grid[axis], device=maps.device) + 0.5) * lies.size[axis] / grid[axis]
+            - lies.start[axis]
+            + patch.start[axis]
+        )
+        / patch.size[axis]
+        - 1
+        for axis in (0, 1)
     )
     where = torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=-1)  # (h, w, 2)
     where = where.expand(len(maps), -1, -1, -1).to(maps)
