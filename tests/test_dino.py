@@ -48,6 +48,7 @@ def test_maps_lay_the_heads_side_by_side(encoder):
     assert maps.shape == (2, 48, 6, 8)
     assert torch.equal(maps[1, 16 + 5, 2, 3], read.keys[1, 1, 2 * 8 + 3, 5])
     assert torch.equal(read.value_maps()[0, 32, 5, 7], read.values[0, 2, 47, 0])
+    assert torch.equal(read.query_maps()[1, 47, 0, 1], read.queries[1, 2, 1, 15])
 
 
 def test_results_do_not_depend_on_the_batch_or_on_earlier_calls(encoder):
@@ -89,18 +90,22 @@ def test_tokens_equal_timm_at_the_native_size_and_attention_gives_its_output(nam
     assert torch.allclose(read.tokens, expected, atol=TOLERANCE)
     assert torch.allclose(read.cls, theirs[:, 0], atol=TOLERANCE)
     assert read.keys.shape == read.queries.shape == read.values.shape == (1, 3, h * w, 16)
-    assert torch.allclose(read.cls_attention, attention_seen_from_outside(model, encoder, image), atol=TOLERANCE)
+    logits, attention = attention_seen_from_outside(model, encoder, image)
+    assert torch.allclose(read.cls_attention, attention, atol=TOLERANCE)
+    assert torch.allclose(read.cls_logits, logits, atol=TOLERANCE)
 
 
 def attention_seen_from_outside(model, encoder, image):
-    """CLS's attention, recovered from `timm`'s own attention layer: with its values replaced by one-hot rows, its
-    output before the projection is the softmax itself. Works whatever the layer does to queries and keys."""
+    """CLS's logits and attention, recovered from `timm`'s own attention layer, which hands its queries and keys to
+    PyTorch as it multiplies them; with its values replaced by one-hot rows, what comes out is the softmax itself. Works
+    whatever the layer does to queries and keys."""
     attention = model.blocks[-1].attn
     seen = {}
     original = torch.nn.functional.scaled_dot_product_attention
 
     def spy(q, k, v, **kwargs):
         eye = torch.eye(k.shape[-2]).expand(*k.shape[:-1], -1)
+        seen["logits"] = (q.double() @ k.double().transpose(-2, -1) / q.shape[-1] ** 0.5).float()
         seen["weights"] = original(q, k, eye, **kwargs)
         return original(q, k, v, **kwargs)
 
@@ -111,7 +116,7 @@ def attention_seen_from_outside(model, encoder, image):
             model.forward_features(encoder.statistics.normalise(image))
     finally:
         torch.nn.functional.scaled_dot_product_attention = original
-    return seen["weights"][:, :, 0, model.num_prefix_tokens :]
+    return tuple(seen[what][:, :, 0, model.num_prefix_tokens :] for what in ("logits", "weights"))
 
 
 def test_dinov2_with_registers_resizes_positions_with_antialiasing_and_without_the_offset():

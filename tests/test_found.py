@@ -34,7 +34,7 @@ def head():
 
 def features(attention, keys, grid):
     nothing = torch.zeros(0)
-    return DinoFeatures(nothing, keys, nothing, attention, nothing, nothing, grid, 8)
+    return DinoFeatures(nothing, keys, nothing, nothing, attention, nothing, nothing, grid, 8)
 
 
 def test_head_weights_are_the_log_of_the_sparsities():

@@ -169,7 +169,7 @@ def test_a_name_s_scores_are_the_best_of_its_phrases(clip):
     one = segmenter(clip)
     seen = one.look(image)
     text = one.embed(NAMES)
-    scores = one.merge(seen._plan, seen._score(text), text, None).of([2, 1], (40, 56))
+    scores = one.merge(seen._plan, seen._score(text), one.lie(seen._plan), text, None).of([2, 1], (40, 56))
     assert np.abs(np.moveaxis(scores.numpy(), 0, -1) - names[..., [2, 1]]).max() < TOLERANCE
 
 

@@ -45,8 +45,9 @@ class Method:
     """What is known of a method before it is imported.
 
     at: "module:attribute" of the class, a `Segmenter` or a `Saliency`; of a refinement of names' scores, of a
-    `wordmask.refinement.by_name.Refiner`. paper: whose it is. about: what it does, in a few words. needs: which
-    networks, and what else. licence: of the weights that the preset "paper" loads. refines: what a refinement is for.
+    `wordmask.refinement.by_name.Refiner`, of patches' scores, of `wordmask.refinement.lposs.Lposs`. paper: whose it is.
+    about: what it does, in a few words. needs: which networks, and what else. licence: of the weights that the preset
+    "paper" loads. refines: what a refinement is for; "names" are scores of pixels, "patches" those of windows' patches.
     brings: of a segmenter of a plug-in, what it is to be chosen by; `card` has it, or what `data/methods.toml` says.
     """
 
@@ -57,7 +58,7 @@ class Method:
     about: str = ""
     needs: str = "nothing"
     licence: str = "unknown"
-    refines: tuple[Literal["names", "saliency"], ...] = ("names",)
+    refines: tuple[Literal["names", "patches", "saliency"], ...] = ("names",)
     brings: Card | None = None
 
     @property
@@ -148,6 +149,24 @@ METHODS = (
         "MIT (OpenAI's CLIP)",
     ),
     Method(
+        "proxyclip",
+        "segmenter",
+        f"{_SEGMENTERS}.proxyclip:ProxyClip",
+        "Lan et al., ECCV 2024",
+        "CLIP's patches, mixed where DINO sees them alike",
+        "CLIP ViT-B/16, DINO ViT-B/8",
+        "MIT (OpenAI's CLIP), Apache-2.0 (DINO)",
+    ),
+    Method(
+        "lposs",
+        "segmenter",
+        f"{_SEGMENTERS}.lposs:LpossSegmenter",
+        "Stojnić et al., CVPR 2025",
+        "CLIP's patches, whose names spread to those that DINO sees alike",
+        "CLIP ViT-B/16, DINO ViT-B/16",
+        "MIT (OpenCLIP), Apache-2.0 (DINO)",
+    ),
+    Method(
         "reco",
         "segmenter",
         f"{_SEGMENTERS}.reco:ReCo",
@@ -226,6 +245,26 @@ METHODS = (
         "maps made smooth within the edges of the picture",
         licence=NO_WEIGHTS,
         refines=("names", "saliency"),
+    ),
+    Method(
+        "lposs",
+        "refinement",
+        "wordmask.refinement.lposs:Lposs",
+        "Stojnić et al., CVPR 2025",
+        "patches' scores spread to patches that DINO sees alike",
+        "DINO ViT-B/16",
+        "Apache-2.0 (DINO)",
+        refines=("patches",),
+    ),
+    Method(
+        "lposs+",
+        "refinement",
+        "wordmask.refinement.lposs:Lposs",
+        "Stojnić et al., CVPR 2025",
+        "the same, and then pixels' scores to pixels nearby of like colour",
+        "DINO ViT-B/16",
+        "Apache-2.0 (DINO)",
+        refines=("patches",),
     ),
     Method(
         "found",
@@ -344,6 +383,9 @@ class Declared:
         first = next(weights, None)
         return torch.device("cpu") if first is None else first.device
 
+    def equip(self) -> None:
+        """Load what its settings ask for beside the method's own networks; `load` does so once it is built."""
+
     def to(self, device: "str | torch.device") -> Self:
         """Move its networks to a device, and return it."""
         usable = Compute(str(device), "fp32").device  # checked also where there is nothing to move
@@ -418,6 +460,7 @@ def load_method(
     told = settings_of(kind, name, preset, **settings)
     given = {} if weights is None else {"weights": weights}
     loaded = chosen.build(told, compute() if callable(compute) else compute, **given)
+    loaded.equip()
     if "preset" not in vars(loaded):  # a student may know better
         loaded.preset = preset
     return loaded

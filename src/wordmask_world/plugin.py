@@ -7,6 +7,7 @@ _TABLES = tuple(f"namedmask-world-{part}" for part in (1, 2, 3, 10, "figure-3"))
 _METHODS = (
     *("maskclip", "clip-diy", "clip-dinoiser", "reco", "selfmask-clip", "namedmask"),
     *("sclip", "clearclip", "naclip", "sc-clip", "resclip"),
+    *("proxyclip", "lposs"),
     *("found", "seed", "selfmask", "spectral"),
 )
 _PRESETS = "wordmask_world.presets"

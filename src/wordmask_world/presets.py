@@ -9,7 +9,17 @@ what is above this is read at 0.2, as in the paper."""
 SIMILARITY = 0.7
 """The keys of the world's DINO are more alike than the paper's, whose figure is 0.3. Chosen on validation pictures."""
 
-_SLIDING: dict[str, Any] = {"shorter_side": 128, "window": 128, "stride": 64}
+SHARPNESS = 100.0
+"""Of the cosines of those values in LPOSS, whose figure is 3. Of 3, 10, 30, 50, 100, 200 and 400 the one that MaskCLIP
+gains most by without background, and second most with it, on 60 validation pictures of several things."""
+
+_SLIDING: dict[str, Any] = {
+    "shorter_side": 128,
+    "window": 128,
+    "stride": 64,
+    "refine_dino": WORLD,
+    "refine_sharpness": SHARPNESS,
+}
 
 MASKCLIP: dict[str, Any] = {"clip": WORLD, "templates": "photo", **_SLIDING}
 _PATCH_COSINES: dict[str, Any] = {**MASKCLIP, "background_threshold": 0.8}
@@ -29,6 +39,19 @@ SC_CLIP: dict[str, Any] = {
 than the paper's, whose figure is 0.4. Chosen on 150 validation pictures, the threshold too."""
 RESCLIP: dict[str, Any] = {**_PATCH_COSINES, "background_threshold": 0.85, "middle_blocks": (2, 4)}
 """Blocks where the paper's lie among 12. The threshold was chosen on 60 validation pictures."""
+PROXYCLIP: dict[str, Any] = {
+    **_PATCH_COSINES,
+    "background_threshold": 0.7,
+    "proxy": WORLD,
+    "pad_multiple": 8,
+    "beta": 1.1,
+    "gamma": 200.0,
+}
+"""The patches of the world's DINO are nearly all alike, half of their cosines above 0.88, so that the paper's figures
+would mix all of a picture. Chosen on 60 validation pictures of several things, among betas of 0.8 to 1.2, gammas of 3
+to 400 and thresholds of 0.3 to 0.9."""
+LPOSS: dict[str, Any] = _PATCH_COSINES
+"""Its threshold too is the best of 0.3 to 0.9 on 60 validation pictures; the paper has none."""
 CLIP_DIY: dict[str, Any] = {
     "clip": WORLD,
     "templates": "photo",

@@ -139,7 +139,7 @@ def clip_global(p: Arrays, image, *, patch, native, heads, layers, act=gelu):
 
 
 def dino(p: Arrays, image, *, patch, native, heads, layers, offset=0.1):
-    """(q, k, v per head (heads, h*w, d), CLS attention (heads, h*w), tokens (C, h, w), cls (C,))."""
+    """(q, k, v per head (heads, h*w, d), CLS logits and attention (heads, h*w), tokens (C, h, w), cls (C,))."""
     pieces = patches_of(image, patch)
     h, w = pieces.shape[:2]
     kernel = p["patch_embed.proj.weight"].reshape(p["patch_embed.proj.weight"].shape[0], -1)
@@ -160,12 +160,13 @@ def dino(p: Arrays, image, *, patch, native, heads, layers, offset=0.1):
         x = x + hidden @ p[at + "mlp.fc2.weight"].T + p[at + "mlp.fc2.bias"]
     d = q.shape[1] // heads
     q, k, v = (np.stack(np.split(part, heads, axis=1)) for part in (q, k, v))  # (heads, N, d)
-    attention = np.stack([softmax(q[i, :1] @ k[i].T / math.sqrt(d))[0] for i in range(heads)])
+    logits = np.stack([q[i, 0] @ k[i].T / math.sqrt(d) for i in range(heads)])
+    attention = softmax(logits)
     x = layer_norm(x, p["norm.weight"], p["norm.bias"], 1e-6)
-    return q[:, 1:], k[:, 1:], v[:, 1:], attention[:, 1:], to_map(x[1:], (h, w)), x[0]
+    return q[:, 1:], k[:, 1:], v[:, 1:], logits[:, 1:], attention[:, 1:], to_map(x[1:], (h, w)), x[0]
 
 
-READ_OUTS = ("queries", "keys", "values", "cls_attention", "tokens", "cls")
+READ_OUTS = ("queries", "keys", "values", "cls_logits", "cls_attention", "tokens", "cls")
 
 
 def farthest_from_dino(read, place, p: Arrays, image, **shape):

@@ -37,17 +37,23 @@ class DinoError(WordmaskError):
 @dataclass(frozen=True)
 class DinoFeatures:
     """One pass over B pictures, on h x w patches. Projections are as the attention computes them, before any rotary
-    code, so that alike patches stay alike wherever they lie.
+    code, so that alike patches stay alike wherever they lie; what CLS sees is what the attention does, rotary code
+    included. CLS and registers are no patches and are left out everywhere.
     """
 
     queries: Tensor  # (B, heads, h*w, d)
     keys: Tensor  # (B, heads, h*w, d)
     values: Tensor  # (B, heads, h*w, d)
+    cls_logits: Tensor  # (B, heads, h*w) CLS's query times the patches' keys, scaled, before the softmax
     cls_attention: Tensor  # (B, heads, h*w) CLS's row of the softmax over all tokens; its patches' part
     tokens: Tensor  # (B, D, h, w) patch tokens behind the final norm
     cls: Tensor  # (B, D)
     grid: Grid
     patch: int
+
+    def query_maps(self) -> Tensor:
+        """(B, heads*d, h, w): queries with the heads side by side."""
+        return self._maps(self.queries)
 
     def key_maps(self) -> Tensor:
         """(B, heads*d, h, w): keys with the heads side by side, as FOUND reads them."""
@@ -128,14 +134,15 @@ class DinoEncoder:
         last = model.blocks[-1]
         prefix = model.num_prefix_tokens
         q, k, v = _project(last.attn, last.norm1(x))  # (B, heads, prefix + h*w, d)
-        attention = _cls_attention(last.attn, q, k, rope, prefix)
+        logits = _cls_logits(last.attn, q, k, rope, prefix)
         x = last(x, rope=rope) if isinstance(model, Eva) else last(x)
         x = model.norm(x)
         return DinoFeatures(
             queries=q[:, :, prefix:].float(),
             keys=k[:, :, prefix:].float(),
             values=v[:, :, prefix:].float(),
-            cls_attention=attention,
+            cls_logits=logits[:, :, prefix:],
+            cls_attention=logits.softmax(dim=-1)[:, :, prefix:],
             tokens=to_maps(x[:, prefix:], grid).float(),
             cls=x[:, 0].float(),
             grid=grid,
@@ -178,11 +185,10 @@ def _project(attention: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return attention.q_norm(q), attention.k_norm(k), v
 
 
-def _cls_attention(attention: Any, q: Tensor, k: Tensor, rope: Tensor | None, prefix: int) -> Tensor:
-    """CLS's row of the last attention, patches only: (B, heads, h*w), float32."""
+def _cls_logits(attention: Any, q: Tensor, k: Tensor, rope: Tensor | None, prefix: int) -> Tensor:
+    """CLS's row of the last attention before the softmax, over all tokens: (B, heads, N), float32."""
     if rope is not None:  # special tokens have no place, so only the patches' keys turn; CLS's query does not
         half = bool(getattr(attention, "rotate_half", False))
         turned = apply_rot_embed_cat(k[:, :, prefix:], rope, half=half).type_as(k)
         k = torch.cat([k[:, :, :prefix], turned], dim=2)
-    scores = (q[:, :, :1].float() * attention.scale) @ k.float().transpose(-2, -1)  # (B, heads, 1, N)
-    return scores.softmax(dim=-1)[:, :, 0, prefix:]
+    return ((q[:, :, :1].float() * attention.scale) @ k.float().transpose(-2, -1))[:, :, 0]

@@ -24,16 +24,23 @@ from wordmask.refinement.pamr import PixelAffinity
 NONE = "none"
 
 
-def _known(how: str) -> str:
-    known = [NONE, *(name for name, method in methods_of("refinement").items() if "names" in method.refines)]
-    if how not in known:
-        raise PydanticCustomError("refinement", "Input should be one of {known}", {"known": ", ".join(known)})
-    return how
+def _known_for(*kinds: str) -> Callable[[str], str]:
+    def check(how: str) -> str:
+        own = (name for name, method in methods_of("refinement").items() if set(kinds) & set(method.refines))
+        known = [NONE, *own]
+        if how not in known:
+            raise PydanticCustomError("refinement", "Input should be one of {known}", {"known": ", ".join(known)})
+        return how
+
+    return check
 
 
-NameRefinement = Annotated[str, AfterValidator(_known)]
+NameRefinement = Annotated[str, AfterValidator(_known_for("names"))]
 """none: scores as they are. Or a refinement by its name, such as pamr, Araslanov and Roth's, and solver, the fast
 bilateral solver, one name after another."""
+PatchRefinement = Annotated[str, AfterValidator(_known_for("names", "patches"))]
+"""Those, and what works on the patches of windows before they become pixels: lposs and lposs+, Stojnić et al.'s label
+propagation."""
 Refiner = Callable[[Tensor], Callable[[Tensor], Tensor]]
 """A picture (3, H, W) uint8 -> a function from scores (k, H, W) to the refined ones."""
 MapsOf = Callable[[Sequence[int], tuple[int, int]], Tensor]

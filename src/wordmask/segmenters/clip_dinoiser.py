@@ -187,7 +187,12 @@ class ClipDinoiser(OpenVocabularySegmenter):
     def networks(self) -> Mapping[str, nn.Module]:
         dino = {} if self.dino is None else {"dino": self.dino.model}
         heads = {} if self.heads is None else {"heads": self.heads}
-        return {"clip": self.clip.model, **dino, **networks_behind(self.objectness, "found"), **heads}
+        return {
+            "clip": self.clip.model,
+            **dino,
+            **networks_behind(self.objectness, "found"),
+            **heads,
+        } | self.refining_networks
 
     def read(self, windows: Tensor) -> tuple[Tensor, ...]:
         """Pooled features (n, D, h, w), and the trained objectness (n, 1, h, w) where it will be asked for: names play

@@ -74,7 +74,7 @@ class MaskClip(OpenVocabularySegmenter):
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        return {"clip": self.clip.model}
+        return {"clip": self.clip.model, **self.refining_networks}
 
     def read(self, windows: Tensor) -> tuple[Tensor, ...]:
         dense = self.clip.dense(windows, reading=self.settings.reading, keys=self.settings.key_smoothing)

@@ -7,22 +7,28 @@ is its windows' features, so asking for other names costs a small matrix product
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from dataclasses import replace
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
-from torch import Tensor
+from torch import Tensor, nn
 
+from wordmask.compute import Compute
+from wordmask.encoders.timm_building import dino_at
 from wordmask.masks.segmentation import Segmentation, label_type, reject_unsure
 from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 from wordmask.pictures.images import size_with_shorter_side, to_tensor
 from wordmask.pictures.reduced import Picture, pixels_of, reduced, size_of
 from wordmask.pictures.windows import Patch, SlidingWindows, label_dtype, merge_argmax, merge_maps
-from wordmask.refinement.by_name import NameRefinement, refine_names
-from wordmask.segmenters.base import Seen, Segmenter
+from wordmask.refinement.by_name import NAMES_TOGETHER, NONE, PatchRefinement, refine_names
+from wordmask.refinement.lposs import DEFAULTS as LPOSS_PARAMETERS
+from wordmask.refinement.lposs import LPOSS, LPOSS_PLUS, Lposs, Spreading
+from wordmask.segmenters.base import Seen, Segmenter, SegmenterError
+from wordmask.weights.addresses import Address
 
 WINDOWS_PER_PASS = 8
 """Windows that go through the network together; more gain nothing on a CPU and cost memory."""
@@ -39,7 +45,10 @@ class Sliding:
     shorter_side: of the picture as it is looked at, in pixels; None keeps its own size. longest_side: what the longer
     one may be at most. window: the side of the windows; None looks at the whole picture at once. stride: from one to
     the next. antialias: False shrinks large pictures as mmcv does, which the published tables used.
-    refine: what makes the names' scores follow the picture's edges, before any background threshold.
+    refine: what makes the names' scores follow the picture's edges, before any background threshold. refine_dino: the
+    DINO that `lposs` and `lposs+` read, loaded where they are asked for: a `timm` name, or another address of one.
+    refine_sharpness: the power of its cosines there; a DINO whose patches are all alike needs more than the paper's 3.
+    denoise: names whose best score anywhere in the picture is less leave the race, background never; RADSeg takes 0.5.
     """
 
     shorter_side: PositiveInt | None = 448
@@ -47,7 +56,15 @@ class Sliding:
     window: PositiveInt | None = 448
     stride: PositiveInt = 224
     antialias: bool = True
-    refine: NameRefinement = "none"
+    refine: PatchRefinement = "none"
+    refine_dino: Address = "vit_base_patch16_224.dino"
+    refine_sharpness: PositiveFloat = LPOSS_PARAMETERS.sharpness
+    denoise: Annotated[float, Field(ge=0, le=1)] | None = None
+
+    @property
+    def spreads(self) -> bool:
+        """Return whether scores spread over a graph of the patches, for which a DINO is read."""
+        return self.refine in (LPOSS, LPOSS_PLUS)
 
     def plan(self, height: int, width: int) -> SlidingWindows:
         """Return the windows over a picture of this size, once it is resized."""
@@ -64,10 +81,28 @@ class PictureScores:
     def __init__(self, plan: SlidingWindows, maps: Tensor, patch: Patch):
         self.plan, self.maps, self.patch = plan, maps, patch
 
-    def best(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Return the best name of every pixel of the original picture and its score, (H, W) each."""
-        narrow = label_dtype(self.maps.shape[1] + 1)
-        return merge_argmax(self.plan, self.maps, self.patch, size, dtype=narrow)
+    def best(self, size: tuple[int, int], stay: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the best name of every pixel of the original picture and its score, (H, W) each.
+
+        stay: the labels of those that are in the race (k,), where not all are.
+        """
+        narrow = label_dtype(self.count + 1)
+        if stay is None:
+            return merge_argmax(self.plan, self.maps, self.patch, size, dtype=narrow)
+        found, scores = merge_argmax(self.plan, self.maps[:, stay], self.patch, size, dtype=narrow)
+        return stay.to(narrow)[found.long()], scores
+
+    @property
+    def count(self) -> int:
+        """How many names there are."""
+        return self.maps.shape[1]
+
+    def peaks(self) -> Tensor:
+        """Return every name's best score in the picture as it is looked at, (K,)."""
+        size = (self.plan.height, self.plan.width)
+        names = range(0, self.count, NAMES_TOGETHER)
+        maps = (self.of(range(first, min(first + NAMES_TOGETHER, self.count)), size) for first in names)
+        return torch.cat([own.amax(dim=(1, 2)) for own in maps])
 
     def of(self, names: Sequence[int], size: tuple[int, int]) -> Tensor:
         """Return the scores of some names at a size, (k, H, W)."""
@@ -85,12 +120,14 @@ class SeenThroughWindows(Seen):
         plan: SlidingWindows,
         features: tuple[Tensor, ...],
         guide: Tensor | None = None,
+        spreading: Spreading | None = None,
     ):
         super().__init__(picture, source)
         self._segmenter = segmenter
         self._plan = plan
         self._features = features  # each (n windows, ...)
         self._guide = guide  # (3, h, w)
+        self._spreading = spreading
 
     @property
     def background_words(self) -> tuple[str, ...]:
@@ -103,21 +140,38 @@ class SeenThroughWindows(Seen):
         rejecting = background is not None and threshold is not None
         apart = rejecting and not segmenter.background_competes
         scored = vocabulary.without_background() if apart else vocabulary
-        size = self.size
-        if len(scored):
-            text = segmenter.embed(scored)
-            scores = segmenter.merge(self._plan, self._score(text), text, self._guide)
-            found, sure = (part.cpu().numpy() for part in scores.best(size))
-            if segmenter.sliding.refine != "none":
-                found, sure = refine_names(self.image, found, scores.of, segmenter.sliding.refine)
-        else:  # nothing but background was asked for
-            found, sure = np.zeros(size, np.int64), np.ones(size, np.float32)
-        if len(scored) and background is not None and threshold is not None:
-            if apart:
-                found = found + (found >= background)
-            found, sure = reject_unsure(found, sure, background, segmenter.threshold_for(sure, threshold))
+        best = self._best(scored, is_rejecting=rejecting) if len(scored) else None
+        if best is None:  # nothing but background was asked for, or no other name stayed in the race
+            found, sure = np.full(self.size, background or 0), np.ones(self.size, np.float32)
+        else:
+            found, sure = best
+            if background is not None and threshold is not None:
+                if apart:
+                    found = found + (found >= background)
+                found, sure = reject_unsure(found, sure, background, segmenter.threshold_for(sure, threshold))
         found = found.astype(label_type(len(vocabulary)), copy=False)
         return Segmentation(found, list(vocabulary.names), sure, self._image, self.source)
+
+    def _best(self, names: Vocabulary, *, is_rejecting: bool) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the best name of every pixel and its score, (H, W) each; None where no name stays in the race.
+
+        is_rejecting: whether background takes what none of these names scores enough for.
+        """
+        segmenter, sliding, plan = self._segmenter, self._segmenter.sliding, self._plan
+        text = segmenter.embed(names)
+        maps, patch = self._score(text), segmenter.lie(plan)
+        if self._spreading is not None:
+            plan, maps, patch = self._spreading.spread(plan, maps, patch)
+        scores = segmenter.merge(plan, maps, patch, text, self._guide)
+        stay = None
+        if sliding.denoise is not None:
+            stay = staying(scores.peaks(), sliding.denoise, names.background, is_rejecting=is_rejecting)
+            if not len(stay):
+                return None
+        found, sure = (part.cpu().numpy() for part in scores.best(self.size, stay))
+        if sliding.refine != NONE and self._spreading is None:
+            found, sure = refine_names(self.image, found, scores.of, sliding.refine)
+        return found, sure
 
     def _score(self, text: TextEmbeddings) -> Tensor:
         """(n, K, h, w), a few windows at a time: scoring needs several maps' room for every map that is kept."""
@@ -145,6 +199,19 @@ class OpenVocabularySegmenter(Segmenter):
         self.embed: TextEmbedder = embedder
         self.sliding = sliding
         self.background_threshold = background_threshold
+        self.lposs: Lposs | None = None
+
+    def equip(self) -> None:
+        """Load the DINO of a refinement that reads one."""
+        if self.sliding.spreads and self.lposs is None:
+            dino = dino_at(self.sliding.refine_dino, None, Compute(str(self.device), self.precision))
+            parameters = replace(LPOSS_PARAMETERS, sharpness=self.sliding.refine_sharpness)
+            self.lposs = Lposs(dino, pixels=self.sliding.refine == LPOSS_PLUS, parameters=parameters)
+
+    @property
+    def refining_networks(self) -> dict[str, nn.Module]:
+        """Those of a refinement, to be named among the `networks`."""
+        return {} if self.lposs is None else {"refine_dino": self.lposs.dino.model}
 
     @property
     def background_words(self) -> tuple[str, ...]:
@@ -163,9 +230,18 @@ class OpenVocabularySegmenter(Segmenter):
     def score(self, features: tuple[Tensor, ...], text: TextEmbeddings) -> Tensor:
         """Features of n windows -> probabilities (n, K, h, w) on the grid of patches."""
 
-    def merge(self, plan: SlidingWindows, maps: Tensor, text: TextEmbeddings, guide: Tensor | None) -> PictureScores:
-        """Return how names score all over a picture, from what `score` gave for all of its windows."""
-        return PictureScores(plan, maps, self.patch_size)
+    def lie(self, plan: SlidingWindows) -> Patch:
+        """Return where the grids of `score` lie in their windows."""
+        return self.patch_size
+
+    def merge(
+        self, plan: SlidingWindows, maps: Tensor, patch: Patch, text: TextEmbeddings, guide: Tensor | None
+    ) -> PictureScores:
+        """Return how names score all over a picture, from what `score` gave for all of its windows.
+
+        patch: where the grids of `maps` lie in the windows of `plan`.
+        """
+        return PictureScores(plan, maps, patch)
 
     def guide(self, picture: Tensor) -> Tensor | None:
         """Return what `merge` needs of a picture itself (3, h, w), as it is looked at; usually nothing."""
@@ -178,11 +254,19 @@ class OpenVocabularySegmenter(Segmenter):
     def input_size(self, height: int, width: int) -> tuple[int, int] | None:
         plan = self.sliding.plan(height, width)
         is_smaller = plan.height * plan.width < height * width
-        return (plan.height, plan.width) if is_smaller and self.sliding.refine == "none" else None
+        sees_pixels = self.sliding.refine != NONE and not self.sliding.spreads
+        return (plan.height, plan.width) if is_smaller and not sees_pixels else None
 
     def reduce(self, image: np.ndarray) -> Picture:
         size = self.input_size(*size_of(image))
         return image if size is None else reduced(image, size, antialias=self.sliding.antialias)
+
+    def _spreading(self, plan: SlidingWindows, picture: Tensor) -> Spreading | None:
+        if self.sliding.spreads and self.lposs is None:
+            raise SegmenterError(
+                f"refine={self.sliding.refine!r} reads a DINO, which is not loaded: call equip() first"
+            )
+        return None if self.lposs is None else self.lposs.look(plan, picture)
 
     @torch.inference_mode()
     def look_many(self, images: Sequence[Picture], sources: Sequence[str]) -> list[Seen]:
@@ -192,6 +276,8 @@ class OpenVocabularySegmenter(Segmenter):
             for plan, image in zip(plans, images, strict=True)
         ]
         beside = self.read_whole(pictures, plans)
+        guides = [self.guide(picture) for picture in pictures]
+        spreadings = [self._spreading(plan, picture) for plan, picture in zip(plans, pictures, strict=True)]
         cuts = [plan.cut(picture) for plan, picture in zip(plans, pictures, strict=True)]
         alike: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, cut in enumerate(cuts):
@@ -203,9 +289,24 @@ class OpenVocabularySegmenter(Segmenter):
             kept = [torch.cat(parts).split([len(cuts[i]) for i in indices]) for parts in zip(*passes, strict=True)]
             features.update(zip(indices, zip(*kept, strict=True), strict=True))
         return [
-            SeenThroughWindows(self, image, source, plan, features[i] + beside[i], self.guide(pictures[i]))
-            for i, (image, source, plan) in enumerate(zip(images, sources, plans, strict=True))
+            SeenThroughWindows(self, image, source, plans[i], features[i] + beside[i], guides[i], spreadings[i])
+            for i, (image, source) in enumerate(zip(images, sources, strict=True))
         ]
+
+
+def staying(best: Tensor, least: float, background: int | None, *, is_rejecting: bool) -> Tensor:
+    """Return the labels of the names that stay in the race, in their order, by the best score of each, (K,).
+
+    background: its label, which always stays; None where it is not among these names. is_rejecting: whether background
+    takes what no name scores enough for. Then it is well that no name stays; where there is no background of either
+    kind, names that are all unsure stay all.
+    """
+    stays = best >= least
+    if background is not None:
+        stays[background] = True
+    if not stays.any() and not is_rejecting:
+        stays[:] = True
+    return stays.nonzero()[:, 0]
 
 
 def look_for_objects(objectness: Objectness, pictures: Sequence[Tensor], device: torch.device) -> list[Tensor]:

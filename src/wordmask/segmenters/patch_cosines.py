@@ -90,7 +90,7 @@ class PatchCosines(OpenVocabularySegmenter):
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        return {"clip": self.clip.model}
+        return {"clip": self.clip.model, **self.refining_networks}
 
     @property
     def background_words(self) -> tuple[str, ...]:
@@ -133,13 +133,19 @@ class PatchCosines(OpenVocabularySegmenter):
     def guide(self, picture: Tensor) -> Tensor | None:
         return picture.mul(255).round_().byte() if self.settings.pamr else None
 
-    def merge(self, plan: SlidingWindows, maps: Tensor, text: TextEmbeddings, guide: Tensor | None) -> PictureScores:
-        (height, width), grid = plan.window, (maps.shape[-2], maps.shape[-1])
+    def lie(self, plan: SlidingWindows) -> Patch:
+        height, width = plan.window
         left, top, right, bottom = self._padding(plan.window)
-        spread: Patch = Spread((height + top + bottom, width + left + right), (top, left))
-        if self.whole_in_one_step and self.settings.window is None and not (left or top or right or bottom):
-            plan, spread = SlidingWindows(*grid, grid, grid), 1
-        return CompetingPhrases(plan, maps, spread, text, self.settings, guide)
+        return Spread((height + top + bottom, width + left + right), (top, left))
+
+    def merge(
+        self, plan: SlidingWindows, maps: Tensor, patch: Patch, text: TextEmbeddings, guide: Tensor | None
+    ) -> PictureScores:
+        if self.whole_in_one_step and self.settings.window is None and patch == Spread((plan.height, plan.width)):
+            # A picture looked at as a whole goes from patches to its own size in one step.
+            grid = (maps.shape[-2], maps.shape[-1])
+            plan, patch = SlidingWindows(*grid, grid, grid), 1
+        return CompetingPhrases(plan, maps, patch, text, self.settings, guide)
 
 
 class CompetingPhrases(PictureScores):
@@ -159,17 +165,23 @@ class CompetingPhrases(PictureScores):
     ):
         super().__init__(plan, maps, patch)
         self.owner = text.owner.to(maps.device)  # (P,) the name of each phrase
-        self.background, self.count = text.vocabulary.background, len(text.vocabulary)
+        self.names, self.background = len(text.vocabulary), text.vocabulary.background
         self.settings, self.picture = settings, guide
         self._affinity: tuple[tuple[int, int], PixelAffinity] | None = None
         self._total: tuple[tuple[int, int], Tensor] | None = None
 
-    def best(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        every = torch.arange(len(self.owner), device=self.owner.device)
-        phrases, cosines = self._best_of(every, size)
-        names = self.owner[phrases.long()]
-        left = self._without_small(names)
-        if len(left) < len(every):
+    @property
+    def count(self) -> int:
+        return self.names
+
+    def best(self, size: tuple[int, int], stay: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        racing = torch.arange(len(self.owner), device=self.owner.device)
+        if stay is not None:
+            racing = racing[torch.isin(self.owner, stay)]
+        phrases, cosines = self._best_of(racing, size)
+        names = self.owner[racing[phrases.long()]]
+        left = self._without_small(names, racing)
+        if len(left) < len(racing):
             phrases, cosines = self._best_of(left, size)
             names = self.owner[left[phrases.long()]]
         scores = (self.settings.scale * cosines - self._denominator(size)).exp_()
@@ -181,17 +193,16 @@ class CompetingPhrases(PictureScores):
         best = torch.stack([own.amax(dim=0) for own in maps])  # (k, H, W)
         return best.mul_(self.settings.scale).sub_(self._denominator(size)).exp_()
 
-    def _without_small(self, names: Tensor) -> Tensor:
-        """Return the phrases of the names that stay, where they were the best of each pixel: `names` (H, W)."""
-        every = torch.arange(len(self.owner), device=self.owner.device)
+    def _without_small(self, names: Tensor, racing: Tensor) -> Tensor:
+        """Return the phrases in the race whose names stay, where `names` (H, W) were the best of each pixel."""
         least = self.settings.area_threshold
         if least is None or self.background is None:  # what small names lose must have somewhere to go
-            return every
+            return racing
         pixels = torch.bincount(names.flatten(), minlength=self.count)
         is_background = torch.arange(self.count, device=pixels.device) == self.background
         things = pixels[~is_background].sum()
         stays = is_background | (pixels > least * things)
-        return every[stays[self.owner]]
+        return racing[stays[self.owner[racing]]]
 
     def _best_of(self, phrases: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return which of some phrases is the best at every pixel, and its cosine, (H, W) each."""

@@ -111,7 +111,7 @@ class ReCo(OpenVocabularySegmenter):
         finder = getattr(getattr(self.prototypes.archive, "embed", None), "encoder", None)
         found = {"archive_clip": finder.model} if isinstance(finder, ClipEncoder) else {}
         encoder = {} if self.encoder.network is None else {"encoder": self.encoder.network}
-        return {"clip": self.clip.model, **encoder, **found}
+        return {"clip": self.clip.model, **encoder, **found, **self.refining_networks}
 
     def read(self, windows: Tensor) -> tuple[Tensor, ...]:
         features = F.normalize(self.encoder.read(windows), dim=1)
