@@ -27,7 +27,10 @@ def label(
     fill: options.Fill = False,
     min_score: options.MinScore = 0.0,
     drop_absent: options.DropAbsent = 0.0,
-    format: Annotated[str, typer.Option(help="coco, yolo, voc, png or label-studio.")] = "coco",
+    format: Annotated[
+        str,
+        typer.Option(help="coco, yolo, voc, png or label-studio; several as coco,yolo, each in a folder of its own."),
+    ] = "coco",
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write: new, or one of `label`.")] = Path(
         "labels"
     ),
@@ -142,12 +145,14 @@ def _chosen(**settings: Any) -> "LabelSettings":
     from wordmask.labelling.claim import ONLY_FOR
 
     given = {name: value for name, value in settings.items() if value is not None}
-    for name, formats in ONLY_FOR.items():
-        if name in given and given["format"] not in formats:
-            raise typer.BadParameter(f"--{name} is for --format {' and '.join(formats)}, not {given['format']}")
     try:
-        return LabelSettings(**given)
+        chosen = LabelSettings(**given)
     except ValidationError as error:
         first = error.errors()[0]
         option = "--" + str(first["loc"][0]).replace("_", "-")
-        raise typer.BadParameter(f"{option} {first['input']!r}: {first['msg'].lower()}") from error
+        why = first["msg"].removeprefix("Value error, ")
+        raise typer.BadParameter(f"{option} {first['input']!r}: {why[:1].lower()}{why[1:]}") from error
+    for name, formats in ONLY_FOR.items():
+        if name in given and not {*chosen.formats} & {*formats}:
+            raise typer.BadParameter(f"--{name} is for --format {' and '.join(formats)}, not {chosen.format}")
+    return chosen

@@ -37,7 +37,7 @@ def claim(path: Path, job: Job, batch_size: int, *, has_labels: bool) -> None:
         _settings(job, batch_size),
         holds=f"{job.out} holds labels",
         error=LabelError,
-        free={*FREE, *(key for key, formats in ONLY_FOR.items() if job.settings.format not in formats)},
+        free={*FREE, *(key for key, formats in ONLY_FOR.items() if not {*job.settings.formats} & {*formats})},
         before=BEFORE,
         explain=partial(_explained, job),
     )

@@ -4,10 +4,12 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
+from itertools import chain, product
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from PIL import Image
 
@@ -45,7 +47,7 @@ class LabelFormat:
     Both write every file anew and whole, so that either may be called again after a kill.
     """
 
-    folders: ClassVar[tuple[str, ...]] = ()
+    folders: tuple[str, ...] = ()
     """Below `out`, those of the pictures' own files."""
 
     def __init__(self, out: Path, names: Sequence[str], settings: LabelSettings):
@@ -82,8 +84,44 @@ class LabelFormat:
         return None
 
 
+class Several(LabelFormat):
+    """Several formats of one run, each in a folder of `out` that is called as it is."""
+
+    def __init__(self, out: Path, names: Sequence[str], settings: LabelSettings):
+        super().__init__(out, names, settings)
+        self._parts = {own: _load(own, out / own, names, settings) for own in settings.formats}
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        return tuple(f"{own}/{folder}" for own, part in self._parts.items() for folder in part.folders)
+
+    def write_picture(self, picture: Labelled) -> list[Any]:
+        kept = {own: part.write_picture(picture) for own, part in self._parts.items()}
+        return [dict(zip(kept, of_instance, strict=True)) for of_instance in zip(*kept.values(), strict=True)]
+
+    def files_of(self, name: str) -> list[Path]:
+        return [file for part in self._parts.values() for file in part.files_of(name)]
+
+    def made_of(self, name: str, picture: Path) -> list[list[Path]]:
+        ways = product(*(part.made_of(name, picture) for part in self._parts.values()))
+        return [list(chain.from_iterable(files)) for files in ways]
+
+    def finish(self, rows: Callable[[], Iterator[Row]], folder: Path) -> str | None:
+        def own_rows(own: str) -> Iterator[Row]:
+            for row in rows():
+                yield replace(row, parts=tuple(replace(part, more=part.more[own]) for part in row.parts))
+
+        notes = [part.finish(partial(own_rows, own), folder) for own, part in self._parts.items()]
+        return "; ".join(note for note in notes if note) or None
+
+
 def load_format(out: Path, names: Sequence[str], settings: LabelSettings) -> LabelFormat:
-    module, name = _HOMES[settings.format]
+    several = len(settings.formats) > 1
+    return Several(out, names, settings) if several else _load(settings.format, out, names, settings)
+
+
+def _load(own: str, out: Path, names: Sequence[str], settings: LabelSettings) -> LabelFormat:
+    module, name = _HOMES[own]
     made: LabelFormat = getattr(import_module(f"wordmask.labelling.{module}"), name)(out, names, settings)
     return made
 

@@ -2,12 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from wordmask.errors import WordmaskError
 
-Format = Literal["coco", "yolo", "voc", "png", "label-studio"]
+FORMATS = ("coco", "yolo", "voc", "png", "label-studio")
 MIN_AREA = 32
 """Pixels. Smaller specks are seldom what anybody means by an object, and COCO itself calls 32 x 32 small."""
 TOLERANCE = 1.0
@@ -20,9 +20,18 @@ class LabelError(WordmaskError):
     """A folder that cannot be labelled, or not so."""
 
 
+def _formats(given: str) -> str:
+    """Return formats in one way of writing them, so that a run that goes on knows them again."""
+    wanted = [own.strip() for own in given.split(",")]
+    unknown = [own for own in wanted if own not in FORMATS]
+    if unknown:
+        raise ValueError(f"no format is called {unknown[0]!r}; choose of {', '.join(FORMATS)}")
+    return ",".join(own for own in FORMATS if own in wanted)
+
+
 @dataclass(frozen=True)
 class LabelSettings:
-    """min_area: parts with fewer pixels are left out.
+    """format: one, or several with commas between them. min_area: parts with fewer pixels are left out.
 
     tolerance: how far, in pixels, a polygon may leave the mask's edge; for YOLO, and for COCO with polygons.
     coco_masks: "rle" is exact; polygons are read by more tools.
@@ -33,7 +42,7 @@ class LabelSettings:
     min_score, drop_absent: see `Seen.segment`.
     """
 
-    format: Format = "coco"
+    format: Annotated[str, AfterValidator(_formats)] = "coco"
     min_area: PositiveInt = MIN_AREA
     tolerance: Annotated[float, Field(ge=0, le=100)] = TOLERANCE
     coco_masks: Literal["rle", "polygons"] = "rle"
@@ -43,3 +52,7 @@ class LabelSettings:
     review: NonNegativeInt = 200
     min_score: Annotated[float, Field(ge=0, le=1)] = 0.0
     drop_absent: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        return tuple(self.format.split(","))
