@@ -9,6 +9,7 @@ import typer
 from wordmask.plugins import preset_words
 
 if TYPE_CHECKING:
+    from wordmask.names.contrast import Contrast as Contrast_
     from wordmask.names.vocabulary import Vocabulary
 
 NAMES_SUFFIXES = (".txt", ".yaml", ".yml", ".json", ".xml")
@@ -37,6 +38,14 @@ NamesFile = Annotated[Path | None, typer.Option("--names-file", hidden=True, cal
 Fill = Annotated[
     bool,
     typer.Option("--fill", help="Every pixel gets one of the names. Else background is added, where it is not named."),
+]
+Contrast = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|none|WORDS|FILE",
+        help='What a few names race against where background is added: concepts known for them (auto), none, "water, '
+        'dock" ("not these"), or a file of `wordmask contrast build`.',
+    ),
 ]
 MinScore = Annotated[
     float, typer.Option(min=0, max=1, help="What scores less becomes background; the scale is the method's own.")
@@ -112,6 +121,18 @@ def vocabulary(given: str | None, file: Path | None = None, *, method: str, fill
 
         found = read_names(file)  # type: ignore[arg-type]
     return found if fill else found.with_room()
+
+
+def contrast(given: str) -> "Contrast_":
+    """Return what names are to race against, as it was typed."""
+    from wordmask.names.contrast import read_concepts
+    from wordmask.names.lists import parse_names
+
+    if given in ("auto", "none"):
+        return given
+    if given.lower().endswith(".json"):
+        return read_concepts(given)
+    return parse_names(given).names
 
 
 def names(given: str) -> "Vocabulary":

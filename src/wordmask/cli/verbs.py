@@ -64,6 +64,10 @@ VERBS = {
         "wordmask.cli.models:models",
         "List the published weights: where they come from, their licence and size, and which are on this machine.",
     ),
+    "contrast": Verb(
+        "wordmask.cli.contrast:contrast",
+        "Contrastive concepts: what a few names race against.",
+    ),
     "doctor": Verb(
         "wordmask.cli.doctor:doctor",
         "Say what this machine has, what networks compute with here and why, and what could be installed.",
