@@ -11,7 +11,10 @@ from wordmask.console import complain, show
 from wordmask.console.progress import progress_bar
 
 contrast = typer.Typer(
-    name="contrast", help="Contrastive concepts: what a few names race against.", no_args_is_help=True
+    name="contrast",
+    help="Contrastive concepts: what a few names race against.\n\n"
+    "Example: `wordmask contrast build shards --out contrast.json`",
+    no_args_is_help=True,
 )
 
 

@@ -69,6 +69,10 @@ def label(
 
     Example: `wordmask label photos --names "dog, cat" --format yolo --out labels`
     """
+    if method == DEFAULT_METHOD:
+        from wordmask.labelling.claim import recorded_method
+
+        method = recorded_method(out) or options.method(method, preset)
     against = options.contrast(contrast)
     vocabulary = options.vocabulary(names, names_file, method=method, fill=fill)
     load = options.segmenter(method, preset, weights, device, precision, settings)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wordmask.plugins import preset_words
+from wordmask.segmenters.choosing import AUTO, settled
 
 if TYPE_CHECKING:
     from wordmask.names.contrast import Contrast as Contrast_
@@ -53,7 +54,7 @@ MinScore = Annotated[
 DropAbsent = Annotated[
     float, typer.Option(min=0, max=1, help="Names on less than this share of a picture are taken for absent there.")
 ]
-Method = Annotated[str, typer.Option(help="The segmenter, by its paper.")]
+Method = Annotated[str, typer.Option(help="The segmenter, by its paper; auto is the best that can be had.")]
 Preset = Annotated[str, typer.Option(help=f"Whose backbones and settings: {' or '.join(['paper', *preset_words()])}.")]
 Weights = Annotated[
     str | None, typer.Option(help="A file or URL in place of the weights that the method learnt itself.")
@@ -157,6 +158,15 @@ def _is_file_of_names(given: str) -> bool:
             f"--names {given} may be a name or a file that is called so: ./{given} is the file, '{given},' the name"
         )
     return is_file
+
+
+def method(given: str, preset: str, onnx: Path | None = None) -> str:
+    """Return the method that is meant by "auto", or the one that is named. Of a file of `export` it is the file's."""
+    if given == AUTO and onnx is not None:
+        from wordmask.segmenters.onnx_file import method_in
+
+        return method_in(onnx)
+    return settled(given, preset)
 
 
 def segmenter(

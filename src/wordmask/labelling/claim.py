@@ -72,6 +72,12 @@ def settle_precision(job: Job, segmenter: Segmenter | None) -> tuple[Job, Segmen
     return job, segmenter, told
 
 
+def recorded_method(out: Path) -> str | None:
+    """Return the method that labels which are there were made with."""
+    found = _recorded(out / STATE / SETTINGS_OF_LABELS)
+    return None if found is None or not isinstance(found.get("method"), str) else str(found["method"])
+
+
 def _recorded(path: Path) -> dict[str, Any] | None:
     """Return what labels that are there were loaded with. What is wrong with the file, `claim` says."""
     if not path.exists():

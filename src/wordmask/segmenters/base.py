@@ -133,9 +133,8 @@ def contrasted(vocabulary: Vocabulary, contrast: Contrast, segmenter: "Segmenter
         found, words = segmenter.rivals(contrast, vocabulary), segmenter.background_words
     if found.are_given and vocabulary.background is None:
         raise SegmenterError("contrast needs a background for what it wins: name it, or leave out fill")
-    if found.are_given and (segmenter is None or segmenter.concepts is None):
-        who = "what has looked" if segmenter is None else segmenter.method
-        raise SegmenterError(f"{who} knows no names but its own to contrast them with: leave out contrast")
+    if found.are_given and segmenter is not None and segmenter.concepts is None:
+        raise SegmenterError(f"{segmenter.method} knows no words but its own names: leave out contrast")
     if not found.are_given and not vocabulary.has_made_room:
         return vocabulary
     return replace(vocabulary.worded(words), rivals=found)
@@ -206,8 +205,9 @@ class Segmenter(Declared, ABC):
         drop_absent: float = 0.0,
     ) -> Segmentation:
         """`look` and one question; see `Seen.segment`."""
+        vocabulary = contrasted(asked(names, fill, min_score, drop_absent), contrast, self)
         seen = self.look(image)
-        return seen.segment(names, fill=fill, contrast=contrast, min_score=min_score, drop_absent=drop_absent)
+        return seen.segment(vocabulary, fill=fill, contrast=contrast, min_score=min_score, drop_absent=drop_absent)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.method}, preset {self.preset}, {self.precision})"
