@@ -276,7 +276,7 @@ def test_the_interface_is_described_for_programs_and_for_people(client):
     sent = described["paths"]["/v1/segment"]["post"]["requestBody"]["content"]
     assert set(sent) == {"multipart/form-data", "application/json"}
     assert set(sent["application/json"]["schema"]["required"]) == {"image"}
-    assert {"image", "names", "method", "format", "fill", "min_score", "drop_absent"} == set(
+    assert {"image", "names", "method", "format", "fill", "contrast", "min_score", "drop_absent"} == set(
         sent["multipart/form-data"]["schema"]["properties"]
     )
 

@@ -115,6 +115,8 @@ class Plugin:
     """Training -> preset -> the pictures that it draws where none are given: `training.pictures.Drawn`."""
     folders: tuple[PluginFolder, ...] = ()
     """Folders written before there were markers."""
+    best: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Preset -> its segmenters, the best first: what the method "auto" is with it. No addresses."""
     examples: str | None = None
     """A function to pictures with names for the page and for `/docs`: `serving.examples.Examples`."""
     package: str = ""
@@ -272,6 +274,7 @@ _CHECKS: dict[str, Check] = {
     "models": _addresses,
     "drawn": partial(_by_word, _addresses),
     "folders": partial(_each, tuple, partial(_made_of, PluginFolder, _FOLDER)),
+    "best": partial(_by_word, _texts),
     "examples": partial(_maybe, _address),
 }
 

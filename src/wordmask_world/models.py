@@ -16,7 +16,7 @@ from wordmask.text_files import shown
 from wordmask.weights.addresses import Found, UnknownNameError, files_of
 from wordmask.weights.checkpoints import WeightsError
 from wordmask.weights.loading import read_metadata
-from wordmask_world.drawing.names import STUFF
+from wordmask_world.drawing.names import NAMES, STUFF, THINGS
 from wordmask_world.weights import WEIGHTS
 
 CLIP, CLIP_RESNET, DINO, RESNET = "clip", "clip-resnet", "dino", "resnet"
@@ -58,7 +58,16 @@ def find(name: str) -> Found:
             f"or train it with `wordmask {TRAINED_BY[name]}`"
         )
     grounds = STUFF if name == CLIP else None
-    return Found(place, f"world/{name}", grounds, () if name in (RESNET, CLIP_RESNET) else _taking_part())
+    concepts = _others() if name == CLIP else None
+    known_by = () if name in (RESNET, CLIP_RESNET) else _taking_part()
+    return Found(place, f"world/{name}", grounds, known_by, concepts)
+
+
+def _others() -> dict[str, tuple[str, ...]]:
+    """Return what a name of the world is held against: all other things. In its captions things stand together by
+    chance, so that statistics tell none from another.
+    """
+    return {name: tuple(other for other in THINGS if other != name) for name in NAMES}
 
 
 def _taking_part() -> tuple[Path, ...]:

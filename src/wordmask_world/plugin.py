@@ -27,6 +27,7 @@ PLUGIN = Plugin(
         "train-selfmask": {"world": "wordmask_world.recipes:SALIENCY_PICTURES"},
         "train-dinoiser": {"world": "wordmask_world.recipes:DINOISER_PICTURES"},
     },
+    best={"world": ("clip-dinoiser", "maskclip")},
     verbs={
         "world": Verb(
             "wordmask_world.cli:world",

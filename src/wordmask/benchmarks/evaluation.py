@@ -17,6 +17,7 @@ from wordmask.benchmarks.networks import networks_fingerprint
 from wordmask.benchmarks.page import write_page
 from wordmask.benchmarks.results import ResultFolder
 from wordmask.benchmarks.scores import ImageScore, Report, Totals
+from wordmask.benchmarks.single import single_counts
 from wordmask.console.progress import Progress
 from wordmask.segmenters.base import Segmenter
 
@@ -32,6 +33,7 @@ def evaluate(
     batch_size: int = 8,
     out: Path | None = None,
     boundary: bool = False,
+    single: bool = False,
     asked: Mapping[str, Any] | None = None,
     page: bool = True,
     on_progress: Progress | None = None,
@@ -39,21 +41,24 @@ def evaluate(
     """Segment every picture of a benchmark and compare. Memory does not grow with the number of pictures.
 
     out: a folder for every picture's scores, the result and a page; one that was begun is gone on with. asked: what
-    else tells this evaluation from others, such as the weights that were given.
+    else tells this evaluation from others, such as the weights that were given. single: ask for every name alone too,
+    see `single.py`: many answers, but the network runs no more.
     """
     if out is None:
         totals = Totals(benchmark.vocabulary.names, benchmark.vocabulary.background)
         done = 0
-        for scores in score_batches(segmenter, benchmark, batch_size, boundary=boundary):
+        for scores in score_batches(segmenter, benchmark, batch_size, boundary=boundary, single=single):
             totals.add_all(scores)
             done += len(scores)
             if on_progress is not None:
                 on_progress(done, len(benchmark))
         return report(totals, segmenter, benchmark)
-    plan = configuration(segmenter, benchmark, batch_size=batch_size, boundary=boundary, asked=asked)
+    more = {**(asked or {}), **({"single": True} if single else {})}
+    plan = configuration(segmenter, benchmark, batch_size=batch_size, boundary=boundary, asked=more)
     folder = ResultFolder(out, plan)
     with folder.claimed():
-        evaluate_share(segmenter, benchmark, folder, batch_size=batch_size, boundary=boundary, on_progress=on_progress)
+        counting: dict[str, Any] = {"batch_size": batch_size, "boundary": boundary, "single": single}
+        evaluate_share(segmenter, benchmark, folder, **counting, on_progress=on_progress)
         found = finish(folder, segmenter, benchmark, devices=[str(getattr(segmenter, "device", "cpu"))])
         if page:
             write_page(folder, found, segmenter, benchmark)
@@ -67,6 +72,7 @@ def evaluate_share(
     *,
     batch_size: int,
     boundary: bool,
+    single: bool = False,
     share: int = 0,
     shares: int = 1,
     on_progress: Progress | None = None,
@@ -78,7 +84,7 @@ def evaluate_share(
         on_progress(count, len(benchmark))
     batches = batches_of(len(benchmark), batch_size)[share::shares]
     missing = [batch for batch in batches if not done.issuperset(batch)]
-    for scores in score_batches(segmenter, benchmark, batch_size, boundary=boundary, batches=missing):
+    for scores in score_batches(segmenter, benchmark, batch_size, boundary=boundary, single=single, batches=missing):
         new = [score for score in scores if score.index not in done]
         folder.append(share, [score.as_line() for score in new])
         count += len(new)
@@ -92,6 +98,7 @@ def score_batches(
     batch_size: int,
     *,
     boundary: bool,
+    single: bool = False,
     batches: Sequence[Sequence[int]] | None = None,
 ) -> Iterator[list[ImageScore]]:
     """Batch after batch: look at the pictures, ask for all names, count."""
@@ -102,9 +109,14 @@ def score_batches(
         seen = segmenter.look_many([sample.image for sample in samples], [sample.key for sample in samples])
         answers = [view.segment(benchmark.vocabulary, fill=True).labels for view in seen]
         seconds = (time.perf_counter() - start) / len(samples)
+        alone = [
+            single_counts(view, sample, index, benchmark.vocabulary, ignore) if single else None
+            for index, sample, view in zip(indices, samples, seen, strict=True)
+        ]
+        shared: dict[str, Any] = {"names": names, "ignore": ignore, "boundary": boundary, "seconds": seconds}
         yield [
-            ImageScore.of(index, sample, answer, names=names, ignore=ignore, boundary=boundary, seconds=seconds)
-            for index, sample, answer in zip(indices, samples, answers, strict=True)
+            ImageScore.of(index, sample, answer, **shared, single=own)
+            for index, sample, answer, own in zip(indices, samples, answers, alone, strict=True)
         ]
 
 

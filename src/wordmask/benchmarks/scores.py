@@ -11,6 +11,7 @@ import numpy as np
 from wordmask.benchmarks.boundary import boundary_counts
 from wordmask.benchmarks.datasets import Sample
 from wordmask.benchmarks.metrics import ConfusionMatrix, label_pairs, mean_of_known
+from wordmask.benchmarks.single import SingleTotals
 
 SIZES = {"S": 5, "MS": 25, "ML": 50, "L": 100}
 """Gao et al. (ImageNet-S): the largest share of a picture, in percent rounded up, that a thing of each size takes."""
@@ -21,6 +22,7 @@ class ImageScore:
     """Counts of one picture. All figures of an evaluation are made from these, so that it can be stopped and shared.
 
     pairs (p, 3): truth, answer, pixels. boundary (c, 3): name, intersection, union. objects: things marked in it.
+    single (s, 5): names asked for alone, as `single.single_counts` has them.
     """
 
     index: int
@@ -29,6 +31,7 @@ class ImageScore:
     boundary: np.ndarray | None = None
     objects: int | None = None
     seconds: float = 0.0
+    single: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -41,10 +44,11 @@ class ImageScore:
         ignore: int,
         boundary: bool,
         seconds: float,
+        single: np.ndarray | None = None,
     ) -> "ImageScore":
         pairs = label_pairs(sample.labels, answer, names, ignore)
         borders = boundary_counts(sample.labels, answer, ignore) if boundary else None
-        return cls(index, sample.key, pairs, borders, sample.objects, seconds)
+        return cls(index, sample.key, pairs, borders, sample.objects, seconds, single)
 
     @property
     def iou(self) -> float | None:
@@ -73,11 +77,13 @@ class ImageScore:
             row["objects"] = self.objects
         if self.boundary is not None:
             row["boundary"] = self.boundary.tolist()
+        if self.single is not None:
+            row["single"] = self.single.tolist()
         return json.dumps(row, ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "ImageScore":
-        borders = row.get("boundary")
+        borders, single = row.get("boundary"), row.get("single")
         return cls(
             int(row["index"]),
             str(row["image"]),
@@ -85,6 +91,7 @@ class ImageScore:
             None if borders is None else np.array(borders, dtype=np.int64).reshape(-1, 3),
             row.get("objects"),
             float(row["seconds"]),
+            None if single is None else np.array(single, dtype=np.int64).reshape(-1, 5),
         )
 
 
@@ -103,6 +110,7 @@ class Totals:
         self.by_objects = {"single": ConfusionMatrix(names), "multi": ConfusionMatrix(names)}
         self._counted_objects = False
         self._borders: np.ndarray | None = None  # (K, 2) intersection, union
+        self._single: SingleTotals | None = None
 
     def add(self, score: ImageScore) -> None:
         self.images += 1
@@ -116,6 +124,9 @@ class Totals:
             if self._borders is None:
                 self._borders = np.zeros((len(self.names), 2), dtype=np.int64)
             np.add.at(self._borders, score.boundary[:, 0], score.boundary[:, 1:])
+        if score.single is not None:
+            self._single = self._single or SingleTotals(len(self.names))
+            self._single.add(score.single, int(score.pairs[:, 2].sum()))
 
     def add_all(self, scores: Iterable[ImageScore]) -> "Totals":
         for score in scores:
@@ -156,6 +167,8 @@ class Totals:
         found |= {f"miou_{size}": matrix.miou_of_true for size, matrix in self.by_size.items()}
         if self.boundary_iou is not None:
             found["boundary_iou"] = mean_of_known(self.boundary_iou)
+        if self._single is not None:
+            found |= self._single.figures()
         return {name: value for name, value in found.items() if not math.isnan(value)}
 
 
@@ -164,7 +177,8 @@ class Report:
     """One row of a table. IoUs and accuracy are in percent; a name that never occurs has none.
 
     more: mIoU by the size of things (miou_S, miou_MS, miou_ML, miou_L), of pictures of one thing and of several
-    (miou_single, miou_multi), boundary IoU; each where it can be told.
+    (miou_single, miou_multi), boundary IoU, IoU-single (iou_single_auto and so on, see `single.py`); each where it can
+    be told.
     """
 
     method: str
@@ -186,10 +200,10 @@ class Report:
         lines = [
             f"{self.method} ({self.preset}) on {self.benchmark}, {self.split}: {self.images} pictures, "
             f"{self.seconds:.1f} s",
-            f"  mIoU            {self.miou:5.1f}",
-            f"  pixel accuracy  {self.pixel_accuracy:5.1f}",
+            f"  mIoU                   {self.miou:5.1f}",
+            f"  pixel accuracy         {self.pixel_accuracy:5.1f}",
         ]
-        lines += [f"  {name:14}  {value:5.1f}" for name, value in self.more.items()]
+        lines += [f"  {name:21}  {value:5.1f}" for name, value in self.more.items()]
         width = max(len(name) for name in self.per_class)
         for name, iou in sorted(self.per_class.items(), key=lambda item: -1 if item[1] is None else item[1])[::-1]:
             lines.append(f"  {name:{width}}  {'-' if iou is None else f'{iou:5.1f}':>5}")

@@ -37,6 +37,10 @@ def evaluate(
     weights: options.Weights = None,
     settings: options.Settings = None,
     boundary: Annotated[bool, typer.Option("--boundary", help="Measure borders too: boundary IoU.")] = False,
+    single: Annotated[
+        bool,
+        typer.Option("--single", help="Ask for every name alone too: IoU-single, with and without concepts to race."),
+    ] = False,
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda, ...; several parted by commas share the work, with --out.")
     ] = "auto",
@@ -59,6 +63,7 @@ def evaluate(
     devices = [name.strip() for name in device.split(",")]
     if len(devices) > 1 and out is None:
         raise typer.BadParameter(f"--device {device} shares the work through a folder: give --out")
+    method = options.method(method, preset)
     load = options.segmenter(method, preset, weights, devices[0], precision, settings)
     from wordmask.benchmarks import evaluation
     from wordmask.benchmarks.datasets import BenchmarkError
@@ -71,13 +76,15 @@ def evaluate(
     with progress_bar("evaluating", len(opened)) as progress:
         report: Any
         if method in methods_of("saliency"):
-            if len(devices) > 1 or boundary:
-                raise BenchmarkError("saliency is evaluated on one device, and without --boundary")
+            if len(devices) > 1 or boundary or single:
+                raise BenchmarkError("saliency is evaluated on one device, and without --boundary or --single")
             from wordmask.benchmarks.saliency import evaluate_saliency
 
             report = evaluate_saliency(
                 saliency.load(**load), opened, batch_size=batch_size, out=out, asked=asked, on_progress=progress
             )
+        elif len(devices) > 1 and single:
+            raise BenchmarkError("--single is measured on one device: leave the others out")
         elif len(devices) > 1 and out is not None:
             from wordmask.benchmarks.devices import evaluate_on_devices
 
@@ -98,6 +105,7 @@ def evaluate(
                 batch_size=batch_size,
                 out=out,
                 boundary=boundary,
+                single=single,
                 asked=asked,
                 on_progress=progress,
             )

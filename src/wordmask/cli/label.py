@@ -25,6 +25,7 @@ def label(
     names: options.Names = None,
     names_file: options.NamesFile = None,
     fill: options.Fill = False,
+    contrast: options.Contrast = "auto",
     min_score: options.MinScore = 0.0,
     drop_absent: options.DropAbsent = 0.0,
     format: Annotated[
@@ -71,6 +72,11 @@ def label(
 
     Example: `wordmask label photos --names "dog, cat" --format yolo --out labels`
     """
+    if method == DEFAULT_METHOD:
+        from wordmask.labelling.claim import recorded_method
+
+        method = recorded_method(out) or options.method(method, preset)
+    against = options.contrast(contrast)
     vocabulary = options.vocabulary(names, names_file, method=method, fill=fill)
     load = options.segmenter(method, preset, weights, device, precision, settings)
     from wordmask.cli.batch_job import tell_of_room
@@ -104,6 +110,7 @@ def label(
         load=load,
         max_pixels=max_pixels,
         fill=fill,
+        contrast=against,
         threads=max(1, (os.cpu_count() or 1) // workers) if workers > 1 else None,
     )
     left_out = LeftOut(f"{out / LEFT_OUT} lists them")

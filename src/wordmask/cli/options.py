@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wordmask.plugins import preset_words
+from wordmask.segmenters.choosing import AUTO, settled
 
 if TYPE_CHECKING:
+    from wordmask.names.contrast import Contrast as Contrast_
     from wordmask.names.vocabulary import Vocabulary
 
 NAMES_SUFFIXES = (".txt", ".yaml", ".yml", ".json", ".xml")
@@ -38,13 +40,21 @@ Fill = Annotated[
     bool,
     typer.Option("--fill", help="Every pixel gets one of the names. Else background is added, where it is not named."),
 ]
+Contrast = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|none|WORDS|FILE",
+        help='What a few names race against where background is added: concepts known for them (auto), none, "water, '
+        'dock" ("not these"), or a file of `wordmask contrast build`.',
+    ),
+]
 MinScore = Annotated[
     float, typer.Option(min=0, max=1, help="What scores less becomes background; the scale is the method's own.")
 ]
 DropAbsent = Annotated[
     float, typer.Option(min=0, max=1, help="Names on less than this share of a picture are taken for absent there.")
 ]
-Method = Annotated[str, typer.Option(help="The segmenter, by its paper.")]
+Method = Annotated[str, typer.Option(help="The segmenter, by its paper; auto is the best that can be had.")]
 Preset = Annotated[str, typer.Option(help=f"Whose backbones and settings: {' or '.join(['paper', *preset_words()])}.")]
 Weights = Annotated[
     str | None, typer.Option(help="A file or URL in place of the weights that the method learnt itself.")
@@ -114,6 +124,18 @@ def vocabulary(given: str | None, file: Path | None = None, *, method: str, fill
     return found if fill else found.with_room()
 
 
+def contrast(given: str) -> "Contrast_":
+    """Return what names are to race against, as it was typed."""
+    from wordmask.names.contrast import read_concepts
+    from wordmask.names.lists import parse_names
+
+    if given in ("auto", "none"):
+        return given
+    if given.lower().endswith(".json"):
+        return read_concepts(given)
+    return parse_names(given).names
+
+
 def names(given: str) -> "Vocabulary":
     """Return names as they are typed, or those in a file."""
     from wordmask.names.lists import parse_names, read_names
@@ -136,6 +158,15 @@ def _is_file_of_names(given: str) -> bool:
             f"--names {given} may be a name or a file that is called so: ./{given} is the file, '{given},' the name"
         )
     return is_file
+
+
+def method(given: str, preset: str, onnx: Path | None = None) -> str:
+    """Return the method that is meant by "auto", or the one that is named. Of a file of `export` it is the file's."""
+    if given == AUTO and onnx is not None:
+        from wordmask.segmenters.onnx_file import method_in
+
+        return method_in(onnx)
+    return settled(given, preset)
 
 
 def segmenter(

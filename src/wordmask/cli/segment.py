@@ -25,6 +25,7 @@ def segment(
     names: options.Names = None,
     names_file: options.NamesFile = None,
     fill: options.Fill = False,
+    contrast: options.Contrast = "auto",
     min_score: options.MinScore = 0.0,
     drop_absent: options.DropAbsent = 0.0,
     out: Annotated[
@@ -77,10 +78,12 @@ def segment(
     from wordmask.runs.marks import MASKS
 
     pictures = options.paths(images)
+    method = options.method(method, preset, onnx if runtime == "onnx" else None)
     vocabulary = options.vocabulary(names, names_file, method="" if compare else method, fill=fill)
     on_onnx = options.runtime(runtime, onnx)
     asked: dict[str, Any] = {
         "fill": True,  # what room there is to be, the vocabulary has
+        "contrast": options.contrast(contrast),
         "min_score": min_score,
         "drop_absent": drop_absent,
     }

@@ -71,7 +71,7 @@ def serve(
     Example: `wordmask serve --student run/student/student.safetensors`
     """
     key = _key(api_key)
-    methods = method or ([] if student else [DEFAULT_METHOD])
+    methods = [options.method(own, preset) for own in method or ([] if student else [DEFAULT_METHOD])]
     loads = [(own, options.segmenter(own, preset, weights, device, precision, settings)) for own in methods]
     for file in student or []:
         loads.append(

@@ -64,6 +64,10 @@ VERBS = {
         "wordmask.cli.models:models",
         "List the published weights: where they come from, their licence and size, and which are on this machine.",
     ),
+    "contrast": Verb(
+        "wordmask.cli.contrast:contrast",
+        "Contrastive concepts: what a few names race against.",
+    ),
     "doctor": Verb(
         "wordmask.cli.doctor:doctor",
         "Say what this machine has, what networks compute with here and why, and what could be installed.",
@@ -131,11 +135,10 @@ def built(word: str, verb: Verb) -> Any:
 def _without_data(word: str) -> list[str]:
     """Return an example of what is installed that draws its pictures, where something does."""
     from wordmask.benchmarks import brought_benchmarks, default_benchmark
-    from wordmask.segmenters import DEFAULT_METHOD
 
     drawn = default_benchmark()
     preset = None if drawn is None else brought_benchmarks()[drawn].preset
-    if not any(preset in plugin.presets.get(DEFAULT_METHOD, ()) for plugin in installed()):
+    if not any(preset in plugin.best for plugin in installed()):
         return []
     examples = {
         "evaluate": f"On drawn pictures: `wordmask evaluate --benchmark {drawn} --preset {preset}`",

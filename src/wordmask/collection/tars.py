@@ -64,6 +64,27 @@ def pictures_in(tar: Path, path: str) -> Iterator[TarPicture]:
         raise damage
 
 
+def captions_in(tar: Path) -> Iterator[str]:
+    """Yield the caption of every sample: that of its JSON, or else its .txt file. No picture is read."""
+    key: str | None = None
+    told: dict[str, str] = {}
+    for member, content in _members(tar):
+        if _key(member.name) != key:
+            yield from _caption_of(told)
+            key, told = _key(member.name), {}
+        suffix = PurePosixPath(member.name).suffix.lower()
+        if suffix in (".json", ".txt") and member.isreg() and member.size <= MOST_JSON_BYTES:
+            text = content.read_member(member)
+            told[suffix] = str(_told(text).get("caption", "")) if suffix == ".json" else text.decode(errors="replace")
+    yield from _caption_of(told)
+
+
+def _caption_of(told: dict[str, str]) -> Iterator[str]:
+    caption = (told.get(".json") or told.get(".txt") or "").strip()
+    if caption:
+        yield caption
+
+
 def _with(told: dict[str, Any], sample: list[TarPicture]) -> Iterator[TarPicture]:
     """Beside `000001.jpg`, `000001.labels.png` is no picture of the pile but something about that one."""
     plain = [picture for picture in sample if str(picture.ref.member).rpartition("/")[2].count(".") == 1]

@@ -28,6 +28,7 @@ from wordmask.encoders.grid import CLIP_POSITIONS, PositionRule
 from wordmask.encoders.statistics import ImageStatistics
 from wordmask.errors import WordmaskError
 from wordmask.fingerprints import digest_of
+from wordmask.names.contrast import Concepts, shipped
 from wordmask.names.prompts import GROUNDS
 from wordmask.weights.loading import fingerprint
 
@@ -53,16 +54,24 @@ class ClipEncoder:
         name: str,
         statistics: ImageStatistics | None = None,
         grounds: tuple[str, ...] | None = None,
+        concepts: Concepts | None = None,
         device: str | torch.device = "cpu",
     ):
-        """grounds: words for what lies behind things, where a name's rivals are needed."""
+        """grounds: words for what lies behind things, where a name's rivals are needed. concepts: what few names are
+        held against, words that it has read; by default those of the benchmarks' names.
+        """
         self.model = model.eval().requires_grad_(False).to(device)
         self.tokenizer = tokenizer
         self.name = name
         self.grounds: tuple[str, ...] = GROUNDS if grounds is None else grounds
+        self._concepts = concepts
         self.statistics = statistics or ImageStatistics()
         self.dtype: torch.dtype = next(p.dtype for p in model.visual.parameters() if p.ndim == 4)
         self._reader = dense_reader(model.visual, name)
+
+    @property
+    def concepts(self) -> Concepts:
+        return shipped() if self._concepts is None else self._concepts
 
     @property
     def device(self) -> torch.device:

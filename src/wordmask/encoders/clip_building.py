@@ -17,6 +17,7 @@ from wordmask.encoders.clip import ClipEncoder, ClipError, Tokenizer
 from wordmask.encoders.precision import settled
 from wordmask.encoders.samples import clip_sample
 from wordmask.encoders.statistics import OPENAI_MEAN, OPENAI_STD, ImageStatistics
+from wordmask.names.contrast import Concepts
 from wordmask.text_files import read_text
 from wordmask.weights import catalogue
 from wordmask.weights.addresses import check_scheme, file_at, find, folder_at, is_brought, resolve
@@ -37,7 +38,8 @@ def clip_at(address: str | Path, weights: str | Path | None, compute: Compute) -
         found = find(address, "clip")
         if not (found.path / CONFIG).is_file():
             raise ClipError(f"clip={str(address)!r} is no CLIP: what it stands for holds no {CONFIG}")
-        return load_clip_folder(found.path, compute, name=found.name, grounds=found.grounds)
+        concepts = None if found.concepts is None else Concepts(found.concepts, nearest=True)
+        return load_clip_folder(found.path, compute, name=found.name, grounds=found.grounds, concepts=concepts)
     architecture, _, tag = str(address).removeprefix("open_clip:").partition("/")
     if open_clip.get_model_config(architecture) is None:
         if folder:
@@ -140,13 +142,14 @@ def load_clip_folder(
     *,
     name: str | None = None,
     grounds: tuple[str, ...] | None = None,
+    concepts: Concepts | None = None,
 ) -> ClipEncoder:
     """Return a CLIP from a folder in `open_clip`'s own layout.
 
     That is open_clip_config.json beside open_clip_model.safetensors; merges.txt.gz where its tokenizer has others than
     OpenAI's.
 
-    name: by default the folder's. grounds: see `ClipEncoder`.
+    name: by default the folder's. grounds, concepts: see `ClipEncoder`.
     """
     config_path = folder / CONFIG
     try:
@@ -183,6 +186,7 @@ def load_clip_folder(
             tuple(preprocess.get("std", OPENAI_STD)),
         ),
         grounds=grounds,
+        concepts=concepts,
         device=compute.device,
     )
 

@@ -1,5 +1,6 @@
 """What a run was asked for, kept beside its labels, so that labels of another are not mixed with them."""
 
+import json
 import os
 from dataclasses import asdict, replace
 from functools import partial
@@ -9,9 +10,10 @@ from typing import Any, get_args
 from wordmask import segmenters
 from wordmask._version import __version__
 from wordmask.compute import AUTO, Compute, Precision
-from wordmask.fingerprints import file_digest
+from wordmask.fingerprints import digest_of, file_digest
 from wordmask.labelling.settings import LabelError
 from wordmask.labelling.worker import Job
+from wordmask.names.contrast import Concepts
 from wordmask.names.vocabulary import BACKGROUND
 from wordmask.pictures.images import pixel_limit
 from wordmask.runs.claim import SETTINGS_OF_LABELS, STATE
@@ -23,7 +25,7 @@ FREE = ("review", "max_pixels")
 """What may change from start to start: more of the pictures that were left out as too large may be read."""
 ONLY_FOR = {"val": ("yolo",), "pictures": ("yolo", "voc")}
 """Settings that the files of other formats do not hang on."""
-BEFORE = {"files": {}, "val": 0.0, "pictures": "link", "min_score": 0.0, "drop_absent": 0.0}
+BEFORE = {"files": {}, "val": 0.0, "pictures": "link", "min_score": 0.0, "drop_absent": 0.0, "contrast": "none"}
 """What was done before there were such settings."""
 NO_FILES = ("method", "preset", "device", "precision")
 
@@ -70,6 +72,12 @@ def settle_precision(job: Job, segmenter: Segmenter | None) -> tuple[Job, Segmen
     return job, segmenter, told
 
 
+def recorded_method(out: Path) -> str | None:
+    """Return the method that labels which are there were made with."""
+    found = _recorded(out / STATE / SETTINGS_OF_LABELS)
+    return None if found is None or not isinstance(found.get("method"), str) else str(found["method"])
+
+
 def _recorded(path: Path) -> dict[str, Any] | None:
     """Return what labels that are there were loaded with. What is wrong with the file, `claim` says."""
     if not path.exists():
@@ -85,7 +93,18 @@ def _explained(job: Job, key: str, old: Any, new: Any) -> str:
         return f"made with another content of {own} ({job.load.get(own)}), which has been written anew: bring it back"
     if key == "names" and [*(old or []), BACKGROUND] == new:
         return f"made with names {shown(old, WIDE)}, with no room for others: say --fill to go on so"
+    if key == "contrast" and old == "none":
+        return "made with nothing that the names raced against: say --contrast none to go on so"
     return explained(key, old, new)
+
+
+def _contrast(job: Job) -> Any:
+    """Return what decides on the rivals: nothing does where no background was added and none are given."""
+    if isinstance(job.contrast, str):
+        return job.contrast if job.vocabulary.has_made_room else "none"
+    if isinstance(job.contrast, Concepts):
+        return digest_of(json.dumps({name: list(words) for name, words in sorted(job.contrast.words.items())}))
+    return list(job.contrast) if not isinstance(job.contrast, Path) else file_digest(job.contrast)
 
 
 def _settings(job: Job, batch_size: int) -> dict[str, Any]:
@@ -93,6 +112,7 @@ def _settings(job: Job, batch_size: int) -> dict[str, Any]:
         "folder": os.fsdecode(job.folder.resolve()),
         "names": job.vocabulary.names,
         "phrases": job.vocabulary.phrases,
+        "contrast": _contrast(job),
         "segmenter": {key: str(value) for key, value in job.load.items() if key != "device"},
         "files": {key: file_digest(value) for key, value in job.load.items() if _is_file(key, value)},
         **asdict(job.settings),

@@ -18,6 +18,7 @@ from wordmask.labelling.ledger import Entry, Row
 from wordmask.labelling.settings import LabelError, LabelSettings
 from wordmask.masks.instances import part_of
 from wordmask.masks.segmentation import Segmentation
+from wordmask.names.contrast import Contrast
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.image_files import ImageReadError
 from wordmask.segmenters.base import Segmenter
@@ -27,7 +28,8 @@ from wordmask.segmenters.base import Segmenter
 class Job:
     """All that a process needs to know; it can be sent to one.
 
-    fill: every pixel bears one of the names. Without it "background" is added, if it is not among them.
+    fill: every pixel bears one of the names. Without it "background" is added, if it is not among them. contrast: what
+    they race against then, see `Seen.segment`.
     """
 
     folder: Path
@@ -38,6 +40,7 @@ class Job:
     max_pixels: int | None = None
     threads: int | None = None
     fill: bool = False
+    contrast: Contrast = "auto"
 
     def __post_init__(self) -> None:
         if not self.fill:
@@ -62,6 +65,7 @@ class Worker:
             list(by_source),
             self.job.vocabulary,
             fill=True,  # what room there is to be, the vocabulary has
+            contrast=self.job.contrast,
             min_score=self.job.settings.min_score,
             drop_absent=self.job.settings.drop_absent,
             batch_size=len(entries),

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wordmask.names.prompts import Templates
+from wordmask.names.prompts import Templates, templates
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.weights.cache import cache_dir
 
@@ -27,6 +27,8 @@ PHRASES_PER_BATCH = 64
 PHRASES_IN_MEMORY = 20_000
 """The oldest beyond these are read from disk again: a service may be asked for any number of names."""
 LOCK_SECONDS = 30.0
+NEAR = 0.6
+"""From which on a concept is no rival of a name but another word for it, or a part of it: see `far_from_names`."""
 
 
 class TextEncoder(Protocol):
@@ -65,9 +67,9 @@ class TextEmbedder:
 
     phrases_at_once = PHRASES_PER_BATCH
 
-    def __init__(self, encoder: TextEncoder, templates: Templates, *, cache: Path | None = None):
+    def __init__(self, encoder: TextEncoder, sentences: Templates, *, cache: Path | None = None):
         self.encoder = encoder
-        self.templates = templates
+        self.templates = sentences
         self.cache = PhraseCache(cache or cache_dir() / "text.sqlite")
         self._seen: dict[str, Tensor] = {}
         self._lock = threading.Lock()
@@ -75,14 +77,26 @@ class TextEmbedder:
     def __call__(self, vocabulary: Vocabulary) -> TextEmbeddings:
         found = self.read(vocabulary)
         assert found is not None  # nobody stops asking
-        owner = [i for i, own in enumerate(vocabulary.phrases) for _ in own]
-        return TextEmbeddings(vocabulary, torch.stack([found[p] for p in vocabulary.all_phrases]), torch.tensor(owner))
+        owner = torch.tensor([i for i, own in enumerate(vocabulary.phrases) for _ in own])
+        vectors = torch.stack([found[p] for p in vocabulary.all_phrases])
+        if vocabulary.is_racing and vocabulary.rivals is not None and not vocabulary.rivals.are_given:
+            races = far_from_names(vectors, owner, rival=len(vocabulary) - 1, background=vocabulary.background)
+            vectors, owner = vectors[races], owner[races]
+        return TextEmbeddings(vocabulary, vectors, owner)
+
+    def nearest(self, phrase: str, words: Sequence[str]) -> int:
+        """Return the place of the word that is nearest to a phrase, each read in one sentence: words may be many."""
+        names = tuple(dict.fromkeys((phrase, *words)))
+        plain = TextEmbedder(self.encoder, templates("photo"), cache=self.cache.path)
+        found = plain.read(Vocabulary(names, tuple((name,) for name in names)))
+        assert found is not None
+        return int((torch.stack([found[word] for word in words]) @ found[phrase]).argmax())
 
     def read(self, vocabulary: Vocabulary, is_wanted: Callable[[], bool] = lambda: True) -> dict[str, Tensor] | None:
         """Every phrase's vector, some phrases at a time; None as soon as they are wanted no longer. What was read until
         then is kept.
         """
-        phrases = list(dict.fromkeys(vocabulary.all_phrases))
+        phrases = list(dict.fromkeys(vocabulary.racing().all_phrases))
         found = self._recall(phrases)
         missing = [p for p in phrases if p not in found]
         for start in range(0, len(missing), self.phrases_at_once):
@@ -128,6 +142,29 @@ def embed_phrases(encoder: TextEncoder, phrases: Sequence[str], templates: Templ
     prompts = [prompt for phrase in phrases for prompt in templates.fill(phrase)]
     vectors = F.normalize(encoder.encode_text(prompts), dim=-1)
     return F.normalize(vectors.unflatten(0, (len(phrases), -1)).mean(dim=1), dim=-1)
+
+
+def far_from_names(vectors: Tensor, owner: Tensor, *, rival: int, background: int | None) -> Tensor:
+    """Return which of the phrases race, (P,) bool: all but rivals that are too near a name. The first of the rivals,
+    "background", always does.
+
+    vectors (P, D), owner (P,): as in `TextEmbeddings`. Near is what has gone `NEAR` of the way from the mean cosine of
+    rivals among themselves to 1: how close the texts of a CLIP lie together differs much, and the paper's 0.8 is of its
+    own.
+    """
+    is_rival = owner == rival
+    is_name = ~is_rival if background is None else ~is_rival & (owner != background)
+    others = vectors[is_rival]
+    races = torch.ones(len(owner), dtype=torch.bool)
+    if len(others) < 3 or not is_name.any():
+        return races
+    among = others[1:] @ others[1:].T
+    count = len(among)
+    mean = (among.sum() - among.diagonal().sum()) / max(1, count * (count - 1))
+    near = (others @ vectors[is_name].T).amax(dim=1) >= mean + NEAR * (1 - mean)
+    near[0] = False
+    races[is_rival] = ~near
+    return races
 
 
 class PhraseCache:

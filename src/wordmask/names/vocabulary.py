@@ -14,6 +14,8 @@ from wordmask.errors import WordmaskError
 from wordmask.text_files import shown
 
 BACKGROUND = "background"
+RIVAL = "\0rival"
+"""The name of all rivals together. Nobody can type it."""
 ROOM = "background is not among the names and was added, for what none of them names"
 """What is told once wherever room was made."""
 MAX_NAME_LENGTH = 200
@@ -30,11 +32,27 @@ class VocabularyError(WordmaskError):
 
 
 @dataclass(frozen=True)
+class Rivals:
+    """Words that names race against and that nobody is shown: what they win is background.
+
+    are_given: they are the user's own, and race whatever they are. Others leave the race where they are too near a
+    name, by the text tower that reads them.
+    """
+
+    words: tuple[str, ...] = ()
+    are_given: bool = False
+
+
+@dataclass(frozen=True)
 class Vocabulary:
-    """`names[i]` is what label i is called; `phrases[i]` is what the text tower reads for it."""
+    """`names[i]` is what label i is called; `phrases[i]` is what the text tower reads for it.
+
+    rivals: what the names are to race against; None until that is settled.
+    """
 
     names: tuple[str, ...]
     phrases: tuple[tuple[str, ...], ...]
+    rivals: Rivals | None = None
 
     @classmethod
     def of(cls, names: "Vocabulary | Iterable[str] | Mapping[str, Any]") -> "Vocabulary":
@@ -90,6 +108,17 @@ class Vocabulary:
         own = tuple(word for word in words if word.casefold() not in taken) or (BACKGROUND,)
         phrases = [own if label == background else phrases for label, phrases in enumerate(self.phrases)]
         return replace(self, phrases=tuple(phrases))
+
+    def racing(self) -> "Vocabulary":
+        """Return the same names and a last one more for all rivals, where there are any."""
+        if self.rivals is None or not self.rivals.words or self.is_racing:
+            return self
+        return replace(self, names=(*self.names, RIVAL), phrases=(*self.phrases, self.rivals.words))
+
+    @property
+    def is_racing(self) -> bool:
+        """Return whether the last name is that of the rivals."""
+        return self.names[-1:] == (RIVAL,)
 
     def without_background(self) -> "Vocabulary":
         return self.only([i for i in range(len(self)) if i != self.background])

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Any
 from wordmask.compute import Compute
 from wordmask.extras import need
 from wordmask.methods import DEFAULT_PRESET, MethodError, check_method, list_methods, load_method
+from wordmask.segmenters.choosing import AUTO, settled
 
 if TYPE_CHECKING:
     from wordmask.segmenters.base import Segmenter
 
-DEFAULT_METHOD = "clip-dinoiser"
-"""Of every verb: the best of the methods that take any names, by the papers and on drawn pictures."""
+DEFAULT_METHOD = AUTO
+"""Of every verb: the best of the methods that take any names whose weights can be had."""
 
 
 def listing() -> str:
     """Return every method with what it does, a line each, in Markdown."""
     rows = [
-        f"- {method.name}: {method.about} ({method.paper}){'; the default' if method.name == DEFAULT_METHOD else ''}"
-        for method in list_methods("segmenter")
+        f"- {AUTO}: the best by published figures whose weights are here or can be had; the default",
+        *(f"- {method.name}: {method.about} ({method.paper})" for method in list_methods("segmenter")),
     ]
     return "Methods:\n\n" + "\n".join(rows)
 
@@ -34,7 +35,7 @@ def load(
     onnx: str | Path | None = None,
     **settings: Any,
 ) -> "Segmenter":
-    """Return a segmenter by the name of its paper.
+    """Return a segmenter by the name of its paper; "auto" is the best whose weights can be had, which stderr names.
 
     preset: whose backbones and settings to start from; `settings` change single ones.
     weights: a file, a URL or a name of the catalogue in place of the weights that the method learnt itself. Those of
@@ -45,6 +46,10 @@ def load(
     onnx: a file that `wordmask export` wrote of the same method and preset; the network runs from it, on the processor.
     What is in the file cannot be chosen beside it: an argument that says otherwise is refused.
     """
+    if method == AUTO and onnx is None:
+        if weights is not None:
+            raise MethodError(f"{AUTO} chooses by what can be had: name the method that weights={weights} are of")
+        method = settled(method, preset)
     if onnx is not None:
         return _load_onnx(onnx, method, preset, weights, device, precision, settings)
     compute = partial(Compute, device, precision)
@@ -68,7 +73,10 @@ def _load_onnx(
     if device not in ("auto", "cpu"):
         raise MethodError(f"{onnx} runs on the processor, not on {device!r}: leave device at auto")
     need("onnxruntime")
-    from wordmask.segmenters.onnx_file import load_onnx
+    from wordmask.segmenters.onnx_file import load_onnx, method_in
+
+    if method == AUTO:
+        method = method_in(onnx)
 
     if method != "namedmask":
         original = load(method, preset=preset, weights=weights, device="cpu", precision="fp32", **settings)

@@ -4,7 +4,8 @@ Looking and asking are apart: `look` runs the network once, and what was seen an
 names, each in milliseconds.
 
 Where "background" is not among the names, room is made for what none of them names: it is added as the last name, and
-the method finds it in its own way. `fill` says no to that: then every pixel bears one of the names.
+the method finds it in its own way. Besides, names that are few race against concepts (`contrast`), and what those win
+is background. `fill` says no to both: then every pixel bears one of the names.
 """
 
 from abc import ABC, abstractmethod
@@ -17,7 +18,8 @@ import numpy as np
 from wordmask.errors import WordmaskError
 from wordmask.masks.segmentation import Segmentation
 from wordmask.methods import Declared
-from wordmask.names.vocabulary import BACKGROUND, Vocabulary
+from wordmask.names.contrast import Concepts, Contrast, rivals, shipped
+from wordmask.names.vocabulary import BACKGROUND, Rivals, Vocabulary
 from wordmask.pictures.image_files import ImageReadError, name_of
 from wordmask.pictures.images import ImageSource, read_image
 from wordmask.pictures.reduced import Picture, Reduced, reduced, size_of
@@ -50,26 +52,43 @@ class Seen(ABC):
             raise SegmenterError(f"{shown(self.source)} was handed in reduced: its own pixels are not here")
         return self._image
 
+    _segmenter: Any = None
+    """Who has looked, for what it knows of words."""
+
     def segment(
-        self, names: Names, *, fill: bool = False, min_score: float = 0.0, drop_absent: float = 0.0
+        self,
+        names: Names,
+        *,
+        fill: bool = False,
+        contrast: Contrast = "auto",
+        min_score: float = 0.0,
+        drop_absent: float = 0.0,
     ) -> Segmentation:
         """Return every pixel's name, at the picture's own size. No network runs for the picture.
 
         fill: every pixel bears one of the names. Without it "background" is added, if it is not among them.
+        contrast: what the names race against where background was added: "auto" is the concepts that are known for
+        them, if they are few; "none"; or a file of `wordmask contrast build`. Words of your own ("not these") race
+        beside any background.
         min_score: what scores less becomes background. On what scale is the method's own affair.
         drop_absent: names that less than this share of the pixels bears are taken for absent, and the rest is asked for
         again without them. They stay in the result's `names`.
         """
-        vocabulary = asked(names, fill, min_score, drop_absent).worded(self.background_words)
-        result = self.answer(vocabulary)
+        vocabulary = contrasted(asked(names, fill, min_score, drop_absent), contrast, self._segmenter)
+        result = self._raced(vocabulary)
         if drop_absent:
             result = self._without_absent(result, vocabulary, drop_absent)
         return result.rejecting(min_score) if min_score else result
 
-    @property
-    def background_words(self) -> tuple[str, ...]:
-        """Those of the segmenter."""
-        return (BACKGROUND,)
+    def _raced(self, vocabulary: Vocabulary) -> Segmentation:
+        """Answer with the names alone; what rivals win is background."""
+        racing, background = vocabulary.racing(), vocabulary.background
+        result = self.answer(racing)
+        if not racing.is_racing or background is None:
+            return result
+        labels = result.labels.copy()
+        labels[labels == len(vocabulary)] = background
+        return replace(result, labels=labels, names=list(vocabulary.names))
 
     @abstractmethod
     def answer(self, vocabulary: Vocabulary) -> Segmentation:
@@ -82,7 +101,7 @@ class Seen(ABC):
             return result
         if not there:  # no name has as much, and there is no background: the largest has to do
             there = [max(range(len(vocabulary)), key=lambda i: result.pixels[vocabulary.names[i]])]
-        again = self.answer(vocabulary.only(there))
+        again = self._raced(vocabulary.only(there))
         labels = np.array(there, result.labels.dtype)[again.labels]
         return replace(again, labels=labels, names=list(vocabulary.names))
 
@@ -101,8 +120,53 @@ def asked(names: Names, fill: bool, min_score: float, drop_absent: float) -> Voc
     return vocabulary
 
 
+def contrasted(vocabulary: Vocabulary, contrast: Contrast, segmenter: "Segmenter | None") -> Vocabulary:
+    """Return the names with all that they race against, in a segmenter's words: those for a background that was added,
+    and rivals. What has been settled already stays.
+    """
+    if vocabulary.rivals is not None:
+        return vocabulary
+    if segmenter is None:
+        found = rivals(contrast, vocabulary, usual=None)
+        words: tuple[str, ...] = (BACKGROUND,)
+    else:
+        found, words = segmenter.rivals(contrast, vocabulary), segmenter.background_words
+    if found.are_given and vocabulary.background is None:
+        raise SegmenterError("contrast needs a background for what it wins: name it, or leave out fill")
+    if found.are_given and segmenter is not None and segmenter.concepts is None:
+        raise SegmenterError(f"{segmenter.method} knows no words but its own names: leave out contrast")
+    if not found.are_given and not vocabulary.has_made_room:
+        return vocabulary
+    return replace(vocabulary.worded(words), rivals=found)
+
+
 class Segmenter(Declared, ABC):
     """Picture + names -> `Segmentation`."""
+
+    @property
+    def concepts(self) -> Concepts | None:
+        """What "auto" holds few names against: concepts of its text tower, or those of the benchmarks' names. None of a
+        method that cannot be asked for any word.
+        """
+        embed = getattr(self, "embed", None)
+        return None if embed is None else getattr(getattr(embed, "encoder", None), "concepts", None) or shipped()
+
+    @property
+    def sees_objects(self) -> bool:
+        """Return whether it tells things from what lies behind them without words for it."""
+        return False
+
+    def rivals(self, contrast: Contrast, vocabulary: Vocabulary) -> Rivals:
+        """Return what names are to race against beside the background's own words."""
+        embed = getattr(self, "embed", None)
+        return rivals(
+            contrast,
+            vocabulary,
+            usual=self.concepts,
+            grounds=getattr(getattr(embed, "encoder", None), "grounds", ()),
+            sees_objects=self.sees_objects,
+            nearest=getattr(embed, "nearest", None),
+        )
 
     @property
     def background_words(self) -> tuple[str, ...]:
@@ -136,11 +200,14 @@ class Segmenter(Declared, ABC):
         names: Names,
         *,
         fill: bool = False,
+        contrast: Contrast = "auto",
         min_score: float = 0.0,
         drop_absent: float = 0.0,
     ) -> Segmentation:
         """`look` and one question; see `Seen.segment`."""
-        return self.look(image).segment(names, fill=fill, min_score=min_score, drop_absent=drop_absent)
+        vocabulary = contrasted(asked(names, fill, min_score, drop_absent), contrast, self)
+        seen = self.look(image)
+        return seen.segment(vocabulary, fill=fill, contrast=contrast, min_score=min_score, drop_absent=drop_absent)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.method}, preset {self.preset}, {self.precision})"
@@ -151,6 +218,7 @@ class Segmenter(Declared, ABC):
         names: Names,
         *,
         fill: bool = False,
+        contrast: Contrast = "auto",
         min_score: float = 0.0,
         drop_absent: float = 0.0,
         batch_size: int = 8,
@@ -159,14 +227,14 @@ class Segmenter(Declared, ABC):
     ) -> Iterator[Segmentation]:
         """Segment a stream of any length, in its order and in bounded memory; files are read ahead in threads.
 
-        fill, min_score, drop_absent: see `Seen.segment`.
+        fill, contrast, min_score, drop_absent: see `Seen.segment`.
 
         A picture that cannot be read is left out: it is handed to `on_bad`, or named in a warning. `source` of each
         result says which picture it is. An error of the stream's own comes after the results of all before it.
         """
         stream = many_pictures(images, batch_size, taker="segment_many", of_one="segment", error=SegmenterError)
         batches = read_ahead(stream, batch_size, on_bad=on_bad, max_pixels=max_pixels)
-        vocabulary = asked(names, fill, min_score, drop_absent)
+        vocabulary = contrasted(asked(names, fill, min_score, drop_absent), contrast, self)
 
         def ask(seen: Seen) -> Segmentation:
             return seen.segment(vocabulary, fill=fill, min_score=min_score, drop_absent=drop_absent)

@@ -91,10 +91,6 @@ class SeenAtScales(Seen):
         self._scales = scales  # each (rows, columns, D), normalised
         self._objectness = objectness  # (h, w) at the resized picture's size
 
-    @property
-    def background_words(self) -> tuple[str, ...]:
-        return self._segmenter.background_words
-
     @torch.inference_mode()
     def answer(self, vocabulary: Vocabulary) -> Segmentation:
         text = self._segmenter.embed(vocabulary)
@@ -169,6 +165,10 @@ class ClipDiy(Segmenter):
     @property
     def background_words(self) -> tuple[str, ...]:
         return super().background_words if self.objectness is not None else (BACKGROUND, *self.clip.grounds)
+
+    @property
+    def sees_objects(self) -> bool:
+        return self.objectness is not None
 
     @classmethod
     def build(cls, settings: ClipDiySettings, compute: Compute) -> Self:

@@ -87,6 +87,11 @@ def read_told(session: Any, path: str | Path) -> Told:
     return told
 
 
+def method_in(path: str | Path) -> str:
+    """Return the method that a file of `export` is of."""
+    return read_told(open_session(path), path).method
+
+
 class _OnProcessor(Declared):
     """A method whose network is an ONNX file: it has none of torch's, and stays where it is."""
 

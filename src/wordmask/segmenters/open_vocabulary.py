@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from wordmask.compute import Compute
 from wordmask.encoders.timm_building import dino_at
 from wordmask.masks.segmentation import Segmentation, label_type, reject_unsure
+from wordmask.names.contrast import Contrast
 from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
-from wordmask.names.vocabulary import BACKGROUND, Vocabulary
+from wordmask.names.vocabulary import BACKGROUND, Rivals, Vocabulary
 from wordmask.pictures.images import size_with_shorter_side, to_tensor
 from wordmask.pictures.reduced import Picture, pixels_of, reduced, size_of
 from wordmask.pictures.windows import Patch, SlidingWindows, label_dtype, merge_argmax, merge_maps
@@ -129,10 +130,6 @@ class SeenThroughWindows(Seen):
         self._guide = guide  # (3, h, w)
         self._spreading = spreading
 
-    @property
-    def background_words(self) -> tuple[str, ...]:
-        return self._segmenter.background_words
-
     @torch.inference_mode()
     def answer(self, vocabulary: Vocabulary) -> Segmentation:
         segmenter = self._segmenter
@@ -217,6 +214,15 @@ class OpenVocabularySegmenter(Segmenter):
     def background_words(self) -> tuple[str, ...]:
         """Without a threshold these methods choose among words, so there must be some for what is behind things."""
         return (BACKGROUND,) if self.background_threshold is not None else (BACKGROUND, *self.embed.encoder.grounds)
+
+    def rivals(self, contrast: Contrast, vocabulary: Vocabulary) -> Rivals:
+        """With a threshold one name alone still scores highest everywhere, so that grounds race as well."""
+        found = super().rivals(contrast, vocabulary)
+        if contrast == "none" or found.are_given or self.background_threshold is None:
+            return found
+        own = {text.casefold() for text in (*vocabulary.all_phrases, *vocabulary.names)}
+        grounds = (word for word in self.embed.encoder.grounds if word.casefold() not in own)
+        return Rivals(tuple(dict.fromkeys((BACKGROUND, *grounds, *found.words))))
 
     @abstractmethod
     def read(self, windows: Tensor) -> tuple[Tensor, ...]:

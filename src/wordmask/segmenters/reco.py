@@ -20,9 +20,11 @@ from wordmask.compute import Compute
 from wordmask.encoders.clip import ClipEncoder
 from wordmask.encoders.clip_building import clip_at
 from wordmask.encoders.timm_building import dino_at
+from wordmask.names.contrast import Concepts, Contrast
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
-from wordmask.segmenters.base import SegmenterError
+from wordmask.names.vocabulary import Rivals, Vocabulary
+from wordmask.segmenters.base import Segmenter, SegmenterError
 from wordmask.segmenters.open_vocabulary import OpenVocabularySegmenter, Sliding
 from wordmask.segmenters.reco_archive import RUN_ARCHIVE, Archive, FolderArchive
 from wordmask.segmenters.reco_prototypes import PatchEncoder, Prototypes, Recipe, Weighed, on_grid, text_attention
@@ -91,6 +93,14 @@ class ReCo(OpenVocabularySegmenter):
         self.prototypes = Prototypes(archive, encoder, clip, embed, settings.recipe)
         self.patch_size = encoder.patch_size
         self.precision = clip.precision
+
+    @property
+    def concepts(self) -> Concepts:
+        """None by itself: each would be searched for in the archive, which takes long."""
+        return Concepts({})
+
+    def rivals(self, contrast: Contrast, vocabulary: Vocabulary) -> Rivals:
+        return Segmenter.rivals(self, contrast, vocabulary)
 
     @classmethod
     def build(cls, settings: ReCoSettings, compute: Compute) -> Self:

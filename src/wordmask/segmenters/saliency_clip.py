@@ -120,6 +120,10 @@ class SaliencyClip(Segmenter):
         self.settings = settings or SaliencyClipSettings()
         self.embed = TextEmbedder(clip, templates(self.settings.templates))
 
+    @property
+    def sees_objects(self) -> bool:
+        return True
+
     @classmethod
     def build(cls, settings: SaliencyClipSettings, compute: Compute) -> Self:
         clip = clip_at(settings.clip, settings.clip_weights, compute)

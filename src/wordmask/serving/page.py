@@ -32,8 +32,9 @@ ABOUT = (
     "Type names, see where they are. What none of them names is *background*, unless every pixel is to get one of the "
     "names (*Fill*)."
 )
-QUESTION = """(picture, names, method, beside, fill, least) => {
-  window.wordmask.ask(picture, { names: names ?? [], method, beside: beside === "none" ? null : beside, fill, least });
+QUESTION = """(picture, names, method, beside, fill, least, against) => {
+  const second = beside === "none" ? null : beside;
+  window.wordmask.ask(picture, { names: names ?? [], method, beside: second, fill, least, against: against ?? [] });
 }"""
 VIEWER = '<div id="wm-viewer" role="region" aria-label="Result" data-examples="{examples}"></div>'
 EXAMPLE = "(number) => window.wordmask.example(number)"
@@ -187,6 +188,14 @@ def build_blocks(work: PageWork) -> gr.Blocks:
                     allow_custom_value=True,
                     elem_id="wm-names",
                 )
+                against = gr.Dropdown(
+                    label="Not these",
+                    info="What they win is background; by itself what is known for few names",
+                    choices=[],
+                    multiselect=True,
+                    allow_custom_value=True,
+                    elem_id="wm-against",
+                )
                 with gr.Row():
                     method = gr.Dropdown(methods, value=methods[0], label="Method", min_width=160, elem_id="wm-method")
                     beside = gr.Dropdown(
@@ -210,8 +219,16 @@ def build_blocks(work: PageWork) -> gr.Blocks:
                 elem_id="wm-examples",
             )
             examples.click(None, [examples], [picture, names], js=EXAMPLE)
-        changes = [picture.change, names.change, method.change, beside.change, fill.change, least.release]
-        gr.on(changes, None, [picture, names, method, beside, fill, least], None, js=QUESTION)
+        changes = [
+            picture.change,
+            names.change,
+            method.change,
+            beside.change,
+            fill.change,
+            least.release,
+            against.change,
+        ]
+        gr.on(changes, None, [picture, names, method, beside, fill, least, against], None, js=QUESTION)
     return blocks
 
 

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from wordmask.errors import WordmaskError
 from wordmask.masks.segmentation import Segmentation
 from wordmask.names.vocabulary import ROOM, Vocabulary
-from wordmask.segmenters.base import Seen
+from wordmask.segmenters.base import Seen, contrasted
 from wordmask.serving.examples import find_examples
-from wordmask.serving.reading import typed_names
+from wordmask.serving.reading import read_contrast, typed_names
 from wordmask.serving.service import Service, vocabulary_of
 from wordmask.serving.sessions import Looked, Sessions
 from wordmask.serving.settings import RequestError
@@ -37,7 +37,8 @@ def forgotten() -> RequestError:
 
 class Question(BaseModel):
     """What is chosen on the page. `is_new`: the page has not got the picture yet as the service sees it. `least`: the
-    score below which a pixel is background.
+    score below which a pixel is background. against: words that the names race against; by default what is known for
+    them.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -47,6 +48,7 @@ class Question(BaseModel):
     method: str
     beside: str | None = None
     fill: bool = False
+    against: list[str] = []
     least: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.0
     is_new: bool = True
 
@@ -112,7 +114,8 @@ class PageWork:
         start = time.perf_counter()
         deadline = time.monotonic() + self.service.settings.answer_seconds
         methods = list(dict.fromkeys(own for own in (question.method, question.beside) if own is not None))
-        asked = {own: self._known_to(own, names, fill=question.fill) for own in methods}
+        against = read_contrast(", ".join(question.against) or "auto", self.service.settings)
+        asked = {own: self._known_to(own, names, against, fill=question.fill) for own in methods}
         for own in methods:
             await self._read_names(own, asked[own][0], deadline)
         async with looked.lock:
@@ -131,7 +134,9 @@ class PageWork:
         has_made_room = not question.fill and names.background is None
         return answer | {"note": f"{ROOM}."} if has_made_room else answer
 
-    def _known_to(self, method: str, names: Vocabulary, *, fill: bool) -> tuple[Vocabulary, str | None]:
+    def _known_to(
+        self, method: str, names: Vocabulary, against: str | tuple[str, ...], *, fill: bool
+    ) -> tuple[Vocabulary, str | None]:
         """Return what to ask a method for, and a note of what it is not asked for: names that a student does not know,
         as long as it knows one.
         """
@@ -146,7 +151,9 @@ class PageWork:
                 names, note = names.only(kept), f"{method} does not know {_listed(left_out)}: left out."
         if not fill:
             names = names.with_room()
-        return names.worded(segmenter.background_words), note
+        if own is not None:  # a student races against no word but its own
+            against = "auto"
+        return contrasted(names, against, segmenter), note
 
     async def _read_names(self, method: str, vocabulary: Vocabulary, deadline: float) -> None:
         await self.service.waiting_in_thread(self.service.read_names, method, vocabulary, deadline)

@@ -46,6 +46,11 @@ class Asked(BaseModel):
     method: str | None = Field(None, max_length=100, description="One of GET /v1/models; else the first of them.")
     format: Literal["rle", "png"] = Field("rle", description="What the masks are answered as; rle where not said.")
     fill: bool = Field(False, strict=False, description="Every pixel gets one of the names: no background is added.")
+    contrast: str | list[str] = Field(
+        "auto",
+        description="What a few names race against where background is added: auto, none, or words whose pixels become "
+        "background (a list, or in a form as names on the command line).",
+    )
     min_score: float = Field(0.0, ge=0, le=1, strict=False, description="What scores less becomes background.")
     drop_absent: float = Field(
         0.0, ge=0, le=1, strict=False, description="Names on less than this share of the picture are taken for absent."
@@ -63,6 +68,7 @@ class Ask:
     method: str | None
     format: Literal["rle", "png"]
     fill: bool
+    contrast: str | tuple[str, ...]
     min_score: float
     drop_absent: float
 
@@ -88,7 +94,8 @@ def parse(headers: Headers, kind: str, body: bytes, settings: ServeSettings) -> 
     except ValueError as error:
         raise RequestError(400, "image", f"image is not base64: {first_line(error)}") from error
     vocabulary = None if asked.names is None else _vocabulary(asked.names, settings, typed=kind == FORM)
-    return Ask(picture, vocabulary, asked.method, asked.format, asked.fill, asked.min_score, asked.drop_absent)
+    against = read_contrast(asked.contrast, settings)
+    return Ask(picture, vocabulary, asked.method, asked.format, asked.fill, against, asked.min_score, asked.drop_absent)
 
 
 def decode(
@@ -185,6 +192,14 @@ def _vocabulary(names: list[str], settings: ServeSettings, *, typed: bool) -> Vo
         return Vocabulary.of(names)
     except VocabularyError as error:
         raise RequestError(400, "names", str(error)) from error
+
+
+def read_contrast(asked: str | list[str], settings: ServeSettings) -> str | tuple[str, ...]:
+    """Return "auto", "none", or words; never a file of the service's."""
+    if asked in ("auto", "none"):
+        return str(asked)
+    words = typed_names(asked, settings) if isinstance(asked, str) else _vocabulary(asked, settings, typed=False)
+    return words.names
 
 
 def typed_names(text: str, settings: ServeSettings) -> Vocabulary:

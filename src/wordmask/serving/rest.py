@@ -17,7 +17,7 @@ from wordmask.masks.segmentation import Segmentation
 from wordmask.methods import methods_of
 from wordmask.names.vocabulary import ROOM, Vocabulary
 from wordmask.pictures.reduced import size_of
-from wordmask.segmenters.base import Seen, Segmenter
+from wordmask.segmenters.base import Seen, Segmenter, contrasted
 from wordmask.serving.description import MODELS, RESPONSES, request_body
 from wordmask.serving.metrics import CONTENT_TYPE
 from wordmask.serving.reading import Ask, kind_of, parse
@@ -109,7 +109,7 @@ def _asked_of(segmenter: Segmenter, ask: Ask) -> tuple[Vocabulary, str | None]:
     if not ask.fill and ask.vocabulary is not None:
         vocabulary = vocabulary.with_room()
     note = f"{ROOM}; fill=true gives every pixel one of the names" if vocabulary.has_made_room else None
-    return vocabulary.worded(segmenter.background_words), note
+    return contrasted(vocabulary, ask.contrast, segmenter), note
 
 
 def _described(name: str, segmenter: Segmenter) -> dict[str, Any]:

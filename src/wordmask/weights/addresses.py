@@ -7,7 +7,7 @@ stands for `scheme:ROLE`: whoever asks for a DINO says `dino`, and so on.
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,13 +45,15 @@ class Found:
     """What an address stands for on this machine.
 
     name: what messages and files call the network; by default that of the file or folder. grounds: of a CLIP, the words
-    for what lies behind things. known_by: the files that tell whether it has changed; by default its own.
+    for what lies behind things. known_by: the files that tell whether it has changed; by default its own. concepts: of
+    a CLIP, what it has read that few names are held against, by name.
     """
 
     path: Path
     name: str | None = None
     grounds: tuple[str, ...] | None = None
     known_by: tuple[Path, ...] = ()
+    concepts: Mapping[str, tuple[str, ...]] | None = None
 
 
 Scheme = Callable[[str], Found]

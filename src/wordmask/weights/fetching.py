@@ -25,7 +25,7 @@ def fetch(entry: Weight, *, first: str, progress: bool | None = None) -> Path:
     addresses.sort(key=lambda address: catalogue.local_copy(entry, address) is None)
     closed: dict[str, str] = {}
     if not is_offline() and catalogue.local_copy(entry, addresses[0]) is None:
-        closed = _unreachable(addresses)
+        closed = unreachable_servers(addresses)
         if len(closed) == len(addresses):
             raise UnreachableError(_no_way_to(entry.name, closed.values(), map(_cache_of, addresses)))
     failures: list[str] = []
@@ -38,11 +38,11 @@ def fetch(entry: Weight, *, first: str, progress: bool | None = None) -> Path:
             failures.append(str(error))
             if address != addresses[-1] and not is_offline():
                 logger.warning("%s; trying the next place that has %s", error, entry.name)
-    raise DownloadError("; ".join(failures) + (_or_built_in() if is_offline() else ""))
+    raise DownloadError("; ".join(failures) + (or_built_in() if is_offline() else ""))
 
 
-def _unreachable(addresses: Sequence[str]) -> dict[str, str]:
-    """Those whose server takes no connection, with the reason."""
+def unreachable_servers(addresses: Sequence[str]) -> dict[str, str]:
+    """Return those addresses whose server takes no connection, with the reason."""
     from huggingface_hub import constants
 
     servers = {address: address if catalogue.is_url(address) else constants.ENDPOINT for address in addresses}
@@ -62,11 +62,11 @@ def _no_way_to(what: str, reasons: Iterable[str], caches: Iterable[str]) -> str:
     return (
         f"{what} is not on this machine and cannot be fetched, is there a network? ({why}); give a file in its place "
         "(--weights FILE, or --set clip_weights=FILE and the like), copy the cache of a machine that has it to "
-        f"{places}{_or_built_in()}"
+        f"{places}{or_built_in()}"
     )
 
 
-def _or_built_in() -> str:
+def or_built_in() -> str:
     """Return what needs no network: presets of packages that bring their own networks."""
     own = (presets for plugin in installed() if plugin.addresses for presets in plugin.presets.values())
     presets = sorted({preset for some in own for preset in some})
@@ -137,7 +137,7 @@ def _from_hub(candidates: Sequence[tuple[str, str]], *, revision: str | None = N
             f"HF_HUB_OFFLINE is set): run `hf download {' '.join(candidates[0])}` where there is a network, then copy "
             "the hub's cache folder, or give the path of the file"
         )
-    if trouble := _unreachable([candidates[0][0]]):
+    if trouble := unreachable_servers([candidates[0][0]]):
         raise UnreachableError(_no_way_to(page, trouble.values(), [_cache_of(candidates[0][0])]))
     for repository, file in candidates:
         try:

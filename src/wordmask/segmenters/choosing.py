@@ -1,0 +1,91 @@
+"""Which method "auto" is: the best of those whose weights are on this machine, or can be had.
+
+The best is the one with the highest published mean of the cards (`wordmask.cards`). For a preset that a plug-in brings
+it is the plug-in that says, `Plugin.best`: what is published says nothing of other networks. A preset is never changed
+for another: nobody gets small networks who has not asked for them.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from wordmask.cards import Card, rank
+from wordmask.console import say
+from wordmask.methods import DEFAULT_PRESET, MethodError, list_methods
+from wordmask.plugins import installed
+from wordmask.text_files import shown
+from wordmask.weights import catalogue
+from wordmask.weights.cache import is_offline
+from wordmask.weights.catalogue import Weight
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method, and why it is the one."""
+
+    method: str
+    why: str
+
+
+def settled(method: str, preset: str = DEFAULT_PRESET) -> str:
+    """Return the name of a method; that which "auto" is, once it is told which and why."""
+    if method != AUTO:
+        return method
+    choice = choose(preset)
+    say(f"method: {choice.method}, {choice.why}")
+    return choice.method
+
+
+def choose(preset: str = DEFAULT_PRESET) -> Choice:
+    """Return the method that "auto" is with a preset. Nothing is fetched."""
+    return _published_best() if preset == DEFAULT_PRESET else _best_of_plugin(preset)
+
+
+def _best_of_plugin(preset: str) -> Choice:
+    known = {method.name for method in list_methods("segmenter")}
+    for plugin in installed():
+        for name in plugin.best.get(preset, ()):
+            if name in known and preset in plugin.presets.get(name, {}):
+                return Choice(name, f"the best with the preset {preset} by {plugin.package or 'its package'}")
+    raise MethodError(
+        f"nothing says which method is best with the preset {shown(preset)}: name one (`wordmask methods`)"
+    )
+
+
+def _published_best() -> Choice:
+    from wordmask.weights.fetching import or_built_in, unreachable_servers
+
+    known = {method.name: method.card for method in list_methods("segmenter")}
+    ranked = rank(known)
+    missing = {name: _missing(known[name]) for name in ranked}
+    places = {address for own in missing.values() for entry in own for address in entry.addresses}
+    closed = frozenset(places) if is_offline() else frozenset(unreachable_servers(sorted(places)))
+    for place, name in enumerate(ranked):
+        if all(_can_be_had(entry, closed) for entry in missing[name]):
+            return Choice(name, _why(known[name], missing[name], ranked[:place]))
+    best = ranked[0]
+    raise MethodError(
+        f"no method has all its weights on this machine, and there is no network to fetch them by: {best} lacks "
+        f"{', '.join(entry.name for entry in missing[best])}; fetch them where there is one (`wordmask models --fetch "
+        f"{missing[best][0].name}`) and copy the cache, or name a method and give --weights{or_built_in()}"
+    )
+
+
+def _missing(card: Card) -> list[Weight]:
+    return [entry for entry in map(catalogue.find, card.weights) if catalogue.local(entry) is None]
+
+
+def _can_be_had(entry: Weight, closed: Iterable[str]) -> bool:
+    return not entry.gated and any(address not in closed for address in entry.addresses)
+
+
+def _why(card: Card, missing: list[Weight], better: list[str]) -> str:
+    """better: those before it, whose weights cannot be had."""
+    if missing:
+        size = sum(entry.bytes for entry in missing) / 1e6
+        where = f"{', '.join(entry.name for entry in missing)} can be fetched (about {size:.0f} MB)"
+    else:
+        where = "its weights are on this machine"
+    first = f"; {', '.join(better)} cannot be had without a network" if better else ""
+    return f"the best published ({card.mean:.1f} mIoU on average) that can be had: {where}{first}"

@@ -1,0 +1,254 @@
+"""Few names race against concepts: what those win is background, nobody sees them, and benchmarks know none of it."""
+
+import json
+import tarfile
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from support.painted import Painted
+from wordmask.benchmarks.names import class_names
+from wordmask.collection import captions
+from wordmask.collection.captions import WordCounts, as_file, count_words
+from wordmask.collection.references import CollectionError
+from wordmask.names.contrast import FEW, MOST, Concepts, ContrastError, read_concepts, rivals, shipped, singular
+from wordmask.names.text_embeddings import far_from_names
+from wordmask.names.vocabulary import RIVAL, Rivals, Vocabulary
+from wordmask.segmenters.base import SegmenterError, contrasted
+
+TABLE = Concepts({"dog": ("grass", "cat", "ball"), "cat": ("sofa", "dog"), "red car": ("road",)}, {"hound": "dog"})
+
+
+class Choosing(Painted):
+    """Every name scores by its own colour; one that knows words."""
+
+    concepts = Concepts({"red": ("blue",)})
+    background_words = ("background", "green")
+
+
+def picture():
+    """Red on the left, blue on the right, of equal strength; the rest black."""
+    image = np.zeros((4, 12, 3), np.uint8)
+    image[:, :4, 0], image[:, 4:8, 2] = 200, 250
+    return image
+
+
+# What is raced against
+
+
+def test_concepts_of_several_names_come_in_turns_without_the_names_themselves():
+    vocabulary = Vocabulary.of(["dog", "cats", "background"])
+    assert TABLE.against(vocabulary) == ("grass", "sofa", "ball")
+    assert TABLE.of("Hounds") == TABLE.of("dog") == TABLE.of("an old dog")
+    assert TABLE.of("bird") == ()
+    assert TABLE.of("hot dog car") == ()
+
+
+def test_many_names_are_rivals_enough():
+    names = ["dog", *(f"name {i}" for i in range(FEW - 1))]
+    assert TABLE.against(Vocabulary.of(names))
+    assert TABLE.against(Vocabulary.of([*names, "one more"])) == ()
+    long = Concepts({"dog": tuple(f"word {i}" for i in range(90))})
+    assert len(rivals("auto", Vocabulary.of(["dog"]).with_room(), usual=long).words) == 1 + MOST
+
+
+def test_a_method_that_sees_objects_races_against_no_grounds():
+    names = Vocabulary.of(["dog"]).with_room()
+    told = {"usual": TABLE, "grounds": ("grass", "sky")}
+    assert rivals("auto", names, **told) == Rivals(("background", "grass", "cat", "ball"))
+    assert rivals("auto", names, **told, sees_objects=True) == Rivals(("background", "cat", "ball"))
+    assert rivals("none", names, **told) == rivals("auto", names, usual=None) == Rivals()
+    assert rivals(["sky", "background"], names, **told, sees_objects=True) == Rivals(("background", "sky"), True)
+
+
+def test_words_that_mean_nothing_or_a_name_are_refused():
+    names = Vocabulary.of({"dog": ["hound"]}).with_room()
+    with pytest.raises(ContrastError, match='"auto", "none", a list of words or a file'):
+        rivals("much", names, usual=TABLE)
+    with pytest.raises(ContrastError, match="'Hound' is a name and a contrast"):
+        rivals(["Hound"], names, usual=TABLE)
+
+
+def test_what_is_too_near_a_name_leaves_the_race_but_background_never():
+    def towards(share):  # of the first axis
+        rest = torch.zeros(6)
+        rest[1 + towards.count], rest[0] = (1 - share**2) ** 0.5, share
+        towards.count += 1
+        return rest
+
+    towards.count = 0
+    name = torch.eye(6)[0]
+    vectors = torch.stack([name, name, *(towards(share) for share in (0.1, 0.9, 0.2))])  # name, then four rivals
+    owner = torch.tensor([0, 2, 2, 2, 2])
+    assert far_from_names(vectors, owner, rival=2, background=1).tolist() == [True, True, True, False, True]
+    # Where all texts lie close together, near is what is still closer.
+    close = torch.nn.functional.normalize(vectors + 3 * torch.ones(6), dim=1)
+    assert (close[3] @ close[0]) < (close[4] @ close[2]) + 0.6 * (1 - close[4] @ close[2]) + 0.3
+    assert far_from_names(close, owner, rival=2, background=1)[[0, 1, 2, 4]].all()
+
+
+def test_the_shipped_table_knows_the_benchmarks_names_and_no_name_is_its_own_rival():
+    table = shipped()
+    assert not table.nearest
+    for name, words in table.words.items():
+        own = {name, *(other for other, of in table.same.items() if of == name)}
+        assert not own & set(words), name
+        assert len(set(words)) == len(words) >= 4, name
+    for benchmark in ("voc", "coco-object", "cityscapes"):
+        names = class_names(benchmark).without_background().names
+        lacking = [name for name in names if not table.of(name)]
+        assert not lacking, benchmark
+
+
+# The race
+
+
+def test_pixels_that_a_concept_wins_are_background_and_nobody_sees_it():
+    plain = Choosing().segment(picture(), ["red"], contrast=["blue"])
+    assert plain.names == ["red", "background"]
+    assert plain.labels.max() == 1
+    assert (plain.labels[:, :4] == 0).all()
+    assert (plain.labels[:, 4:8] == 1).all()
+    auto = Choosing().segment(picture(), ["red"])
+    assert np.array_equal(auto.labels, plain.labels)
+    both = Choosing().segment(picture(), ["blue", "red"], contrast=["green"], drop_absent=0.5)
+    assert both.names == ["blue", "red", "background"]
+
+
+def test_benchmarks_and_who_words_the_background_are_answered_without_concepts():
+    asked = []
+
+    class Noting(Choosing):
+        def look_many(self, images, sources):
+            seen = super().look_many(images, sources)
+            for own in seen:
+                own._segmenter = self
+                own.answer = lambda vocabulary, answer=own.answer: asked.append(vocabulary) or answer(vocabulary)
+            return seen
+
+    seen = Noting().look(picture())
+    for names in (["red"], ["red", "background"], {"red": None, "background": ["green"]}):
+        seen.segment(names, fill=True)
+        assert asked.pop() == Vocabulary.of(names)
+    seen.segment(["red", "background"])
+    assert asked.pop().names == ("red", "background")
+    seen.segment(["red"])
+    assert (asked[-1].names, asked[-1].phrases[-1]) == (("red", "background", RIVAL), ("background", "blue"))
+    seen.segment(["red"], contrast="none")
+    assert asked[-1].phrases == (("red",), ("background", "green"))
+    seen.segment(["red", "background"], contrast=["blue"])
+    assert asked[-1].phrases == (("red",), ("background",), ("background", "blue"))
+
+
+def test_contrast_by_hand_needs_a_background_and_a_method_that_knows_words():
+    with pytest.raises(SegmenterError, match="contrast needs a background"):
+        Choosing().segment(picture(), ["red"], contrast=["blue"], fill=True)
+
+    class Student(Painted):
+        concepts = None
+
+    with pytest.raises(SegmenterError, match="painted knows no words but its own names"):
+        Student().segment(picture(), ["red"], contrast=["blue"])
+
+
+def test_what_is_settled_stays():
+    vocabulary = contrasted(Vocabulary.of(["red"]).with_room(), "auto", Choosing())
+    assert contrasted(vocabulary, ["green"], Choosing()) is vocabulary
+    assert vocabulary.racing().racing() == vocabulary.racing()
+    assert vocabulary.only([0, 1]).rivals == vocabulary.rivals
+
+
+# Statistics of captions
+
+
+def test_concepts_are_words_of_more_than_gamma_of_a_name_s_captions_the_most_frequent_first():
+    counts = WordCounts(["traffic light"])
+    lines = 6 * ["Two dogs on the grass"] + 5 * ["a dog with a ball"] + 8 * ["a red car by the traffic lights"]
+    for line in lines:
+        counts.add(line)
+    found = counts.concepts(gamma=0.5)
+    assert found == {
+        "ball": ["dog"],
+        "car": ["traffic light"],
+        "dog": ["grass"],
+        "grass": ["dog"],
+        "traffic light": ["car"],
+    }
+    assert counts.concepts(gamma=0.4)["dog"] == ["grass", "ball"]
+    assert (counts.captions, counts.alone["dog"]) == (19, 11)
+
+
+def test_memory_is_bounded_and_what_is_frequent_is_kept(monkeypatch):
+    monkeypatch.setattr(captions, "MOST_PAIRS", 40)
+    monkeypatch.setattr(captions, "MOST_SINGLE", 60)
+    counts = WordCounts()
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    for i in range(300):
+        counts.add(f"dog grass q{letters[i % 26]}{letters[i // 26]}z")
+        assert len(counts.pairs) <= 43
+    assert counts.forgotten
+    assert counts.pairs["dog", "grass"] == 300
+    assert counts.concepts()["dog"][0] == "grass"
+
+
+def shard(path, samples):
+    with tarfile.open(path, "w") as tar:
+        for name, content in samples.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, BytesIO(content))
+
+
+def test_captions_come_of_json_or_text_and_the_file_is_read_back(tmp_path, command):
+    (tmp_path / "shards").mkdir()
+    samples = {}
+    for i in range(6):
+        samples |= {f"{i}.jpg": b"no picture", f"{i}.json": json.dumps({"caption": "a dog on grass"}).encode()}
+    samples |= {f"t{i}.txt": b"a cat on a sofa" for i in range(6)}
+    shard(tmp_path / "shards/0.tar", samples)
+    out = tmp_path / "contrast.json"
+    status, shown, err = command("contrast", "build", tmp_path / "shards", "--out", out)
+    assert (status, shown.strip(), "12 captions" in err) == (0, str(out), True)
+    found = read_concepts(out)
+    assert found.words == {"cat": ("sofa",), "dog": ("grass",), "grass": ("dog",), "sofa": ("cat",)}
+    assert found.nearest
+    assert found.of("kitten", lambda phrase, words: words.index("cat")) == ("sofa",)
+    assert as_file(count_words([tmp_path / "shards/0.tar"], ()), gamma=0.01, tars=[out])["captions"] == 12
+    shard(tmp_path / "empty.tar", {"0.jpg": b"no picture"})
+    with pytest.raises(CollectionError, match="no captions"):
+        count_words([tmp_path / "empty.tar"], ())
+    (tmp_path / "mine.json").write_text('{"names": ["dog"]}')
+    status, _, err = command("contrast", "build", tmp_path / "shards", "--out", tmp_path / "mine.json")
+    assert (status, "choose another --out" in err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("several", "one"),
+    [
+        ("dogs", "dog"),
+        ("benches", "bench"),
+        ("people", "person"),
+        ("glass", "glass"),
+        ("bus", "bus"),
+        ("cities", "city"),
+    ],
+)
+def test_several_are_counted_as_one(several, one):
+    assert singular(several) == one
+
+
+# Ways in
+
+
+def test_the_command_line_takes_words_a_file_or_none(command, tmp_path):
+    Image.fromarray(picture().repeat(16, 0).repeat(16, 1)).save(tmp_path / "a.png")
+    (tmp_path / "c.json").write_text(json.dumps({"format": "wordmask contrast 1", "concepts": {"dog": ["cat"]}}))
+    asked = ("segment", tmp_path / "a.png", "--names", "dog", "--preset", "world", "--method", "maskclip", "--json")
+    for number, contrast in enumerate(("auto", "none", "cat, sofa", tmp_path / "c.json")):
+        status, out, _ = command(*asked, "--contrast", contrast, "-o", tmp_path / f"out{number}")
+        assert (status, json.loads(out)["names"]) == (0, ["dog", "background"])
+    status, _, err = command(*asked, "--contrast", "dog", "-o", tmp_path / "out")
+    assert (status, "is a name and a contrast" in err) == (1, True)
