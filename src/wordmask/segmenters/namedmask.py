@@ -6,7 +6,7 @@ A student segments by the names that it was distilled for, in one pass of a plai
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -17,11 +17,12 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
-from torch import Tensor
+from torch import Tensor, nn
 
 from wordmask.compute import Compute
+from wordmask.encoders.inference import for_inference
 from wordmask.encoders.precision import Sample, settled
-from wordmask.encoders.samples import autocast_sample
+from wordmask.encoders.samples import whole_sample
 from wordmask.masks.segmentation import Segmentation, label_type
 from wordmask.names.lists import read_names
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
@@ -37,9 +38,9 @@ from wordmask.weights.building import built_from
 from wordmask.weights.loading import read_state_dict
 
 LAST_LAYER = "classifier.classifier.3.weight"
-PIXELS_PER_PASS = 2_000_000
 TIMED_SIDE = 224
 """Of the picture on which precisions are compared: the smaller, the more weighs what does not hang on its size."""
+PIXELS_PER_PASS = 2_000_000
 """Pictures of one size go through the network together up to so many pixels: more take memory and gain no time."""
 SWEEP_BYTES = 16 * 2**20
 """Of the scores at a picture's own size that are made together."""
@@ -129,8 +130,8 @@ class NamedMask(Segmenter):
         precision: str = "auto",
     ):
         compute = Compute(str(device), precision)
-        network = student.network.eval().requires_grad_(False).to(compute.device)
-        self.network: DeepLabV3Plus = network.to(memory_format=torch.channels_last)
+        self.network: DeepLabV3Plus = student.network.eval().requires_grad_(False).to(compute.device)
+        self._ready: DeepLabV3Plus | None = None  # what computes: the network as it was when it first looked
         compute = settled(compute, lambda: student_sample(self.network))
         self.vocabulary = student.vocabulary
         self.metadata = student.metadata
@@ -155,6 +156,14 @@ class NamedMask(Segmenter):
         if weights is not None and student.metadata:
             segmenter.preset = student.metadata.get(PRESET, cls.preset)  # whose student it is, not whose place it takes
         return segmenter
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {"network": self.network}
+
+    def to(self, device: str | torch.device) -> Self:
+        self._ready = None
+        return super().to(device)
 
     def input_size(self, height: int, width: int) -> tuple[int, int] | None:
         size = self.settings.size(height, width)
@@ -181,11 +190,11 @@ class NamedMask(Segmenter):
         """Return what is kept of pictures: (B, c, h, w), logits or, where there are more names, what the last layer
         reads.
         """
+        if self._ready is None:
+            self._ready = ready(self.network, self.precision)
         batch = torch.stack([to_tensor(image, size) for image in images])
-        batch = self._statistics.normalise(batch.to(self.device)).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            features = self.network.features(batch)
-        features = features.float()
+        batch = self._statistics.normalise(batch.to(self.device)).to(self._ready.dtype)
+        features = self._ready.features(batch.contiguous(memory_format=torch.channels_last)).float()
         return features if self.keeps_features else self.network.classify(features)
 
     @property
@@ -213,10 +222,17 @@ class NamedMask(Segmenter):
         )
 
 
+def ready(network: DeepLabV3Plus, precision: str) -> DeepLabV3Plus:
+    """Return a copy of a student that looks at pictures of its type, fast, and learns no more."""
+    copy = for_inference(network, DeepLabV3Plus.features)
+    return copy.to(torch.bfloat16) if precision == "bf16" else copy
+
+
 def student_sample(network: DeepLabV3Plus) -> Sample:
     """Return what is timed of a student: all of it, on a picture that is small for it."""
     size = (1, 3, TIMED_SIDE, TIMED_SIDE)
-    return autocast_sample(f"DeepLabV3+ {network.settings.backbone}", network, network.features, size)
+    what = f"DeepLabV3+ {network.settings.backbone}"
+    return whole_sample(what, network, lambda precision: ready(network, precision).features, size)
 
 
 class SeenByStudent(Seen):
