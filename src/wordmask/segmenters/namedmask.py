@@ -159,7 +159,7 @@ class NamedMask(Segmenter):
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        return {"network": self.network}
+        return {name: own for name, own in super().networks.items() if own is not self._ready}
 
     def to(self, device: str | torch.device) -> Self:
         self._ready = None
