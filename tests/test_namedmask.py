@@ -7,8 +7,8 @@ import torch
 import wordmask
 from support import plain_deeplab
 from support.tiny_student import NAMES, expected_logits, picture, tiny_student
+from wordmask.pictures import windows
 from wordmask.pictures.images import to_tensor
-from wordmask.segmenters import namedmask
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.deeplab import DeepLabV3Plus
 from wordmask.segmenters.namedmask import PRESETS, NamedMask, NamedMaskSettings, benchmark_names, read_published
@@ -46,9 +46,9 @@ def test_what_was_not_asked_for_is_background(segmenter):
     assert np.array_equal(labels_of(segmenter, picture(1), ["cat", "background"]), whole != list(NAMES).index("cat"))
 
 
-@pytest.mark.parametrize("sweep", [namedmask.SWEEP_BYTES, 1])
-def test_scores_are_probabilities_among_the_names_asked_for(segmenter, monkeypatch, sweep):
-    monkeypatch.setattr(namedmask, "SWEEP_BYTES", sweep)
+@pytest.mark.parametrize("plain", [windows._PLAIN_BYTES, 0])
+def test_scores_are_probabilities_among_the_names_asked_for(segmenter, monkeypatch, plain):
+    monkeypatch.setattr(windows, "_PLAIN_BYTES", plain)
     image = picture(2)
     for names, classes in ((list(NAMES), [0, 1, 2, 3]), (["dog", "cat"], [1, 2])):
         expected = expected_logits(segmenter, image)[classes].softmax(dim=0).amax(dim=0).numpy()

@@ -28,7 +28,7 @@ from wordmask.names.lists import read_names
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 from wordmask.pictures.images import size_with_longer_side, size_with_shorter_side, to_tensor
 from wordmask.pictures.reduced import Picture, pixels_of, size_of
-from wordmask.pictures.windows import label_dtype, upsample_argmax
+from wordmask.pictures.windows import label_dtype, upsample_argmax, upsample_shares
 from wordmask.refinement.by_name import NameRefinement, refine_names
 from wordmask.segmenters.base import MissingWeightsError, Seen, Segmenter, SegmenterError
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
@@ -42,8 +42,6 @@ TIMED_SIDE = 224
 """Of the picture on which precisions are compared: the smaller, the more weighs what does not hang on its size."""
 PIXELS_PER_PASS = 2_000_000
 """Pictures of one size go through the network together up to so many pixels: more take memory and gain no time."""
-SWEEP_BYTES = 16 * 2**20
-"""Of the scores at a picture's own size that are made together."""
 PRESET = "preset"
 """The key of a student's metadata that says which preset it was distilled by."""
 EXPERT = "namedmask-expert-"
@@ -256,7 +254,7 @@ class SeenByStudent(Seen):
         labels, best = upsample_argmax(chosen, size, dtype=label_dtype(len(chosen)))
         found = labels.cpu().numpy()
         if self._segmenter.settings.refine == "none":
-            sure = (best - _log_of_sum(chosen, size)).exp().clamp(max=1).cpu().numpy()
+            sure = upsample_shares(chosen, best).clamp(max=1).cpu().numpy()
         else:
             found, sure = refine_names(self.image, found, partial(_chances, chosen), self._segmenter.settings.refine)
         if asked.background is not None:
@@ -284,17 +282,8 @@ class SeenByStudent(Seen):
 def _chances(logits: Tensor, which: Sequence[int], size: tuple[int, int]) -> Tensor:
     """Logits (c, h, w) -> the probabilities of some classes at a size, (k, H, W)."""
     own = F.interpolate(logits[list(which)][None], size=size, mode="bilinear", align_corners=False)[0]
-    return (own - _log_of_sum(logits, size)).exp()
-
-
-def _log_of_sum(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Logits (K, h, w) -> the softmax's log denominator (H, W) after upsampling, a few names at a time."""
-    together = max(1, SWEEP_BYTES // (4 * size[0] * size[1]))
-    total = logits.new_full(size, -torch.inf)
-    for part in logits.split(together):
-        large = F.interpolate(part[None], size=size, mode="bilinear", align_corners=False)[0]
-        total = torch.logaddexp(total, large.logsumexp(dim=0))
-    return total
+    best = upsample_argmax(logits, size)[1]
+    return (own - best).exp() * upsample_shares(logits, best)
 
 
 def load_student(source: str | Path, settings: NamedMaskSettings) -> Student:
