@@ -16,7 +16,7 @@ from wordmask.compute import Compute, Processor, read_cpuinfo
 from wordmask.encoders import precision
 from wordmask.encoders.clip_building import build_clip
 from wordmask.encoders.precision import LEAST_ROUNDS, MOST_SERIES, Measured, Sample, fastest, measure, settled
-from wordmask.encoders.samples import autocast_sample, clip_sample, transformer_sample
+from wordmask.encoders.samples import clip_sample, transformer_sample, whole_sample
 from wordmask.encoders.timm_building import build_dino
 
 
@@ -316,7 +316,7 @@ def test_shapes_tell_networks_apart():
     heads = [build_dino("vit_tiny_patch16_224", num_heads=heads) for heads in (3, 6)]
     assert len({transformer_sample("DINO", own).shape for own in heads}) == 2
     run = torch.nn.Conv2d(3, 4, 3)
-    assert len({autocast_sample("x", run, run, (1, 3, side, side)).shape for side in (8, 9)}) == 2
+    assert len({whole_sample("x", run, lambda precision: run, (1, 3, side, side)).shape for side in (8, 9)}) == 2
 
 
 FASTER = {"fp32": {"fp32": 1.0, "bf16": 2.0}, "bf16": {"fp32": 1.0, "bf16": 0.5}}

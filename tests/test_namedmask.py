@@ -7,9 +7,10 @@ import torch
 import wordmask
 from support import plain_deeplab
 from support.tiny_student import NAMES, expected_logits, picture, tiny_student
+from wordmask.pictures import windows
 from wordmask.pictures.images import to_tensor
-from wordmask.segmenters import namedmask
 from wordmask.segmenters.base import SegmenterError
+from wordmask.segmenters.deeplab import DeepLabV3Plus
 from wordmask.segmenters.namedmask import PRESETS, NamedMask, NamedMaskSettings, benchmark_names, read_published
 from wordmask.segmenters.student_file import write_student
 from wordmask.weights.loading import WeightsError
@@ -45,13 +46,14 @@ def test_what_was_not_asked_for_is_background(segmenter):
     assert np.array_equal(labels_of(segmenter, picture(1), ["cat", "background"]), whole != list(NAMES).index("cat"))
 
 
-@pytest.mark.parametrize("sweep", [namedmask.SWEEP_BYTES, 1])
-def test_scores_are_probabilities_among_the_names_asked_for(segmenter, monkeypatch, sweep):
-    monkeypatch.setattr(namedmask, "SWEEP_BYTES", sweep)
+@pytest.mark.parametrize("plain", [windows._PLAIN_BYTES, 0])
+def test_scores_are_probabilities_among_the_names_asked_for(segmenter, monkeypatch, plain):
+    monkeypatch.setattr(windows, "_PLAIN_BYTES", plain)
     image = picture(2)
     for names, classes in ((list(NAMES), [0, 1, 2, 3]), (["dog", "cat"], [1, 2])):
         expected = expected_logits(segmenter, image)[classes].softmax(dim=0).amax(dim=0).numpy()
-        assert np.abs(segmenter.segment(image, names, fill=True).scores - expected).max() < 1e-5
+        # Its logits reach 75, of which single floats round 1e-5 with batch norms and without.
+        assert np.abs(segmenter.segment(image, names, fill=True).scores - expected).max() < 5e-5
 
 
 @pytest.mark.parametrize("names", [["Puppy", "background"], {"hound": ["dog"], "background": None}])
@@ -82,9 +84,10 @@ def test_pictures_of_several_sizes_give_what_each_gives_alone(segmenter):
 
 
 def test_the_network_looks_once_for_any_number_of_questions(segmenter, monkeypatch):
+    segmenter.look(picture(1))  # from here on it is ready
     calls = []
-    original = segmenter.network.features
-    monkeypatch.setattr(segmenter.network, "features", lambda images: calls.append(1) or original(images))
+    original = DeepLabV3Plus.features
+    monkeypatch.setattr(DeepLabV3Plus, "features", lambda own, images: calls.append(1) or original(own, images))
     seen = segmenter.look(picture(1))
     seen.segment(["dog"], fill=True)
     seen.segment(["cat", "background"], fill=True)

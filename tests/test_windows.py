@@ -337,3 +337,15 @@ def test_memory_stays_bounded_whatever_the_names_and_the_size():
 def peak_memory():
     resource = pytest.importorskip("resource")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@pytest.mark.parametrize("size", [(40, 30), (300, 260)])
+@pytest.mark.parametrize("spread", [1.0, 60.0])
+def test_shares_are_those_of_the_softmax_of_all_names(size, spread):
+    """Also where most names are too faint somewhere to be looked at."""
+    torch.manual_seed(0)
+    maps = spread * torch.randn(40, 9, 7)
+    maps[5:] -= 2 * spread
+    best = windows.upsample_argmax(maps, size)[1]
+    whole = interpolate(maps[None].double(), size=size, mode="bilinear")[0].softmax(dim=0)
+    torch.testing.assert_close(windows.upsample_shares(maps, best).double(), whole.amax(dim=0), rtol=1e-4, atol=1e-5)

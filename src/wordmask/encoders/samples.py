@@ -43,22 +43,22 @@ def transformer_sample(what: str, network: VisionTransformer | Eva) -> Sample:
     return _sample(what, lambda precision: [_block(network)])
 
 
-def autocast_sample(what: str, network: nn.Module, run: Callable[[Tensor], Any], images: tuple[int, ...]) -> Sample:
-    """Return the sample of a network that computes in another type than that of its parameters: the whole of it.
+def whole_sample(
+    what: str, network: nn.Module, ready: Callable[[Precision], Callable[[Tensor], Any]], images: tuple[int, ...]
+) -> Sample:
+    """Return the sample of a network of which all is timed.
 
-    run: what is called of it. images: the shape (B, 3, H, W) of pictures that are small for it.
+    ready: from a precision to what computes in it, from pictures of its type. images: the shape (B, 3, H, W) of
+    pictures that are small for it.
     """
 
     def call(precision: Precision) -> Callable[[], object]:
-        pictures = _random(images, torch.float32).contiguous(memory_format=torch.channels_last)
+        run = ready(precision)
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        pictures = _random(images, dtype).contiguous(memory_format=torch.channels_last)
+        return lambda: run(pictures)
 
-        def compute() -> object:
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-                return run(pictures)
-
-        return compute
-
-    return Sample(what, f"autocast {_shape_of([(network, images)])}", call)
+    return Sample(what, f"whole {_shape_of([(network, images)])}", call)
 
 
 def _sample(what: str, parts: Callable[[Precision], list[Part]]) -> Sample:

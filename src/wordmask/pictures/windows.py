@@ -29,6 +29,7 @@ _TILE_BYTES = {"cpu": 1 << 20, "other": WORKING_BYTES // 4}  # of the scores tha
 # upsample_argmax takes F.interpolate for maps about as fine as the picture, where enough names fit in memory at once,
 # and else goes tile by tile as well.
 _COARSE = 8  # pixels per cell; measured: at 5 to 6 both take the same time
+_PLAIN_BYTES = WORKING_BYTES // 32  # of all scores; with fewer, tiles take longer to plan than they save
 _SWEEP_BYTES = WORKING_BYTES // 4  # of the scores that are made together
 _SWEEP_NAMES = 4  # measured: with fewer at a time, comparing them takes longer than making them
 
@@ -38,6 +39,9 @@ _ROUNDING = 3e-7
 # What mixing cells may round, on the safe side: relative to the largest score, how far below the best a name must stay
 # in all cells of a tile to be left out there.
 _HOPELESS = 1e-5
+# How far below the best a name's logit must stay in all cells of a tile to be left out of the softmax there: even of a
+# million names, all that is left out is less than single floats round.
+_FAINT = 32.0
 _BEYOND = 2.0**24
 """More than the number of any name, and the last up to which float32 holds all whole numbers."""
 
@@ -220,10 +224,29 @@ def merge_logsumexp(plan: SlidingWindows, maps: Tensor, patch: Patch, size: tupl
     tile, together = _tile_of(maps.device)
     for row, column, near in _tiles(plan, maps, spread, size, tile):
         place = total[row.pixels, column.pixels]
-        for part in near.split(together, dim=2):
+        for part in near[..., _hopeful(near, _FAINT / scale)].split(together, dim=2):
             here = row.weights.T @ (part.permute(2, 0, 1) @ column.weights)  # (k, h, w)
             torch.logaddexp(place, here.mul_(scale).logsumexp(dim=0), out=place)
     return total
+
+
+@torch.no_grad()
+def upsample_shares(maps: Tensor, best: Tensor) -> Tensor:
+    """Return the share of the softmax over logits (K, h, w) that a pixel's `best` one (H, W) has, which `upsample_argmax`
+    found: (H, W) float32.
+    """
+    cells, size = (maps.shape[1], maps.shape[2]), (best.shape[0], best.shape[1])
+    if 4 * len(maps) * best.numel() <= _PLAIN_BYTES:
+        whole = F.interpolate(maps.float()[None], size=size, mode="bilinear")[0]
+        return whole.sub_(best).exp_().sum(dim=0).reciprocal_()
+    total = torch.zeros_like(best)
+    tile, together = _tile_of(maps.device)
+    for row, column, near in _tiles(SlidingWindows(*cells, cells, cells), maps[None], Spread(cells), size, tile):
+        place = row.pixels, column.pixels
+        for part in near[..., _hopeful(near, _FAINT)].split(together, dim=2):
+            here = row.weights.T @ (part.permute(2, 0, 1) @ column.weights)  # (k, h, w)
+            total[place] += here.sub_(best[place]).exp_().sum(dim=0)
+    return total.reciprocal_()
 
 
 @torch.no_grad()
@@ -239,7 +262,7 @@ def upsample_argmax(
     cells, pixels = height * width, size[0] * size[1]
     per_name = 4 * (pixels + (0 if maps.dtype == torch.float32 else cells))  # bytes
     together = _SWEEP_BYTES // per_name
-    coarse = pixels > _COARSE * cells and 4 * names * pixels > _SMALL_BYTES
+    coarse = pixels > _COARSE * cells and 4 * names * pixels > _PLAIN_BYTES
     if coarse or together < _SWEEP_NAMES:
         whole = SlidingWindows(height, width, (height, width), (height, width))
         return _tile_by_tile(whole, maps[None], Spread((height, width)), size, dtype, equal)
@@ -315,8 +338,8 @@ def _tiles(
             yield row, column, near.float()
 
 
-def _hopeful(near: Tensor, margin: Tensor) -> Tensor:
-    """Return the names that may be the best, or its equals, somewhere among cells (r, c, K).
+def _hopeful(near: Tensor, margin: Tensor | float) -> Tensor:
+    """Return the names that may be the best, or no more than a margin below it, somewhere among cells (r, c, K).
 
     A mean of cells is no more than the largest of them. Where a score is not a number, all may be.
     """

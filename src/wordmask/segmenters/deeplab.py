@@ -147,6 +147,10 @@ class DeepLabV3Plus(nn.Module):
         known = timm.models.get_pretrained_cfg(self.settings.backbone)
         return ImageStatistics(tuple(known.mean), tuple(known.std)) if known else IMAGENET
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
     def features(self, images: Tensor) -> Tensor:
         """(B, width, h, w): what the last layer reads, once for any number of names."""
         maps = self.backbone(images)

@@ -6,7 +6,7 @@ A student segments by the names that it was distilled for, in one pass of a plai
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -17,17 +17,18 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
-from torch import Tensor
+from torch import Tensor, nn
 
 from wordmask.compute import Compute
+from wordmask.encoders.inference import for_inference
 from wordmask.encoders.precision import Sample, settled
-from wordmask.encoders.samples import autocast_sample
+from wordmask.encoders.samples import whole_sample
 from wordmask.masks.segmentation import Segmentation, label_type
 from wordmask.names.lists import read_names
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 from wordmask.pictures.images import size_with_longer_side, size_with_shorter_side, to_tensor
 from wordmask.pictures.reduced import Picture, pixels_of, size_of
-from wordmask.pictures.windows import label_dtype, upsample_argmax
+from wordmask.pictures.windows import label_dtype, upsample_argmax, upsample_shares
 from wordmask.refinement.by_name import NameRefinement, refine_names
 from wordmask.segmenters.base import MissingWeightsError, Seen, Segmenter, SegmenterError
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
@@ -37,12 +38,10 @@ from wordmask.weights.building import built_from
 from wordmask.weights.loading import read_state_dict
 
 LAST_LAYER = "classifier.classifier.3.weight"
-PIXELS_PER_PASS = 2_000_000
 TIMED_SIDE = 224
 """Of the picture on which precisions are compared: the smaller, the more weighs what does not hang on its size."""
+PIXELS_PER_PASS = 2_000_000
 """Pictures of one size go through the network together up to so many pixels: more take memory and gain no time."""
-SWEEP_BYTES = 16 * 2**20
-"""Of the scores at a picture's own size that are made together."""
 PRESET = "preset"
 """The key of a student's metadata that says which preset it was distilled by."""
 EXPERT = "namedmask-expert-"
@@ -129,8 +128,8 @@ class NamedMask(Segmenter):
         precision: str = "auto",
     ):
         compute = Compute(str(device), precision)
-        network = student.network.eval().requires_grad_(False).to(compute.device)
-        self.network: DeepLabV3Plus = network.to(memory_format=torch.channels_last)
+        self.network: DeepLabV3Plus = student.network.eval().requires_grad_(False).to(compute.device)
+        self._ready: DeepLabV3Plus | None = None  # what computes: the network as it was when it first looked
         compute = settled(compute, lambda: student_sample(self.network))
         self.vocabulary = student.vocabulary
         self.metadata = student.metadata
@@ -155,6 +154,14 @@ class NamedMask(Segmenter):
         if weights is not None and student.metadata:
             segmenter.preset = student.metadata.get(PRESET, cls.preset)  # whose student it is, not whose place it takes
         return segmenter
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {name: own for name, own in super().networks.items() if own is not self._ready}
+
+    def to(self, device: str | torch.device) -> Self:
+        self._ready = None
+        return super().to(device)
 
     def input_size(self, height: int, width: int) -> tuple[int, int] | None:
         size = self.settings.size(height, width)
@@ -181,11 +188,11 @@ class NamedMask(Segmenter):
         """Return what is kept of pictures: (B, c, h, w), logits or, where there are more names, what the last layer
         reads.
         """
+        if self._ready is None:
+            self._ready = ready(self.network, self.precision)
         batch = torch.stack([to_tensor(image, size) for image in images])
-        batch = self._statistics.normalise(batch.to(self.device)).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            features = self.network.features(batch)
-        features = features.float()
+        batch = self._statistics.normalise(batch.to(self.device)).to(self._ready.dtype)
+        features = self._ready.features(batch.contiguous(memory_format=torch.channels_last)).float()
         return features if self.keeps_features else self.network.classify(features)
 
     @property
@@ -213,10 +220,17 @@ class NamedMask(Segmenter):
         )
 
 
+def ready(network: DeepLabV3Plus, precision: str) -> DeepLabV3Plus:
+    """Return a copy of a student that looks at pictures of its type, fast, and learns no more."""
+    copy = for_inference(network, DeepLabV3Plus.features)
+    return copy.to(torch.bfloat16) if precision == "bf16" else copy
+
+
 def student_sample(network: DeepLabV3Plus) -> Sample:
     """Return what is timed of a student: all of it, on a picture that is small for it."""
     size = (1, 3, TIMED_SIDE, TIMED_SIDE)
-    return autocast_sample(f"DeepLabV3+ {network.settings.backbone}", network, network.features, size)
+    what = f"DeepLabV3+ {network.settings.backbone}"
+    return whole_sample(what, network, lambda precision: ready(network, precision).features, size)
 
 
 class SeenByStudent(Seen):
@@ -240,7 +254,7 @@ class SeenByStudent(Seen):
         labels, best = upsample_argmax(chosen, size, dtype=label_dtype(len(chosen)))
         found = labels.cpu().numpy()
         if self._segmenter.settings.refine == "none":
-            sure = (best - _log_of_sum(chosen, size)).exp().clamp(max=1).cpu().numpy()
+            sure = upsample_shares(chosen, best).clamp(max=1).cpu().numpy()
         else:
             found, sure = refine_names(self.image, found, partial(_chances, chosen), self._segmenter.settings.refine)
         if asked.background is not None:
@@ -268,17 +282,8 @@ class SeenByStudent(Seen):
 def _chances(logits: Tensor, which: Sequence[int], size: tuple[int, int]) -> Tensor:
     """Logits (c, h, w) -> the probabilities of some classes at a size, (k, H, W)."""
     own = F.interpolate(logits[list(which)][None], size=size, mode="bilinear", align_corners=False)[0]
-    return (own - _log_of_sum(logits, size)).exp()
-
-
-def _log_of_sum(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Logits (K, h, w) -> the softmax's log denominator (H, W) after upsampling, a few names at a time."""
-    together = max(1, SWEEP_BYTES // (4 * size[0] * size[1]))
-    total = logits.new_full(size, -torch.inf)
-    for part in logits.split(together):
-        large = F.interpolate(part[None], size=size, mode="bilinear", align_corners=False)[0]
-        total = torch.logaddexp(total, large.logsumexp(dim=0))
-    return total
+    best = upsample_argmax(logits, size)[1]
+    return (own - best).exp() * upsample_shares(logits, best)
 
 
 def load_student(source: str | Path, settings: NamedMaskSettings) -> Student:
