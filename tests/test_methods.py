@@ -43,7 +43,7 @@ def load(kind, name, **settings):
 
 
 def test_every_method_says_whose_it_is_what_it_does_needs_and_under_which_licence():
-    assert {method.kind for method in list_methods()} == {"segmenter", "saliency", "refinement"}
+    assert {method.kind for method in list_methods()} == {"segmenter", "saliency", "refinement", "regions"}
     for method in wordmask.list_methods():
         assert all((method.paper, method.about, method.needs, method.licence)), method.name
         assert callable(named(method.at)), method.name

@@ -20,6 +20,8 @@ EXTRA_OF = {
     "supervision": "labels",
     "tensorboard": "curves",
     "pillow_heif": "heic",
+    "transformers": "sam",
+    "faiss": "faiss",
 }
 """The name that is imported -> the extra."""
 BRINGS = {
@@ -29,6 +31,8 @@ BRINGS = {
     "labels": "masks for supervision, and archives without faces",
     "curves": "TensorBoard's curves of a training",
     "heic": "HEIC and HEIF photographs",
+    "sam": "regions by SAM 2 or SAM 3, which were trained on masks",
+    "faiss": "an approximate index for banks of many millions of regions",
 }
 """The extra -> what it is for."""
 

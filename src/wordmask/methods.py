@@ -1,4 +1,4 @@
-"""Methods by name: one registry of segmenters, saliency and refinements, those of plug-ins included.
+"""Methods by name: one registry of segmenters, saliency, refinements and makers of regions, those of plug-ins included.
 
 What a name stands for is imported when it is asked for; settings are checked before anything is loaded.
 """
@@ -23,10 +23,19 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-Kind = Literal["segmenter", "saliency", "refinement"]
-CALLED: dict[str, str] = {"segmenter": "method", "saliency": "saliency method", "refinement": "refinement"}
+Kind = Literal["segmenter", "saliency", "refinement", "regions"]
+CALLED: dict[str, str] = {
+    "segmenter": "method",
+    "saliency": "saliency method",
+    "refinement": "refinement",
+    "regions": "maker of regions",
+}
 """Kinds as messages call them."""
-LOADED_BY: dict[Kind, str] = {"segmenter": "wordmask.load", "saliency": "wordmask.saliency.load"}
+LOADED_BY: dict[Kind, str] = {
+    "segmenter": "wordmask.load",
+    "saliency": "wordmask.saliency.load",
+    "regions": "wordmask.regions.load",
+}
 FEW = 12
 """Settings that a message lists whole."""
 MOST_LETTERS = 60
@@ -75,6 +84,7 @@ class Method:
 
 _SEGMENTERS = "wordmask.segmenters"
 _SALIENCY = "wordmask.saliency"
+_REGIONS = "wordmask.regions"
 METHODS = (
     Method(
         "maskclip",
@@ -165,6 +175,15 @@ METHODS = (
         "CLIP's patches, whose names spread to those that DINO sees alike",
         "CLIP ViT-B/16, DINO ViT-B/16",
         "MIT (OpenCLIP), Apache-2.0 (DINO)",
+    ),
+    Method(
+        "corrclip",
+        "segmenter",
+        f"{_SEGMENTERS}.corrclip:CorrClip",
+        "Zhang et al., ICCV 2025",
+        "CLIP's patches, which listen to those of their own region",
+        "CLIP ViT-B/16, DINO ViT-B/8, a maker of regions",
+        "CC-BY-NC-4.0 (MetaCLIP), Apache-2.0 (DINO)",
     ),
     Method(
         "reco",
@@ -275,11 +294,40 @@ METHODS = (
         licence=NO_WEIGHTS,
         refines=("saliency",),
     ),
+    Method(
+        "panoptic-cut",
+        "regions",
+        f"{_REGIONS}.panoptic_cut:PanopticCut",
+        "Kang and Cho, ECCV 2024",
+        "objects cut out of DINO's patches, one after the other",
+        "DINO ViT-B/8",
+        "Apache-2.0 (DINO)",
+    ),
+    Method(
+        "spectral-regions",
+        "regions",
+        f"{_REGIONS}.spectral:SpectralRegions",
+        "SelfMask's clusters, untrained",
+        "connected parts of clusters of DINO's patches",
+        "DINO ViT-S/16",
+        "Apache-2.0 (DINO)",
+    ),
+    Method(
+        "sam",
+        "regions",
+        f"{_REGIONS}.sam:SamRegions",
+        "Ravi et al., ICLR 2025",
+        "SAM 2 or SAM 3: trained on masks, so not free of annotations",
+        "SAM 2 Hiera-L, transformers",
+        "Apache-2.0 (SAM 2)",
+    ),
 )
 
 
 def list_methods(kind: Kind | None = None) -> tuple[Method, ...]:
-    """Return all methods, or those of a kind: "segmenter", "saliency", "refinement"; the plug-ins' come last."""
+    """Return all methods, or those of a kind: "segmenter", "saliency", "refinement", "regions". The plug-ins' come
+    last.
+    """
     if kind is not None and kind not in get_args(Kind):
         raise MethodError(f"no kind of methods is called {shown(kind)}; choose one of {', '.join(get_args(Kind))}")
     known = {(method.kind, method.name): method for method in METHODS}

@@ -19,6 +19,7 @@ from wordmask.benchmarks.results import ResultFolder
 from wordmask.benchmarks.scores import ImageScore, Report, Totals
 from wordmask.benchmarks.single import single_counts
 from wordmask.console.progress import Progress
+from wordmask.regions.base import described
 from wordmask.segmenters.base import Segmenter
 
 READERS = 2
@@ -106,7 +107,7 @@ def score_batches(
     names, ignore = len(benchmark.vocabulary), benchmark.ignore
     for indices, samples in read_batches(benchmark, chosen):
         start = time.perf_counter()
-        seen = segmenter.look_many([sample.image for sample in samples], [sample.key for sample in samples])
+        seen = segmenter.see([sample.image for sample in samples], [sample.key for sample in samples])
         answers = [view.segment(benchmark.vocabulary, fill=True).labels for view in seen]
         seconds = (time.perf_counter() - start) / len(samples)
         alone = [
@@ -193,6 +194,7 @@ def configuration(
         "names": list(benchmark.vocabulary.names),
         "batch_size": batch_size,
         "boundary": boundary,
+        **({} if segmenter.correction is None else {"correct": described(segmenter.correction)}),
         **(asked or {}),
     }
 

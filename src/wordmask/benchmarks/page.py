@@ -50,7 +50,7 @@ def extremes(folder: ResultFolder) -> tuple[list[tuple[int, float]], list[tuple[
 
 
 def side_by_side(sample: Sample, segmenter: Segmenter, benchmark: Benchmark) -> Image.Image:
-    answer = segmenter.look_many([sample.image], [sample.key])[0].segment(benchmark.vocabulary, fill=True).labels
+    answer = segmenter.see([sample.image], [sample.key])[0].segment(benchmark.vocabulary, fill=True).labels
     names = [*benchmark.vocabulary.names, UNCOUNTED]
     truth = np.where(sample.labels == benchmark.ignore, len(names) - 1, sample.labels)
     background = benchmark.vocabulary.background

@@ -35,7 +35,7 @@ def sweep_thresholds(
     counts = ScoreCounts(len(benchmark.vocabulary), background, benchmark.ignore, len(limits))
     done = 0
     for _, samples in read_batches(benchmark, batches_of(len(benchmark), batch_size)):
-        seen = segmenter.look_many([sample.image for sample in samples], [sample.key for sample in samples])
+        seen = segmenter.see([sample.image for sample in samples], [sample.key for sample in samples])
         for sample, view in zip(samples, seen, strict=True):
             answer = view.segment(names, fill=True)
             if answer.scores is None:

@@ -11,7 +11,7 @@ from wordmask.methods import NO_WEIGHTS, Kind, Method, methods_of
 
 
 def methods(
-    kind: Annotated[str | None, typer.Option(help="Only one kind: segmenter, saliency, refinement.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only one kind: segmenter, saliency, refinement, regions.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
     """List the methods: what each does, whose paper it is, what it needs, and the licence of its weights.

@@ -160,7 +160,7 @@ def _look_for_vanished(job: Job, ledger: Ledger, on_note: Callable[[str], None],
 
 def _check_method(load: dict[str, Any]) -> None:
     """Before any process is started for it."""
-    settings = load.keys() - {"method", "preset", "weights", "device", "precision", "onnx"}
+    settings = load.keys() - {"method", "preset", "weights", "device", "precision", "onnx", "correct"}
     check_method("segmenter", load["method"], preset=load.get("preset", "paper"), settings=sorted(settings))
 
 

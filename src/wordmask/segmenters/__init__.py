@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 from wordmask.compute import Compute
 from wordmask.extras import need
 from wordmask.methods import DEFAULT_PRESET, MethodError, check_method, list_methods, load_method
+from wordmask.regions import maker_of
 from wordmask.segmenters.choosing import AUTO, settled
 
 if TYPE_CHECKING:
+    from wordmask.regions.base import RegionMaker
     from wordmask.segmenters.base import Segmenter
 
 DEFAULT_METHOD = AUTO
@@ -33,6 +35,7 @@ def load(
     device: str = "auto",
     precision: str = "auto",
     onnx: str | Path | None = None,
+    correct: "str | RegionMaker | None" = None,
     **settings: Any,
 ) -> "Segmenter":
     """Return a segmenter by the name of its paper; "auto" is the best whose weights can be had, which stderr names.
@@ -45,17 +48,24 @@ def load(
     the papers' figures. What was chosen is the segmenter's `precision`.
     onnx: a file that `wordmask export` wrote of the same method and preset; the network runs from it, on the processor.
     What is in the file cannot be chosen beside it: an argument that says otherwise is refused.
+    correct: what cuts pictures into regions, each of which takes the name that most of its pixels bear: a maker of
+    `wordmask.regions` by its name, "module:function", or a function from a picture to a map; "none" where the method
+    itself would do so.
     """
+    segmenter: Segmenter
     if method == AUTO and onnx is None:
         if weights is not None:
             raise MethodError(f"{AUTO} chooses by what can be had: name the method that weights={weights} are of")
         method = settled(method, preset)
     if onnx is not None:
-        return _load_onnx(onnx, method, preset, weights, device, precision, settings)
-    compute = partial(Compute, device, precision)
-    segmenter: Segmenter = load_method(
-        "segmenter", method, preset=preset, weights=weights, compute=compute, settings=settings
-    )
+        segmenter = _load_onnx(onnx, method, preset, weights, device, precision, settings)
+    else:
+        compute = partial(Compute, device, precision)
+        segmenter = load_method("segmenter", method, preset=preset, weights=weights, compute=compute, settings=settings)
+    if correct is not None:
+        segmenter.correction = (
+            None if correct == "none" else maker_of(correct, preset=preset, device=device, precision=precision)
+        )
     return segmenter
 
 

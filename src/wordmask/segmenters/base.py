@@ -11,6 +11,7 @@ is background. `fill` says no to both: then every pixel bears one of the names.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from wordmask.pictures.image_files import ImageReadError, name_of
 from wordmask.pictures.images import ImageSource, read_image
 from wordmask.pictures.reduced import Picture, Reduced, reduced, size_of
 from wordmask.pictures.streaming import Read, many_pictures, read_ahead
+from wordmask.regions.base import RegionMaker, region_map
+from wordmask.regions.correction import correct
 from wordmask.text_files import shown
 
 Names = Vocabulary | Sequence[str] | Mapping[str, Any]
@@ -40,6 +43,9 @@ class MissingWeightsError(SegmenterError):
 class Seen(ABC):
     """One picture after the network has looked at it."""
 
+    correction: RegionMaker | None = None
+    """The segmenter's; see there."""
+
     def __init__(self, picture: Picture, source: str):
         self.size = size_of(picture)
         self.source = source
@@ -54,6 +60,13 @@ class Seen(ABC):
 
     _segmenter: Any = None
     """Who has looked, for what it knows of words."""
+
+    @cached_property
+    def regions(self) -> np.ndarray:
+        """The picture's regions by which answers are corrected, (H, W) int32, made once."""
+        if self.correction is None:
+            raise SegmenterError(f"{shown(self.source)} has no regions: load the segmenter with correct=...")
+        return region_map(self.correction, self.image)
 
     def segment(
         self,
@@ -78,7 +91,9 @@ class Seen(ABC):
         result = self._raced(vocabulary)
         if drop_absent:
             result = self._without_absent(result, vocabulary, drop_absent)
-        return result.rejecting(min_score) if min_score else result
+        if min_score:
+            result = result.rejecting(min_score)
+        return result if self.correction is None else correct(result, self.regions)
 
     def _raced(self, vocabulary: Vocabulary) -> Segmentation:
         """Answer with the names alone; what rivals win is background."""
@@ -143,6 +158,10 @@ def contrasted(vocabulary: Vocabulary, contrast: Contrast, segmenter: "Segmenter
 class Segmenter(Declared, ABC):
     """Picture + names -> `Segmentation`."""
 
+    correction: RegionMaker | None = None
+    """What makes the regions, each of which takes the name that most of its pixels bear; None leaves names as they are
+    found. `load(..., correct=...)` sets it."""
+
     @property
     def concepts(self) -> Concepts | None:
         """What "auto" holds few names against: concepts of its text tower, or those of the benchmarks' names. None of a
@@ -181,6 +200,13 @@ class Segmenter(Declared, ABC):
     def look_many(self, images: Sequence[np.ndarray], sources: Sequence[str]) -> list[Seen]:
         """Run the network on pictures (H, W, 3) uint8 of any sizes, together where their sizes allow."""
 
+    def see(self, images: Sequence[np.ndarray], sources: Sequence[str]) -> list[Seen]:
+        """`look_many`, with what answers are corrected by. Everything that asks for names goes this way."""
+        seen = self.look_many(images, sources)
+        for view in seen:
+            view.correction = self.correction
+        return seen
+
     def input_size(self, height: int, width: int) -> tuple[int, int] | None:
         """Return the smaller size at which a picture is read, where no more of it is needed; else None."""
         return None
@@ -192,7 +218,7 @@ class Segmenter(Declared, ABC):
 
     def look(self, image: ImageSource) -> Seen:
         """Run the network on one picture; ask the result for names as often as you like."""
-        return self.look_many([read_image(image)], [name_of(image)])[0]
+        return self.see([read_image(image)], [name_of(image)])[0]
 
     def segment(
         self,
@@ -245,5 +271,5 @@ class Segmenter(Declared, ABC):
         self, batches: Iterator[list[Read]], ask: Callable[[Seen], Segmentation]
     ) -> Iterator[Segmentation]:
         for batch in batches:
-            for seen in self.look_many([read.image for read in batch], [read.source for read in batch]):
+            for seen in self.see([read.image for read in batch], [read.source for read in batch]):
                 yield ask(seen)

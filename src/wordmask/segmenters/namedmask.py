@@ -165,7 +165,8 @@ class NamedMask(Segmenter):
 
     def input_size(self, height: int, width: int) -> tuple[int, int] | None:
         size = self.settings.size(height, width)
-        return size if size[0] * size[1] < height * width and self.settings.refine == "none" else None
+        needs_all = self.settings.refine != "none" or self.correction is not None
+        return size if size[0] * size[1] < height * width and not needs_all else None
 
     @torch.inference_mode()
     def look_many(self, images: Sequence[Picture], sources: Sequence[str]) -> list[Seen]:

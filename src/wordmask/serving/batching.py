@@ -157,7 +157,7 @@ class Batcher:
     def _look(self, batch: list[Job]) -> list[Seen]:
         segmenter = self._segmenters[batch[0].method]
         pictures: list[Any] = [job.picture for job in batch]
-        return segmenter.look_many(pictures, ["<request>"] * len(batch))
+        return segmenter.see(pictures, ["<request>"] * len(batch))
 
 
 def _fail(job: Job, error: Exception) -> None:
