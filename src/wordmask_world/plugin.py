@@ -5,10 +5,11 @@ from wordmask.plugins import Plugin, PluginBenchmark, PluginFolder, PluginSuite,
 _TABLES = tuple(f"namedmask-world-{part}" for part in (1, 2, 3, 10, "figure-3"))
 
 _METHODS = (
-    *("maskclip", "clip-diy", "clip-dinoiser", "reco", "selfmask-clip", "namedmask"),
+    *("maskclip", "clip-diy", "clip-dinoiser", "corrclip", "reco", "selfmask-clip", "namedmask"),
     *("sclip", "clearclip", "naclip", "sc-clip", "resclip"),
     *("proxyclip", "lposs"),
     *("found", "seed", "selfmask", "spectral"),
+    *("panoptic-cut", "spectral-regions"),
 )
 _PRESETS = "wordmask_world.presets"
 

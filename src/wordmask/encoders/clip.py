@@ -24,6 +24,7 @@ from wordmask.encoders.clip_dense import (
     Tokens,
     dense_reader,
 )
+from wordmask.encoders.clip_regions import run_in_regions
 from wordmask.encoders.grid import CLIP_POSITIONS, PositionRule
 from wordmask.encoders.statistics import ImageStatistics
 from wordmask.errors import WordmaskError
@@ -160,6 +161,15 @@ class ClipEncoder:
         comes of it is read with the parts of `vit`. See `DenseViT.run`.
         """
         return self.vit.run(self._prepare(images), keep=keep, positions=positions)
+
+    @torch.inference_mode()
+    def run_in_regions(
+        self, image: Tensor, members: Tensor, *, keep: Collection[int] = (), positions: PositionRule = CLIP_POSITIONS
+    ) -> tuple[Tokens, Tensor]:
+        """Run one picture (1, 3, H, W) in [0, 1] as `run` does, and beside it a copy of CLS for each of some regions of
+        its patches. See `encoders.clip_regions`.
+        """
+        return run_in_regions(self.vit, self._prepare(image), members, keep=keep, positions=positions)
 
     @property
     def vit(self) -> DenseViT:

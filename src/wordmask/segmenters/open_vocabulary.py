@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -120,14 +120,14 @@ class SeenThroughWindows(Seen):
         source: str,
         plan: SlidingWindows,
         features: tuple[Tensor, ...],
-        guide: Tensor | None = None,
+        guide: Any = None,
         spreading: Spreading | None = None,
     ):
         super().__init__(picture, source)
         self._segmenter = segmenter
         self._plan = plan
         self._features = features  # each (n windows, ...)
-        self._guide = guide  # (3, h, w)
+        self._guide = guide  # of the picture, for `merge`
         self._spreading = spreading
 
     @torch.inference_mode()
@@ -241,11 +241,12 @@ class OpenVocabularySegmenter(Segmenter):
         return self.patch_size
 
     def merge(
-        self, plan: SlidingWindows, maps: Tensor, patch: Patch, text: TextEmbeddings, guide: Tensor | None
+        self, plan: SlidingWindows, maps: Tensor, patch: Patch, text: TextEmbeddings, guide: Any
     ) -> PictureScores:
         """Return how names score all over a picture, from what `score` gave for all of its windows.
 
-        patch: where the grids of `maps` lie in the windows of `plan`.
+        patch: where the grids of `maps` lie in the windows of `plan`. guide: what `guide` gave, or whatever else a
+        subclass's own `look_many` has put there.
         """
         return PictureScores(plan, maps, patch)
 
@@ -261,7 +262,8 @@ class OpenVocabularySegmenter(Segmenter):
         plan = self.sliding.plan(height, width)
         is_smaller = plan.height * plan.width < height * width
         sees_pixels = self.sliding.refine != NONE and not self.sliding.spreads
-        return (plan.height, plan.width) if is_smaller and not sees_pixels else None
+        needs_all = sees_pixels or self.correction is not None
+        return (plan.height, plan.width) if is_smaller and not needs_all else None
 
     def reduce(self, image: np.ndarray) -> Picture:
         size = self.input_size(*size_of(image))

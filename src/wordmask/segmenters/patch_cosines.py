@@ -174,6 +174,11 @@ class CompetingPhrases(PictureScores):
     def count(self) -> int:
         return self.names
 
+    @property
+    def in_parts(self) -> bool:
+        """Whether cosines are more than what windows say, so that `_cosines` has to make them, some at a time."""
+        return self.picture is not None
+
     def best(self, size: tuple[int, int], stay: Tensor | None = None) -> tuple[Tensor, Tensor]:
         racing = torch.arange(len(self.owner), device=self.owner.device)
         if stay is not None:
@@ -206,7 +211,7 @@ class CompetingPhrases(PictureScores):
 
     def _best_of(self, phrases: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return which of some phrases is the best at every pixel, and its cosine, (H, W) each."""
-        if self.picture is None:
+        if not self.in_parts:
             maps = self.maps if len(phrases) == len(self.owner) else self.maps[:, phrases]
             return merge_argmax(self.plan, maps, self.patch, size, dtype=label_dtype(len(phrases)))
         best, cosines = self.maps.new_zeros(size, dtype=torch.int64), self.maps.new_full(size, -torch.inf)
@@ -225,7 +230,7 @@ class CompetingPhrases(PictureScores):
     def _denominator(self, size: tuple[int, int]) -> Tensor:
         """Return the logarithm of the softmax's, (H, W)."""
         if self._total is None or self._total[0] != size:
-            if self.picture is None:
+            if not self.in_parts:
                 self._total = size, merge_logsumexp(self.plan, self.maps, self.patch, size, self.settings.scale)
             else:
                 self._best_of(torch.arange(len(self.owner), device=self.owner.device), size)

@@ -1,0 +1,255 @@
+"""Regions of a pile of pictures into a bank: what each looks like, and what CorrCLIP says that it is.
+
+Work is cut into parts of some pictures, each whole on the disk or not there. Killed and started again, it goes on with
+the part where it stopped. Pictures that are in the bank already are left alone, new ones come in new parts, and what a
+bank holds of pictures that are gone stays.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wordmask.collection.piles import Bad, Picture, Pile
+from wordmask.compute import Compute
+from wordmask.console.progress import Progress
+from wordmask.encoders.clip_building import clip_at
+from wordmask.encoders.dino import DinoEncoder
+from wordmask.encoders.timm_building import dino_at
+from wordmask.encoders.upsampled import Upsampled
+from wordmask.files import atomic_write
+from wordmask.methods import settings_of
+from wordmask.pictures.image_files import ImageReadError
+from wordmask.pictures.images import to_tensor
+from wordmask.pictures.prefetch import ahead
+from wordmask.pictures.windows import Patch, SlidingWindows, merge_maps
+from wordmask.regions.bank import ABOUT, AUXILIARY, FORMAT, KEYS, MANIFEST, VALUES, BankError
+from wordmask.regions.base import described, region_map
+from wordmask.runs.claim import claimed
+from wordmask.runs.parts import Parts, Say, warn, write_part
+from wordmask.runs.records import check_settings, plain
+from wordmask.segmenters.corrclip import CorrClip, CorrClipSettings, bank_mark, whole_picture
+from wordmask.segmenters.region_correlations import on_grid
+from wordmask.text_files import read_json
+
+VERB = "bank build"
+PER_PART = 64
+"""Pictures that are finished together: what a kill can lose."""
+READERS = 2
+CHANNELS_TOGETHER = 16
+"""Of CLIP's features, whose maps at a picture's own size are made together."""
+SETTINGS = (
+    *("shorter_side", "longest_side", "window", "stride", "antialias", "pad_multiple"),
+    *("sharpness", "spatial", "semantic", "merge_distance", "least_is_none"),
+)
+"""Of CorrCLIP, on which a bank's values hang."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a bank holds now."""
+
+    pictures: int
+    regions: int
+    unreadable: int
+
+
+def build_bank(
+    pile: Pile,
+    readers: "BankReaders",
+    out: Path,
+    *,
+    per_part: int = PER_PART,
+    progress: Progress | None = None,
+    say: Say = warn,
+) -> Built:
+    """Add a pile's pictures to the bank `out`, which is made where there is none."""
+    with claimed(out, VERB, error=BankError):
+        told = {"format": FORMAT, **readers.about}
+        _check_about(out / ABOUT, told)
+        _write_json(out / ABOUT, {**told, "finished": False})
+        parts = Parts(say)
+        _drop_damaged(out, parts, with_auxiliary=readers.has_auxiliary)
+        known = {line["image"] for lines in _manifests(out).values() for line in lines}
+        pile.survey()  # refuses a pile without pictures
+        new = [picture for picture in _pictures(pile, say) if str(picture.ref) not in known]
+        starts = range(0, len(new), per_part)
+        for start, number in zip(starts, _free_numbers(out), strict=False):
+            report = partial(_report, progress, start, len(new))
+            _make(number, new[start : start + per_part], pile.root, readers, out, report)
+        _report(progress, len(new), len(new), 0)
+        lines = [line for own in _manifests(out).values() for line in own]
+        built = Built(
+            sum("trouble" not in line for line in lines),
+            sum(line["regions"] for line in lines),
+            sum("trouble" in line for line in lines),
+        )
+        if not built.regions:
+            raise BankError(f"none of the {len(lines)} pictures of {pile.root} has a region that can be read")
+        _write_json(out / ABOUT, {**told, "finished": True, **asdict(built)})
+    return built
+
+
+class BankReaders:
+    """The networks that a bank's keys and values are made with: CorrCLIP's, once for every CLIP."""
+
+    def __init__(self, main: CorrClip, vfm: DinoEncoder, auxiliary: CorrClip | None = None):
+        self.main, self.vfm, self.auxiliary = main, vfm, auxiliary
+
+    @property
+    def has_auxiliary(self) -> bool:
+        return self.auxiliary is not None
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """All that the bank's features hang on."""
+        main = self.main
+        networks = {
+            "clip": bank_mark(main.clip),
+            "vfm": bank_mark(self.vfm),
+            "dino": bank_mark(main.dino),
+            "auxiliary": None if self.auxiliary is None else bank_mark(self.auxiliary.clip),
+        }
+        settings = {name: getattr(main.settings, name) for name in SETTINGS}
+        told: dict[str, Any] = plain({"networks": networks, "maker": described(main.maker), "settings": settings})
+        return told
+
+    @torch.inference_mode()
+    def read(self, image: np.ndarray) -> list[np.ndarray]:
+        """Return a picture's keys (R, C), values (R, D), and those of the auxiliary CLIP: half floats of length 1."""
+        regions = torch.from_numpy(region_map(self.main.maker, image)).to(self.main.device)
+        kept = int(regions.max())
+        places = torch.where(regions > 0, regions - 1, kept).long()  # what is of no region comes last, and is dropped
+        looks = Upsampled(whole_picture(self.vfm, image), (image.shape[0], image.shape[1]))
+        found = [looks.means(places, kept + 1)]
+        for reader in (self.main, self.auxiliary):
+            if reader is not None:
+                found.append(values_of(reader, image, regions, places, kept + 1))
+        return [features[:kept].cpu().numpy().astype(np.float16) for features in found]
+
+
+def values_of(reader: CorrClip, image: np.ndarray, regions: Tensor, places: Tensor, count: int) -> Tensor:
+    """Return what CLIP says of regions, (count, D) of length 1: its features averaged over windows, brought to the
+    picture's own size, and averaged over each region.
+    """
+    plan = reader.sliding.plan(image.shape[0], image.shape[1])
+    size = (plan.height, plan.width)
+    picture = to_tensor(image, size, antialias=reader.sliding.antialias).to(reader.device)
+    features = reader.window_features(plan, picture, on_grid(regions, size)).float()  # (n, D, h, w)
+    summed = [
+        features.new_zeros(count, len(maps)).index_add_(0, places.flatten(), maps.flatten(1).T)
+        for maps in _own_size(plan, features, reader.lie(plan), (image.shape[0], image.shape[1]))
+    ]
+    return F.normalize(torch.cat(summed, dim=1), dim=1)
+
+
+def _own_size(plan: SlidingWindows, features: Tensor, patch: Patch, size: tuple[int, int]) -> Iterator[Tensor]:
+    for channels in torch.arange(features.shape[1], device=features.device).split(CHANNELS_TOGETHER):
+        yield merge_maps(plan, features[:, channels], patch, size)
+
+
+def _make(
+    number: int,
+    pictures: Sequence[Picture],
+    root: Path,
+    readers: BankReaders,
+    out: Path,
+    report: Callable[[int], None],
+) -> None:
+    """Write a part; the manifest last, which says that it is whole."""
+    lines: list[dict[str, Any]] = []
+    found: list[list[np.ndarray]] = []
+    opened = ahead(partial(_open, root=root), pictures, threads=READERS)
+    for done, (picture, image) in enumerate(zip(pictures, opened, strict=True)):
+        report(done)
+        if isinstance(image, Bad):
+            lines.append({"image": image.image, "regions": 0, "trouble": image.reason})
+            continue
+        features = readers.read(image)
+        found.append(features)
+        lines.append({"image": str(picture.ref), "regions": len(features[0])})
+    kinds = [KEYS, VALUES, AUXILIARY][: 3 if readers.has_auxiliary else 2]
+    for place, kind in enumerate(kinds):
+        rows = [features[place] for features in found]
+        table = np.concatenate(rows) if rows else np.zeros((0, 1), np.float16)
+        with write_part(out / kind / f"{number:06}.npy") as file:
+            np.lib.format.write_array(file, table, allow_pickle=False)
+    with write_part(out / MANIFEST / f"{number:06}.jsonl") as file:
+        file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
+
+
+def _open(picture: Picture, *, root: Path) -> np.ndarray | Bad:
+    try:
+        return picture.ref.open(root)
+    except ImageReadError as error:
+        return Bad(str(picture.ref), error.reason)
+
+
+def _pictures(pile: Pile, say: Say) -> Iterator[Picture]:
+    for part in pile.parts():
+        pictures, bad = part.load()
+        for each in bad:
+            say(f"{each.image} is left out: {each.reason}")
+        yield from pictures
+
+
+def _report(progress: Progress | None, before: int, total: int, done: int) -> None:
+    if progress:
+        progress(before + done, total)
+
+
+def _manifests(out: Path) -> dict[int, list[dict[str, Any]]]:
+    return {
+        int(path.stem): [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for path in sorted((out / MANIFEST).glob("*.jsonl"))
+    }
+
+
+def _free_numbers(out: Path) -> Iterator[int]:
+    taken = {int(path.stem) for path in (out / MANIFEST).glob("*.jsonl")}
+    return (number for number in count() if number not in taken)
+
+
+def _drop_damaged(out: Path, parts: Parts, *, with_auxiliary: bool) -> None:
+    """Remove the manifests of parts that are not whole: their pictures are read again."""
+    for manifest in (out / MANIFEST).glob("*.jsonl"):
+        kinds = (KEYS, VALUES, AUXILIARY) if with_auxiliary else (KEYS, VALUES)
+        if not parts.whole(manifest, *(out / kind / f"{manifest.stem}.npy" for kind in kinds)):
+            manifest.unlink()
+
+
+def _check_about(path: Path, told: dict[str, Any]) -> None:
+    """Refuse to go on with a bank that was made otherwise."""
+    if path.exists():
+        found = read_json(path, way_out="choose another --out")
+        if not isinstance(found, dict):
+            raise BankError(f"{path}: is damaged, it says nothing of its bank; choose another --out")
+        own = {key: found.get(key) for key in told}
+        check_settings(own, told, holds=f"{path.parent} holds regions", error=BankError)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with atomic_write(path) as file:
+        file.write(json.dumps(content, indent=1, ensure_ascii=False).encode())
+
+
+def load_readers(preset: str, compute: Compute, **changes: Any) -> BankReaders:
+    """Return the networks that build a bank, as a preset of CorrCLIP names them, with single settings changed."""
+    told: CorrClipSettings = settings_of("segmenter", "corrclip", preset, **changes)
+    if told.bank is not None:
+        raise BankError("a bank is built without one: leave out bank=...")
+    settings = replace(told, shorter_side=told.bank_shorter_side, guides="dino", map_correction=False, auxiliary=None)
+    main = CorrClip.build(settings, compute)
+    vfm = dino_at(told.vfm, told.vfm_weights, compute.like(main.clip))
+    if told.auxiliary is None:
+        return BankReaders(main, vfm)
+    second = clip_at(told.auxiliary, None, compute.like(main.clip))
+    return BankReaders(main, vfm, CorrClip(second, main.maker, settings, dino=main.dino))
