@@ -249,7 +249,9 @@ def test_without_weights_and_without_a_network_the_error_says_what_to_do(command
 HEAVY = ("torch", "numpy", "scipy", "PIL", "pyarrow", "wordmask_world.drawing")
 
 
-@pytest.mark.parametrize("words", [(), *((verb,) for verb in VERBS), ("world",), ("world", "train-clip")])
+@pytest.mark.parametrize(
+    "words", [(), *((verb,) for verb in VERBS), ("bank", "build"), ("world",), ("world", "train-clip")]
+)
 def test_help_imports_nothing_heavy_and_has_an_example(words):
     code = (
         "import sys; from wordmask.cli import main\n"

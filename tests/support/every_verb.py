@@ -46,6 +46,7 @@ READING = {
     "saliency": f"saliency data/images {WORLD} --out maps",
     "label": f"label data/images {NAMES} {WORLD} --out labels",
     "search": f"search dog --collection data/images {WORLD} --sheet sheet.html",
+    "bank build": f"bank build data/images {WORLD} --set regions=support.own_regions:halves --out bank",
     "evaluate": f"evaluate --benchmark folder --root data {WORLD} --out evaluated",
     "tables": "tables clip-diy-2 --root data --only w/o --pictures 1 --out-dir tables --out table.html",
     "train-found": f"train-found --images data/images {WORLD} {FEW} --out found",
@@ -74,7 +75,7 @@ NEEDING_EXTRAS = {
     "export": f"export {WORLD} --out network.onnx",
     "segment by onnx": f"segment data/images {NAMES} {WORLD} --runtime onnx --out masks",
     "saliency, spectral": f"saliency data/images {WORLD} --method spectral --out spectral",
-    **{verb: READING[verb] for verb in ("search", "train-selfmask", "distill")},
+    **{verb: READING[verb] for verb in ("search", "bank build", "train-selfmask", "distill")},
 }
 NEEDING_OPENCV = {
     "distill without faces": "distill --config faceless.json --names names.txt --images data/images --out faceless",
@@ -90,6 +91,7 @@ NEEDING_A_NETWORK = {
     "saliency": "saliency data/images --out maps",
     "label": f"label data/images {NAMES} --out labels",
     "search": "search dog --collection data/images",
+    "bank build": "bank build data/images --out bank",
     "evaluate": "evaluate --benchmark folder --root data --out evaluated",
     "train-found": "train-found --images data/images --out found",
     "train-selfmask": "train-selfmask --images data/images --out selfmask",
@@ -130,6 +132,7 @@ HEAVY = (
     "wordmask.distillation.pipeline",
     "wordmask.export",
     "wordmask.labelling.run",
+    "wordmask.segmenters.bank_building",
     "wordmask.training.clip_dinoiser",
     "wordmask.training.found",
     "wordmask.training.selfmask",

@@ -56,6 +56,11 @@ VERBS = {
         "Train CLIP-DINOiser's heads on a folder of pictures, without labels. A killed run goes on when started again.",
         resumes=True,
     ),
+    "bank": Verb(
+        "wordmask.cli.bank:bank",
+        "Collect regions of your own unlabelled pictures, by which CorrCLIP names those of others.",
+        resumes=("build",),
+    ),
     "methods": Verb(
         "wordmask.cli.methods:methods",
         "List the methods: what each does, whose paper it is, what it needs, and the licence of its weights.",

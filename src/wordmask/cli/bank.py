@@ -1,0 +1,62 @@
+"""`wordmask bank`: regions of your own unlabelled pictures, by which CorrCLIP names those of others."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wordmask.cli import options
+from wordmask.console import say, show
+from wordmask.console.progress import progress_bar
+
+bank = typer.Typer(
+    name="bank",
+    help="Collect regions of your own unlabelled pictures, by which CorrCLIP names those of others.\n\n"
+    "Example: `wordmask bank build pictures --out bank`",
+    no_args_is_help=True,
+)
+
+
+@bank.command()
+def build(
+    pictures: Annotated[Path, typer.Argument(help="A folder of pictures, a list of such (.txt), or webdataset tars.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder of the bank: new, or one to add pictures to.")],
+    preset: options.Preset = "paper",
+    settings: options.Settings = None,
+    index: Annotated[
+        bool, typer.Option("--index", help="Also write FAISS's approximate index, for many millions of regions.")
+    ] = False,
+    device: options.Device = "auto",
+    precision: options.StatedPrecision = "fp32",
+    as_json: options.Json = False,
+) -> None:
+    """Build a bank from pictures, or add pictures to one. Started again after a stop, it goes on where it was.
+
+    Example: `wordmask bank build pictures --out bank`, then `wordmask segment photo.jpg --names "dog, cat" --method
+    corrclip --set bank=bank`
+    """
+    from wordmask.collection.piles import open_pile
+    from wordmask.compute import Compute
+    from wordmask.extras import need
+    from wordmask.regions.bank import RegionBank
+    from wordmask.segmenters.bank_building import build_bank, load_readers
+
+    if index:
+        need("faiss")
+    pile = open_pile(pictures)
+    changes = options.changes(settings, device=None, precision=None)
+    readers = load_readers(preset, Compute(device, precision), **changes)
+    with progress_bar("regions", None) as progress:
+        built = build_bank(pile, readers, out, progress=progress, say=say)
+    if index:
+        RegionBank(out).build_index()
+    if as_json:
+        show(
+            json.dumps({"out": str(out), "pictures": built.pictures, "regions": built.regions, "bad": built.unreadable})
+        )
+        return
+    if built.unreadable:
+        say(f"{built.unreadable} pictures cannot be read; {out / 'manifest'} says why")
+    show(f"{out}: {built.regions} regions of {built.pictures} pictures")
+    say(f"use it with `--method corrclip --preset {preset} --set bank={out}`")
