@@ -72,18 +72,6 @@ def label(
 
     Example: `wordmask label photos --names "dog, cat" --format yolo --out labels`
     """
-    chosen = _chosen(
-        format=format,
-        min_area=min_area,
-        tolerance=tolerance,
-        coco_masks=coco_masks,
-        url_prefix=url_prefix,
-        val=val,
-        pictures=pictures,
-        review=review,
-        min_score=min_score,
-        drop_absent=drop_absent,
-    )
     if method == DEFAULT_METHOD:
         from wordmask.labelling.claim import recorded_method
 
@@ -96,6 +84,18 @@ def label(
     from wordmask.labelling import Job, label_folder
     from wordmask.pictures.left_out import LEFT_OUT
 
+    chosen = _chosen(
+        format=format,
+        min_area=min_area,
+        tolerance=tolerance,
+        coco_masks=coco_masks,
+        url_prefix=url_prefix,
+        val=val,
+        pictures=pictures,
+        review=review,
+        min_score=min_score,
+        drop_absent=drop_absent,
+    )
     compute = Compute(device, precision)
     load = load | {"device": compute.device}
     segmenter = None
