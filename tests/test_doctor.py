@@ -87,7 +87,7 @@ def test_what_cannot_be_measured_is_said(command, measuring, monkeypatch):
     status, _, err = command("doctor", "--measure", "maskdiy")
     assert status == 1
     assert "no method is called 'maskdiy'" in err
-    monkeypatch.setattr("wordmask.compute.has_bf16", lambda device: False)
+    monkeypatch.setattr("wordmask.encoders.precision.offered_here", lambda: ("fp32",))
     status, _, err = command("doctor", "--measure", "maskclip", "--preset", "world")
     assert status == 1
     assert "nothing to measure" in err

@@ -356,7 +356,7 @@ def test_a_device_s_process_does_not_outlive_the_evaluation(tmp_path, monkeypatc
 
 
 def test_several_devices_compute_in_one_precision(tmp_path):
-    with pytest.raises(BenchmarkError, match="'auto' may differ among the devices: choose fp32 or bf16"):
+    with pytest.raises(BenchmarkError, match="'auto' may differ among the devices: choose fp32, bf16 or int8"):
         devices.evaluate_on_devices(
             {"method": "maskclip", "precision": "auto"}, {"name": "world"}, ["cpu"], out=tmp_path
         )

@@ -44,6 +44,7 @@ def processor(monkeypatch):
         monkeypatch.delenv("WORDMASK_PRECISION", raising=False)
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told)
         monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
+        monkeypatch.setattr("wordmask.compute.has_int8", lambda: False)
 
     return fake
 
@@ -99,7 +100,7 @@ def test_the_environment_says_what_auto_is(processor, monkeypatch):
         assert pick_precision("auto", "cpu") == told
         assert pick_precision("bf16", "cpu") == "bf16"
     monkeypatch.setenv("WORDMASK_PRECISION", "fp4")
-    with pytest.raises(PrecisionError, match="WORDMASK_PRECISION='fp4' is unknown: choose auto, fp32 or bf16"):
+    with pytest.raises(PrecisionError, match="WORDMASK_PRECISION='fp4' is unknown: choose auto, fp32, bf16 or int8"):
         Compute("cpu")
 
 
@@ -114,7 +115,7 @@ def test_who_says_a_precision_gets_it(processor):
     assert pick_precision("fp32", "cpu") == "fp32"
     processor(INTEL_OF_2017)
     assert pick_precision("bf16", "cpu") == "bf16"
-    with pytest.raises(PrecisionError, match="'fp16' is unknown: choose auto, fp32 or bf16"):
+    with pytest.raises(PrecisionError, match="'fp16' is unknown: choose auto, fp32, bf16 or int8"):
         pick_precision("fp16", "cpu")
 
 

@@ -14,17 +14,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol, cast, get_args
 
 from wordmask.errors import WordmaskError
+from wordmask.extras import is_installed, need
 
 if TYPE_CHECKING:
     import torch
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "int8"]
+TrainingPrecision = Literal["fp32", "bf16"]
+"""What networks learn in."""
 Auto = Literal["auto"]
 AUTO: Final = "auto"
 VARIABLE = "WORDMASK_PRECISION"
 """Of the environment: what "auto" is to be, where it is set."""
 INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 """Any of these multiplies bf16, in the words of `torch.cpu.get_capabilities`; the last is Arm's."""
+INT8_INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
+"""Any of these multiplies int8 without loss, in the words of Linux; the last is Arm's."""
+INT8_PACKAGES = ("onnx", "onnxruntime")
+"""What computes in int8."""
 
 
 class HasPrecision(Protocol):
@@ -49,10 +56,13 @@ class Compute:
     "auto" of the device is settled as the value is made: the accelerator of this machine, or else its processor. That
     of the precision is settled by `pick_precision` where the device leaves one choice, and else stays "auto" until the
     loader of a network has measured which is faster. `Compute()` is what `wordmask.load` computes with.
+
+    if_same: int8 is only for networks that keep their labels in it; the others compute in fp32.
     """
 
     device: str = AUTO
     precision: str = AUTO
+    if_same: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "device", pick_device(str(self.device)))
@@ -64,12 +74,21 @@ class Compute:
         return self.precision == AUTO
 
     def like(self, network: "HasPrecision") -> "Compute":
-        """Return this for one more network of a method, whose first one has settled what all compute with."""
-        return replace(self, precision=network.precision)
+        """Return this for one more network of a method, whose first one has settled what all compute with: int8 where
+        that network keeps its labels, too.
+        """
+        return replace(self, precision=network.precision, if_same=True)
+
+    @property
+    def of_parameters(self) -> TrainingPrecision:
+        """What a network's parameters are in. While the precision is open it is that in which they are exact; int8 is
+        made of those.
+        """
+        return "bf16" if self.precision == "bf16" else "fp32"
 
     @property
     def dtype(self) -> "torch.dtype":
-        """Of a network's parameters; while the precision is open, that in which they are exact."""
+        """Return `of_parameters`, as torch has it."""
         import torch
 
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
@@ -96,22 +115,45 @@ def pick_precision(precision: str, device: "str | torch.device") -> Precision | 
     """Return what to compute with on a device.
 
     "auto" is what the environment's `WORDMASK_PRECISION` says. Without that it is bf16 on an accelerator that has it,
-    fp32 on a device that has nothing else, and "auto" on a processor with both, where it takes a measurement.
+    fp32 on a device that has nothing else, and "auto" on a processor with more, where it takes a measurement.
     """
     if precision == AUTO:
         chosen = os.environ.get(VARIABLE) or AUTO
         if chosen != AUTO:
-            return _known(chosen, f"{VARIABLE}={chosen!r}")
+            return _known(chosen, device, f"{VARIABLE}={chosen!r}")
+        if is_processor(device) and has_int8():
+            return AUTO
         if not has_bf16(device):
             return "fp32"
-        return AUTO if str(device).partition(":")[0] == "cpu" else "bf16"
-    return _known(precision, f"precision {precision!r}")
+        return AUTO if is_processor(device) else "bf16"
+    return _known(precision, device, f"precision {precision!r}")
 
 
-def _known(precision: str, what: str) -> Precision:
+def _known(precision: str, device: "str | torch.device", what: str) -> Precision:
     if precision not in get_args(Precision):
-        raise PrecisionError(f"{what} is unknown: choose auto, fp32 or bf16")
+        raise PrecisionError(f"{what} is unknown: choose auto, fp32, bf16 or int8")
+    if precision == "int8":
+        if not is_processor(device):
+            raise PrecisionError(f"{what} is for processors, not for {str(device)!r}: choose bf16, or the device cpu")
+        need(*INT8_PACKAGES)
+        if not multiplies_int8():
+            raise PrecisionError(f"{what}: this processor has no instructions for it (VNNI): choose auto or fp32")
     return cast(Precision, precision)
+
+
+def is_processor(device: "str | torch.device") -> bool:
+    return str(device).partition(":")[0] == "cpu"
+
+
+def has_int8() -> bool:
+    """Return whether networks can compute in int8 on this machine's processor."""
+    return all(map(is_installed, INT8_PACKAGES)) and multiplies_int8()
+
+
+def multiplies_int8() -> bool:
+    """Return whether the processor multiplies int8 without loss, or nobody says. Others let sums of two run over."""
+    flags = processor().flags
+    return flags is None or any(flag in flags for flag in INT8_INSTRUCTIONS)
 
 
 def has_bf16(device: "str | torch.device") -> bool:

@@ -27,7 +27,7 @@ EXTRA_OF = {
 BRINGS = {
     "distill": "`distill`, `search` and the trainings",
     "app": "`serve`: a web page and a REST interface",
-    "export": "`export`, and networks run from ONNX files",
+    "export": "`export`, networks run from ONNX files, and int8 on processors",
     "labels": "masks for supervision, and archives without faces",
     "curves": "TensorBoard's curves of a training",
     "heic": "HEIC and HEIF photographs",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self, get_ar
 from pydantic import ValidationError
 
 from wordmask.cards import BLANK, Card, cards
-from wordmask.compute import Compute
+from wordmask.compute import Compute, is_processor
 from wordmask.errors import WordmaskError
 from wordmask.plugins import installed, named, presets_of, where_from
 from wordmask.text_files import shown
@@ -405,7 +405,7 @@ class Declared:
     load = _Loading()
     preset: str = "custom"
     precision: str = "fp32"
-    """What the networks compute with, "fp32" or "bf16"."""
+    """What the networks compute with: "fp32", "bf16" or "int8"."""
 
     @classmethod
     def build(cls, *given: Any, **weights: Any) -> Self:
@@ -437,6 +437,8 @@ class Declared:
     def to(self, device: "str | torch.device") -> Self:
         """Move its networks to a device, and return it."""
         usable = Compute(str(device), "fp32").device  # checked also where there is nothing to move
+        if self.precision == "int8" and not is_processor(usable):
+            raise MethodError(f"int8 is for processors, not for {usable!r}: load {self.method} anew on that device")
         for network in self.networks.values():
             network.to(usable)
         return self

@@ -37,7 +37,7 @@ def evaluate_on_devices(
     """
     load = {"precision": "fp32", **load}
     if load["precision"] == "auto":
-        raise BenchmarkError("precision 'auto' may differ among the devices: choose fp32 or bf16")
+        raise BenchmarkError("precision 'auto' may differ among the devices: choose fp32, bf16 or int8")
     benchmark = benchmarks.open_benchmark(**opening)
     segmenter = segmenters.load(**{**load, "device": "cpu"})
     plan = configuration(segmenter, benchmark, batch_size=batch_size, boundary=boundary, asked=asked)

@@ -11,8 +11,19 @@ from typing import Any
 import torch
 
 from wordmask._version import __version__
-from wordmask.compute import AUTO, VARIABLE, cores, has_bf16, memory, pick_device, pick_precision, processor
-from wordmask.encoders.precision import MEASURED, Measurement
+from wordmask.compute import (
+    AUTO,
+    VARIABLE,
+    cores,
+    has_bf16,
+    memory,
+    multiplies_int8,
+    pick_device,
+    pick_precision,
+    processor,
+)
+from wordmask.encoders import int8_agreement
+from wordmask.encoders.precision import MEASURED, Measurement, offered_here
 from wordmask.extras import BRINGS, EXTRA_OF, is_installed
 from wordmask.plugins import GROUP
 from wordmask.weights.cache import cache_dir, is_on
@@ -47,7 +58,11 @@ def checkup() -> dict[str, Any]:
         "plugins": plugins(),
         "cache": cache(),
         "offline": {name: is_on(name) for name in ("WORDMASK_OFFLINE", "HF_HUB_OFFLINE")},
-        "precision": {"rule": rule(), "measured": [as_row(one) for one in MEASURED.kept()]},
+        "precision": {
+            "rule": rule(),
+            "measured": [as_row(one) for one in MEASURED.kept()],
+            "int8": [{"network": one.what, "same": one.same, "enough": one.is_enough} for one in int8_agreement.kept()],
+        },
     }
     return {**found, "faster": list(advice(found))}
 
@@ -109,9 +124,9 @@ def rule() -> str:
     if os.environ.get(VARIABLE, AUTO) != AUTO:
         return f"auto is {chosen}, as {VARIABLE} says"
     if chosen == AUTO:
-        return "auto is measured: fp32 and bf16 are there, and the faster is taken; a tie is fp32's"
+        return f"auto is measured: {', '.join(offered_here())} are there, and the fastest is taken; a tie is fp32's"
     if device == "cpu":
-        return "auto is fp32: this processor, or this torch on it, has no bf16"
+        return "auto is fp32: this processor, or what is installed for it, has neither bf16 nor int8"
     return f"auto is {chosen} on {device}" + ("" if chosen == "bf16" else ", which has no bf16")
 
 
@@ -129,7 +144,8 @@ def advice(found: dict[str, Any]) -> Iterator[str]:
     if has and told is not None and told < TELLING_TORCH:
         yield f"the processor has {', '.join(has)}, which torch tells of from {'.'.join(map(str, TELLING_TORCH))} on"
     if found["extras"]["export"]["missing"]:
-        yield "pip install 'wordmask[export]': students and towers as ONNX files, which small networks are faster from"
+        int8 = "int8, which vision transformers may be faster in; and " if multiplies_int8() else ""
+        yield f"pip install 'wordmask[export]': {int8}ONNX files, which small networks are faster from"
 
 
 def _numbers(told: str | None) -> tuple[int, int] | None:

@@ -46,13 +46,12 @@ def doctor(
 
 def _measured(method: str, preset: str) -> "list[Measurement]":
     from wordmask import saliency, segmenters
-    from wordmask.compute import has_bf16
-    from wordmask.encoders.precision import MEASURED
+    from wordmask.encoders.precision import MEASURED, offered_here
     from wordmask.methods import methods_of
     from wordmask.weights.download import DownloadError
 
-    if not has_bf16("cpu"):
-        raise DoctorError("there is nothing to measure: this processor, or this torch on it, has fp32 alone")
+    if len(offered_here()) == 1:
+        raise DoctorError("there is nothing to measure: this processor, or what is installed for it, has fp32 alone")
     load = (
         saliency.load if method not in methods_of("segmenter") and method in methods_of("saliency") else segmenters.load
     )
@@ -117,6 +116,9 @@ def _lines(found: dict[str, Any]) -> "Iterator[str]":
         times = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in row["seconds"].items())
         when = "now" if row["now"] else row["when"]
         yield _line("", f"{row['network']}: {row['chosen']}; a part of it takes {times} (measured {when})")
+    for row in found["precision"]["int8"]:
+        verdict = "enough for auto" if row["enough"] else "too few for auto"
+        yield _line("", f"{row['network']} in int8: the same on {row['same']:.2%} of drawn patches, {verdict}")
     for advice in found["faster"]:
         yield _line("faster", advice)
 

@@ -64,7 +64,7 @@ Settings = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[
-    str, typer.Option(help="fp32, bf16, or auto: whichever is faster here, by a measurement that is kept.")
+    str, typer.Option(help="fp32, bf16, int8, or auto: whichever is fastest here, by a measurement that is kept.")
 ]
 Runtime = Annotated[str, typer.Option(help="torch, or onnx: the network runs from a file of `wordmask export`.")]
 Onnx = Annotated[Path, typer.Option(help="That file.")]
@@ -90,12 +90,12 @@ Seed = Annotated[int, typer.Option(min=0, help="Of all that is left to chance.")
 
 def _stated(precision: str) -> str:
     if precision == "auto":
-        raise typer.BadParameter("a figure must not depend on the machine that measures it: choose fp32 or bf16")
+        raise typer.BadParameter("a figure must not depend on the machine that measures it: choose fp32, bf16 or int8")
     return precision
 
 
 StatedPrecision = Annotated[
-    str, typer.Option("--precision", help="fp32, as the papers' figures, or bf16.", callback=_stated)
+    str, typer.Option("--precision", help="fp32, as the papers' figures, bf16 or int8.", callback=_stated)
 ]
 
 

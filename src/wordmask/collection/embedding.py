@@ -150,7 +150,7 @@ def clip_fingerprint(encoder: "ClipEncoder") -> str:
     """Return what changes whenever an image's embedding may."""
     visual = {name: value for name, value in encoder.model.state_dict().items() if name.startswith("visual.")}
     told = f"{fingerprint(visual)} {encoder.model.visual!r} {encoder.statistics} {encoder.image_size} {encoder.dtype}"
-    return digest_of(told)
+    return digest_of(f"{told} int8" if encoder.precision == "int8" else told)
 
 
 def _embed_part(

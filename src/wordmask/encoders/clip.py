@@ -26,6 +26,8 @@ from wordmask.encoders.clip_dense import (
 )
 from wordmask.encoders.clip_regions import run_in_regions
 from wordmask.encoders.grid import CLIP_POSITIONS, PositionRule
+from wordmask.encoders.int8_agreement import Host
+from wordmask.encoders.int8_blocks import NoInt8Error, Stack
 from wordmask.encoders.statistics import ImageStatistics
 from wordmask.errors import WordmaskError
 from wordmask.fingerprints import digest_of
@@ -80,6 +82,8 @@ class ClipEncoder:
 
     @property
     def precision(self) -> Precision:
+        if isinstance(self._reader, DenseViT) and self._reader.stack is not None:
+            return "int8"
         return "bf16" if self.dtype == torch.bfloat16 else "fp32"
 
     @property
@@ -104,13 +108,34 @@ class ClipEncoder:
         weights = {k: v for k, v in model.state_dict().items() if not k.startswith("visual.")}
         return digest_of(f"{fingerprint(weights)} {shape}")
 
-    @cached_property
+    @property
     def image_fingerprint(self) -> str:
         """Changes whenever anything that shapes an image embedding does: a cache key."""
+        return digest_of(f"{self._tower_mark} int8") if self.precision == "int8" else digest_of(self._tower_mark)
+
+    @cached_property
+    def _tower_mark(self) -> str:
+        """All of that but what the blocks compute in."""
         tower = self.model.visual
         heads = [m.num_heads for m in tower.modules() if hasattr(m, "num_heads")]
-        shape = f"{tower!r} {heads} {self.image_size} {self.statistics}"
-        return digest_of(f"{fingerprint(tower)} {shape}")
+        return f"{fingerprint(tower)} {tower!r} {heads} {self.image_size} {self.statistics}"
+
+    def int8_host(self) -> Host:
+        """Return where its blocks can be put in int8."""
+        vit = self._reader
+        if not isinstance(vit, DenseViT):
+            raise NoInt8Error(f"{self.name} cannot be computed in int8: its image tower is no plain vision transformer")
+
+        def place(stack: Stack | None) -> None:
+            vit.stack = stack
+
+        return Host(
+            f"CLIP {self.name}",
+            vit.blocks[:-1],
+            self._tower_mark,
+            lambda pictures: [self.dense(pictures).values.flatten(2).transpose(1, 2)],
+            place,
+        )
 
     @torch.inference_mode()
     def encode_image(self, images: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 
 from wordmask.compute import PLAIN, Compute
 from wordmask.encoders.clip import ClipEncoder, ClipError, Tokenizer
-from wordmask.encoders.precision import settled
+from wordmask.encoders.precision import Sample, confirmed, settled
 from wordmask.encoders.samples import clip_sample
 from wordmask.encoders.statistics import OPENAI_MEAN, OPENAI_STD, ImageStatistics
 from wordmask.names.contrast import Concepts
@@ -73,16 +73,23 @@ def load_clip(
     if quick_gelu is None:
         quick_gelu = bool(tag.get("quick_gelu", False)) or OPENAI_KEY in state
     what, build = f"CLIP {architecture}", partial(build_clip, architecture, quick_gelu=quick_gelu)
-    compute = settled(compute, lambda: clip_sample(what, lambda precision: build(precision=precision, device="meta")))
-    model = build(precision=compute.precision)
-    load_into(model, state, what=what, allow_extra=UNUSED_KEYS)
-    return ClipEncoder(
-        model,
-        _tokenizer_of(architecture),
-        name=f"{architecture}/{weights}",
-        statistics=ImageStatistics(tuple(tag["mean"]), tuple(tag["std"])) if tag else ImageStatistics(),
-        device=compute.device,
-    )
+
+    def sample() -> Sample:
+        return clip_sample(what, lambda precision: build(precision=precision, device="meta"))
+
+    def make(chosen: Compute) -> ClipEncoder:
+        model = build(precision=chosen.of_parameters)
+        load_into(model, state, what=what, allow_extra=UNUSED_KEYS)
+        return ClipEncoder(
+            model,
+            _tokenizer_of(architecture),
+            name=f"{architecture}/{weights}",
+            statistics=ImageStatistics(tuple(tag["mean"]), tuple(tag["std"])) if tag else ImageStatistics(),
+            device=chosen.device,
+        )
+
+    chosen = settled(compute, sample)
+    return confirmed(make(chosen), ClipEncoder.int8_host, chosen, sample if compute.is_open else None, make)
 
 
 def _published(architecture: str, weights: str | Path) -> tuple[str | Path, dict[str, Any]]:
@@ -169,26 +176,33 @@ def load_clip_folder(
 
     chosen = compute
 
+    def sample() -> Sample:
+        return clip_sample(f"CLIP {name or folder.name}", build)
+
     def settle() -> None:
         nonlocal chosen
-        chosen = settled(compute, lambda: clip_sample(f"CLIP {name or folder.name}", build))
+        chosen = settled(chosen, sample)
 
-    with _expecting_random_weights():
-        model = built_from(
-            lambda: build("fp32" if chosen.is_open else chosen.precision), state, what=what, on_draft=settle
+    def make(given: Compute) -> ClipEncoder:
+        nonlocal chosen
+        chosen = given
+        with _expecting_random_weights():
+            model = built_from(lambda: build(chosen.of_parameters), state, what=what, on_draft=settle)
+        return ClipEncoder(
+            model,
+            _tokenizer_in(folder, context),
+            name=name or folder.name,
+            statistics=ImageStatistics(
+                tuple(preprocess.get("mean", OPENAI_MEAN)),
+                tuple(preprocess.get("std", OPENAI_STD)),
+            ),
+            grounds=grounds,
+            concepts=concepts,
+            device=chosen.device,
         )
-    return ClipEncoder(
-        model,
-        _tokenizer_in(folder, context),
-        name=name or folder.name,
-        statistics=ImageStatistics(
-            tuple(preprocess.get("mean", OPENAI_MEAN)),
-            tuple(preprocess.get("std", OPENAI_STD)),
-        ),
-        grounds=grounds,
-        concepts=concepts,
-        device=compute.device,
-    )
+
+    made = make(compute)
+    return confirmed(made, ClipEncoder.int8_host, chosen, sample if compute.is_open else None, make)
 
 
 def _tokenizer_in(folder: Path, context: int) -> Tokenizer:

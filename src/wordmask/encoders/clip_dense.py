@@ -18,6 +18,7 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
 
 from wordmask.encoders.grid import CLIP_POSITIONS, Grid, PositionRule, resize_positions, to_maps
+from wordmask.encoders.int8_blocks import Stack, Stacked
 from wordmask.errors import WordmaskError
 from wordmask.pictures.images import pad_to_multiple
 
@@ -94,6 +95,8 @@ class DenseViT:
         self.tower = tower
         self.blocks = list(tower.transformer.resblocks)
         self.patch = int(tower.patch_size[0])
+        self.stack: Stack | None = None
+        """What runs all blocks but the last in their place."""
 
     @staticmethod
     def why_not(tower: Any) -> str | None:
@@ -153,24 +156,32 @@ class DenseViT:
         if last in outputs.values():
             raise ValueError("the last block is not run: its output cannot be kept")
         x = self._embed(images, grid, positions)  # (B, 1 + h*w, C)
-        kept: dict[int, Tensor] = {}
-        taken: dict[int, Tensor] = {}
-        for number, block in enumerate(self.blocks[:-1]):
-            x = x + block.ls_1(_attend(block.attn, block.ln_1(x)))
-            normed = block.ln_2(x)
-            if number in wanted.values():
-                taken[number] = normed
-            x = x + block.ls_2(block.mlp(normed))
-            if number in outputs.values():
-                kept[number] = x
+        ran = self._run_blocks(x, set(outputs.values()), set(wanted.values()) - {last})
+        x, taken = ran.x, ran.normed
         if last in wanted.values():
             taken[last] = self.last.ln_2(x + self.last.ls_1(_attend(self.last.attn, self.last.ln_1(x))))
         return Tokens(
             x,
             grid,
-            kept={index: kept[number] for index, number in outputs.items()},
+            kept={index: ran.outputs[number] for index, number in outputs.items()},
             ln_2={index: taken[number] for index, number in wanted.items()},
         )
+
+    def _run_blocks(self, x: Tensor, outputs: Collection[int] = (), normed: Collection[int] = ()) -> Stacked:
+        """Run all blocks but the last on tokens (B, N, C). outputs, normed: blocks of which more is wanted."""
+        if self.stack is not None:
+            return self.stack(x, outputs=outputs, normed=normed)
+        kept: dict[int, Tensor] = {}
+        taken: dict[int, Tensor] = {}
+        for number, block in enumerate(self.blocks[:-1]):
+            x = x + block.ls_1(_attend(block.attn, block.ln_1(x)))
+            read = block.ln_2(x)
+            if number in normed:
+                taken[number] = read
+            x = x + block.ls_2(block.mlp(read))
+            if number in outputs:
+                kept[number] = x
+        return Stacked(x, kept, taken)
 
     def read(self, tokens: Tokens, reading: Reading) -> Tensor:
         """Return what the last block says of every patch, (B, h*w, D), in the space of the text embeddings."""
@@ -244,9 +255,9 @@ class DenseViT:
         """Normalised pictures of any size (B, 3, H, W) -> the tower's own global vectors (B, D)."""
         images = pad_to_multiple(images, self.patch)
         x = self._embed(images, (images.shape[-2] // self.patch, images.shape[-1] // self.patch))
-        for block in self.blocks:
-            x = x + block.ls_1(_attend(block.attn, block.ln_1(x)))
-            x = x + block.ls_2(block.mlp(block.ln_2(x)))
+        x = self._run_blocks(x).x
+        x = x + self.last.ls_1(_attend(self.last.attn, self.last.ln_1(x)))
+        x = x + self.last.ls_2(self.last.mlp(self.last.ln_2(x)))
         pooled, _ = self.tower._pool(x)
         return pooled if self.tower.proj is None else pooled @ self.tower.proj
 

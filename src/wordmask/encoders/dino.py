@@ -23,6 +23,8 @@ from wordmask.encoders.grid import (
     resize_positions,
     to_maps,
 )
+from wordmask.encoders.int8_agreement import Host
+from wordmask.encoders.int8_blocks import Stack, Turns
 from wordmask.encoders.statistics import IMAGENET, ImageStatistics
 from wordmask.errors import WordmaskError
 from wordmask.fingerprints import digest_of
@@ -87,6 +89,8 @@ class DinoEncoder:
         )
         self.dtype = model.patch_embed.proj.weight.dtype
         self._positions = position_rule(model)
+        self.stack: Stack | None = None
+        """What runs all blocks but the last in their place."""
 
     @property
     def device(self) -> torch.device:
@@ -94,6 +98,8 @@ class DinoEncoder:
 
     @property
     def precision(self) -> Precision:
+        if self.stack is not None:
+            return "int8"
         return "bf16" if self.dtype == torch.bfloat16 else "fp32"
 
     @property
@@ -104,11 +110,27 @@ class DinoEncoder:
     def width(self) -> int:
         return int(self.model.embed_dim)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Changes whenever anything that shapes a feature does: a cache key."""
-        shape = f"{self.model!r} {self.heads} {self.statistics}"
-        return digest_of(f"{fingerprint(self.model)} {shape}")
+        return digest_of(f"{self._mark} int8") if self.precision == "int8" else digest_of(self._mark)
+
+    @cached_property
+    def _mark(self) -> str:
+        """All of that but what the blocks compute in."""
+        return f"{fingerprint(self.model)} {self.model!r} {self.heads} {self.statistics}"
+
+    def int8_host(self) -> Host:
+        """Return where its blocks can be put in int8."""
+
+        def place(stack: Stack | None) -> None:
+            self.stack = stack
+
+        def features(pictures: Tensor) -> list[Tensor]:
+            said = self(pictures)
+            return [said.tokens.flatten(2).transpose(1, 2), said.keys.transpose(1, 2).flatten(2)]
+
+        return Host(f"DINO {self.name}", list(self.model.blocks[:-1]), self._mark, features, place)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> DinoFeatures:
@@ -124,13 +146,9 @@ class DinoEncoder:
         model = self.model
         rope = None
         x = self._embed(images, grid)  # (B, prefix + h*w, C): CLS, registers, patches
-        if isinstance(model, Eva):
-            if model.rope is not None:
-                rope = model.rope.get_embed(shape=list(grid))
-            for block in model.blocks[:-1]:
-                x = block(x, rope=rope)
-        else:
-            x = model.blocks[:-1](x)
+        if isinstance(model, Eva) and model.rope is not None:
+            rope = model.rope.get_embed(shape=list(grid))
+        x = self._run_blocks(x, rope)
         last = model.blocks[-1]
         prefix = model.num_prefix_tokens
         q, k, v = _project(last.attn, last.norm1(x))  # (B, heads, prefix + h*w, d)
@@ -148,6 +166,16 @@ class DinoEncoder:
             grid=grid,
             patch=self.patch_size,
         )
+
+    def _run_blocks(self, x: Tensor, rope: Tensor | None) -> Tensor:
+        """Run all blocks but the last on tokens (B, N, C)."""
+        if self.stack is not None:
+            return self.stack(x, None if rope is None else Turns.of(rope, self.model.num_prefix_tokens)).x
+        if not isinstance(self.model, Eva):
+            return self.model.blocks[:-1](x)
+        for block in self.model.blocks[:-1]:
+            x = block(x, rope=rope)
+        return x
 
     def _embed(self, images: Tensor, grid: Grid) -> Tensor:
         model = self.model

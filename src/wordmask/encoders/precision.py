@@ -2,7 +2,7 @@
 
 A small part of the network is timed in each precision that the device offers, once for every processor, torch and
 shape, and the times are kept below `cache_dir()`. fp32 gives the papers' figures, so it is left only for what is faster
-by more than a tie.
+by more than a tie; and for int8 only where the network's own weights say the same in it.
 """
 
 import json
@@ -11,18 +11,22 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import Any, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import torch
 
-from wordmask.compute import Compute, Precision, processor
+from wordmask.compute import INT8_PACKAGES, Compute, Precision, has_bf16, has_int8, processor
+from wordmask.encoders.int8_agreement import Host, compute_in_int8
+from wordmask.encoders.int8_blocks import NoInt8Error
+from wordmask.extras import is_installed
 from wordmask.files import atomic_write, is_special
 from wordmask.fingerprints import digest_of
 from wordmask.weights.cache import cache_dir
@@ -51,12 +55,14 @@ class Sample:
     """A part of a network whose times stand for those of the whole.
 
     what: the network, for people. shape: all that its times hang on beside the machine. call: from a precision to what
-    computes the part once in it.
+    computes the part once in it, or `NoInt8Error`. in_int8: how much of the whole that it stands for is in int8, where
+    that is chosen; the rest takes what it takes in fp32.
     """
 
     what: str
     shape: str
     call: Callable[[Precision], Callable[[], object]]
+    in_int8: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,45 @@ class Measurement:
 
 
 def settled(compute: Compute, sample: Callable[[], Sample]) -> Compute:
-    """Return what a network is to compute with: as it was said, or else in what the sample of it is fastest."""
-    return replace(compute, precision=MEASURED.of(sample()).chosen) if compute.is_open else compute
+    """Return what a network is to compute with: as it was said, or else in what the sample of it is fastest. If that is
+    int8, its weights have still to be asked: see `confirmed`.
+    """
+    return replace(compute, precision=MEASURED.of(sample()).chosen, if_same=True) if compute.is_open else compute
+
+
+Network = TypeVar("Network")
+
+
+def confirmed(
+    network: Network,
+    host: Callable[[Network], Host],
+    chosen: Compute,
+    sample: Callable[[], Sample] | None,
+    anew: Callable[[Compute], Network],
+) -> Network:
+    """Return a network that computes in what was chosen, or, if that is int8 and may be given up, in what its weights
+    can be trusted in.
+
+    network: with its weights, in single precision if int8 is chosen. sample: what chose it, or None where another
+    network of the method did. anew: makes the network with something else.
+    """
+    if chosen.precision != "int8":
+        return network
+    try:
+        own = host(network)
+        agreement = compute_in_int8(own)
+    except NoInt8Error as error:
+        if not chosen.if_same:
+            raise
+        _log.debug("int8 is not taken: %s", error)
+    else:
+        if agreement.is_enough or not chosen.if_same:
+            return network
+        own.place(None)  # where the same network is used again
+        _log.debug("%s: int8 is not taken: it says the same of %.2f%% of patches", agreement.what, 100 * agreement.same)
+    others: dict[Precision, float] = {} if sample is None else dict(MEASURED.of(sample()).seconds)
+    others.pop("int8", None)
+    return anew(replace(chosen, precision=fastest(others) if others else "fp32"))
 
 
 def fastest(seconds: Mapping[Precision, float]) -> Precision:
@@ -129,7 +172,7 @@ class Measured:
 
     A file holds one measurement and is written whole, so that processes that measure at once do no harm: the last one
     stays. What cannot be read, or is another's, is measured anew. clock: seconds. folder: where the files lie. machine:
-    what the times hold for.
+    what the times hold for. offered: the precisions that are compared.
     """
 
     def __init__(
@@ -137,8 +180,9 @@ class Measured:
         clock: Callable[[], float] = time.perf_counter,
         folder: Callable[[], Path] = lambda: cache_dir() / FOLDER,
         machine: Callable[[], str] = lambda: this_machine(),
+        offered: Callable[[], Sequence[Precision]] = lambda: offered_here(),
     ):
-        self._clock, self._folder, self._machine = clock, folder, machine
+        self._clock, self._folder, self._machine, self._offered = clock, folder, machine, offered
         self._known: dict[str, Measurement] = {}
         self._anew: ContextVar[list[Measurement] | None] = ContextVar("anew", default=None)
         self._alone = threading.Lock()
@@ -185,17 +229,19 @@ class Measured:
         begin = time.perf_counter()
         calls: dict[Precision, Callable[[], object]] = {}
         with torch.inference_mode():
-            for precision in get_args(Precision):
-                call = sample.call(precision)
+            for precision in self._offered():
                 try:
+                    call = sample.call(precision)
                     call()  # kernels are chosen, and weights laid out for them
-                except RuntimeError as error:
+                except (RuntimeError, NoInt8Error) as error:
                     if precision == "fp32":
                         raise
                     _log.debug("%s cannot be computed in %s: %s", sample.what, precision, error)
                     continue
                 calls[precision] = call
             seconds = measure(calls, self._clock)
+        if "int8" in seconds:
+            seconds["int8"] = sample.in_int8 * seconds["int8"] + (1 - sample.in_int8) * seconds["fp32"]
         found = Measurement(
             sample.what, seconds, machine, digest_of(sample.shape), datetime.now(UTC).date().isoformat()
         )
@@ -242,7 +288,15 @@ def this_machine() -> str:
     flags = "unknown" if own.flags is None else " ".join(own.flags)
     capped = {name: value for name in CAPS if (value := os.environ.get(name))}
     told = f"{own.name} ({own.model}); {flags}; {torch.get_num_threads()} threads; torch {torch.__version__}; cpu"
+    if all(map(is_installed, INT8_PACKAGES)):
+        told += f"; onnxruntime {version('onnxruntime')}"
     return f"{told}; {capped}" if capped else told
+
+
+def offered_here() -> tuple[Precision, ...]:
+    """Return what this machine's processor can compute in; what it would have to emulate is always slower."""
+    half: tuple[Precision, ...] = ("bf16",) if has_bf16("cpu") else ()
+    return ("fp32", *half, *(("int8",) if has_int8() else ()))
 
 
 CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "ONEDNN_DEFAULT_FPMATH_MODE")

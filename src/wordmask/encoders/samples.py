@@ -16,6 +16,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from wordmask.compute import Precision
+from wordmask.encoders.clip_dense import DenseViT
+from wordmask.encoders.int8 import Int8Stack
+from wordmask.encoders.int8_blocks import NoInt8Error, PlainStack, Turns, blocks_of, smoothed
 from wordmask.encoders.precision import Sample
 
 USUAL_SIDE = 448
@@ -33,14 +36,22 @@ def clip_sample(what: str, build: Callable[[Precision], Any]) -> Sample:
 
     def parts(precision: Precision) -> list[Part]:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            return _parts_of_tower(build(precision).visual)
+            tower = build("fp32" if precision == "int8" else precision).visual
+            if precision == "int8" and not (isinstance(tower, ClipTransformer) and DenseViT.why_not(tower) is None):
+                raise NoInt8Error(f"{what}: its image tower is no plain vision transformer")
+            return _parts_of_tower(tower)
 
-    return _sample(what, parts)
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        transformer = getattr(build("fp32").visual, "transformer", None)
+    return _sample(what, parts, blocks=len(getattr(transformer, "resblocks", ())))
 
 
-def transformer_sample(what: str, network: VisionTransformer | Eva) -> Sample:
-    """Return the sample of a vision transformer of `timm`'s that computes in the type of its parameters."""
-    return _sample(what, lambda precision: [_block(network)])
+def transformer_sample(what: str, network: VisionTransformer | Eva, *, last_in_fp32: bool = True) -> Sample:
+    """Return the sample of a vision transformer of `timm`'s that computes in the type of its parameters.
+
+    last_in_fp32: whether its last block is never in int8.
+    """
+    return _sample(what, lambda precision: [_block(network)], blocks=len(network.blocks) if last_in_fp32 else 0)
 
 
 def whole_sample(
@@ -53,6 +64,8 @@ def whole_sample(
     """
 
     def call(precision: Precision) -> Callable[[], object]:
+        if precision == "int8":
+            raise NoInt8Error(f"{what} has no int8 form here")
         run = ready(precision)
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         pictures = _random(images, dtype).contiguous(memory_format=torch.channels_last)
@@ -61,13 +74,29 @@ def whole_sample(
     return Sample(what, f"whole {_shape_of([(network, images)])}", call)
 
 
-def _sample(what: str, parts: Callable[[Precision], list[Part]]) -> Sample:
+def _sample(what: str, parts: Callable[[Precision], list[Part]], *, blocks: int) -> Sample:
+    """blocks: of the network, if the last one is never in int8; else 0."""
+
     def call(precision: Precision) -> Callable[[], object]:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         ready = [(_filled(module, dtype), _random(shape, dtype)) for module, shape in parts(precision)]
+        if precision == "int8":
+            ((module, x),) = ready
+            return _in_int8(module, x)
         return lambda: [module(inputs) for module, inputs in ready]
 
-    return Sample(what, _shape_of(parts("fp32")), call)
+    return Sample(what, _shape_of(parts("fp32")), call, in_int8=1 - 1 / blocks if blocks else 1.0)
+
+
+def _in_int8(module: Any, x: Tensor) -> Callable[[], object]:
+    (block,) = blocks_of([module])
+    turns = None
+    if block.rotation is not None:
+        turns = Turns.of(torch.zeros(x.shape[1], 2 * block.width // block.heads), 0)
+    plain = PlainStack([block])
+    plain(x, turns)
+    stack = Int8Stack([smoothed(block, plain.channels[0])])
+    return lambda: [stack(x, turns).x]
 
 
 def _parts_of_tower(tower: Any) -> list[Part]:

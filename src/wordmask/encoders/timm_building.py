@@ -16,7 +16,7 @@ from torch import nn
 
 from wordmask.compute import PLAIN, Compute
 from wordmask.encoders.dino import DinoEncoder, DinoError
-from wordmask.encoders.precision import settled
+from wordmask.encoders.precision import Sample, confirmed, settled
 from wordmask.encoders.samples import transformer_sample
 from wordmask.errors import WordmaskError
 from wordmask.text_files import read_text
@@ -86,9 +86,16 @@ def load_dino_folder(folder: Path, compute: Compute = PLAIN, *, name: str | None
 
 
 def _encoder(model: Any, name: str, compute: Compute) -> DinoEncoder:
-    if isinstance(model, VisionTransformer | Eva):  # what else is refused
-        compute = settled(compute, lambda: transformer_sample(f"DINO {name}", model))
-    return DinoEncoder(model.to(compute.dtype), name=name, device=compute.device)
+    def sample() -> Sample:
+        return transformer_sample(f"DINO {name}", model)
+
+    def make(chosen: Compute) -> DinoEncoder:
+        return DinoEncoder(model.to(chosen.dtype), name=name, device=chosen.device)
+
+    if not isinstance(model, VisionTransformer | Eva):
+        return make(compute)  # which refuses it
+    chosen = settled(compute, sample)
+    return confirmed(make(chosen), DinoEncoder.int8_host, chosen, sample if compute.is_open else None, make)
 
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"

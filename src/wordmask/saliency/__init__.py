@@ -30,7 +30,7 @@ def load(
     preset: whose networks and settings to start from; `settings` change single ones, such as `refine="solver"`.
     weights: a file, a URL or a name of the catalogue in place of the weights that the method learnt itself.
     device: "auto" takes an accelerator where there is one.
-    precision: "auto" is what the network is fastest in on this machine, fp32 or bf16.
+    precision: "auto" is what the network is fastest in on this machine, fp32, bf16 or int8.
     """
     compute = partial(Compute, device, precision)
     loaded: Saliency = load_method(
@@ -39,7 +39,7 @@ def load(
     return loaded
 
 
-def load_within(settings: Any, *, device: str, precision: str) -> "Saliency":
+def load_within(settings: Any, compute: Compute) -> "Saliency":
     """Return the saliency that another method's settings name: `saliency`, `saliency_preset`, `saliency_weights`."""
     name, preset = settings.saliency, settings.saliency_preset or DEFAULT_PRESET
     if preset not in (known := presets_by_name("saliency", name)):
@@ -48,4 +48,7 @@ def load_within(settings: Any, *, device: str, precision: str) -> "Saliency":
             f"{name} has no preset {preset!r}; say saliency_preset={first} (`--set saliency_preset={first}`), one of "
             f"{', '.join(known)}{where_from(preset)}"
         )
-    return load(name, preset=preset, weights=settings.saliency_weights, device=device, precision=precision)
+    loaded: Saliency = load_method(
+        "saliency", name, preset=preset, weights=settings.saliency_weights, compute=compute, settings={}
+    )
+    return loaded

@@ -16,15 +16,17 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from wordmask.compute import PLAIN, Compute
-from wordmask.encoders.precision import settled
+from wordmask.compute import PLAIN, Compute, Precision
+from wordmask.encoders.int8_agreement import Host
+from wordmask.encoders.int8_blocks import Stack
+from wordmask.encoders.precision import Sample, confirmed, settled
 from wordmask.encoders.samples import transformer_sample
 from wordmask.encoders.timm_building import dino_at
 from wordmask.pictures.images import size_with_shorter_side, to_tensor
 from wordmask.refinement.bilateral_solver import BilateralGrid
 from wordmask.refinement.clean_up import THRESHOLD
 from wordmask.saliency.base import Saliency, SaliencyError, SaliencySettings, network_maps, size_for_patches
-from wordmask.saliency.selfmask_network import FINER, SelfMaskNetwork, network_of, to_published
+from wordmask.saliency.selfmask_network import FINER, STATISTICS, SelfMaskNetwork, network_of, to_published
 from wordmask.text_files import shown
 from wordmask.weights.addresses import Address, is_brought, resolve
 from wordmask.weights.loading import fingerprint, read_metadata, read_state_dict, write_state_dict
@@ -58,18 +60,30 @@ class SelfMask(Saliency):
         *,
         device: str | torch.device = "auto",
         precision: str = "auto",
+        compute: Compute | None = None,
     ):
-        compute = Compute(str(device), precision)
-        compute = settled(compute, lambda: transformer_sample("SelfMask", network.encoder))
-        self.dtype, self.precision = compute.dtype, compute.precision
-        self.network = network.eval().requires_grad_(False).to(compute.device, self.dtype)
+        """compute: in place of `device` and `precision`."""
+        compute = compute or Compute(str(device), precision)
+
+        def sample() -> Sample:
+            return transformer_sample("SelfMask", network.encoder, last_in_fp32=False)
+
+        def make(chosen: Compute) -> SelfMaskNetwork:
+            self.dtype = chosen.dtype
+            return network.eval().requires_grad_(False).to(chosen.device, self.dtype)
+
+        chosen = settled(compute, sample)
+        self.network = confirmed(make(chosen), int8_host, chosen, sample if compute.is_open else None, make)
+        self.precision: Precision = "bf16" if self.dtype == torch.bfloat16 else "fp32"
+        if self.network.stack is not None:
+            self.precision = "int8"
         self.settings: SelfMaskSettings = settings or SelfMaskSettings()
 
     @classmethod
     def build(cls, settings: SelfMaskSettings, compute: Compute, *, weights: str | Path | None = None) -> Self:
         """weights: of the network."""
         network = load_network(weights or settings.network)
-        return cls(network, settings, device=compute.device, precision=compute.precision)
+        return cls(network, settings, compute=compute)
 
     def raw_maps(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         return network_maps(images, self.read, patch=self.network.shape.patch, settings=self.settings)
@@ -95,6 +109,20 @@ class SelfMask(Saliency):
         solved = BilateralGrid(levels).solve(mask.astype(np.float64)) > THRESHOLD
         back = F.interpolate(torch.from_numpy(solved)[None, None].float(), (height, width), mode="nearest-exact")
         return back[0, 0].numpy() > THRESHOLD
+
+
+def int8_host(network: SelfMaskNetwork) -> Host:
+    """Return where its encoder's blocks can be put in int8."""
+
+    def place(stack: Stack | None) -> None:
+        network.stack = stack
+
+    def features(pictures: Tensor) -> list[Tensor]:
+        with torch.inference_mode():
+            return [network.patch_tokens(STATISTICS.normalise(pictures))[0]]
+
+    known = fingerprint(network.encoder)
+    return Host("SelfMask", list(network.encoder.blocks), f"{known} {network.encoder!r}", features, place)
 
 
 def load_network(weights: str | Path) -> SelfMaskNetwork:

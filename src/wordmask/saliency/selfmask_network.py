@@ -13,6 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from wordmask.encoders.grid import Grid, PositionRule, resize_positions, to_maps
+from wordmask.encoders.int8_blocks import Stack
 from wordmask.encoders.statistics import IMAGENET
 from wordmask.pictures.images import pad_to_multiple
 from wordmask.saliency.base import SaliencyError
@@ -160,6 +161,8 @@ class SelfMaskNetwork(nn.Module):
         self.queries = nn.Parameter(torch.randn(shape.queries, shape.width))
         self.objectness = Mlp(shape.width, 1)
         self.mask_mlp = Mlp(shape.width, shape.width) if shape.mask_mlp else None
+        self.stack: Stack | None = None
+        """What runs the encoder's blocks in their place."""
 
     def forward(self, images: Tensor, *, every_layer: bool = False) -> Asked:
         """Pictures (B, 3, H, W) in [0, 1] of any size. Without `every_layer`, only the last layer answers."""
@@ -180,7 +183,8 @@ class SelfMaskNetwork(nn.Module):
         grid = (patches.shape[-2], patches.shape[-1])
         positions = resize_positions(encoder.pos_embed[0], encoder.patch_embed.grid_size, grid, rule=POSITIONS)
         x = torch.cat([encoder.cls_token.expand(len(images), -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
-        x = encoder.norm(encoder.blocks(x + positions))
+        x = x + positions
+        x = encoder.norm(encoder.blocks(x) if self.stack is None else self.stack(x).x)
         return x[:, 1:], grid
 
 

@@ -44,8 +44,8 @@ def load(
     weights: a file, a URL or a name of the catalogue in place of the weights that the method learnt itself. Those of
     other networks have settings of their own, as `clip_weights`.
     device: "auto" takes an accelerator where there is one.
-    precision: "auto" is what the network is fastest in on this machine, fp32 or bf16: see docs/speed.md; "fp32" gives
-    the papers' figures. What was chosen is the segmenter's `precision`.
+    precision: "auto" is what the network is fastest in on this machine, fp32, bf16 or int8: see docs/speed.md; "fp32"
+    gives the papers' figures. What was chosen is the segmenter's `precision`.
     onnx: a file that `wordmask export` wrote of the same method and preset; the network runs from it, on the processor.
     What is in the file cannot be chosen beside it: an argument that says otherwise is refused.
     correct: what cuts pictures into regions, each of which takes the name that most of its pixels bear: a maker of

@@ -15,14 +15,13 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from wordmask import saliency
 from wordmask.compute import Compute
 from wordmask.encoders.clip import ClipEncoder
 from wordmask.encoders.clip_building import clip_at
 from wordmask.encoders.clip_dense import CLIP_DINOISER, DenseFeatures, key_affinity
 from wordmask.encoders.dino import DinoEncoder
 from wordmask.encoders.timm_building import dino_at
-from wordmask.methods import DEFAULT_PRESET, networks_behind
+from wordmask.methods import DEFAULT_PRESET, load_method, networks_behind
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
 from wordmask.pictures.windows import SlidingWindows
@@ -173,12 +172,13 @@ class ClipDinoiser(OpenVocabularySegmenter):
         if settings.affinity == "dino":
             dino = dino_at(settings.dino, settings.dino_weights, compute.like(clip))
         if settings.needs_objectness:
-            found = saliency.load(
+            found = load_method(
+                "saliency",
                 "found",
                 preset=settings.found_preset or DEFAULT_PRESET,
                 weights=settings.found_weights,
-                device=compute.device,
-                precision=clip.precision,
+                compute=compute.like(clip),
+                settings={},
             )
             objectness = found.maps
         return cls(clip, heads, settings, dino=dino, objectness=objectness)

@@ -175,7 +175,7 @@ class ClipDiy(Segmenter):
         clip = clip_at(settings.clip, settings.clip_weights, compute)
         if settings.saliency == "none":
             return cls(clip, settings)
-        objects = saliency.load_within(settings, device=compute.device, precision=clip.precision)
+        objects = saliency.load_within(settings, compute.like(clip))
         return cls(clip, settings, objectness=objects.maps)
 
     @property

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from wordmask.compute import Compute
 from wordmask.encoders.inference import for_inference
+from wordmask.encoders.int8_blocks import NoInt8Error
 from wordmask.encoders.precision import Sample, settled
 from wordmask.encoders.samples import whole_sample
 from wordmask.masks.segmentation import Segmentation, label_type
@@ -128,6 +129,8 @@ class NamedMask(Segmenter):
         precision: str = "auto",
     ):
         compute = Compute(str(device), precision)
+        if compute.precision == "int8":
+            raise NoInt8Error("students have no int8 form that is faster: choose auto, fp32 or bf16")
         self.network: DeepLabV3Plus = student.network.eval().requires_grad_(False).to(compute.device)
         self._ready: DeepLabV3Plus | None = None  # what computes: the network as it was when it first looked
         compute = settled(compute, lambda: student_sample(self.network))

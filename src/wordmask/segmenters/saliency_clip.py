@@ -127,7 +127,7 @@ class SaliencyClip(Segmenter):
     @classmethod
     def build(cls, settings: SaliencyClipSettings, compute: Compute) -> Self:
         clip = clip_at(settings.clip, settings.clip_weights, compute)
-        objects = saliency.load_within(settings, device=compute.device, precision=clip.precision)
+        objects = saliency.load_within(settings, compute.like(clip))
         return cls(clip, objects.maps, settings)
 
     @property

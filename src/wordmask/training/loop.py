@@ -19,7 +19,7 @@ from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass as settings
 from torch import Tensor, nn
 
-from wordmask.compute import Precision
+from wordmask.compute import TrainingPrecision
 from wordmask.console.progress import Progress
 from wordmask.pictures.prefetch import ahead
 from wordmask.training.allocation import keep_freed_memory
@@ -62,7 +62,7 @@ class PicturesTraining:
     seed: int = 0
     device: str = "auto"
     most_pictures: Annotated[int, Field(ge=1)] | None = None
-    precision: Precision = "fp32"
+    precision: TrainingPrecision = "fp32"
     threads: Annotated[int, Field(ge=1)] | None = None
     workers: Annotated[int, Field(ge=1)] = 1
     crop: Annotated[int, Field(ge=16)] = 224
