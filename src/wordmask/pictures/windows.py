@@ -232,7 +232,7 @@ def merge_logsumexp(plan: SlidingWindows, maps: Tensor, patch: Patch, size: tupl
 
 @torch.no_grad()
 def upsample_shares(maps: Tensor, best: Tensor) -> Tensor:
-    """Return the share that a pixel's `best` logit (H, W), as `upsample_argmax` found it, has of the softmax over all of
+    """Return the share that a pixel's `best` logit (H, W), found by `upsample_argmax`, has of the softmax over all of
     (K, h, w): (H, W) float32.
     """
     cells, size = (maps.shape[1], maps.shape[2]), (best.shape[0], best.shape[1])
