@@ -1,7 +1,7 @@
 """Time and memory of an archive's search, from mapped files and from memory, against a full matrix product and a
 partition in NumPy and against `faiss.IndexFlatIP`, in one run.
 
-    python benchmarks/archive_speed.py            # 1,000,000 embeddings of 512 half floats, 100 names, 500 pictures each
+    python benchmarks/archive_speed.py      # 1,000,000 embeddings of 512 half floats, 100 names, 500 pictures each
 
 The ways take turns and the least time of each counts. Ours reads half floats, as they lie in files or in memory;
 faiss holds them as single floats, and what it takes to make them such is told apart. It is no part of the package:

@@ -124,7 +124,7 @@ def plain_forward(encoder: Any, heads: Any, text: Any, image: Any) -> Any:
     with torch.inference_mode():
         grid = positions[1:].T.view(1, -1, 14, 14)
         grid = F.interpolate(grid, size=(side, side), mode="bicubic")[0].flatten(1).T
-        pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
+        pixels = torch.from_numpy(image.copy()).to(encoder.device).permute(2, 0, 1)[None].float() / 255
         x = tower.conv1(encoder.statistics.normalise(pixels)).flatten(2).transpose(1, 2)
         x = torch.cat([tower.class_embedding.expand(1, 1, -1), x], dim=1) + torch.cat([positions[:1], grid])
         tower.transformer(tower.ln_pre(x))

@@ -26,6 +26,9 @@ Auto = Literal["auto"]
 AUTO: Final = "auto"
 VARIABLE = "WORDMASK_PRECISION"
 """Of the environment: what "auto" is to be, where it is set."""
+TF32 = "WORDMASK_TF32"
+"""Of the environment: whether fp32 on CUDA rounds what it multiplies to 10 bits (1) or not (0). Unset, it is as torch
+has it: convolutions do, and matrix products do not."""
 INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 """Any of these multiplies bf16, in the words of `torch.cpu.get_capabilities`; the last is Arm's."""
 INT8_INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
@@ -105,10 +108,22 @@ def pick_device(device: str) -> str:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError, NotImplementedError) as error:  # each backend has its own way to say no
             raise DeviceError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}; try cpu") from error
+        if device.startswith("cuda"):
+            set_tf32(os.environ.get(TF32, ""))
         return device
     if torch.cuda.is_available():
-        return "cuda"
+        return pick_device("cuda")
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def set_tf32(told: str) -> None:
+    """Set what fp32 is on CUDA, for this process: "1", "0", or "" to leave it as it is."""
+    import torch
+
+    if told not in ("", "0", "1"):
+        raise PrecisionError(f"{TF32}={told!r} is unknown: choose 1 (faster) or 0 (exact)")
+    if told:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = told == "1"
 
 
 def pick_precision(precision: str, device: "str | torch.device") -> Precision | Auto:

@@ -232,8 +232,8 @@ def merge_logsumexp(plan: SlidingWindows, maps: Tensor, patch: Patch, size: tupl
 
 @torch.no_grad()
 def upsample_shares(maps: Tensor, best: Tensor) -> Tensor:
-    """Return the share of the softmax over logits (K, h, w) that a pixel's `best` one (H, W) has, which `upsample_argmax`
-    found: (H, W) float32.
+    """Return the share that a pixel's `best` logit (H, W), found by `upsample_argmax`, has of the softmax over all of
+    (K, h, w): (H, W) float32.
     """
     cells, size = (maps.shape[1], maps.shape[2]), (best.shape[0], best.shape[1])
     if 4 * len(maps) * best.numel() <= _PLAIN_BYTES:

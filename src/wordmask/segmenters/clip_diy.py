@@ -98,20 +98,20 @@ class SeenAtScales(Seen):
         count = len(vocabulary)
         together = max(1, MAP_BYTES // (4 * self._size[0] * self._size[1]))
         chunks = [slice(start, start + together) for start in range(0, count, together)]
-        normaliser = torch.full(self._size, -torch.inf, device=grids[0].device)
+        total = torch.full(self._size, float(count), device=grids[0].device)
         for chunk in chunks:
-            maps = self._maps(grids, chunk, vocabulary)
-            normaliser = torch.logaddexp(normaliser, maps.logsumexp(dim=0))
+            maps = self._maps(grids, chunk, vocabulary).expm1_()  # scores are cosines: no exponential is large
+            total += maps.sum(dim=0)
         size = (self.image.shape[0], self.image.shape[1])
         # Equation 4, less what a name of score 0 has, which is the same for all. Where there is hardly an object all
         # probabilities are about 1 / K, and rounding would hide by how much they differ; what remains here is as small
         # as the scores themselves.
-        at_zero = (-normaliser).exp_()
+        at_zero = total.reciprocal_()
         labels = scores = torch.empty(0)
         for chunk in chunks:
             if len(chunks) > 1:  # of several, only the last is still there
-                maps = self._maps(grids, chunk, vocabulary)
-            found, sure = (part.cpu() for part in upsample_argmax(maps.expm1_().mul_(at_zero), size, equal=EQUAL))
+                maps = self._maps(grids, chunk, vocabulary).expm1_()
+            found, sure = (part.cpu() for part in upsample_argmax(maps.mul_(at_zero), size, equal=EQUAL))
             if chunk.start == 0:
                 labels, scores = found, sure
                 continue
@@ -124,25 +124,32 @@ class SeenAtScales(Seen):
 
             def maps_of(which: Sequence[int], small: tuple[int, int]) -> Tensor:
                 own = torch.cat([self._maps(grids, slice(i, i + 1), vocabulary) for i in which])
-                return F.interpolate((own - normaliser).exp_()[None], size=small, mode="bilinear")[0]
+                return F.interpolate((own.exp_() * at_zero)[None], size=small, mode="bilinear")[0]
 
             best, sure_of_it = refine_names(self.image, best, maps_of, self._segmenter.settings.refine)
         return Segmentation(best.astype(label_type(count)), list(vocabulary.names), sure_of_it, self.image, self.source)
 
     def _maps(self, grids: list[Tensor], chunk: slice, vocabulary: Vocabulary) -> Tensor:
         """Equations 1 to 3 for some of the names: (k, h, w)."""
-        maps = torch.zeros(())
-        for weight, grid in zip(self._segmenter.scale_weights, grids, strict=True):
-            maps = maps.to(grid) + weight * F.interpolate(grid[None, chunk], size=self._size, mode="bilinear")[0]
+        # A mean of maps is linear: weights go on the few cells. In place, as every new map of this size costs as much
+        # again as making it.
+        first, *others = zip(self._segmenter.scale_weights, grids, strict=True)
+        maps = self._large(*first, chunk)
+        for scale in others:
+            maps += self._large(*scale, chunk)
         if self._objectness is None:
             return maps
         if self._segmenter.settings.positive:
-            maps = (1 + maps) / 2
-        guide = self._objectness.expand_as(maps).clone()
+            maps = maps.add_(1).div_(2)
         background = vocabulary.background
-        if background is not None and chunk.start <= background < chunk.start + len(maps):
-            guide[background - chunk.start] = 1 - self._objectness
-        return maps * guide
+        if background is None or not chunk.start <= background < chunk.start + len(maps):
+            return maps.mul_(self._objectness)
+        behind = maps[background - chunk.start] * (1 - self._objectness)
+        maps.mul_(self._objectness)[background - chunk.start] = behind
+        return maps
+
+    def _large(self, weight: float, grid: Tensor, chunk: slice) -> Tensor:
+        return F.interpolate(weight * grid[None, chunk], size=self._size, mode="bilinear")[0]
 
 
 class ClipDiy(Segmenter):

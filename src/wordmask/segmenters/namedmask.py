@@ -27,6 +27,7 @@ from wordmask.encoders.samples import whole_sample
 from wordmask.masks.segmentation import Segmentation, label_type
 from wordmask.names.lists import read_names
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
+from wordmask.pictures.accelerator import on_device
 from wordmask.pictures.images import size_with_longer_side, size_with_shorter_side, to_tensor
 from wordmask.pictures.reduced import Picture, pixels_of, size_of
 from wordmask.pictures.windows import label_dtype, upsample_argmax, upsample_shares
@@ -195,7 +196,7 @@ class NamedMask(Segmenter):
         if self._ready is None:
             self._ready = ready(self.network, self.precision)
         batch = torch.stack([to_tensor(image, size) for image in images])
-        batch = self._statistics.normalise(batch.to(self.device)).to(self._ready.dtype)
+        batch = self._statistics.normalise(on_device(batch, self.device)).to(self._ready.dtype)
         features = self._ready.features(batch.contiguous(memory_format=torch.channels_last)).float()
         return features if self.keeps_features else self.network.classify(features)
 

@@ -22,6 +22,7 @@ from wordmask.masks.segmentation import Segmentation, label_type, reject_unsure
 from wordmask.names.contrast import Contrast
 from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
 from wordmask.names.vocabulary import BACKGROUND, Rivals, Vocabulary
+from wordmask.pictures.accelerator import on_device, windows_together
 from wordmask.pictures.images import size_with_shorter_side, to_tensor
 from wordmask.pictures.reduced import Picture, pixels_of, reduced, size_of
 from wordmask.pictures.windows import Patch, SlidingWindows, label_dtype, merge_argmax, merge_maps
@@ -280,7 +281,9 @@ class OpenVocabularySegmenter(Segmenter):
     def look_many(self, images: Sequence[Picture], sources: Sequence[str]) -> list[Seen]:
         plans = [self.sliding.plan(*size_of(image)) for image in images]
         pictures = [
-            to_tensor(pixels_of(image), (plan.height, plan.width), antialias=self.sliding.antialias).to(self.device)
+            on_device(
+                to_tensor(pixels_of(image), (plan.height, plan.width), antialias=self.sliding.antialias), self.device
+            )
             for plan, image in zip(plans, images, strict=True)
         ]
         beside = self.read_whole(pictures, plans)
@@ -293,7 +296,8 @@ class OpenVocabularySegmenter(Segmenter):
         features: dict[int, tuple[Tensor, ...]] = {}
         for indices in alike.values():
             windows = torch.cat([cuts[i] for i in indices])
-            passes = [self.read(part) for part in windows.split(WINDOWS_PER_PASS)]
+            together = windows_together(self.device, windows[0, 0].numel(), WINDOWS_PER_PASS)
+            passes = [self.read(part) for part in windows.split(together)]
             kept = [torch.cat(parts).split([len(cuts[i]) for i in indices]) for parts in zip(*passes, strict=True)]
             features.update(zip(indices, zip(*kept, strict=True), strict=True))
         return [
