@@ -167,6 +167,15 @@ METHODS = (
         "MIT (OpenCLIP), Apache-2.0 (DINO)",
     ),
     Method(
+        "talk2dino",
+        "segmenter",
+        f"{_SEGMENTERS}.talk2dino:Talk2Dino",
+        "Barsellotti et al., ICCV 2025",
+        "DINOv2's patches, and words mapped among them by what captions taught",
+        "DINOv2 ViT-B/14 with registers, CLIP ViT-B/16's words, two trained layers",
+        "Apache-2.0 (DINOv2, Talk2DINO), MIT (OpenAI's CLIP)",
+    ),
+    Method(
         "reco",
         "segmenter",
         f"{_SEGMENTERS}.reco:ReCo",

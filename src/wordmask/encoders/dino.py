@@ -44,6 +44,7 @@ class DinoFeatures:
     queries: Tensor  # (B, heads, h*w, d)
     keys: Tensor  # (B, heads, h*w, d)
     values: Tensor  # (B, heads, h*w, d)
+    cls_query: Tensor  # (B, heads, d) CLS's own, before any rotary code, of which CLS has none
     cls_logits: Tensor  # (B, heads, h*w) CLS's query times the patches' keys, scaled, before the softmax
     cls_attention: Tensor  # (B, heads, h*w) CLS's row of the softmax over all tokens; its patches' part
     tokens: Tensor  # (B, D, h, w) patch tokens behind the final norm
@@ -141,6 +142,7 @@ class DinoEncoder:
             queries=q[:, :, prefix:].float(),
             keys=k[:, :, prefix:].float(),
             values=v[:, :, prefix:].float(),
+            cls_query=q[:, :, 0].float(),
             cls_logits=logits[:, :, prefix:],
             cls_attention=logits.softmax(dim=-1)[:, :, prefix:],
             tokens=to_maps(x[:, prefix:], grid).float(),
