@@ -21,6 +21,7 @@ from wordmask_world.weights import WEIGHTS
 
 CLIP, CLIP_RESNET, DINO, RESNET = "clip", "clip-resnet", "dino", "resnet"
 FOUND, SELFMASK, HEADS, STUDENT = "found", "selfmask", "clip-dinoiser", "namedmask"
+MAPPER = "talk2dino"
 
 TRAINED_BY = {
     CLIP: "world train-clip",
@@ -31,8 +32,9 @@ TRAINED_BY = {
     SELFMASK: "train-selfmask --preset world",
     HEADS: "train-dinoiser --preset world",
     STUDENT: "distill --preset world",
+    MAPPER: "train-talk2dino --preset world",
 }
-ROLES = {"backbone": RESNET, "head": FOUND, "heads": HEADS, "network": SELFMASK, "student": STUDENT}
+ROLES = {"backbone": RESNET, "head": FOUND, "heads": HEADS, "mapper": MAPPER, "network": SELFMASK, "student": STUDENT}
 """What is asked for, where it is not called as the model is."""
 
 _FILES = {CLIP: "open_clip_model.safetensors"} | dict.fromkeys((CLIP_RESNET, DINO, RESNET), "model.safetensors")

@@ -69,6 +69,14 @@ CLIP_DINOISER: dict[str, Any] = {
     "templates": "photo",
     **_SLIDING,
 }
+TALK2DINO: dict[str, Any] = {
+    "clip": WORLD,
+    "dino": WORLD,
+    "mapper": WORLD,
+    "templates": "photo",
+    "square": 128,
+    **_SLIDING,
+}
 RECO: dict[str, Any] = {
     "clip": WORLD,
     "archive_clip": WORLD,

@@ -56,6 +56,12 @@ VERBS = {
         "Train CLIP-DINOiser's heads on a folder of pictures, without labels. A killed run goes on when started again.",
         resumes=True,
     ),
+    "train-talk2dino": Verb(
+        "wordmask.cli.train_talk2dino:train_talk2dino",
+        "Train the layers that map CLIP's words among DINO's patches, from captions alone: no labels, no masks. A "
+        "killed run goes on when started again.",
+        resumes=True,
+    ),
     "methods": Verb(
         "wordmask.cli.methods:methods",
         "List the methods: what each does, whose paper it is, what it needs, and the licence of its weights.",
