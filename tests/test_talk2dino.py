@@ -77,9 +77,7 @@ def dino_by_the_book(dino, image):
     """Tokens (C, N), CLS's logits (heads, N) and the grid of one picture (3, H, W) in [0, 1]."""
     pixels = dino.statistics.normalise(image[None])[0].double().numpy()
     shape = {"patch": PATCH, "native": (NATIVE, NATIVE), "heads": HEADS, "layers": BLOCKS}
-    read = dict(
-        zip(plain_vit.READ_OUTS, plain_vit.dino(plain_vit.arrays_of(dino.model), pixels, **shape), strict=True)
-    )
+    read = dict(zip(plain_vit.READ_OUTS, plain_vit.dino(plain_vit.arrays_of(dino.model), pixels, **shape), strict=True))
     tokens = read["tokens"]
     return tokens.reshape(len(tokens), -1), read["cls_logits"], tokens.shape[1:]
 

@@ -34,7 +34,8 @@ from wordmask.training.talk2dino import (
     head_features,
     nearest_heads,
     pairs_of,
-    train_mapper,
+    read_with,
+    train_talk2dino,
 )
 
 WORDS = ["a red dog", "two boats at sea", "grass", "a man on a horse", "the sky", "a cup", "some bottles"]
@@ -90,8 +91,9 @@ def settings(tars, out, **changes):
     return Talk2DinoTraining(pictures=tars, out=out, **{**usual, **changes})
 
 
-def train(clip, dino, tars, out, **changes):
-    return train_mapper(clip, dino, settings(tars, out, **changes), CaptionedPictures(tars))
+def train(clip, dino, tars, out, most=None, **changes):
+    chosen = settings(tars, out, **changes)
+    return train_talk2dino(chosen, read_with(clip, dino, chosen, CaptionedPictures(tars, most)))
 
 
 def test_the_papers_recipe_is_the_default(tmp_path):
@@ -240,7 +242,7 @@ def test_other_captions_or_networks_are_not_gone_on_with(clip, dino, tars, tmp_p
     with pytest.raises(CheckpointError, match="other settings"):
         train(clip, dino, tars, tmp_path, learning_rate=1e-3)
     with pytest.raises(TrainingError, match="made with pictures"):
-        train_mapper(clip, dino, settings(tars, tmp_path), CaptionedPictures(tars, 3))
+        train(clip, dino, tars, tmp_path, most=3)
     with pytest.raises(TrainingError, match="made with clip"):
         train(small_clip(seed=1), dino, tars, tmp_path)
 
@@ -289,14 +291,14 @@ import torch
 from support.plain_saliency import tiny_dino
 from support.small_clip import small_clip
 from wordmask.training.captions import CaptionedPictures
-from wordmask.training.talk2dino import Talk2DinoTraining, train_mapper
+from wordmask.training.talk2dino import Talk2DinoTraining, read_with, train_talk2dino
 
 torch.set_num_threads(1)
 tars, out = Path(sys.argv[1]), Path(sys.argv[2])
 settings = Talk2DinoTraining(
     pictures=tars, out=out, crop=40, batch=4, epochs=60, device="cpu", log_every=1, save_every=1
 )
-train_mapper(small_clip(), tiny_dino(), settings, CaptionedPictures(tars))
+train_talk2dino(settings, read_with(small_clip(), tiny_dino(), settings, CaptionedPictures(tars)))
 """
 
 

@@ -20,6 +20,7 @@ EXTRA_OF = {
     "supervision": "labels",
     "tensorboard": "curves",
     "pillow_heif": "heic",
+    "sentencepiece": "tips",
 }
 """The name that is imported -> the extra."""
 BRINGS = {
@@ -29,6 +30,7 @@ BRINGS = {
     "labels": "masks for supervision, and archives without faces",
     "curves": "TensorBoard's curves of a training",
     "heic": "HEIC and HEIF photographs",
+    "tips": "the words of TIPSv2",
 }
 """The extra -> what it is for."""
 

@@ -45,7 +45,7 @@ def train_talk2dino(
     from wordmask.cli.train_saliency import draw_pictures, tell_how_to_use
     from wordmask.training.claim import claimed_run
     from wordmask.training.plans import drawn_for, plan
-    from wordmask.training.talk2dino import MAPPER_FILE, VERB, Talk2DinoTraining
+    from wordmask.training.talk2dino import MAPPER_FILE, VERB, Talk2DinoTraining, read_for
     from wordmask.training.talk2dino import train_talk2dino as train
 
     changes = options.changes(
@@ -57,8 +57,10 @@ def train_talk2dino(
     drawn = drawn_for(Talk2DinoTraining, preset, missing=missing) if captions is None else None
     with claimed_run(out, VERB, Talk2DinoTraining.__name__):
         draw_pictures(drawn, chosen.pictures)
-        with progress_bar("reading", 1) as reading, progress_bar("training", 1) as training:
-            train(chosen, training, reading)
+        with progress_bar("reading", None) as progress:
+            read = read_for(chosen, progress)
+        with progress_bar("training", None) as progress:
+            train(chosen, read, progress)
     reads = {name: changes[name] for name in ASKED_FOR_ALIKE if name in changes}
     use = 'wordmask segment photo.jpg --names "dog, grass"'
     tell_how_to_use(use, "talk2dino", out / MAPPER_FILE, preset, reads, as_json=as_json)

@@ -29,7 +29,7 @@ class TarError(CollectionError):
 
 @dataclass
 class TarPicture:
-    """A picture in a tar, or why it cannot be taken; what the sample's JSON tells of it, and else its text's caption."""
+    """A picture in a tar, or why it cannot be taken; what the sample's JSON tells of it, or else its text."""
 
     ref: ImageRef
     trouble: str | None = None

@@ -9,7 +9,7 @@ the heads of CLS's last attention look at strengthens the names that they are ab
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import torch
 import torch.nn.functional as F
@@ -144,7 +144,7 @@ PRESETS = {"paper": Talk2DinoSettings()}
 class Talk2Dino(TextAligned):
     method = "talk2dino"
     Settings = Talk2DinoSettings
-    presets: Mapping[str, Any] = PRESETS
+    presets = PRESETS
     has_weights = True
 
     def __init__(

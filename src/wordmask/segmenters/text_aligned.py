@@ -5,7 +5,6 @@ Unlike MaskCLIP and its descendants, these methods settle what a score is at the
 are averaged: by a refinement within the window, or by a softmax over the names. A few names go through at a time.
 """
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
@@ -56,8 +55,8 @@ class SeenAligned(SeenThroughWindows):
 
 
 class TextAligned(OpenVocabularySegmenter):
-    """A subclass says how windows are read, how cosines become scores on patches (`score`; here they stay cosines), and
-    how those come to pixels.
+    """A subclass says how windows are read; and how cosines become scores on patches, and those scores at pixels, where
+    that is not by a softmax over the names.
     """
 
     seen: ClassVar[type[SeenThroughWindows]] = SeenAligned
@@ -65,9 +64,9 @@ class TextAligned(OpenVocabularySegmenter):
     def score(self, features: tuple[Tensor, ...], text: TextEmbeddings) -> Tensor:
         return text.cosines(features[0])
 
-    @abstractmethod
     def at_pixels(self, maps: Tensor, features: tuple[Tensor, ...], size: tuple[int, int]) -> Pixels:
         """Scores (K, h, w) on the patches of one window, and what was kept of it -> scores at its pixels."""
+        return soft_choice(maps, size)
 
 
 def soft_choice(maps: Tensor, size: tuple[int, int]) -> Pixels:

@@ -44,7 +44,9 @@ class CaptionedPictures(Pictures):
             logger.warning("left out of %s: %d pictures without a caption, %d unreadable members", path, without, bad)
         if not self._refs:
             raise TrainingError(f"{path} has no captions to learn from: samples are 000000.jpg beside .txt or .json")
-        told = digest_of_lines(f"{ref} {ref.length} {text}" for ref, text in zip(self._refs, self.captions, strict=True))
+        told = digest_of_lines(
+            f"{ref} {ref.length} {text}" for ref, text in zip(self._refs, self.captions, strict=True)
+        )
         if most is not None and most < len(self._refs):
             chosen = np.sort(shuffled(np.arange(len(self._refs)), seed, 0)[:most])
             self._refs = [self._refs[i] for i in chosen]

@@ -178,7 +178,8 @@ def train(
 ) -> None:
     """Run, or go on with, a training by AdamW. `rate` says by how much a step's learning rate is reduced.
 
-    batches: where they are no crops of the pictures. team: the processes that share every batch. The first of them writes the files.
+    batches: where they are no crops of the pictures. team: the processes that share every batch. The first of them
+    writes the files.
     """
     team = team or Team(settings.device)
     share = team.share(settings.batch)

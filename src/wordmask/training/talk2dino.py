@@ -40,7 +40,9 @@ from wordmask.training.loop import MOST_THREADS, Objective, PicturesTraining, tr
 from wordmask.training.order import shuffled
 from wordmask.weights.loading import fingerprint, read_state_dict, write_state_dict
 
-VERB, MAPPER_FILE, READ = "train-talk2dino", "talk2dino.safetensors", "read captions"
+VERB, MAPPER_FILE = "train-talk2dino", "talk2dino.safetensors"
+FOLDER, READ = "read", "read captions"
+"""In a run's folder, what was read; and the claim on it."""
 BLOCK = 128
 """Pictures in one file of what was read: all that a kill can cost before the first step."""
 TOGETHER = 16
@@ -97,7 +99,13 @@ class PairStore:
     """What was read of pictures and captions, in files of a few; what is there is not read again."""
 
     def __init__(
-        self, folder: Path, pictures: CaptionedPictures, clip: ClipEncoder, dino: DinoEncoder, crop: int, say: Say = warn
+        self,
+        folder: Path,
+        pictures: CaptionedPictures,
+        clip: ClipEncoder,
+        dino: DinoEncoder,
+        crop: int,
+        say: Say = warn,
     ):
         if crop % dino.patch_size:
             raise TrainingError(f"crop={crop} is no multiple of {dino.name}'s patch, {dino.patch_size}")
@@ -201,32 +209,35 @@ def contrastive_loss(words: Tensor, pictures: Tensor, scale: Tensor) -> Tensor:
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
 
-def train_talk2dino(
-    settings: Talk2DinoTraining, progress: Progress | None = None, reading: Progress | None = None
-) -> TextMapper:
-    """Run, or go on with, a training; the mapper, which also lies in `out` as talk2dino.safetensors, halved.
-
-    reading: is told how many pictures have been read, before the first step.
-    """
+def read_for(settings: Talk2DinoTraining, progress: Progress | None = None) -> PairStore:
+    """Read, or go on reading, the pictures and captions of a training."""
     compute = Compute(settings.device, settings.precision)
     clip = clip_at(settings.clip, settings.clip_weights, compute)
     dino = dino_at(settings.dino, settings.dino_weights, compute)
     pictures = CaptionedPictures(settings.pictures, settings.most_pictures, settings.seed)
-    return train_mapper(clip, dino, settings, pictures, progress, reading)
+    return read_with(clip, dino, settings, pictures, progress)
 
 
-def train_mapper(
+def read_with(
     clip: ClipEncoder,
     dino: DinoEncoder,
     settings: Talk2DinoTraining,
     pictures: CaptionedPictures,
     progress: Progress | None = None,
-    reading: Progress | None = None,
-) -> TextMapper:
-    """`train_talk2dino` with networks and pictures at hand."""
+) -> PairStore:
+    """`read_for` with networks and pictures at hand."""
+    store = PairStore(settings.out / FOLDER, pictures, clip, dino, settings.crop)
     with claimed_run(settings.out, VERB, Talk2DinoTraining.__name__):
-        store = PairStore(settings.out / "read", pictures, clip, dino, settings.crop)
-        store.complete(reading)
+        store.complete(progress)
+    return store
+
+
+def train_talk2dino(settings: Talk2DinoTraining, read: PairStore, progress: Progress | None = None) -> TextMapper:
+    """Run, or go on with, a training on what was read; the mapper, which also lies in `out` as talk2dino.safetensors,
+    halved.
+    """
+    clip, dino, pictures = read.clip, read.dino, read.pictures
+    with claimed_run(settings.out, VERB, Talk2DinoTraining.__name__):
         torch.manual_seed(settings.seed)
         objective = Talk2DinoObjective(clip, dino, settings)
         steps = settings.steps(len(pictures))
@@ -236,7 +247,7 @@ def train_mapper(
             pictures,
             steps=steps,
             rate=lambda step: 1.0,
-            batches=partial(pairs_of, pairs=store.everything(), settings=settings),
+            batches=partial(pairs_of, pairs=read.everything(), settings=settings),
             progress=progress,
         )
         told = {
