@@ -142,8 +142,8 @@ def soft_masks(segmenter, image, names=NAMES, background=True):
     """What names score, (K, H, W), and the seen picture."""
     [seen] = segmenter.look_many([image], ["picture"])
     text = dataclasses.replace(segmenter.embed(Vocabulary.of(names)), has_background=background)
-    maps = seen._score(text)
-    return seen._maps_of(maps, range(len(names)), image.shape[:2]).numpy(), seen
+    scores = segmenter.merge(seen._plan, seen._score(text), text, seen._guide)
+    return scores.of(range(len(names)), image.shape[:2]).numpy(), seen
 
 
 def test_names_are_the_mapped_mean_of_raw_prompts(clip, mapper):

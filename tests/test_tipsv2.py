@@ -138,8 +138,9 @@ def check_scores(vision, text, tower, image, plan, chosen):
 
     expected = plain_text.soft_choice(cosines, plan.boxes, len(NAMES), image, bilinear)
     [seen] = segmenter.look_many([image], ["picture"])
-    maps = seen._score(segmenter.embed(Vocabulary.of(NAMES)))
-    ours = seen._maps_of(maps, range(len(NAMES)), image.shape[:2]).numpy()
+    text = segmenter.embed(Vocabulary.of(NAMES))
+    scores = segmenter.merge(seen._plan, seen._score(text), text, seen._guide)
+    ours = scores.of(range(len(NAMES)), image.shape[:2]).numpy()
     assert np.abs(ours - expected.transpose(2, 0, 1)).max() < TOLERANCE
     result = seen.segment(NAMES, fill=True)
     assert (result.labels == expected.argmax(axis=2)).mean() > 0.999

@@ -26,7 +26,6 @@ from wordmask.fingerprints import digest_of
 from wordmask.names.prompts import Templates, templates
 from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
 from wordmask.pictures.images import resize
-from wordmask.pictures.windows import SlidingWindows
 from wordmask.refinement.pamr import pamr
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.open_vocabulary import Sliding
@@ -130,7 +129,7 @@ class Talk2DinoSettings(Sliding):
     clip_weights: Address | None = None
     dino: Address = "vit_base_patch14_reg4_dinov2.lvd142m"
     dino_weights: Address | None = None
-    mapper: Address = "talk2dino-vit-b-14"
+    mapper: Address = "talk2dino-vit-b"
     templates: str = "sub-imagenet-7"
     square: PositiveInt = 448
     background_clean: NonNegativeFloat = 0.2
@@ -189,12 +188,8 @@ class Talk2Dino(TextAligned):
             return (features.tokens,)
         return features.tokens, cls_logits(features).unflatten(-1, features.grid)
 
-    def read_whole(self, pictures: Sequence[Tensor], plans: Sequence[SlidingWindows]) -> list[tuple[Tensor, ...]]:
-        """Return the windows' own pixels (n, 3, H, W) in bytes, where PAMR will look at them."""
-        if not self.settings.pamr:
-            return super().read_whole(pictures, plans)
-        levels = [picture.mul(255).round_().byte() for picture in pictures]
-        return [(plan.cut(picture),) for plan, picture in zip(plans, levels, strict=True)]
+    def guide(self, picture: Tensor) -> Tensor | None:
+        return picture if self.settings.pamr else None
 
     def score(self, features: tuple[Tensor, ...], text: TextEmbeddings) -> Tensor:
         masks = text.cosines(features[0]).sigmoid()  # (n, K, h, w)
@@ -202,15 +197,15 @@ class Talk2Dino(TextAligned):
             return masks
         return cleaned(masks, features[0], features[1], text, self.settings.background_clean)
 
-    def at_pixels(self, maps: Tensor, features: tuple[Tensor, ...], size: tuple[int, int]) -> Pixels:
+    def at_pixels(self, maps: Tensor, size: tuple[int, int], image: Tensor | None) -> Pixels:
         """Enlarge with the corners aligned, then refine within the window."""
 
         def pixels(which: Sequence[int]) -> Tensor:
             masks = F.interpolate(maps[list(which)][None], size, mode="bilinear", align_corners=True)[0]
-            if not self.settings.pamr:
+            if image is None:
                 return masks
-            image = features[-1].float()  # PAMR's weights are the same on any scale of colours
-            return torch.cat([pamr(image, part) for part in masks.split(REFINED_TOGETHER)])
+            levels = image * 255  # the scale that the published code refines on
+            return torch.cat([pamr(levels, part) for part in masks.split(REFINED_TOGETHER)])
 
         return pixels
 

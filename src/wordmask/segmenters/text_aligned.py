@@ -6,15 +6,14 @@ are averaged: by a refinement within the window, or by a softmax over the names.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from wordmask.names.text_embeddings import TextEmbeddings
-from wordmask.pictures.windows import label_dtype, upsample_argmax
-from wordmask.segmenters.open_vocabulary import OpenVocabularySegmenter, SeenThroughWindows
+from wordmask.pictures.windows import SlidingWindows, label_dtype, upsample_argmax
+from wordmask.segmenters.open_vocabulary import OpenVocabularySegmenter, PictureScores
 
 MAPS_BYTES = 256 * 2**20
 """The most that scores at the pixels of all windows take together; more names go through in turn."""
@@ -22,36 +21,33 @@ Pixels = Callable[[Sequence[int]], Tensor]
 """Some names -> their scores at the pixels of one window, (k, H, W)."""
 
 
-class SeenAligned(SeenThroughWindows):
-    """A picture's patch features, whose scores are settled at the pixels of each window."""
+class AlignedScores(PictureScores):
+    """Scores that were settled at the pixels of each window."""
 
-    _segmenter: "TextAligned"
+    def __init__(self, plan: SlidingWindows, maps: Tensor, patch: int, windows: Sequence[Pixels]):
+        super().__init__(plan, maps, patch)
+        self._windows = windows
 
-    def _best(self, maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        labels = maps.new_zeros(size, dtype=label_dtype(maps.shape[1] + 1))
-        scores = maps.new_full(size, -torch.inf, dtype=torch.float32)
-        for names, merged in self._merged(maps, range(maps.shape[1])):
+    def best(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        labels = self.maps.new_zeros(size, dtype=label_dtype(self.maps.shape[1] + 1))
+        scores = self.maps.new_full(size, -torch.inf, dtype=torch.float32)
+        for names, merged in self._merged(range(self.maps.shape[1])):
             best, own = upsample_argmax(merged, size)
             better = own > scores  # of equals, the first name
             labels[better] = (best[better] + names[0]).to(labels.dtype)
             scores[better] = own[better]
         return labels, scores
 
-    def _maps_of(self, maps: Tensor, which: Sequence[int], size: tuple[int, int]) -> Tensor:
-        found = [F.interpolate(merged[None], size, mode="bilinear")[0] for _, merged in self._merged(maps, which)]
-        return torch.cat(found)
+    def of(self, names: Sequence[int], size: tuple[int, int]) -> Tensor:
+        return torch.cat([_enlarged(merged, size) for _, merged in self._merged(names)])
 
-    def _merged(self, maps: Tensor, which: Sequence[int]) -> Iterator[tuple[Sequence[int], Tensor]]:
-        """Scores (n, K, h, w) on patches -> some names, and their scores (k, height, width) on the resized picture."""
-        plan = self._plan
-        windows = [
-            self._segmenter.at_pixels(own, tuple(kept[i] for kept in self._features), plan.window)
-            for i, own in enumerate(maps)
-        ]
+    def _merged(self, names: Sequence[int]) -> Iterator[tuple[Sequence[int], Tensor]]:
+        """Yield some names, and their scores (k, height, width) on the resized picture, until all have come."""
+        plan = self.plan
         together = max(1, MAPS_BYTES // (4 * len(plan) * plan.window[0] * plan.window[1]))
-        for start in range(0, len(which), together):
-            names = which[start : start + together]
-            yield names, plan.merge(torch.stack([pixels(names) for pixels in windows]))
+        for start in range(0, len(names), together):
+            part = names[start : start + together]
+            yield part, plan.merge(torch.stack([pixels(part) for pixels in self._windows]))
 
 
 class TextAligned(OpenVocabularySegmenter):
@@ -59,14 +55,19 @@ class TextAligned(OpenVocabularySegmenter):
     that is not by a softmax over the names.
     """
 
-    seen: ClassVar[type[SeenThroughWindows]] = SeenAligned
-
     def score(self, features: tuple[Tensor, ...], text: TextEmbeddings) -> Tensor:
         return text.cosines(features[0])
 
-    def at_pixels(self, maps: Tensor, features: tuple[Tensor, ...], size: tuple[int, int]) -> Pixels:
-        """Scores (K, h, w) on the patches of one window, and what was kept of it -> scores at its pixels."""
+    def at_pixels(self, maps: Tensor, size: tuple[int, int], image: Tensor | None) -> Pixels:
+        """Scores (K, h, w) on the patches of one window of `size`, and its pixels (3, *size) where `guide` keeps them ->
+        scores at its pixels.
+        """
         return soft_choice(maps, size)
+
+    def merge(self, plan: SlidingWindows, maps: Tensor, text: TextEmbeddings, guide: Tensor | None) -> PictureScores:
+        images = [None] * len(plan) if guide is None else plan.cut(guide)
+        windows = [self.at_pixels(own, plan.window, image) for own, image in zip(maps, images, strict=True)]
+        return AlignedScores(plan, maps, self.patch_size, windows)
 
 
 def soft_choice(maps: Tensor, size: tuple[int, int]) -> Pixels:
@@ -82,7 +83,7 @@ def soft_choice(maps: Tensor, size: tuple[int, int]) -> Pixels:
 
 
 def stretched(windows: Tensor, patch: int) -> Tensor:
-    """Windows (n, 3, H, W), stretched to whole patches where they are not: bicubic, without antialiasing."""
+    """Return windows (n, 3, H, W), stretched to whole patches where they are not: bicubic, without antialiasing."""
     height, width = (-(-side // patch) * patch for side in windows.shape[-2:])
     if (height, width) == tuple(windows.shape[-2:]):
         return windows
