@@ -201,3 +201,7 @@ def test_words_for_another_dino_are_refused(dino, head):
     narrow = TextTower(TextBackbone(49408, 77, TEXT_WIDTH, 1, TEXT_HEADS, 8, biased=False), 30)
     with pytest.raises(SegmenterError, match="words of 15 numbers"):
         DinoTxt(dino, head, DinoText(narrow, open_clip.SimpleTokenizer(), name="narrow"))
+
+
+def test_it_names_its_networks(dino, head, text):
+    assert set(DinoTxt(dino, head, text, settings()).networks) == {"dino", "head", "text"}

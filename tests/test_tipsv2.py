@@ -253,3 +253,7 @@ def test_pieces_are_of_small_letters(tmp_path):
     (tmp_path / "damaged.model").write_bytes(b"no pieces")
     with pytest.raises(TipsTextError, match="no file of SentencePiece"):
         tips_text._pieces_of(tmp_path / "damaged.model")
+
+
+def test_it_names_its_networks(vision, text):
+    assert set(TipsV2(vision, text, settings()).networks) == {"vision", "text"}

@@ -59,8 +59,8 @@ class TextAligned(OpenVocabularySegmenter):
         return text.cosines(features[0])
 
     def at_pixels(self, maps: Tensor, size: tuple[int, int], image: Tensor | None) -> Pixels:
-        """Scores (K, h, w) on the patches of one window of `size`, and its pixels (3, *size) where `guide` keeps them ->
-        scores at its pixels.
+        """Scores (K, h, w) on the patches of one window, and its pixels (3, *size) where `guide` keeps them -> scores at
+        its pixels.
         """
         return soft_choice(maps, size)
 
