@@ -142,7 +142,7 @@ def soft_masks(segmenter, image, names=NAMES, background=True):
     """What names score, (K, H, W), and the seen picture."""
     [seen] = segmenter.look_many([image], ["picture"])
     text = dataclasses.replace(segmenter.embed(Vocabulary.of(names)), has_background=background)
-    scores = segmenter.merge(seen._plan, seen._score(text), text, seen._guide)
+    scores = segmenter.merge(seen._plan, seen._score(text), segmenter.lie(seen._plan), text, seen._guide)
     return scores.of(range(len(names)), image.shape[:2]).numpy(), seen
 
 

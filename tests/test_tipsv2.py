@@ -139,7 +139,7 @@ def check_scores(vision, text, tower, image, plan, chosen):
     expected = plain_text.soft_choice(cosines, plan.boxes, len(NAMES), image, bilinear)
     [seen] = segmenter.look_many([image], ["picture"])
     text = segmenter.embed(Vocabulary.of(NAMES))
-    scores = segmenter.merge(seen._plan, seen._score(text), text, seen._guide)
+    scores = segmenter.merge(seen._plan, seen._score(text), segmenter.lie(seen._plan), text, seen._guide)
     ours = scores.of(range(len(NAMES)), image.shape[:2]).numpy()
     assert np.abs(ours - expected.transpose(2, 0, 1)).max() < TOLERANCE
     result = seen.segment(NAMES, fill=True)

@@ -88,7 +88,14 @@ def fingerprint() -> str:
 
 def fingerprint_for_tables(recorded: str | None) -> str:
     """Return `fingerprint`, or what a table recorded where that is the earlier fingerprint of these weights."""
-    return recorded if recorded is not None and recorded == _weights_alone() else fingerprint()
+    earlier = (_before_the_mapper(), _weights_alone())
+    return recorded if recorded is not None and recorded in earlier else fingerprint()
+
+
+def _before_the_mapper() -> str:
+    """Return what `fingerprint` was before there was Talk2DINO, which no table knew then."""
+    others = (path for path in files_of(WEIGHTS) if path.suffix != ".py" and path.stem != MAPPER)
+    return digest_of_files(path for path in others if path.is_file())
 
 
 def _weights_alone() -> str:

@@ -79,7 +79,7 @@ class DinoTxt(TextAligned):
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        return {"dino": self.dino.model, "head": self.head, "text": self.text.model}
+        return {"dino": self.dino.model, "head": self.head, "text": self.text.model, **self.refining_networks}
 
     def read(self, windows: Tensor) -> tuple[Tensor, ...]:
         return (self.head.patches(self.dino(stretched(windows, self.patch_size))),)

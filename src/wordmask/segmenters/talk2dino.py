@@ -179,7 +179,7 @@ class Talk2Dino(TextAligned):
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        return {"dino": self.dino.model, "clip": self.clip.model, "mapper": self.mapper}
+        return {"dino": self.dino.model, "clip": self.clip.model, "mapper": self.mapper, **self.refining_networks}
 
     def read(self, windows: Tensor) -> tuple[Tensor, ...]:
         """Patch tokens (n, C, h, w), and what CLS's heads look at (n, heads, h, w) where it will be asked for."""

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wordmask.names.text_embeddings import TextEmbeddings
-from wordmask.pictures.windows import SlidingWindows, label_dtype, upsample_argmax
+from wordmask.pictures.windows import Patch, SlidingWindows, Spread, label_dtype, upsample_argmax
 from wordmask.segmenters.open_vocabulary import OpenVocabularySegmenter, PictureScores
 
 MAPS_BYTES = 256 * 2**20
@@ -24,17 +24,17 @@ Pixels = Callable[[Sequence[int]], Tensor]
 class AlignedScores(PictureScores):
     """Scores that were settled at the pixels of each window."""
 
-    def __init__(self, plan: SlidingWindows, maps: Tensor, patch: int, windows: Sequence[Pixels]):
+    def __init__(self, plan: SlidingWindows, maps: Tensor, patch: Patch, windows: Sequence[Pixels]):
         super().__init__(plan, maps, patch)
         self._windows = windows
 
-    def best(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        labels = self.maps.new_zeros(size, dtype=label_dtype(self.maps.shape[1] + 1))
+    def best(self, size: tuple[int, int], stay: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        labels = self.maps.new_zeros(size, dtype=label_dtype(self.count + 1))
         scores = self.maps.new_full(size, -torch.inf, dtype=torch.float32)
-        for names, merged in self._merged(range(self.maps.shape[1])):
+        for names, merged in self._merged(range(self.count) if stay is None else stay.tolist()):
             best, own = upsample_argmax(merged, size)
             better = own > scores  # of equals, the first name
-            labels[better] = (best[better] + names[0]).to(labels.dtype)
+            labels[better] = torch.tensor(names, device=best.device)[best[better]].to(labels.dtype)
             scores[better] = own[better]
         return labels, scores
 
@@ -59,15 +59,20 @@ class TextAligned(OpenVocabularySegmenter):
         return text.cosines(features[0])
 
     def at_pixels(self, maps: Tensor, size: tuple[int, int], image: Tensor | None) -> Pixels:
-        """Scores (K, h, w) on the patches of one window, and its pixels (3, *size) where `guide` keeps them -> scores at
+        """Scores (K, h, w) on the patches of one window, and its pixels (3, *size) where `guide` keeps them -> those at
         its pixels.
         """
         return soft_choice(maps, size)
 
-    def merge(self, plan: SlidingWindows, maps: Tensor, text: TextEmbeddings, guide: Tensor | None) -> PictureScores:
+    def lie(self, plan: SlidingWindows) -> Patch:
+        return Spread(plan.window)  # they are stretched over it
+
+    def merge(
+        self, plan: SlidingWindows, maps: Tensor, patch: Patch, text: TextEmbeddings, guide: Tensor | None
+    ) -> PictureScores:
         images = [None] * len(plan) if guide is None else plan.cut(guide)
         windows = [self.at_pixels(own, plan.window, image) for own, image in zip(maps, images, strict=True)]
-        return AlignedScores(plan, maps, self.patch_size, windows)
+        return AlignedScores(plan, maps, patch, windows)
 
 
 def soft_choice(maps: Tensor, size: tuple[int, int]) -> Pixels:

@@ -65,7 +65,7 @@ class TipsV2(TextAligned):
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        return {"vision": self.vision.model, "text": self.text.model}
+        return {"vision": self.vision.model, "text": self.text.model, **self.refining_networks}
 
     def read(self, windows: Tensor) -> tuple[Tensor, ...]:
         return (self.vision.read_values(stretched(windows, self.patch_size)),)
