@@ -25,6 +25,7 @@ KINDS = {
     "saliency": "Saliency",
     "segmenter": "Students and experts",
     "heads": "Heads",
+    "text": "Words",
     "archive": "Archives and pseudo-masks",
     "embeddings": "Embeddings",
 }

@@ -22,6 +22,7 @@ EXTRA_OF = {
     "pillow_heif": "heic",
     "transformers": "sam",
     "faiss": "faiss",
+    "sentencepiece": "tips",
 }
 """The name that is imported -> the extra."""
 BRINGS = {
@@ -33,6 +34,7 @@ BRINGS = {
     "heic": "HEIC and HEIF photographs",
     "sam": "regions by SAM 2 or SAM 3, which were trained on masks",
     "faiss": "an approximate index for banks of many millions of regions",
+    "tips": "the words of TIPSv2",
 }
 """The extra -> what it is for."""
 

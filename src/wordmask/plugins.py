@@ -93,7 +93,8 @@ class Plugin:
 
     presets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Method -> preset -> the settings that differ from the method's own, by name. Also a training (`train-found`,
-    `train-selfmask`, `train-dinoiser`) -> preset -> the same, and `distill` -> preset -> a `RunConfig`."""
+    `train-selfmask`, `train-dinoiser`, `train-talk2dino`) -> preset -> the same, and `distill` -> preset -> a
+    `RunConfig`."""
     methods: Mapping[str, str] = field(default_factory=dict)
     """Method -> what describes it: `wordmask.methods.Method`."""
     addresses: Mapping[str, str] = field(default_factory=dict)

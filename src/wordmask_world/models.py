@@ -21,6 +21,7 @@ from wordmask_world.weights import WEIGHTS
 
 CLIP, CLIP_RESNET, DINO, RESNET = "clip", "clip-resnet", "dino", "resnet"
 FOUND, SELFMASK, HEADS, STUDENT = "found", "selfmask", "clip-dinoiser", "namedmask"
+MAPPER = "talk2dino"
 
 TRAINED_BY = {
     CLIP: "world train-clip",
@@ -31,8 +32,9 @@ TRAINED_BY = {
     SELFMASK: "train-selfmask --preset world",
     HEADS: "train-dinoiser --preset world",
     STUDENT: "distill --preset world",
+    MAPPER: "train-talk2dino --preset world",
 }
-ROLES = {"backbone": RESNET, "head": FOUND, "heads": HEADS, "network": SELFMASK, "student": STUDENT}
+ROLES = {"backbone": RESNET, "head": FOUND, "heads": HEADS, "mapper": MAPPER, "network": SELFMASK, "student": STUDENT}
 """What is asked for, where it is not called as the model is."""
 
 _FILES = {CLIP: "open_clip_model.safetensors"} | dict.fromkeys((CLIP_RESNET, DINO, RESNET), "model.safetensors")
@@ -86,7 +88,14 @@ def fingerprint() -> str:
 
 def fingerprint_for_tables(recorded: str | None) -> str:
     """Return `fingerprint`, or what a table recorded where that is the earlier fingerprint of these weights."""
-    return recorded if recorded is not None and recorded == _weights_alone() else fingerprint()
+    earlier = (_before_the_mapper(), _weights_alone())
+    return recorded if recorded is not None and recorded in earlier else fingerprint()
+
+
+def _before_the_mapper() -> str:
+    """Return what `fingerprint` was before there was Talk2DINO, which no table knew then."""
+    others = (path for path in files_of(WEIGHTS) if path.suffix != ".py" and path.stem != MAPPER)
+    return digest_of_files(path for path in others if path.is_file())
 
 
 def _weights_alone() -> str:

@@ -7,7 +7,7 @@ _TABLES = tuple(f"namedmask-world-{part}" for part in (1, 2, 3, 10, "figure-3"))
 _METHODS = (
     *("maskclip", "clip-diy", "clip-dinoiser", "corrclip", "reco", "selfmask-clip", "namedmask"),
     *("sclip", "clearclip", "naclip", "sc-clip", "resclip"),
-    *("proxyclip", "lposs"),
+    *("proxyclip", "lposs", "talk2dino"),
     *("found", "seed", "selfmask", "spectral"),
     *("panoptic-cut", "spectral-regions"),
 )
@@ -19,6 +19,7 @@ PLUGIN = Plugin(
         "train-found": {"world": "wordmask_world.recipes:TRAIN_FOUND"},
         "train-selfmask": {"world": "wordmask_world.recipes:TRAIN_SELFMASK"},
         "train-dinoiser": {"world": "wordmask_world.recipes:TRAIN_DINOISER"},
+        "train-talk2dino": {"world": "wordmask_world.recipes:TRAIN_TALK2DINO"},
         "distill": {"world": "wordmask_world.distilling:RUN"},
     },
     addresses={"world": "wordmask_world.models:find"},
@@ -27,6 +28,7 @@ PLUGIN = Plugin(
         "train-found": {"world": "wordmask_world.recipes:SALIENCY_PICTURES"},
         "train-selfmask": {"world": "wordmask_world.recipes:SALIENCY_PICTURES"},
         "train-dinoiser": {"world": "wordmask_world.recipes:DINOISER_PICTURES"},
+        "train-talk2dino": {"world": "wordmask_world.recipes:TALK2DINO_PICTURES"},
     },
     best={"world": ("clip-dinoiser", "maskclip")},
     verbs={

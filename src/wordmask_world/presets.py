@@ -85,6 +85,14 @@ CORRCLIP: dict[str, Any] = {
     "background_threshold": 0.6,
     **_SLIDING,
 }
+TALK2DINO: dict[str, Any] = {
+    "clip": WORLD,
+    "dino": WORLD,
+    "mapper": WORLD,
+    "templates": "photo",
+    "square": 128,
+    **_SLIDING,
+}
 RECO: dict[str, Any] = {
     "clip": WORLD,
     "archive_clip": WORLD,

@@ -6,6 +6,7 @@ from typing import Any
 from wordmask.training.pictures import Drawn
 from wordmask_world.drawing.scenes import Kind
 from wordmask_world.files.training_file import write_array
+from wordmask_world.files.writing import write_shards
 from wordmask_world.presets import CORRELATED, SIMILARITY, WORLD
 
 VOTED_PICTURES = 3_000
@@ -60,4 +61,13 @@ TRAIN_DINOISER: dict[str, Any] = {
     "decay_after": 1200,
     "threshold": CORRELATED,
     "precision": "bf16",
+}
+
+TALK2DINO_PICTURES = Drawn(10_000, partial(write_shards, count=10_000))
+TRAIN_TALK2DINO: dict[str, Any] = {
+    "clip": WORLD,
+    "dino": WORLD,
+    "crop": 128,
+    "learning_rate": 3e-4,  # chosen on validation pictures, with the epochs: longer or faster learns captions by heart
+    "epochs": 40,
 }

@@ -52,6 +52,7 @@ READING = {
     "train-found": f"train-found --images data/images {WORLD} {FEW} --out found",
     "train-selfmask": f"train-selfmask --images data/images {WORLD} {FEW_OF_SELFMASK} --out selfmask",
     "train-dinoiser": f"train-dinoiser --images data/images {WORLD} {FEW} --out dinoiser",
+    "train-talk2dino": f"train-talk2dino --captions data/shards {WORLD} --set epochs=1 --set batch=2 --out talk2dino",
     "distill": "distill --config tiny.json --names names.txt --images data/images --out run",
 }
 """Verbs that read a folder of pictures."""
@@ -96,6 +97,7 @@ NEEDING_A_NETWORK = {
     "train-found": "train-found --images data/images --out found",
     "train-selfmask": "train-selfmask --images data/images --out selfmask",
     "train-dinoiser": "train-dinoiser --images data/images --out dinoiser",
+    "train-talk2dino": "train-talk2dino --captions data/shards --out talk2dino",
     "distill": "distill --names names.txt --images data/images --out run",
     "models": "models --fetch found",
     "models of the hub": "models --fetch clip-vit-b-16-laion2b",
@@ -136,6 +138,7 @@ HEAVY = (
     "wordmask.training.clip_dinoiser",
     "wordmask.training.found",
     "wordmask.training.selfmask",
+    "wordmask.training.talk2dino",
     "wordmask_world.training.ship",
 )
 """What verbs import when they are called."""
@@ -154,6 +157,7 @@ def main(condition: str, folder: Path) -> None:
     Path("tiny.json").write_text(json.dumps(TINY))
     Path("faceless.json").write_text(json.dumps(TINY | {"archive": {"size": 2, "filters": {"faces": "opencv"}}}))
     done("world make --out data --count 4 --size 32 --workers 1")
+    done("world make --out data/shards --shards --count 4 --size 128 --workers 1")
     if condition == "no network":
         cut_the_network()
     elif condition == "later":

@@ -61,6 +61,12 @@ VERBS = {
         "Collect regions of your own unlabelled pictures, by which CorrCLIP names those of others.",
         resumes=("build",),
     ),
+    "train-talk2dino": Verb(
+        "wordmask.cli.train_talk2dino:train_talk2dino",
+        "Train the layers that map CLIP's words among DINO's patches, from captions alone: no labels, no masks. A "
+        "killed run goes on when started again.",
+        resumes=True,
+    ),
     "methods": Verb(
         "wordmask.cli.methods:methods",
         "List the methods: what each does, whose paper it is, what it needs, and the licence of its weights.",

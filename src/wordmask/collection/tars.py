@@ -29,7 +29,7 @@ class TarError(CollectionError):
 
 @dataclass
 class TarPicture:
-    """A picture in a tar, or why it cannot be taken; what the sample's JSON tells of it."""
+    """A picture in a tar, or why it cannot be taken; what the sample's JSON tells of it, or else its text."""
 
     ref: ImageRef
     trouble: str | None = None
@@ -56,7 +56,9 @@ def pictures_in(tar: Path, path: str) -> Iterator[TarPicture]:
                 ref = ImageRef(path, member.name, member.offset_data, member.size)
                 sample.append(TarPicture(ref, _trouble(member)))
             elif suffix == ".json" and member.isreg() and member.size <= MOST_JSON_BYTES:
-                told = _told(content.read_member(member))
+                told = told | _told(content.read_member(member))
+            elif suffix == ".txt" and member.isreg() and member.size <= MOST_JSON_BYTES:
+                told = {"caption": content.read_member(member).decode(errors="replace").strip()} | told
     except TarError as error:
         damage = error
     yield from _with(told, sample)

@@ -207,18 +207,24 @@ class ClipEncoder:
         return reader
 
     @torch.inference_mode()
-    def encode_text(self, prompts: Sequence[str], batch_size: int = TEXT_BATCH) -> Tensor:
-        """Whole prompts -> L2-normalised embeddings (n, D), float32, in the order given."""
+    def encode_text(
+        self, prompts: Sequence[str], batch_size: int = TEXT_BATCH, *, unit: bool = True, cut: bool = False
+    ) -> Tensor:
+        """Whole prompts -> embeddings (n, D), float32, in the order given.
+
+        unit: L2-normalised; else as the tower projects them. cut: read no more of a long text than the tower can.
+        """
         if not prompts:
             return torch.zeros(0, self.embedding_size)
         tokens = self.tokenizer(list(prompts))
         if not self._text_is_causal:
             batches = [self.model.encode_text(batch.to(self.device)) for batch in tokens.split(batch_size)]
-            return F.normalize(torch.cat(batches).float(), dim=-1)
+            read = torch.cat(batches).float()
+            return F.normalize(read, dim=-1) if unit else read
         # A causal tower never looks past the end token, so prompts need only as many positions as they have words:
         # sorted by length, a batch of short ones costs a small part of the full context, and nothing changes.
         ends = tokens.argmax(dim=-1)
-        if int(ends.max()) == tokens.shape[1] - 1:
+        if not cut and int(ends.max()) == tokens.shape[1] - 1:
             raise ClipError(
                 f"a prompt is longer than the {tokens.shape[1]} tokens that {self.name} reads: "
                 f"{prompts[int(ends.argmax())][:60]!r}...; shorten the name"
@@ -228,7 +234,7 @@ class ClipEncoder:
         for rows in order.split(batch_size):
             length = int(ends[rows].max()) + 1
             read = self._read_text(tokens[rows, :length].to(self.device))
-            embeddings[rows] = F.normalize(read.float(), dim=-1).cpu()
+            embeddings[rows] = (F.normalize(read.float(), dim=-1) if unit else read.float()).cpu()
         return embeddings.to(self.device)
 
     @property

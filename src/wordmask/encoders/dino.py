@@ -46,10 +46,12 @@ class DinoFeatures:
     queries: Tensor  # (B, heads, h*w, d)
     keys: Tensor  # (B, heads, h*w, d)
     values: Tensor  # (B, heads, h*w, d)
+    cls_query: Tensor  # (B, heads, d) CLS's own, before any rotary code, of which CLS has none
     cls_logits: Tensor  # (B, heads, h*w) CLS's query times the patches' keys, scaled, before the softmax
     cls_attention: Tensor  # (B, heads, h*w) CLS's row of the softmax over all tokens; its patches' part
     tokens: Tensor  # (B, D, h, w) patch tokens behind the final norm
     cls: Tensor  # (B, D)
+    registers: Tensor  # (B, R, D), behind the final norm; none in the first DINO
     grid: Grid
     patch: int
 
@@ -138,6 +140,43 @@ class DinoEncoder:
 
         Sizes that are no multiple of the patch are padded with zeros (the mean colour) at the right and the bottom.
         """
+        x, grid, rope = self._until_the_last(images)
+        model, last = self.model, self.model.blocks[-1]
+        prefix = model.num_prefix_tokens
+        q, k, v = _project(last.attn, last.norm1(x))  # (B, heads, prefix + h*w, d)
+        logits = _cls_logits(last.attn, q, k, rope, prefix)
+        x = last(x, rope=rope) if isinstance(model, Eva) else last(x)
+        x = model.norm(x)
+        return DinoFeatures(
+            queries=q[:, :, prefix:].float(),
+            keys=k[:, :, prefix:].float(),
+            values=v[:, :, prefix:].float(),
+            cls_query=q[:, :, 0].float(),
+            cls_logits=logits[:, :, prefix:],
+            cls_attention=logits.softmax(dim=-1)[:, :, prefix:],
+            tokens=to_maps(x[:, prefix:], grid).float(),
+            cls=x[:, 0].float(),
+            registers=x[:, 1:prefix].float(),
+            grid=grid,
+            patch=self.patch_size,
+        )
+
+    @torch.inference_mode()
+    def read_values(self, images: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [0, 1] -> patches behind the final norm (B, D, h, w), float32, where in the last
+        block every token is handed its own value alone: MaskCLIP's reading, with the residual and the MLP.
+        """
+        x, grid, _ = self._until_the_last(images)
+        last = self.model.blocks[-1]
+        if not isinstance(self.model, VisionTransformer):
+            raise DinoError(f"{self.name} is a {type(self.model).__name__}, whose values are not read so")
+        values = last.attn.qkv(last.norm1(x)).chunk(3, dim=-1)[2]
+        x = x + last.ls1(last.attn.proj(last.attn.norm(values)))
+        x = self.model.norm(x + last.ls2(last.mlp(last.norm2(x))))
+        return to_maps(x[:, self.model.num_prefix_tokens :], grid).float()
+
+    def _until_the_last(self, images: Tensor) -> tuple[Tensor, Grid, Tensor | None]:
+        """Run all blocks but the last: tokens (B, prefix + h*w, C), their grid, and a rotary code if there is one."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"pictures must be (B, 3, H, W), not {tuple(images.shape)}")
         images = self.statistics.normalise(images.to(self.device, torch.float32)).to(self.dtype)
@@ -148,24 +187,7 @@ class DinoEncoder:
         x = self._embed(images, grid)  # (B, prefix + h*w, C): CLS, registers, patches
         if isinstance(model, Eva) and model.rope is not None:
             rope = model.rope.get_embed(shape=list(grid))
-        x = self._run_blocks(x, rope)
-        last = model.blocks[-1]
-        prefix = model.num_prefix_tokens
-        q, k, v = _project(last.attn, last.norm1(x))  # (B, heads, prefix + h*w, d)
-        logits = _cls_logits(last.attn, q, k, rope, prefix)
-        x = last(x, rope=rope) if isinstance(model, Eva) else last(x)
-        x = model.norm(x)
-        return DinoFeatures(
-            queries=q[:, :, prefix:].float(),
-            keys=k[:, :, prefix:].float(),
-            values=v[:, :, prefix:].float(),
-            cls_logits=logits[:, :, prefix:],
-            cls_attention=logits.softmax(dim=-1)[:, :, prefix:],
-            tokens=to_maps(x[:, prefix:], grid).float(),
-            cls=x[:, 0].float(),
-            grid=grid,
-            patch=self.patch_size,
-        )
+        return self._run_blocks(x, rope), grid, rope
 
     def _run_blocks(self, x: Tensor, rope: Tensor | None) -> Tensor:
         """Run all blocks but the last on tokens (B, N, C)."""

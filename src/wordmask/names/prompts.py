@@ -14,6 +14,18 @@ RECO_TEMPLATES = (
     "this is one {} in the scene.",
 )
 """What ReCo and NamedMask add to OpenAI's 80 templates."""
+SUB_IMAGENET_TEMPLATES = (
+    "itap of a {}.",
+    "a bad photo of a {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+)
+"""The seven of OpenAI's 80 that did best for it, of which TCL (Cha et al., CVPR 2023) took over the list."""
+MANY_TEMPLATES = ("a photo of many {}.", "a photo of {}s.")
+"""What TIPSv2 adds to those seven."""
 
 
 GROUNDS = (
@@ -60,6 +72,10 @@ def templates(name: str) -> Templates:
         return Templates(("a photo of a {}",))
     if name == "plain":
         return Templates(("{}",))
+    if name == "sub-imagenet-7":
+        return Templates(SUB_IMAGENET_TEMPLATES)
+    if name == "sub-imagenet-9":
+        return Templates(SUB_IMAGENET_TEMPLATES + MANY_TEMPLATES)
     from open_clip import OPENAI_IMAGENET_TEMPLATES
 
     openai = tuple(fill("{}") for fill in OPENAI_IMAGENET_TEMPLATES)
@@ -69,6 +85,8 @@ def templates(name: str) -> Templates:
 TEMPLATE_SETS = {
     "imagenet-80": "OpenAI's 80 ImageNet sentences: MaskCLIP and CLIP-DINOiser",
     "imagenet-85": "those and five more about scenes: NamedMask and ReCo",
+    "sub-imagenet-7": "seven of OpenAI's 80 sentences: Talk2DINO",
+    "sub-imagenet-9": "those and two more of many things: TIPSv2",
     "photo": '"a photo of a {}", "an" before a vowel: as captions are written',
     "photo-a": '"a photo of a {}" always: CLIP-DIY, whose paper says no more and whose figures were made so',
     "plain": "the phrase alone",

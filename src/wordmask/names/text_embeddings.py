@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -45,11 +45,15 @@ class TextEncoder(Protocol):
 
 @dataclass(frozen=True)
 class TextEmbeddings:
-    """A vocabulary in CLIP's space."""
+    """A vocabulary in CLIP's space.
+
+    has_background: whether what none of the names is will be told by a threshold.
+    """
 
     vocabulary: Vocabulary
     vectors: Tensor  # (P, D) one for every phrase, L2-normalised
     owner: Tensor  # (P,) the label that each phrase stands for
+    has_background: bool = False
 
     def cosines(self, features: Tensor) -> Tensor:
         """Features (B, D, h, w) -> cosine with every name (B, K, h, w): that of its best phrase."""
@@ -67,8 +71,19 @@ class TextEmbedder:
 
     phrases_at_once = PHRASES_PER_BATCH
 
-    def __init__(self, encoder: TextEncoder, sentences: Templates, *, cache: Path | None = None):
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        sentences: Templates,
+        *,
+        cache: Path | None = None,
+        embed: "Embed | None" = None,
+    ):
+        """embed: how prompts become a phrase's vector, where that is not as for CLIP. `encoder.text_fingerprint` must
+        tell it apart.
+        """
         self.encoder = encoder
+        self.embed: Embed = embed or embed_phrases
         self.templates = sentences
         self.cache = PhraseCache(cache or cache_dir() / "text.sqlite")
         self._seen: dict[str, Tensor] = {}
@@ -87,7 +102,7 @@ class TextEmbedder:
     def nearest(self, phrase: str, words: Sequence[str]) -> int:
         """Return the place of the word that is nearest to a phrase, each read in one sentence: words may be many."""
         names = tuple(dict.fromkeys((phrase, *words)))
-        plain = TextEmbedder(self.encoder, templates("photo"), cache=self.cache.path)
+        plain = TextEmbedder(self.encoder, templates("photo"), cache=self.cache.path, embed=self.embed)
         found = plain.read(Vocabulary(names, tuple((name,) for name in names)))
         assert found is not None
         return int((torch.stack([found[word] for word in words]) @ found[phrase]).argmax())
@@ -116,7 +131,7 @@ class TextEmbedder:
         return found
 
     def _learn(self, phrases: Sequence[str]) -> dict[str, Tensor]:
-        vectors = embed_phrases(self.encoder, phrases, self.templates).cpu()
+        vectors = self.embed(self.encoder, phrases, self.templates).cpu()
         found = dict(zip(phrases, vectors, strict=True))
         self.cache.put(self._space, found)
         self._remember(found)
@@ -165,6 +180,10 @@ def far_from_names(vectors: Tensor, owner: Tensor, *, rival: int, background: in
     near[0] = False
     races[is_rival] = ~near
     return races
+
+
+Embed = Callable[[Any, Sequence[str], Templates], Tensor]
+"""An encoder, phrases and templates -> (P, D), L2-normalised."""
 
 
 class PhraseCache:

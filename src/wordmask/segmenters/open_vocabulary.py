@@ -156,7 +156,7 @@ class SeenThroughWindows(Seen):
         is_rejecting: whether background takes what none of these names scores enough for.
         """
         segmenter, sliding, plan = self._segmenter, self._segmenter.sliding, self._plan
-        text = segmenter.embed(names)
+        text = replace(segmenter.embed(names), has_background=is_rejecting)
         maps, patch = self._score(text), segmenter.lie(plan)
         if self._spreading is not None:
             plan, maps, patch = self._spreading.spread(plan, maps, patch)

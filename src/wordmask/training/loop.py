@@ -1,4 +1,4 @@
-"""One loop for all that learns from pictures alone: FOUND, SelfMask, CLIP-DINOiser's heads.
+"""One loop for all that learns without labels: FOUND, SelfMask, CLIP-DINOiser's heads, Talk2DINO's mapper.
 
 The pictures are a folder, or a training file; crops depend on the seed and the step alone.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -145,6 +145,10 @@ def crops_ahead(
     return ahead(lambda step: crops_at(step, pictures, settings, mask_of, share), steps, threads=threads)
 
 
+Batches = Callable[[int, int, slice], Generator[Any, None, None]]
+"""A step, a later one and a process's share of a batch -> the batches from the one to before the other."""
+
+
 class Objective(nn.Module, ABC):
     """A network and what it is to learn. Parameters that need no gradient are not saved."""
 
@@ -156,8 +160,8 @@ class Objective(nn.Module, ABC):
         return 1.0
 
     @abstractmethod
-    def losses(self, crops: Crops, step: int) -> dict[str, Tensor]:
-        """Named parts; their sum is made small."""
+    def losses(self, crops: Any, step: int) -> dict[str, Tensor]:
+        """Named parts; their sum is made small. crops: `Crops`, or whatever else the batches of a training are."""
 
 
 def train(
@@ -168,12 +172,14 @@ def train(
     steps: int,
     rate: Callable[[int], float],
     mask_of: MaskOf | None = None,
+    batches: Batches | None = None,
     progress: Progress | None = None,
     team: Team | None = None,
 ) -> None:
     """Run, or go on with, a training by AdamW. `rate` says by how much a step's learning rate is reduced.
 
-    team: the processes that share every batch. The first of them writes the files.
+    batches: where they are no crops of the pictures. team: the processes that share every batch. The first of them
+    writes the files.
     """
     team = team or Team(settings.device)
     share = team.share(settings.batch)
@@ -201,8 +207,9 @@ def train(
     log = RunLog(settings.out, resume_at=done) if team.is_first else None
     if progress:
         progress(done, steps)
-    with closing(crops_ahead(done, steps, pictures, settings, mask_of, share)) as batches:
-        for step, crops in enumerate(batches, start=done):
+    coming = batches(done, steps, share) if batches else crops_ahead(done, steps, pictures, settings, mask_of, share)
+    with closing(coming):
+        for step, crops in enumerate(coming, start=done):
             reduced = rate(step)
             parts = _step(objective, optimiser, crops, step, settings, reduced, team)
             last = step + 1 == steps
@@ -221,7 +228,7 @@ def train(
 def _step(
     objective: Objective,
     optimiser: torch.optim.Optimizer,
-    crops: Crops,
+    crops: Any,
     step: int,
     settings: PicturesTraining,
     reduced: float,

@@ -49,11 +49,15 @@ def plan(recipe: type[Recipe], preset: str, *, pictures: Path, out: Path, change
         ) from error
 
 
-def drawn_for(recipe: type[PicturesTraining], preset: str) -> Drawn:
-    """Return the pictures that a preset draws for a training where none are given."""
+def drawn_for(
+    recipe: type[PicturesTraining], preset: str, *, missing: str = "--images is missing: give a folder of pictures"
+) -> Drawn:
+    """Return the pictures that a preset draws for a training where none are given. missing: what is said where it
+    draws none.
+    """
     known = {name: found for plugin in installed() for name, found in plugin.drawn.get(recipe.verb, {}).items()}
     if preset not in known:
         but = f" (only --preset {' or '.join(known)} draws its own)" if known else ""
-        raise SaliencyError(f"--images is missing: give a folder of pictures{but}")
+        raise SaliencyError(f"{missing}{but}")
     drawn: Drawn = named(known[preset])
     return drawn

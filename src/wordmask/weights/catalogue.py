@@ -13,7 +13,7 @@ from typing import Literal
 from wordmask.errors import WordmaskError
 from wordmask.weights.cache import address_mark, cache_dir, file_name
 
-Kind = Literal["clip", "dino", "saliency", "segmenter", "heads", "archive", "embeddings"]
+Kind = Literal["clip", "dino", "saliency", "segmenter", "heads", "text", "archive", "embeddings"]
 
 
 class CatalogueError(WordmaskError):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -24,6 +25,8 @@ from wordmask.files import is_special
 from wordmask.text_files import shown
 
 SNIFF_BYTES = 512
+ARRAY, MOST_SWELLING = ".npy", 8
+"""Of numpy.savez's files: how members end, and how many times larger they may be than the file that holds them."""
 SAFETENSORS_LONGEST_HEADER = 100_000_000  # the format's own limit
 LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before 1.6: a pickled magic number
 
@@ -50,7 +53,7 @@ class WeightsError(WordmaskError):
 
 
 def read_state_dict(path: str | Path, *, unwrap: Sequence[str] = (), strip: Sequence[str] = ()) -> dict[str, Tensor]:
-    """Read the tensors of a safetensors file or a torch checkpoint, by name, on the CPU.
+    """Read the tensors of a safetensors file, a torch checkpoint or a file of numpy.savez, by name, on the CPU.
 
     `unwrap` are keys to step into: each is tried once, in the order given, and one that is not there or holds no
     dictionary is passed over, since copies of one file differ in their wrapping. `strip` are prefixes removed, in the
@@ -161,6 +164,8 @@ def _is_safetensors(head: bytes) -> bool:
 def _read_zip(path: Path) -> Any:
     with zipfile.ZipFile(path) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
+        if entries and all(name.endswith(ARRAY) for name in entries):
+            return _arrays_of(archive, path)
         pickled = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")]
         if len(pickled) != 1:
             raise WeightsError(f"{path} is a zip archive, but not one that torch.save wrote")
@@ -173,6 +178,24 @@ def _read_zip(path: Path) -> Any:
         if is_script:
             return dict(_tensors_of(_ScriptTensors(archive, root, path).load()))
     return _torch_load(path, mmap=True)
+
+
+def _arrays_of(archive: zipfile.ZipFile, path: Path) -> dict[str, Tensor]:
+    """Return the arrays of numpy.savez. Headers are read as data, and no more is set aside than is there."""
+    entries = archive.infolist()
+    if sum(entry.file_size for entry in entries) > MOST_SWELLING * path.stat().st_size:
+        raise WeightsError(f"{path} is refused: its arrays swell to more than {MOST_SWELLING} times the file")
+    tensors = {}
+    for entry in entries:
+        with archive.open(entry) as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, is_fortran, dtype = read(file)
+            if dtype.hasobject:
+                raise WeightsError(f"{path} is refused: {shown(entry.filename)} holds Python's objects, not numbers")
+            values = np.frombuffer(bytearray(file.read()), dtype).reshape(shape, order="F" if is_fortran else "C")
+        tensors[entry.filename.removesuffix(ARRAY)] = torch.from_numpy(np.ascontiguousarray(values).reshape(shape))
+    return tensors
 
 
 def _check_stored(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
