@@ -1,10 +1,14 @@
-"""A table in lines of text and on a page, as it fills."""
+"""A table in lines of text and on a page, as it fills, and how long the rest of it may take."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 from wordmask.benchmarks.tables.base import FilledRow, Table, Under
+from wordmask.console.progress import duration
 from wordmask.html_page import Page, cell
 
+AT_ONCE = 0.5
+"""Seconds below which a row was kept or could not be run, and says nothing of how long others take."""
 NARROWEST = 7
 """Letters of a column of figures."""
 PUBLISHED, OURS = "published", "ours"
@@ -59,6 +63,8 @@ class Shown:
         return [label, whose, *(_texts(under) if self.table.tells_under else ())]
 
     def _ours(self, row: FilledRow, column: str) -> object:
+        if column in self.table.aside:
+            return row.published.get(column)
         reason = row.not_run.get(column)
         if reason is None:
             return row.ours.get(column)
@@ -75,3 +81,25 @@ class Shown:
 
 def _texts(under: Under | None) -> tuple[str, str]:
     return ("", "") if under is None else (under.protocol, under.vocabulary)
+
+
+class Pace:
+    """How many rows are done, and how long the others may take, by those that took their time."""
+
+    def __init__(self, rows: int, clock: Callable[[], float] = time.monotonic):
+        self._rows, self._clock = rows, clock
+        self._last = clock()
+        self._done = 0
+        self._taken: list[float] = []
+
+    def told(self) -> str | None:
+        """Count a row, and return a line about the rest; None after the last one, and where rows come at once."""
+        now = self._clock()
+        took, self._last = now - self._last, now
+        self._done += 1
+        left = self._rows - self._done
+        if took < AT_ONCE:
+            return None
+        self._taken.append(took)
+        most = sum(self._taken) / len(self._taken) * left
+        return f"{self._done} of {self._rows} rows, at most about {duration(most)} left" if left else None

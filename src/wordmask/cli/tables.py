@@ -172,7 +172,7 @@ def _list_tables(*, as_json: bool) -> None:
 
 def _measured(table: "Table", measuring: "Run", *, quiet: bool) -> "Shown":
     from wordmask.benchmarks.tables.base import fill
-    from wordmask.cli.table_lines import Shown
+    from wordmask.cli.table_lines import Pace, Shown
 
     if measuring.count_kept:
         complain(
@@ -181,10 +181,13 @@ def _measured(table: "Table", measuring: "Run", *, quiet: bool) -> "Shown":
     shown = Shown(table)
     if not quiet:
         print("\n".join(shown.head()), flush=True)
+    pace = Pace(len(table.rows))
     for row in fill(table, measuring):
         lines = shown.add(row)
         if not quiet:
             print("\n".join(lines), flush=True)
+        if (said := pace.told()) is not None:
+            complain(f"{table.name}: {said}")
     if not quiet and (foot := shown.foot()):
         print("\n".join(["", *foot]))
     figures = {row.label: row.ours[table.columns[0]] for row in shown.rows if row.ours} if table.plot else {}

@@ -65,6 +65,7 @@ class Table:
     beside: which benchmarks that plug-ins draw have columns beside these, and in which order: "background" for those
     with background among their names, "stuff" for those without.
     tells_under: whether each line says its protocol and its vocabulary; a table whose rows differ in them must.
+    aside: columns that nothing measures, of published figures that were measured on something else.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Table:
     plot: Plot | None = None
     beside: tuple[Beside, ...] = ()
     tells_under: bool = False
+    aside: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         labels = [row.label for row in self.rows]
@@ -111,7 +113,8 @@ class Table:
 
     @property
     def has_published(self) -> bool:
-        return any(row.published for row in self.rows)
+        """Return whether there are figures that ours are to be compared with."""
+        return any(row.published.keys() - set(self.aside) for row in self.rows)
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,8 @@ def fill(table: Table, run: Run) -> Iterator[FilledRow]:
 def _filled(row: Row, table: Table, run: Run) -> FilledRow:
     ours: dict[str, float] = {}
     reasons: dict[str, str] = {} if row.not_run is None else dict.fromkeys(table.columns, row.not_run)
-    for column in table.columns if row.measure is not None else ():
+    measured_columns = [column for column in table.columns if column not in table.aside]
+    for column in measured_columns if row.measure is not None else ():
         kept = run.kept(row.label, column)
         if kept is None and not run.beside and is_beside(column):
             reasons[column] = not_asked(column)
