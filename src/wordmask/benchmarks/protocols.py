@@ -105,8 +105,8 @@ def settings_under(
 
 def published_settings(method: type[Declared], benchmark: str) -> dict[str, Any]:
     """Return what a method's paper gives for a benchmark; nothing where it gives nothing of its own."""
-    told: Mapping[str, Mapping[str, Any]] = getattr(sys.modules[method.__module__], PUBLISHED, {})
-    return dict(told.get(benchmark, {}))
+    told = getattr(sys.modules[method.__module__], PUBLISHED, None)
+    return dict(told.get(benchmark, {})) if isinstance(told, Mapping) else {}
 
 
 def check_looks(segmenter: "Segmenter", protocol: str, benchmark: str) -> None:

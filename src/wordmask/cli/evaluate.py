@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from wordmask import benchmarks, saliency, segmenters
-from wordmask.benchmarks import default_benchmark, list_benchmarks
+from wordmask.benchmarks import default_benchmark, list_benchmarks, named_settings
 from wordmask.cli import options
 from wordmask.console import complain, show
 from wordmask.console.progress import progress_bar
@@ -34,8 +34,14 @@ def evaluate(
         str, typer.Option(help="The segmenter, by its paper; or a saliency method: found, selfmask, ...")
     ] = DEFAULT_METHOD,
     preset: options.Preset = "paper",
-    protocol: options.Protocol = "own",
-    vocabulary: options.Wording = "plain",
+    protocol: Annotated[
+        str,
+        typer.Option(help=f"How pictures are looked at, by whose paper: {', '.join(named_settings('protocols'))}."),
+    ] = "own",
+    vocabulary: Annotated[
+        str,
+        typer.Option(help=f"By which words names are asked for: {', '.join(named_settings('vocabularies'))}."),
+    ] = "plain",
     weights: options.Weights = None,
     settings: options.Settings = None,
     boundary: Annotated[bool, typer.Option("--boundary", help="Measure borders too: boundary IoU.")] = False,

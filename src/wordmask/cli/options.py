@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wordmask.benchmarks import named_settings
 from wordmask.plugins import preset_words
 from wordmask.segmenters.choosing import AUTO, settled
 
@@ -57,15 +56,6 @@ DropAbsent = Annotated[
 ]
 Method = Annotated[str, typer.Option(help="The segmenter, by its paper; auto is the best that can be had.")]
 Preset = Annotated[str, typer.Option(help=f"Whose backbones and settings: {' or '.join(['paper', *preset_words()])}.")]
-Protocol = Annotated[
-    str, typer.Option(help=f"How pictures are looked at, by whose paper: {', '.join(named_settings('protocols'))}.")
-]
-Wording = Annotated[
-    str,
-    typer.Option(
-        help=f"By which words names are asked for, by whose list: {', '.join(named_settings('vocabularies'))}."
-    ),
-]
 Weights = Annotated[
     str | None, typer.Option(help="A file or URL in place of the weights that the method learnt itself.")
 ]
