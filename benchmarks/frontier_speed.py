@@ -37,7 +37,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "ProxyCLIP": ("proxyclip", {}),
     "Talk2DINO": ("talk2dino", {}),
     "CorrCLIP": ("corrclip", B_16),
-    "MaskCLIP, spread by LPOSS": ("maskclip", {"refine": "lposs"}),
+    "LPOSS": ("lposs", {}),
     "MaskCLIP, edges by PAMR": ("maskclip", {"refine": "pamr"}),
 }
 """Label -> method, and what differs from its preset."""

@@ -12,10 +12,17 @@ from wordmask import evaluate, segmenters
 from wordmask.benchmarks import list_benchmarks, named_settings
 from wordmask.benchmarks.datasets import BenchmarkError
 from wordmask.benchmarks.names import class_names
-from wordmask.benchmarks.protocols import ProtocolError, find_protocol, list_protocols, settings_under
+from wordmask.benchmarks.protocols import (
+    ProtocolError,
+    find_protocol,
+    list_protocols,
+    published_by,
+    settings_under,
+)
 from wordmask.benchmarks.results import PLAN
+from wordmask.benchmarks.tables.frontier import BENCHMARKS, OURS
 from wordmask.benchmarks.wordings import Worded, WordingError, list_wordings, worded
-from wordmask.methods import list_methods, settings_of
+from wordmask.methods import list_methods, methods_of, settings_of
 from wordmask.names.text_embeddings import TextEmbedder
 from wordmask.plugins import named
 from wordmask.segmenters import maskclip
@@ -81,11 +88,25 @@ def test_what_a_paper_gives_for_a_benchmark_goes_with_its_preset_and_not_against
 
 
 def test_what_methods_say_they_published_is_of_benchmarks_and_settings_that_there_are():
-    for method in list_methods("segmenter"):
-        module = __import__(named(method.at).__module__, fromlist=["PUBLISHED"])
-        for benchmark, settings in getattr(module, "PUBLISHED", {}).items():
+    told = {method.name: published_by(named(method.at)) for method in list_methods("segmenter")}
+    assert told["clip-dinoiser"]["context"] == {"background": "none"}
+    for method, benchmarks in told.items():
+        for benchmark, settings in benchmarks.items():
             assert benchmark in list_benchmarks()
-            settings_of("segmenter", method.name, **settings)
+            settings_of("segmenter", method, **settings)
+
+
+@pytest.mark.parametrize(("method", "protocol"), sorted({(own.method, own.protocol) for own in OURS.values()}))
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_a_paper_s_own_settings_are_those_of_its_protocol(method, protocol, benchmark):
+    """Both tell how pictures are looked at: the one by the method, the other for any."""
+    if method not in methods_of("segmenter") or method in ("maskclip", "reco"):
+        pytest.skip("it is not here, or its paper looked at pictures in another way")
+    own, under = (
+        settings_of("segmenter", method, **settings_under(which, method, benchmark)) for which in ("own", protocol)
+    )
+    looks = ("shorter_side", "longest_side", "window", "stride", "pad_multiple", "background_threshold", "scale")
+    assert [getattr(own, key, None) for key in looks] == [getattr(under, key, None) for key in looks]
 
 
 @pytest.mark.parametrize(

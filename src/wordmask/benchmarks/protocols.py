@@ -89,7 +89,7 @@ def settings_under(
     """
     found = find_protocol(protocol)
     own: type[Declared] = named(find_method(kind, method).at)
-    published = published_settings(own, benchmark) if preset == DEFAULT_PRESET else {}
+    published = dict(published_by(own).get(benchmark, {})) if preset == DEFAULT_PRESET else {}
     if protocol == OWN:
         return published
     known = {setting.name for setting in fields(own.Settings)}
@@ -103,10 +103,10 @@ def settings_under(
     return {**published, **looks}
 
 
-def published_settings(method: type[Declared], benchmark: str) -> dict[str, Any]:
-    """Return what a method's paper gives for a benchmark; nothing where it gives nothing of its own."""
+def published_by(method: type[Declared]) -> Mapping[str, Mapping[str, Any]]:
+    """Return what a method's paper gives for single benchmarks, by their names; nothing where it gives nothing."""
     told = getattr(sys.modules[method.__module__], PUBLISHED, None)
-    return dict(told.get(benchmark, {})) if isinstance(told, Mapping) else {}
+    return told if isinstance(told, Mapping) else {}
 
 
 def check_looks(segmenter: "Segmenter", protocol: str, benchmark: str) -> None:

@@ -62,7 +62,7 @@ OURS = {
     "SCLIP, CLIP B/16": Ours("sclip", "sclip", "sclip"),
     "NACLIP, CLIP B/16": Ours("naclip", "naclip", "sclip", {"pamr": False}),
     "CLIP-DINOiser, CLIP B/16": Ours("clip-dinoiser", "clip-dinoiser"),
-    "LPOSS, CLIP + DINO B/16": Ours("maskclip", "lposs", "lposs", {"residual": True, "refine": "lposs"}),
+    "LPOSS, CLIP + DINO B/16": Ours("lposs", "lposs", "lposs"),
     "ResCLIP, CLIP B/16": Ours("resclip", "naclip", "sclip"),
     "ProxyCLIP, CLIP B/16 + DINO B/8": Ours("proxyclip", "proxyclip", "proxyclip"),
     "NACLIP + PAMR, CLIP B/16": Ours("naclip", "naclip", "sclip", {"pamr": True}),
