@@ -102,6 +102,14 @@ def test_papers_means_stand_aside_and_what_is_not_here_says_so(tmp_path):
     assert "nonsense is not here" in shown.foot()[0]
 
 
+def test_rows_that_differ_in_a_sign_keep_their_pictures_apart(tmp_path):
+    run, folders = Run(tmp_path), set()
+    for own in find("frontier-world").rows:
+        with run.at(own.label, "all"):
+            folders.add(run.cell_folder)
+    assert len(folders) == len(find("frontier-world").rows)
+
+
 def test_time_left_is_told_by_the_rows_that_took_time():
     times = iter([0.0, 10.0, 10.1, 30.0, 31.0])
     pace = Pace(4, lambda: next(times))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SPLITS = ("single", "multi", "pairs", "all")
 STUFF = "stuff"
 """The column of `world-stuff`: the pictures of `all`, asked for things and stuff, where nothing is background."""
-PICTURES = 30
+PICTURES = 40
 """Of each split: the whole table is to take less than a quarter of an hour on two cores."""
 MOST_SEEN = 1000
 """Pictures whose features are kept while a row is measured."""
@@ -123,10 +123,12 @@ TABLES = {
             row("SC-CLIP", "sc-clip", published="SC-CLIP, CLIP B/16"),
             row("Talk2DINO", "talk2dino", published="Talk2DINO, CLIP's text + DINOv2 B/14"),
             row("CorrCLIP", "corrclip"),
+            row("CorrCLIP, names not corrected by regions", "corrclip", map_correction=False),
             row("CLIP-DINOiser, spread by LPOSS", "clip-dinoiser", refine="lposs"),
             row("CLIP-DINOiser, spread by LPOSS+", "clip-dinoiser", refine="lposs+"),
             row("SCLIP, spread by LPOSS", "sclip", refine="lposs"),
             row("CLIP-DINOiser, edges by PAMR", "clip-dinoiser", refine="pamr"),
+            row("CLIP-DINOiser, names corrected by regions", "clip-dinoiser", correct="panoptic-cut"),
             row("CLIP-DINOiser, names unsure everywhere left out", "clip-dinoiser", denoise=0.5),
         ),
         notes=(

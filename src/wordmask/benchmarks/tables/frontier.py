@@ -7,8 +7,10 @@ vocabulary; `--protocol` and `--vocabulary` measure all rows under the same ones
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
+from inspect import signature
 from typing import Any
 
+from wordmask import segmenters
 from wordmask.benchmarks.protocols import OWN, ProtocolError, settings_under
 from wordmask.benchmarks.tables.base import Measure, Table, Under, archive_of
 from wordmask.benchmarks.tables.errors import NotRunError
@@ -103,7 +105,8 @@ def check_here(method: str, settings: Mapping[str, Any], preset: str = DEFAULT_P
         raise NotRunError(f"{method} is not here: no method of this installation is called so")
     if preset not in presets_by_name("segmenter", method):
         raise NotRunError(f"{method} is not here: it has no preset {preset}")
-    known = {setting.name for setting in fields(named(find_method("segmenter", method).at).Settings)}
+    own = {setting.name for setting in fields(named(find_method("segmenter", method).at).Settings)}
+    known = own | signature(segmenters.load).parameters.keys()  # such as `correct`, which all methods take
     if unknown := [key for key in settings if key not in known]:
         raise NotRunError(f"{method} is not here in this variant: it has no setting {unknown[0]}")
     refine = settings.get("refine", "none")

@@ -164,7 +164,7 @@ class Run:
     @property
     def cell_folder(self) -> Path:
         """For what a cell wants to keep while it is being measured."""
-        return self.folder / "work" / "-".join(re.sub(r"\W+", "_", part).strip("_") for part in self._cell)
+        return self.folder / "work" / "-".join(re.sub(r"[^\w+]+", "_", part).strip("_") for part in self._cell)
 
     def kept(self, row: str, column: str) -> float | None:
         return self._figures.get(row, {}).get(column, {}).get("value")
