@@ -14,6 +14,7 @@ from wordmask.benchmarks.tables.errors import NotRunError, TableError
 from wordmask.benchmarks.tables.frontier import BENCHMARKS, MEAN, OURS, Ours, check_here
 from wordmask.benchmarks.tables.run import Run
 from wordmask.benchmarks.wordings import list_wordings
+from wordmask.cards import cards
 
 
 def published():
@@ -36,6 +37,13 @@ def test_published_figures_stand_in_their_columns():
     assert rows["OV-Stitcher, CLIP B/16 + SAM 2"].published == {MEAN: 50.7}
     variants = {row.label: row.published[MEAN] for row in find("frontier-variants").rows}
     assert variants["CorrCLIP, CLIP B/16, without map correction"] == 46.8
+
+
+@pytest.mark.parametrize("method", sorted(set(cards()) - {"maskclip", "reco", "selfmask-clip", "namedmask"}))
+def test_what_a_method_is_chosen_by_is_what_the_table_has(method):
+    """MaskCLIP's and ReCo's cards are of CLIP-DINOiser's table, whose figures of them are others."""
+    figures = dict(cards()[method].figures)
+    assert figures in [{name: row.published.get(name) for name in BENCHMARKS} for row in published().values()]
 
 
 def test_rows_are_measured_as_their_papers_say():
@@ -78,7 +86,7 @@ class Pretended(Run):
     def segmenter(self, method, preset="paper", **settings):
         return method, settings
 
-    def evaluate(self, segmenter, benchmark, split=None, *, protocol="own"):
+    def evaluate(self, segmenter, benchmark, split=None, *, protocol="own", single=False):
         self.under = protocol
         self.loaded = segmenter
         return SimpleNamespace(miou=float(10 + BENCHMARKS.index(benchmark.name)))

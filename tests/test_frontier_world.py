@@ -7,6 +7,7 @@ import numpy as np
 
 from support.squares import Guess, Squares
 from wordmask.benchmarks.evaluation import evaluate
+from wordmask.benchmarks.single import WAYS
 from wordmask.benchmarks.tables import find
 from wordmask.benchmarks.tables.base import fill
 from wordmask.benchmarks.tables.run import Run
@@ -87,6 +88,18 @@ def test_one_look_answers_for_things_and_for_stuff(tmp_path, monkeypatch):
     with run.at("a row", "all"):
         assert set(frontier.measure(run, "all", method="maskclip")) == {"all", STUFF}
     assert guess.looked == 2
+
+
+def test_names_asked_for_alone_are_measured_all_ways_at_once(tmp_path, monkeypatch):
+    def evaluated(run, segmenter, benchmark, split=None, *, single=False):
+        assert (benchmark.split, single) == ("multi", True)
+        return SimpleNamespace(more={f"iou_single_{way}": float(len(way)) for way in WAYS})
+
+    monkeypatch.setattr(Run, "segmenter", lambda run, method, preset, **settings: method)
+    monkeypatch.setattr(Run, "evaluate", evaluated)
+    table = find("frontier-world-alone")
+    (filled,) = fill(replace(table, rows=table.rows[:1]), Run(tmp_path, pictures=2))
+    assert filled.ours == {way: len(way) for way in table.columns}
 
 
 def whole_picture(seen, vocabulary):

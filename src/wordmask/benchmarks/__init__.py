@@ -98,12 +98,14 @@ def evaluate(
     from wordmask.benchmarks import evaluation
     from wordmask.benchmarks.protocols import check_looks, settings_under
     from wordmask.benchmarks.wordings import worded
+    from wordmask.segmenters.choosing import settled
 
     opened: Any = benchmark
     if benchmark is None or isinstance(benchmark, str):
         opened = _opened(benchmark, split, root, pictures)
     opened = worded(opened, vocabulary)
     if isinstance(segmenter, str):
+        segmenter = settled(segmenter)
         under = settings_under(protocol, segmenter, opened.name)
         segmenter = segmenters.load(segmenter, precision="fp32", **under)
     else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from wordmask.benchmarks.datasets import Sample
+from wordmask.benchmarks.single import WAYS
 from wordmask.benchmarks.tables.base import Row, Table
 from wordmask.benchmarks.tables.frontier import MEAN, check_here
 from wordmask.benchmarks.tables.frontier import TABLES as PAPERS
@@ -28,6 +29,8 @@ STUFF = "stuff"
 """The column of `world-stuff`: the pictures of `all`, asked for things and stuff, where nothing is background."""
 PICTURES = 40
 """Of each split: the whole table is to take less than a quarter of an hour on two cores."""
+PICTURES_ALONE = 20
+"""Each is asked some twenty times."""
 MOST_SEEN = 1000
 """Pictures whose features are kept while a row is measured."""
 
@@ -86,6 +89,13 @@ def measure(run: Run, column: str, *, method: str, **settings: Any) -> dict[str,
     return figures if column in figures else None
 
 
+def measure_alone(run: Run, column: str, *, method: str, **settings: Any) -> dict[str, float]:
+    """IoU-single in percent, of all ways of asking for a name alone together."""
+    check_here(method, settings, WORLD)
+    report = run.evaluate(run.segmenter(method, WORLD, **settings), opened(run, "multi"), single=True)
+    return {way: report.more[f"iou_single_{way}"] for way in WAYS}
+
+
 def opened(run: Run, split: str, *, stuff: bool = False) -> DrawnOnce:
     """Return a split of the world with as many pictures as the run is to have."""
     pictures = PICTURES if run.pictures is None else run.pictures
@@ -97,6 +107,10 @@ def row(label: str, method: str, *, published: str | None = None, **settings: An
     figures = next((own.published for own in PAPERS["frontier"].rows if own.label == published), {})
     mean = {MEAN: figures[MEAN]} if MEAN in figures else {}
     return Row(label, mean, partial(measure, method=method, **settings))
+
+
+def alone(label: str, method: str, **settings: Any) -> Row:
+    return Row(label, measure=partial(measure_alone, method=method, **settings))
 
 
 TABLES = {
@@ -140,5 +154,32 @@ TABLES = {
         headings={MEAN: "papers"},
         pictures=PICTURES,
         aside=(MEAN,),
-    )
+    ),
+    "frontier-world-alone": Table(
+        "frontier-world-alone",
+        "The frontier on the built-in world, every name asked for alone (IoU-single, percent)",
+        tuple(WAYS),
+        (
+            alone("MaskCLIP, value path alone", "maskclip", residual=False),
+            alone("MaskCLIP, with residual and MLP", "maskclip", residual=True),
+            alone("CLIP-DIY", "clip-diy"),
+            alone("ClearCLIP", "clearclip"),
+            alone("SCLIP", "sclip"),
+            alone("NACLIP", "naclip", pamr=False),
+            alone("CLIP-DINOiser", "clip-dinoiser"),
+            alone("LPOSS", "lposs"),
+            alone("ResCLIP", "resclip"),
+            alone("ProxyCLIP", "proxyclip"),
+            alone("SC-CLIP", "sc-clip"),
+            alone("Talk2DINO", "talk2dino"),
+            alone("CorrCLIP", "corrclip"),
+        ),
+        notes=(
+            f"{PICTURES_ALONE} pictures of several things, or as many as --pictures says; each name in a picture is "
+            "asked for by itself.",
+            "filled: nothing but the name. background: the word background beside it. none: room for background, in "
+            "the method's own way. auto: the name races against concepts, too.",
+        ),
+        pictures=PICTURES_ALONE,
+    ),
 }

@@ -12,7 +12,7 @@ from typing import Any
 
 from wordmask import segmenters
 from wordmask.benchmarks.protocols import OWN, ProtocolError, settings_under
-from wordmask.benchmarks.tables.base import Measure, Table, Under, archive_of
+from wordmask.benchmarks.tables.base import Measure, Row, Table, Under, archive_of
 from wordmask.benchmarks.tables.errors import NotRunError
 from wordmask.benchmarks.tables.published import rows
 from wordmask.benchmarks.tables.run import Run
@@ -71,9 +71,16 @@ OURS = {
     "SC-CLIP, CLIP B/16": Ours("sc-clip", "sc-clip", "sclip"),
     "ProxyCLIP, CLIP H/14 + DINO B/8": Ours("proxyclip", "proxyclip", "proxyclip", LAION_H),
     "Talk2DINO, CLIP's text + DINOv2 B/14": Ours("talk2dino", "talk2dino"),
-    "CorrCLIP, CLIP B/16 + DINO B/8 + SAM 2": Ours("corrclip", "proxyclip", "corrclip", OPENAI),
+    "CorrCLIP, CLIP B/16 + DINO B/8 + SAM 2": Ours("corrclip", "proxyclip", "corrclip", {**OPENAI, "regions": "sam"}),
+    "TIPSv2, L/14": Ours("tipsv2", "tipsv2"),
 }
 """By the labels of the published rows; the others are only shown."""
+UNPUBLISHED = {
+    "CorrCLIP, CLIP B/16 + DINO B/8, no masks learnt": Ours("corrclip", "proxyclip", "corrclip", OPENAI),
+    "CLIP-DINOiser, spread by LPOSS": Ours("clip-dinoiser", "clip-dinoiser", PLAIN, {"refine": "lposs"}),
+    "dino.txt, DINOv3 L/16": Ours("dinotxt", "dinotxt"),
+}
+"""What no paper has measured, or none whose figures are known here."""
 
 
 def measure(run: Run, column: str, *, ours: Ours) -> float | None:
@@ -121,11 +128,14 @@ TABLES = {
             "frontier",
             "The frontier: open-vocabulary segmentation without pixel labels (mIoU, percent)",
             (*BENCHMARKS, MEAN),
-            rows(
-                "frontier",
-                "frontier",
-                {label: ours.measure for label, ours in OURS.items()},
-                under={label: ours.under for label, ours in OURS.items()},
+            (
+                *rows(
+                    "frontier",
+                    "frontier",
+                    {label: ours.measure for label, ours in OURS.items()},
+                    under={label: ours.under for label, ours in OURS.items()},
+                ),
+                *(Row(label, measure=ours.measure, under=ours.under) for label, ours in UNPUBLISHED.items()),
             ),
             notes=(
                 "Protocol: how pictures are looked at. Words: by which words names are asked for. Rows that differ in "

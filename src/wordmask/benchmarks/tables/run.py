@@ -126,10 +126,16 @@ class Run:
         )
 
     def evaluate(
-        self, segmenter: Segmenter, benchmark: "str | Benchmark", split: str | None = None, *, protocol: str = OWN
+        self,
+        segmenter: Segmenter,
+        benchmark: "str | Benchmark",
+        split: str | None = None,
+        *,
+        protocol: str = OWN,
+        single: bool = False,
     ) -> Report:
         """Measure a segmenter on a benchmark, with progress; go on where that was stopped. protocol: what its way to
-        look at pictures is called.
+        look at pictures is called. single: ask for every name alone too.
         """
         opened = self.open(benchmark, split) if isinstance(benchmark, str) else benchmark
         out = self.cell_folder / f"{opened.name}-{opened.split}"
@@ -140,6 +146,7 @@ class Run:
                 batch_size=self.batch_size,
                 out=out,
                 protocol=protocol,
+                single=single,
                 page=False,
                 on_progress=report,
             )
