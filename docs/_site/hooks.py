@@ -2,6 +2,7 @@
 
 In a page, `<!-- weights: NAME NAME ... -->` becomes a table of those weights, `<!-- weights -->` one of all, and
 `<!-- readme: HEADING -->` the first table of that section of the README, so that no figure stands in two places.
+`<!-- protocols -->`, `<!-- vocabularies -->` and `<!-- published: TABLE -->` become tables of those data files.
 """
 
 import re
@@ -13,12 +14,18 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from wordmask.benchmarks.protocols import OWN, list_protocols
+from wordmask.benchmarks.tables import find
+from wordmask.benchmarks.wordings import OTHERS, list_wordings
+from wordmask.html_page import cell
 from wordmask.weights.catalogue import CATALOGUE, Weight
 
 ROOT = Path(__file__).parents[2]
 FROM_THE_ROOT = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 WEIGHTS = re.compile(r"^<!-- weights(?:: ([^>]*?))? -->$", re.MULTILINE)
 README = re.compile(r"^<!-- readme: ([^>]*?) -->$", re.MULTILINE)
+PUBLISHED = re.compile(r"^<!-- published: ([^>]*?) -->$", re.MULTILINE)
+PROTOCOLS, VOCABULARIES = "<!-- protocols -->", "<!-- vocabularies -->"
 KINDS = {
     "clip": "CLIP",
     "dino": "DINO",
@@ -40,9 +47,46 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Put the tables of weights in their places."""
+    """Put the tables in their places."""
     markdown = README.sub(lambda found: table_of_the_readme(found[1]), markdown)
+    markdown = PUBLISHED.sub(lambda found: published(found[1]), markdown)
+    if PROTOCOLS in markdown or VOCABULARIES in markdown:
+        markdown = markdown.replace(PROTOCOLS, protocols()).replace(VOCABULARIES, vocabularies())
     return WEIGHTS.sub(lambda found: table(found[1].split()) if found[1] else whole_catalogue(), markdown)
+
+
+def published(name: str) -> str:
+    """Return what papers print of a table, as `wordmask tables NAME` shows it."""
+    found = find(name)
+    said = ["protocol", "words"] if found.tells_under else []
+    headings = [found.headings.get(column, column) for column in found.columns]
+    lines = [f"| | {' | '.join([*said, *headings])} |", "|---" * (1 + len(said) + len(headings)) + "|"]
+    for row in found.rows:
+        under = row.published_under
+        texts = [] if under is None or not said else [under.protocol, under.vocabulary]
+        figures = [cell(row.published.get(column)) for column in found.columns]
+        lines.append(f"| {' | '.join([row.label, *texts, *figures])} |")
+    return "\n".join(lines)
+
+
+def protocols() -> str:
+    """Return every protocol in numbers, and on which benchmarks it has others."""
+    lines = ["| `--protocol` | whose | shorter side, windows | but on |", "|---|---|---|---|"]
+    for name, protocol in list_protocols().items():
+        others = "; ".join(f"`{benchmark}`: {protocol.described(benchmark)}" for benchmark in protocol.benchmarks)
+        numbers = "" if name == OWN else protocol.described("")
+        lines.append(f"| `{name}` | {protocol.about} | {numbers} | {others} |")
+    return "\n".join(lines)
+
+
+def vocabularies() -> str:
+    """Return every vocabulary, and what is not known of it."""
+    lines = ["| `--vocabulary` | whose | not known |", "|---|---|---|"]
+    for name, wording in list_wordings().items():
+        where = {key: "elsewhere" if key == OTHERS else f"`{key}`" for key in wording.unsure}
+        unsure = "; ".join(f"{where[key]}: {what}" for key, what in wording.unsure.items())
+        lines.append(f"| `{name}` | {wording.about} | {unsure} |")
+    return "\n".join(lines)
 
 
 def table_of_the_readme(heading: str) -> str:

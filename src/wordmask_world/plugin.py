@@ -57,6 +57,7 @@ PLUGIN = Plugin(
         **dict.fromkeys(_TABLES, "wordmask_world.tables.namedmask:TABLES"),
         "saliency": "wordmask_world.tables.saliency:TABLES",
         "world": "wordmask_world.tables.world:TABLES",
+        **dict.fromkeys(("frontier-world", "frontier-world-alone"), "wordmask_world.tables.frontier:TABLES"),
     },
     suites={"namedmask-world": PluginSuite(_TABLES, open="wordmask_world.tables.namedmask:open_suite")},
     models={"world models": "wordmask_world.models:fingerprint_for_tables"},

@@ -1,5 +1,8 @@
 """Data sets, protocols and figures: any segmenter against any benchmark."""
 
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,17 +32,31 @@ def default_benchmark() -> str | None:
     return next((name for name, benchmark in brought_benchmarks().items() if benchmark.preset is not None), None)
 
 
+def named_settings(kind: str) -> Mapping[str, str]:
+    """Return all "protocols" or "vocabularies" and what each is, for lists; nothing heavy is imported."""
+    told = tomllib.loads(files("wordmask").joinpath(f"data/{kind}.toml").read_text(encoding="utf-8"))
+    return {name: own["about"] for name, own in told.items() if "about" in own}
+
+
 def open_benchmark(
     name: str | None = None,
     *,
     split: str | None = None,
     root: str | Path | None = None,
     pictures: int | None = None,
+    vocabulary: str = "plain",
 ) -> "Benchmark":
     """Open a benchmark by its name, by default the first that needs no data.
 
-    root: where the data lie; benchmarks that draw their pictures need none. pictures: only so many of them.
+    root: where the data lie; benchmarks that draw their pictures need none. pictures: only so many of them. vocabulary:
+    by which words its names are asked for.
     """
+    from wordmask.benchmarks.wordings import worded
+
+    return worded(_opened(name, split, root, pictures), vocabulary)
+
+
+def _opened(name: str | None, split: str | None, root: str | Path | None, pictures: int | None) -> "Benchmark":
     from wordmask.benchmarks.datasets import BenchmarkError
 
     chosen = name or default_benchmark()
@@ -55,7 +72,7 @@ def open_benchmark(
 
 
 def evaluate(
-    segmenter: "Segmenter",
+    segmenter: "Segmenter | str",
     benchmark: "str | Benchmark | None" = None,
     *,
     split: str | None = None,
@@ -64,24 +81,41 @@ def evaluate(
     batch_size: int = 8,
     out: str | Path | None = None,
     boundary: bool = False,
+    protocol: str = "own",
+    vocabulary: str = "plain",
     on_progress: Progress | None = None,
 ) -> "Report":
     """Measure a segmenter on a benchmark: mIoU, pixel accuracy, every name's IoU, and more where it can be told.
 
-    It is measured in the precision that it was loaded in; the papers' figures are fp32's.
+    segmenter: one that is loaded is measured in the precision that it was loaded in; one by its name is loaded in fp32,
+    as for the papers' figures, with the settings that its paper gives for the benchmark.
     benchmark: by default the first that needs no data. out: a folder for every picture's scores; an evaluation that was
     stopped goes on there. boundary: measure borders too (boundary IoU), which takes longer.
+    protocol: how pictures are looked at, "sclip" as SCLIP's paper does; a segmenter that is loaded must do so already.
+    vocabulary: by which words names are asked for.
     """
+    from wordmask import segmenters
     from wordmask.benchmarks import evaluation
+    from wordmask.benchmarks.protocols import check_looks, settings_under
+    from wordmask.benchmarks.wordings import worded
+    from wordmask.segmenters.choosing import settled
 
     opened: Any = benchmark
     if benchmark is None or isinstance(benchmark, str):
-        opened = open_benchmark(benchmark, split=split, root=root, pictures=pictures)
+        opened = _opened(benchmark, split, root, pictures)
+    opened = worded(opened, vocabulary)
+    if isinstance(segmenter, str):
+        segmenter = settled(segmenter)
+        under = settings_under(protocol, segmenter, opened.name)
+        segmenter = segmenters.load(segmenter, precision="fp32", **under)
+    else:
+        check_looks(segmenter, protocol, opened.name)
     return evaluation.evaluate(
         segmenter,
         opened,
         batch_size=batch_size,
         out=None if out is None else Path(out),
         boundary=boundary,
+        protocol=protocol,
         on_progress=on_progress,
     )

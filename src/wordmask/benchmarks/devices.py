@@ -11,6 +11,7 @@ from wordmask import benchmarks, segmenters
 from wordmask.benchmarks.datasets import BenchmarkError
 from wordmask.benchmarks.evaluation import configuration, evaluate_share, finish
 from wordmask.benchmarks.page import write_page
+from wordmask.benchmarks.protocols import OWN
 from wordmask.benchmarks.results import ResultFolder
 from wordmask.benchmarks.scores import Report
 from wordmask.console.progress import Progress
@@ -29,6 +30,7 @@ def evaluate_on_devices(
     batch_size: int = 8,
     boundary: bool = False,
     asked: Mapping[str, Any] | None = None,
+    protocol: str = OWN,
     on_progress: Progress | None = None,
 ) -> Report:
     """load: the arguments of `segmenters.load`; opening: those of `open_benchmark`. The scores are those of one device,
@@ -40,7 +42,7 @@ def evaluate_on_devices(
         raise BenchmarkError("precision 'auto' may differ among the devices: choose fp32, bf16 or int8")
     benchmark = benchmarks.open_benchmark(**opening)
     segmenter = segmenters.load(**{**load, "device": "cpu"})
-    plan = configuration(segmenter, benchmark, batch_size=batch_size, boundary=boundary, asked=asked)
+    plan = configuration(segmenter, benchmark, batch_size=batch_size, boundary=boundary, asked=asked, protocol=protocol)
     folder = ResultFolder(out, plan)
     with folder.claimed():
         _share_out(load, opening, devices, folder, plan, batch_size, boundary, len(benchmark), on_progress)

@@ -15,9 +15,11 @@ from wordmask._version import __version__
 from wordmask.benchmarks.datasets import Benchmark, Sample
 from wordmask.benchmarks.networks import networks_fingerprint
 from wordmask.benchmarks.page import write_page
+from wordmask.benchmarks.protocols import OWN
 from wordmask.benchmarks.results import ResultFolder
 from wordmask.benchmarks.scores import ImageScore, Report, Totals
 from wordmask.benchmarks.single import single_counts
+from wordmask.benchmarks.wordings import PLAIN, wording_of
 from wordmask.console.progress import Progress
 from wordmask.regions.base import described
 from wordmask.segmenters.base import Segmenter
@@ -36,6 +38,7 @@ def evaluate(
     boundary: bool = False,
     single: bool = False,
     asked: Mapping[str, Any] | None = None,
+    protocol: str = OWN,
     page: bool = True,
     on_progress: Progress | None = None,
 ) -> Report:
@@ -43,7 +46,8 @@ def evaluate(
 
     out: a folder for every picture's scores, the result and a page; one that was begun is gone on with. asked: what
     else tells this evaluation from others, such as the weights that were given. single: ask for every name alone too,
-    see `single.py`: many answers, but the network runs no more.
+    see `single.py`: many answers, but the network runs no more. protocol: what the segmenter's way to look at pictures
+    is called; it is loaded so already.
     """
     if out is None:
         totals = Totals(benchmark.vocabulary.names, benchmark.vocabulary.background)
@@ -53,9 +57,9 @@ def evaluate(
             done += len(scores)
             if on_progress is not None:
                 on_progress(done, len(benchmark))
-        return report(totals, segmenter, benchmark)
+        return report(totals, segmenter, benchmark, protocol)
     more = {**(asked or {}), **({"single": True} if single else {})}
-    plan = configuration(segmenter, benchmark, batch_size=batch_size, boundary=boundary, asked=more)
+    plan = configuration(segmenter, benchmark, batch_size=batch_size, boundary=boundary, asked=more, protocol=protocol)
     folder = ResultFolder(out, plan)
     with folder.claimed():
         counting: dict[str, Any] = {"batch_size": batch_size, "boundary": boundary, "single": single}
@@ -138,7 +142,7 @@ def read_batches(
             waiting = coming
 
 
-def report(totals: Totals, segmenter: Segmenter, benchmark: Benchmark) -> Report:
+def report(totals: Totals, segmenter: Segmenter, benchmark: Benchmark, protocol: str = OWN) -> Report:
     confusion = totals.confusion
     per_class = {
         name: None if math.isnan(iou) else round(100 * float(iou), 2)
@@ -155,13 +159,16 @@ def report(totals: Totals, segmenter: Segmenter, benchmark: Benchmark) -> Report
         per_class=per_class,
         seconds=round(totals.seconds, 2),
         more={name: round(100 * value, 2) for name, value in totals.figures().items()},
+        protocol=protocol,
+        vocabulary=wording_of(benchmark),
     )
 
 
 def finish(folder: ResultFolder, segmenter: Segmenter, benchmark: Benchmark, *, devices: Sequence[str]) -> Report:
     """Add up all lines, and write the result beside them."""
     totals = Totals(benchmark.vocabulary.names, benchmark.vocabulary.background)
-    found = report(totals.add_all(map(ImageScore.from_row, folder.rows())), segmenter, benchmark)
+    totals.add_all(map(ImageScore.from_row, folder.rows()))
+    found = report(totals, segmenter, benchmark, folder.configuration["protocol"])
     folder.finish(
         {
             **found.as_json(),
@@ -175,7 +182,13 @@ def finish(folder: ResultFolder, segmenter: Segmenter, benchmark: Benchmark, *, 
 
 
 def configuration(
-    segmenter: Segmenter, benchmark: Benchmark, *, batch_size: int, boundary: bool, asked: Mapping[str, Any] | None
+    segmenter: Segmenter,
+    benchmark: Benchmark,
+    *,
+    batch_size: int,
+    boundary: bool,
+    asked: Mapping[str, Any] | None,
+    protocol: str = OWN,
 ) -> dict[str, Any]:
     """All that a score hangs on, but for the machine."""
     settings = getattr(segmenter, "settings", None)
@@ -192,11 +205,20 @@ def configuration(
         "split": benchmark.split,
         "images": len(benchmark),
         "names": list(benchmark.vocabulary.names),
+        "protocol": protocol,
+        **words(benchmark),
         "batch_size": batch_size,
         "boundary": boundary,
         **({} if segmenter.correction is None else {"correct": described(segmenter.correction)}),
         **(asked or {}),
     }
+
+
+def words(benchmark: Benchmark) -> dict[str, Any]:
+    """Return by which words names are asked for: the vocabulary, and the words where they are not the names."""
+    wording, vocabulary = wording_of(benchmark), benchmark.vocabulary
+    read = {} if wording == PLAIN else {"words": dict(zip(vocabulary.names, vocabulary.phrases, strict=True))}
+    return {"vocabulary": wording, **read}
 
 
 def versions() -> dict[str, str]:

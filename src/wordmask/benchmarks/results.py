@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from wordmask.benchmarks.datasets import BenchmarkError
+from wordmask.benchmarks.protocols import OWN
+from wordmask.benchmarks.wordings import PLAIN
 from wordmask.files import atomic_write, naming_a_full_disk
 from wordmask.methods import methods_of, presets_by_name, settings_of
 from wordmask.runs.claim import check_claim, claimed
@@ -16,6 +18,8 @@ from wordmask.runs.records import check_kept, explained, keep_settings, plain
 
 VERB = "evaluate"
 PLAN, RESULT, PAGE = "evaluation.json", "result.json", "result.html"
+ONCE_UNSAID = {"protocol": OWN, "vocabulary": PLAIN}
+"""What evaluations were made under, before it was recorded."""
 ONCE_THE_PRESETS = ("found_preset", "saliency_preset", "dino_threshold")
 """Settings of segmenters that were the preset's own before they could be chosen, and were not recorded."""
 
@@ -114,10 +118,11 @@ def _before(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """Return what settings were before they were recorded, for the preset that is asked for: another one is refused."""
     own = [key for key in ONCE_THE_PRESETS if key in (configuration.get("settings") or {})]
     method, preset = configuration.get("method"), str(configuration.get("preset"))
+    unsaid = {key: value for key, value in ONCE_UNSAID.items() if key in configuration}
     if not own or method not in methods_of("segmenter") or preset not in presets_by_name("segmenter", method):
-        return {}
+        return unsaid
     usual = settings_of("segmenter", method, preset)
-    return {"settings": {key: getattr(usual, key) for key in own}}
+    return {**unsaid, "settings": {key: getattr(usual, key) for key in own}}
 
 
 def _row(line: bytes) -> dict[str, Any] | None:

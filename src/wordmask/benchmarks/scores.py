@@ -178,7 +178,7 @@ class Report:
 
     more: mIoU by the size of things (miou_S, miou_MS, miou_ML, miou_L), of pictures of one thing and of several
     (miou_single, miou_multi), boundary IoU, IoU-single (iou_single_auto and so on, see `single.py`); each where it can
-    be told.
+    be told. protocol, vocabulary: how pictures were looked at, and by which words names were asked for.
     """
 
     method: str
@@ -191,6 +191,8 @@ class Report:
     per_class: dict[str, float | None]
     seconds: float
     more: dict[str, float] = field(default_factory=dict)
+    protocol: str = "own"
+    vocabulary: str = "plain"
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -200,6 +202,7 @@ class Report:
         lines = [
             f"{self.method} ({self.preset}) on {self.benchmark}, {self.split}: {self.images} pictures, "
             f"{self.seconds:.1f} s",
+            f"  protocol {self.protocol}, vocabulary {self.vocabulary}",
             f"  mIoU                   {self.miou:5.1f}",
             f"  pixel accuracy         {self.pixel_accuracy:5.1f}",
         ]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from wordmask import benchmarks, saliency, segmenters
-from wordmask.benchmarks import default_benchmark, list_benchmarks
+from wordmask.benchmarks import default_benchmark, list_benchmarks, named_settings
 from wordmask.cli import options
 from wordmask.console import complain, show
 from wordmask.console.progress import progress_bar
@@ -34,6 +34,14 @@ def evaluate(
         str, typer.Option(help="The segmenter, by its paper; or a saliency method: found, selfmask, ...")
     ] = DEFAULT_METHOD,
     preset: options.Preset = "paper",
+    protocol: Annotated[
+        str,
+        typer.Option(help=f"How pictures are looked at, by whose paper: {', '.join(named_settings('protocols'))}."),
+    ] = "own",
+    vocabulary: Annotated[
+        str,
+        typer.Option(help=f"By which words names are asked for: {', '.join(named_settings('vocabularies'))}."),
+    ] = "plain",
     weights: options.Weights = None,
     settings: options.Settings = None,
     boundary: Annotated[bool, typer.Option("--boundary", help="Measure borders too: boundary IoU.")] = False,
@@ -55,8 +63,16 @@ def evaluate(
     """Measure a segmenter on a benchmark: mIoU, pixel accuracy, every name's IoU.
 
     Example: `wordmask evaluate --benchmark voc --root data --method clip-dinoiser --out runs/voc`
+
+    Papers looked at pictures, and asked for names, in ways that differ: `--protocol sclip --vocabulary sclip`.
     """
-    opening: dict[str, Any] = {"name": benchmark, "split": split, "root": root, "pictures": pictures}
+    opening: dict[str, Any] = {
+        "name": benchmark,
+        "split": split,
+        "root": root,
+        "pictures": pictures,
+        "vocabulary": vocabulary,
+    }
     if check:
         _check_data(opening, as_json=as_json)
         return
@@ -67,15 +83,21 @@ def evaluate(
     load = options.segmenter(method, preset, weights, devices[0], precision, settings)
     from wordmask.benchmarks import evaluation
     from wordmask.benchmarks.datasets import BenchmarkError
+    from wordmask.benchmarks.protocols import settings_under
     from wordmask.benchmarks.results import check_out
+    from wordmask.benchmarks.wordings import find_wording
 
     if out is not None:
         check_out(out)  # before networks are loaded, which may take long
     opened = benchmarks.open_benchmark(**opening)
+    kind = "saliency" if method in methods_of("saliency") else "segmenter"
+    load = settings_under(protocol, method, opened.name, preset=preset, kind=kind) | load
+    if unsure := find_wording(vocabulary).unsure_on(opened.name):
+        complain(f"note: of the words of {vocabulary} for {opened.name} it is not known {unsure}")
     asked = {"weights": weights}
     with progress_bar("evaluating", len(opened)) as progress:
         report: Any
-        if method in methods_of("saliency"):
+        if kind == "saliency":
             if len(devices) > 1 or boundary or single:
                 raise BenchmarkError("saliency is evaluated on one device, and without --boundary or --single")
             from wordmask.benchmarks.saliency import evaluate_saliency
@@ -96,6 +118,7 @@ def evaluate(
                 batch_size=batch_size,
                 boundary=boundary,
                 asked=asked,
+                protocol=protocol,
                 on_progress=progress,
             )
         else:
@@ -107,6 +130,7 @@ def evaluate(
                 boundary=boundary,
                 single=single,
                 asked=asked,
+                protocol=protocol,
                 on_progress=progress,
             )
     show(json.dumps(report.as_json(), ensure_ascii=False) if as_json else report.table())

@@ -43,6 +43,12 @@ def tables(
         Path, typer.Option(help="Keeps every figure below NAME/: a table that was stopped goes on.")
     ] = Path("runs/tables"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget figures that were kept, measure anew.")] = False,
+    protocol: Annotated[
+        str | None, typer.Option(help="How pictures are looked at, in place of each row's own; as of `evaluate`.")
+    ] = None,
+    vocabulary: Annotated[
+        str | None, typer.Option(help="By which words names are asked for, in place of each row's own.")
+    ] = None,
     weights: Annotated[
         list[str] | None, typer.Option(help="METHOD=FILE or URL in place of its presets' weights; may be repeated.")
     ] = None,
@@ -87,6 +93,7 @@ def tables(
     if root is not None and not root.is_dir():
         raise TableError(f"there is no folder {root}, which --root names")
     shared, chosen = _chosen(name, only or [], distilling, device)
+    _check_under(name, chosen, protocol, vocabulary)
     page = Page(name, "tables")
     if out is not None:
         page.check(out)
@@ -100,6 +107,8 @@ def tables(
             archive=archive,
             shared=shared,
             beside=beside or root is not None or pictures is not None,
+            protocol=protocol,
+            vocabulary=vocabulary,
             device=device,
             precision=precision,
             batch_size=batch_size,
@@ -108,7 +117,7 @@ def tables(
         )
         if told and not as_json:
             print()
-        shown = _measured(table, measuring, quiet=as_json)
+        shown = _measured(table.changed(measuring), measuring, quiet=as_json)
         rows = [row.as_json(table.columns) for row in shown.rows]
         told.append({"table": table.name, "columns": list(table.columns), "rows": rows})
         shown.onto(page)
@@ -126,6 +135,18 @@ def _distilling(*, names: str | None, settings: list[str] | None, **others: Any)
     if names is not None:
         told["names"] = options.names(names).without_background().names
     return told | ({"settings": tuple(settings)} if settings else {})
+
+
+def _check_under(name: str, chosen: "list[Table]", protocol: str | None, vocabulary: str | None) -> None:
+    from wordmask.benchmarks.protocols import find_protocol
+    from wordmask.benchmarks.wordings import find_wording
+
+    if protocol is not None:
+        find_protocol(protocol)
+    if vocabulary is not None:
+        find_wording(vocabulary)
+    if (protocol or vocabulary) and not all(table.has_under for table in chosen):
+        raise typer.BadParameter(f"the rows of {name} are measured as its paper has it: no --protocol, no --vocabulary")
 
 
 def _method_and_file(pair: str) -> tuple[str, str]:
@@ -151,7 +172,7 @@ def _list_tables(*, as_json: bool) -> None:
 
 def _measured(table: "Table", measuring: "Run", *, quiet: bool) -> "Shown":
     from wordmask.benchmarks.tables.base import fill
-    from wordmask.cli.table_lines import Shown
+    from wordmask.cli.table_lines import Pace, Shown
 
     if measuring.count_kept:
         complain(
@@ -160,10 +181,13 @@ def _measured(table: "Table", measuring: "Run", *, quiet: bool) -> "Shown":
     shown = Shown(table)
     if not quiet:
         print("\n".join(shown.head()), flush=True)
+    pace = Pace(len(table.rows))
     for row in fill(table, measuring):
         lines = shown.add(row)
         if not quiet:
             print("\n".join(lines), flush=True)
+        if (said := pace.told()) is not None:
+            complain(f"{table.name}: {said}")
     if not quiet and (foot := shown.foot()):
         print("\n".join(["", *foot]))
     figures = {row.label: row.ours[table.columns[0]] for row in shown.rows if row.ours} if table.plot else {}

@@ -132,6 +132,11 @@ class ClipDinoiserSettings(Sliding):
 
 
 PRESETS = {"paper": ClipDinoiserSettings()}
+PUBLISHED: dict[str, dict[str, Any]] = {
+    name: {"background": "none"} for name in ("context", "voc20", "context59", "coco-stuff", "cityscapes", "ade20k")
+}
+"""What the paper has for single benchmarks: background is filtered where it is stuff, in VOC and COCO-Object. In
+Context it is a rest of few pixels, and left to the prompt; elsewhere there is none."""
 
 
 class ClipDinoiser(OpenVocabularySegmenter):

@@ -15,6 +15,7 @@ _HERE = "wordmask.benchmarks.tables"
 TABLES: dict[str, str] = {
     **dict.fromkeys(("clip-diy-1", "clip-diy-2", "clip-diy-3", "clip-diy-4"), f"{_HERE}.clip_diy:TABLES"),
     **dict.fromkeys(("clip-dinoiser-1", "clip-dinoiser-2a", "clip-dinoiser-2b"), f"{_HERE}.clip_dinoiser:TABLES"),
+    **dict.fromkeys(("frontier", "frontier-variants"), f"{_HERE}.frontier:TABLES"),
     **{f"namedmask-{number}": f"{_HERE}.namedmask:TABLES" for number in (*range(1, 11), "figure-6")},
 }
 """Name -> "module:attribute" of the tables that hold it. Importing one costs little: methods load when a row is

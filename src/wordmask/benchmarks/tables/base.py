@@ -10,7 +10,7 @@ What is missing stops no table: errors that say so become the reason why a cell 
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
@@ -25,13 +25,31 @@ several columns, all of them by name. None: this row has no such figure, as in t
 
 
 @dataclass(frozen=True)
+class Under:
+    """What figures were measured under: how pictures were looked at, and by which words names were asked for."""
+
+    protocol: str
+    vocabulary: str
+
+    def changed(self, run: Run) -> "Under":
+        """Return what a run measures under, where it was told."""
+        return Under(run.protocol or self.protocol, run.vocabulary or self.vocabulary)
+
+
+@dataclass(frozen=True)
 class Row:
-    """A method or a variant of one. measure None: only its published figures are shown, and `not_run` may say why."""
+    """A method or a variant of one. measure None: only its published figures are shown, and `not_run` may say why.
+
+    under: what it is measured under; published_under: what the published figures were. None: as the table's paper has
+    it.
+    """
 
     label: str
     published: Mapping[str, float] = field(default_factory=dict)
     measure: Measure | None = None
     not_run: str | None = None
+    under: Under | None = None
+    published_under: Under | None = None
 
     @property
     def is_ours(self) -> bool:
@@ -46,6 +64,8 @@ class Table:
     column looks like as a curve, where the paper has one.
     beside: which benchmarks that plug-ins draw have columns beside these, and in which order: "background" for those
     with background among their names, "stuff" for those without.
+    tells_under: whether each line says its protocol and its vocabulary; a table whose rows differ in them must.
+    aside: columns that nothing measures, of published figures that were measured on something else.
     """
 
     name: str
@@ -57,6 +77,8 @@ class Table:
     pictures: int | None = None
     plot: Plot | None = None
     beside: tuple[Beside, ...] = ()
+    tells_under: bool = False
+    aside: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         labels = [row.label for row in self.rows]
@@ -65,6 +87,12 @@ class Table:
         for row in self.rows:
             if unknown := set(row.published) - set(self.columns):
                 raise TableError(f"table {self.name!r}: {row.label!r} has figures for no column: {sorted(unknown)}")
+        mixed = {under for row in self.rows for under in (row.under, row.published_under) if under is not None}
+        if len(mixed) > 1 and not self.tells_under:
+            raise TableError(
+                f"table {self.name!r} mixes rows that were measured under different protocols or vocabularies without "
+                "saying so: tells_under=True has each line say its own"
+            )
 
     def with_columns_beside(self) -> "Table":
         """Return the table with a column for every benchmark that stands beside the paper's own."""
@@ -72,8 +100,21 @@ class Table:
         return replace(self, columns=(*self.columns, *more), beside=())
 
     @property
+    def has_under(self) -> bool:
+        """Return whether another protocol or vocabulary may be chosen for its rows."""
+        return any(row.under is not None for row in self.rows)
+
+    def changed(self, run: Run) -> "Table":
+        """Return the table with what a run was told that its rows are to be measured under."""
+        pairs = ((row, None if row.under is None else row.under.changed(run)) for row in self.rows)
+        rows = tuple(replace(row, under=under) for row, under in pairs)
+        chosen = self.has_under and bool(run.protocol or run.vocabulary)
+        return replace(self, rows=rows, tells_under=self.tells_under or chosen)
+
+    @property
     def has_published(self) -> bool:
-        return any(row.published for row in self.rows)
+        """Return whether there are figures that ours are to be compared with."""
+        return any(row.published.keys() - set(self.aside) for row in self.rows)
 
 
 @dataclass(frozen=True)
@@ -85,13 +126,17 @@ class FilledRow:
     ours: Mapping[str, float]
     not_run: Mapping[str, str]
     is_ours: bool
+    under: Under | None = None
+    published_under: Under | None = None
 
     def as_json(self, columns: tuple[str, ...]) -> dict[str, Any]:
+        unders = {"published_under": self.published_under, "under": self.under}
         return {
             "label": self.label,
             "published": {column: self.published.get(column) for column in columns},
             "ours": {column: self.ours.get(column) for column in columns},
             "not_run": dict(self.not_run),
+            **{key: asdict(under) for key, under in unders.items() if under is not None},
         }
 
 
@@ -108,14 +153,15 @@ def archive_of(run: Run) -> str:
 def fill(table: Table, run: Run) -> Iterator[FilledRow]:
     """Row after row. Every figure is kept in the run's folder as soon as it is there, and not measured twice."""
     with run.held():
-        for row in table.rows:
+        for row in table.changed(run).rows:
             yield _filled(row, table, run)
 
 
 def _filled(row: Row, table: Table, run: Run) -> FilledRow:
     ours: dict[str, float] = {}
     reasons: dict[str, str] = {} if row.not_run is None else dict.fromkeys(table.columns, row.not_run)
-    for column in table.columns if row.measure is not None else ():
+    measured_columns = [column for column in table.columns if column not in table.aside]
+    for column in measured_columns if row.measure is not None else ():
         kept = run.kept(row.label, column)
         if kept is None and not run.beside and is_beside(column):
             reasons[column] = not_asked(column)
@@ -135,4 +181,4 @@ def _filled(row: Row, table: Table, run: Run) -> FilledRow:
             kept = figures.get(column)
         if kept is not None:
             ours[column] = kept
-    return FilledRow(row.label, row.published, ours, reasons, row.is_ours)
+    return FilledRow(row.label, row.published, ours, reasons, row.is_ours, row.under, row.published_under)

@@ -6,6 +6,7 @@ Beside them stand benchmarks that plug-ins draw: those where nothing is backgrou
 from functools import partial
 from typing import Any
 
+from wordmask.benchmarks.protocols import OWN, settings_under
 from wordmask.benchmarks.tables.base import Measure, Table, archive_of
 from wordmask.benchmarks.tables.beside import archive_beside, drawn, has_preset, is_beside, preset_of
 from wordmask.benchmarks.tables.published import rows
@@ -23,10 +24,8 @@ HEADINGS = {
     "coco-object": "Object",
     "voc": "VOC",
 }
-FILTERED = ("coco-object", "voc")
-"""Where background is stuff, and filtered; in Context it is a rest of few pixels, and left to the prompt."""
-MMSEGMENTATION: dict[str, Any] = {"antialias": False}
-"""The published figures were made with this library, which shrinks pictures so."""
+PROTOCOL = "clip-dinoiser"
+"""Of all rows but CLIP-DIY's, which has a way of its own to look at pictures."""
 TABLE_1 = (*NO_BACKGROUND, *BACKGROUND)
 TABLE_2A = ("voc", "voc20", "context59", "coco-stuff", "ade20k")
 TABLE_2B = ("coco-object", "voc")
@@ -37,16 +36,17 @@ def measure(run: Run, column: str, *, method: str, **settings: Any) -> float | N
     preset = preset_of(column)
     if not has_preset(method, preset):
         return None
-    if not is_beside(column) and method != "clip-diy":  # which has a way of its own to look at pictures
-        settings = {**MMSEGMENTATION, **settings}
+    protocol = OWN if is_beside(column) or method == "clip-diy" else PROTOCOL
+    under = settings_under(protocol, method, column, preset=preset)
     benchmark = run.open(column)  # first: where there are no data, no weights need be fetched
-    return run.evaluate(run.segmenter(method, preset, **settings), benchmark).miou
+    segmenter = run.segmenter(method, preset, **{**under, **settings})
+    return run.evaluate(segmenter, benchmark, protocol=protocol).miou
 
 
 def measure_filtered(run: Run, column: str) -> float | None:
     """CLIP-DINOiser as a whole: its background filter only where the paper has it."""
-    background = "trained" if column in (*FILTERED, *drawn("background")) else "none"
-    return measure(run, column, method="clip-dinoiser", background=background)
+    filtered = {"background": "trained" if column in drawn("background") else "none"} if is_beside(column) else {}
+    return measure(run, column, method="clip-dinoiser", **filtered)
 
 
 def measure_reco(run: Run, column: str) -> float | None:
@@ -55,7 +55,9 @@ def measure_reco(run: Run, column: str) -> float | None:
     """
     benchmark = run.open(column)
     if not is_beside(column):
-        return run.evaluate(run.segmenter("reco", archive=archive_of(run), **MMSEGMENTATION), benchmark).miou
+        under = settings_under(PROTOCOL, "reco", column)
+        segmenter = run.segmenter("reco", archive=archive_of(run), **under)
+        return run.evaluate(segmenter, benchmark, protocol=PROTOCOL).miou
     archive = archive_beside(column, run.folder)
     if archive is None or not has_preset("reco", preset_of(column)):
         return None
@@ -87,6 +89,10 @@ TABLES = {
                     "MaskCLIP, refined": maskclip(key_smoothing=True),
                     "CLIP-DINOiser": measure_filtered,
                 },
+            ),
+            notes=(
+                "CLIP-DIY looks at pictures in its own way, through windows of several sizes; the other rows of ours "
+                f"under the protocol {PROTOCOL}.",
             ),
             headings=HEADINGS,
             beside=("stuff", "background"),

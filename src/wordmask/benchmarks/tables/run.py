@@ -11,9 +11,11 @@ from wordmask import benchmarks, saliency, segmenters
 from wordmask._version import __version__
 from wordmask.benchmarks import evaluation
 from wordmask.benchmarks.datasets import Benchmark
+from wordmask.benchmarks.protocols import OWN
 from wordmask.benchmarks.results import is_evaluation
 from wordmask.benchmarks.scores import Report
 from wordmask.benchmarks.tables.errors import MISSING, NotRunError
+from wordmask.benchmarks.wordings import PLAIN
 from wordmask.console.progress import Progress
 from wordmask.errors import WordmaskError
 from wordmask.files import atomic_write
@@ -68,6 +70,7 @@ class Run:
     archive: a folder of pictures, or a run of `wordmask distill`, for methods that learn names from such. shared: what
     the tables of a suite share.
     beside: whether the columns beside a paper's are measured, whose benchmarks need no data.
+    protocol, vocabulary: in place of the rows' own, in tables whose rows have such.
     folder: keeps the figures, so that a table that was stopped goes on; `fresh` forgets those of an earlier run.
     """
 
@@ -84,6 +87,8 @@ class Run:
         archive: Path | None = None,
         shared: Shared | None = None,
         beside: bool = True,
+        protocol: str | None = None,
+        vocabulary: str | None = None,
         fresh: bool = False,
         progress: Bar | None = None,
     ):
@@ -91,6 +96,7 @@ class Run:
         self.device, self.precision, self.batch_size = device, precision, batch_size
         self.weights, self.archive, self.shared = dict(weights or {}), archive, shared
         self.beside = beside
+        self.protocol, self.vocabulary = protocol, vocabulary
         self.progress: Bar = progress or (lambda description, total: nullcontext())
         self._loaded: tuple[str, Any] | None = None
         self._unloadable: dict[str, str] = {}  # why, so that a server is not asked again for every cell
@@ -113,17 +119,36 @@ class Run:
         """`wordmask.saliency.load` in the same way."""
         return self._load(saliency.load, "saliency", method, preset, settings)
 
-    def open(self, benchmark: str, split: str | None = None) -> Benchmark:
+    def open(self, benchmark: str, split: str | None = None, vocabulary: str = PLAIN) -> Benchmark:
         """Return a benchmark with this run's `root` and as many pictures as it is to have."""
-        return benchmarks.open_benchmark(benchmark, split=split, root=self.root, pictures=self.pictures)
+        return benchmarks.open_benchmark(
+            benchmark, split=split, root=self.root, pictures=self.pictures, vocabulary=vocabulary
+        )
 
-    def evaluate(self, segmenter: Segmenter, benchmark: "str | Benchmark", split: str | None = None) -> Report:
-        """Measure a segmenter on a benchmark, with progress; go on where that was stopped."""
+    def evaluate(
+        self,
+        segmenter: Segmenter,
+        benchmark: "str | Benchmark",
+        split: str | None = None,
+        *,
+        protocol: str = OWN,
+        single: bool = False,
+    ) -> Report:
+        """Measure a segmenter on a benchmark, with progress; go on where that was stopped. protocol: what its way to
+        look at pictures is called. single: ask for every name alone too.
+        """
         opened = self.open(benchmark, split) if isinstance(benchmark, str) else benchmark
         out = self.cell_folder / f"{opened.name}-{opened.split}"
         with self.progress(self.describe(opened), len(opened)) as report:
             return evaluation.evaluate(
-                segmenter, opened, batch_size=self.batch_size, out=out, page=False, on_progress=report
+                segmenter,
+                opened,
+                batch_size=self.batch_size,
+                out=out,
+                protocol=protocol,
+                single=single,
+                page=False,
+                on_progress=report,
             )
 
     def describe(self, benchmark: Benchmark) -> str:
@@ -139,9 +164,14 @@ class Run:
             self._cell = ("", "")
 
     @property
+    def row(self) -> str:
+        """The label of the row at hand."""
+        return self._cell[0]
+
+    @property
     def cell_folder(self) -> Path:
         """For what a cell wants to keep while it is being measured."""
-        return self.folder / "work" / "-".join(re.sub(r"\W+", "_", part).strip("_") for part in self._cell)
+        return self.folder / "work" / "-".join(re.sub(r"[^\w+]+", "_", part).strip("_") for part in self._cell)
 
     def kept(self, row: str, column: str) -> float | None:
         return self._figures.get(row, {}).get(column, {}).get("value")
@@ -169,6 +199,8 @@ class Run:
             "precision": self.precision,
             "weights": {method: [file, file_fingerprint(Path(file))] for method, file in self.weights.items()},
             "archive": None if self.archive is None else str(self.archive),
+            **({} if self.protocol is None else {"protocol": self.protocol}),
+            **({} if self.vocabulary is None else {"vocabulary": self.vocabulary}),
             **({} if self.shared is None else self.shared.described()),
         }
 
