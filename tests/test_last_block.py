@@ -97,6 +97,25 @@ def test_a_window_does_not_depend_on_the_others_of_a_batch(clip, name):
     assert torch.allclose(together, alone, atol=TOLERANCE)
 
 
+SHALLOW = {
+    "sc-clip": {"middle_block": 1, "low_block": 0, "levels": (0, 3), "anomalies": 0.0},
+    "resclip": {"middle_blocks": (1, 3), "feedback_share": 0.0},
+}
+"""Of a tower with four blocks; and nothing that may turn over with a rounding, as which patches are anomalies."""
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_bf16_reads_nearly_the_same(clip, name):
+    half = small_clip()
+    open_clip.convert_weights_to_lp(half.model, dtype=torch.bfloat16)
+    half = type(half)(half.model, half.tokenizer, name="half")
+    windows = torch.rand(2, 3, 32, 40, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        a, b = (built(each, name, **SHALLOW.get(name, {})).read(windows)[0] for each in (clip, half))
+    assert b.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(a, b, dim=1).min() > 0.99
+
+
 def test_a_resnet_is_refused(clip):
     tower = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "head_width": 64}
     model = open_clip.CLIP(24, tower, {"context_length": 77, "width": 32, "heads": 2, "layers": 1})
