@@ -2,7 +2,7 @@
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
+from wordmask.methods import methods_of
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.image_files import first_line
 from wordmask.segmenters.base import Segmenter
@@ -201,6 +202,8 @@ def build_blocks(work: PageWork) -> gr.Blocks:
                     beside = gr.Dropdown(
                         [ONE_METHOD, *methods], value=ONE_METHOD, label="Beside it", min_width=160, elem_id="wm-second"
                     )
+                with gr.Accordion("Which method?", open=False):
+                    gr.Markdown(choosing_table(work.service.segmenters.values()))
                 with gr.Row():
                     fill = gr.Checkbox(
                         False, label="Fill", info="Every pixel gets one of the names", min_width=120, elem_id="wm-fill"
@@ -230,6 +233,22 @@ def build_blocks(work: PageWork) -> gr.Blocks:
         ]
         gr.on(changes, None, [picture, names, method, beside, fill, least, against], None, js=QUESTION)
     return blocks
+
+
+def choosing_table(segmenters: Iterable[Segmenter]) -> str:
+    """Return what the methods that are served can be chosen by, in Markdown."""
+    known = methods_of("segmenter")
+    rows = []
+    for name in dict.fromkeys(segmenter.method for segmenter in segmenters):
+        if name in known:
+            method, card = known[name], known[name].card
+            mean = "-" if card.mean is None else f"{card.mean:.1f}"
+            cost = "-" if card.cost is None else f"{card.cost:g}"
+            rows.append(f"| {name} | {mean} | {cost} | {method.needs} | {method.licence} |")
+    about = (
+        "What is published of the preset *paper*: mIoU, the mean of eight benchmarks; cost, as multiples of MaskCLIP's."
+    )
+    return "\n".join([about, "", "| method | mIoU | cost | needs | weights |", "|---|---|---|---|---|", *rows])
 
 
 def _example(number: int, names: Sequence[str]) -> str:
