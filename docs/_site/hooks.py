@@ -2,6 +2,7 @@
 
 In a page, `<!-- weights: NAME NAME ... -->` becomes a table of those weights, `<!-- weights -->` one of all, and
 `<!-- readme: HEADING -->` the first table of that section of the README, so that no figure stands in two places.
+`<!-- methods -->` becomes a table of the segmenters, by what they can be chosen.
 """
 
 import re
@@ -13,11 +14,13 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from wordmask.methods import list_methods, table_to_choose_by
 from wordmask.weights.catalogue import CATALOGUE, Weight
 
 ROOT = Path(__file__).parents[2]
 FROM_THE_ROOT = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 WEIGHTS = re.compile(r"^<!-- weights(?:: ([^>]*?))? -->$", re.MULTILINE)
+METHODS = re.compile(r"^<!-- methods -->$", re.MULTILINE)
 README = re.compile(r"^<!-- readme: ([^>]*?) -->$", re.MULTILINE)
 KINDS = {
     "clip": "CLIP",
@@ -40,6 +43,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Put the tables of weights in their places."""
+    markdown = METHODS.sub(lambda _: table_to_choose_by(list_methods("segmenter")), markdown)
     markdown = README.sub(lambda found: table_of_the_readme(found[1]), markdown)
     return WEIGHTS.sub(lambda found: table(found[1].split()) if found[1] else whole_catalogue(), markdown)
 

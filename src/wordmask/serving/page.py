@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
-from wordmask.methods import methods_of
+from wordmask.methods import methods_of, table_to_choose_by
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.image_files import first_line
 from wordmask.segmenters.base import Segmenter
@@ -238,17 +238,8 @@ def build_blocks(work: PageWork) -> gr.Blocks:
 def choosing_table(segmenters: Iterable[Segmenter]) -> str:
     """Return what the methods that are served can be chosen by, in Markdown."""
     known = methods_of("segmenter")
-    rows = []
-    for name in dict.fromkeys(segmenter.method for segmenter in segmenters):
-        if name in known:
-            method, card = known[name], known[name].card
-            mean = "-" if card.mean is None else f"{card.mean:.1f}"
-            cost = "-" if card.cost is None else f"{card.cost:g}"
-            rows.append(f"| {name} | {mean} | {cost} | {method.needs} | {method.licence} |")
-    about = (
-        "What is published of the preset *paper*: mIoU, the mean of eight benchmarks; cost, as multiples of MaskCLIP's."
-    )
-    return "\n".join([about, "", "| method | mIoU | cost | needs | weights |", "|---|---|---|---|---|", *rows])
+    served = dict.fromkeys(segmenter.method for segmenter in segmenters)
+    return table_to_choose_by(known[name] for name in served if name in known)
 
 
 def _example(number: int, names: Sequence[str]) -> str:
