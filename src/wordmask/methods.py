@@ -344,8 +344,8 @@ def table_to_choose_by(methods: Iterable[Method]) -> str:
         wants = f"; {card.wants}" if card.wants else ""
         lines.append(f"| {method.name} | {mean} | {cost} | {method.needs}{wants} | {method.licence} |")
     return "\n".join(lines) + (
-        "\n\nmIoU in percent, the mean of eight benchmarks, as published with the preset `paper`; in brackets whose sizes and "
-        "words it was made with, which differ. Cost: multiply-adds as multiples of MaskCLIP's, an estimate."
+        "\n\nmIoU in percent, the mean of eight benchmarks, as published with the preset `paper`; in brackets whose "
+        "sizes and words it was made with, which differ. Cost: multiply-adds as multiples of MaskCLIP's, an estimate."
     )
 
 

@@ -1,9 +1,8 @@
 """What a few names race against: concepts that stand beside or behind them and are never shown.
 
 One name alone wins every pixel of a method that chooses among words. Contrastive concepts (Wysoczańska et al.,
-"Test-time Contrastive Concepts for Open-world Semantic Segmentation", TMLR 2025) are the words that it loses them to:
-for "boat" water, dock, sea. They come of a table that is written by hand, of the statistics of captions
-(`collection.captions`), or of the user.
+"Test-time Contrastive Concepts", TMLR 2025) are the words that it loses them to: for "boat" water, dock, sea. They come
+of a table that is written by hand, of the statistics of captions (`collection.captions`), or of the user.
 """
 
 import json
