@@ -1,4 +1,4 @@
-"""The method "auto" is the best whose weights can be had; which and why is said, and no preset is changed for another."""
+"""The method "auto" is the best whose weights can be had; which and why is said, and no preset is changed."""
 
 import json
 

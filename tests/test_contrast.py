@@ -2,6 +2,7 @@
 
 import json
 import tarfile
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -15,7 +16,8 @@ from wordmask.collection import captions
 from wordmask.collection.captions import WordCounts, as_file, count_words
 from wordmask.collection.references import CollectionError
 from wordmask.names.contrast import FEW, MOST, Concepts, ContrastError, read_concepts, rivals, shipped, singular
-from wordmask.names.text_embeddings import far_from_names
+from wordmask.names.prompts import templates
+from wordmask.names.text_embeddings import TextEmbedder, far_from_names
 from wordmask.names.vocabulary import RIVAL, Rivals, Vocabulary
 from wordmask.segmenters.base import SegmenterError, contrasted
 
@@ -58,10 +60,10 @@ def test_many_names_are_rivals_enough():
 def test_a_method_that_sees_objects_races_against_no_grounds():
     names = Vocabulary.of(["dog"]).with_room()
     told = {"usual": TABLE, "grounds": ("grass", "sky")}
-    assert rivals("auto", names, **told) == Rivals(("background", "grass", "cat", "ball"))
-    assert rivals("auto", names, **told, sees_objects=True) == Rivals(("background", "cat", "ball"))
+    assert rivals("auto", names, **told).words == ("background", "grass", "cat", "ball")
+    assert rivals("auto", names, **told, sees_objects=True).words == ("background", "cat", "ball")
     assert rivals("none", names, **told) == rivals("auto", names, usual=None) == Rivals()
-    assert rivals(["sky", "background"], names, **told, sees_objects=True) == Rivals(("background", "sky"), True)
+    assert rivals(["sky", "background"], names, **told, sees_objects=True) == Rivals(("background", "sky"))
 
 
 def test_words_that_mean_nothing_or_a_name_are_refused():
@@ -72,22 +74,43 @@ def test_words_that_mean_nothing_or_a_name_are_refused():
         rivals(["Hound"], names, usual=TABLE)
 
 
-def test_what_is_too_near_a_name_leaves_the_race_but_background_never():
-    def towards(share):  # of the first axis
-        rest = torch.zeros(6)
-        rest[1 + towards.count], rest[0] = (1 - share**2) ** 0.5, share
-        towards.count += 1
-        return rest
+def test_what_is_too_near_a_name_leaves_the_race():
+    def lying(*shares):
+        """Rivals with these cosines to the name, each for the rest in a direction of its own; the name comes first."""
+        size = 1 + len(shares)
+        rows = [torch.eye(size)[0]]
+        rows += [
+            share * torch.eye(size)[0] + (1 - share**2) ** 0.5 * torch.eye(size)[1 + i]
+            for i, share in enumerate(shares)
+        ]
+        return torch.stack(rows)
 
-    towards.count = 0
-    name = torch.eye(6)[0]
-    vectors = torch.stack([name, name, *(towards(share) for share in (0.1, 0.9, 0.2))])  # name, then four rivals
-    owner = torch.tensor([0, 2, 2, 2, 2])
-    assert far_from_names(vectors, owner, rival=2, background=1).tolist() == [True, True, True, False, True]
-    # Where all texts lie close together, near is what is still closer.
-    close = torch.nn.functional.normalize(vectors + 3 * torch.ones(6), dim=1)
-    assert (close[3] @ close[0]) < (close[4] @ close[2]) + 0.6 * (1 - close[4] @ close[2]) + 0.3
-    assert far_from_names(close, owner, rival=2, background=1)[[0, 1, 2, 4]].all()
+    is_name = torch.tensor([True, False, False, False, False])
+    doubtful = torch.tensor([False, True, True, True, False])
+    assert far_from_names(lying(0.1, 0.9, 0.2, 0.95), is_name, doubtful).tolist() == [True, True, False, True, True]
+    # Where all texts lie close together, near is what is closer still: here 0.6 of the way from 0.66 to 1.
+    close = lying(0.8, 0.81, 0.84, 0.99)
+    assert far_from_names(close, is_name, doubtful).all()
+    assert not far_from_names(lying(0.8, 0.81, 0.9, 0.9), is_name, doubtful)[3]
+
+
+def test_phrases_that_are_too_near_are_not_read_for_the_background():
+    class Words:
+        text_fingerprint, embedding_size, grounds = "words", 4, ()
+
+        def encode_text(self, prompts):
+            known = {"dog": (9, 1, 0, 0), "hound": (9, 0, 1, 0), "sky": (0, 9, 0, 1), "road": (0, 0, 9, 1)}
+            return torch.tensor([known.get(prompt, (0, 0, 0, 9)) for prompt in prompts], dtype=torch.float32)
+
+    embed = TextEmbedder(Words(), templates("plain"))
+    doubtful = frozenset({"hound", "road"})
+    merged = Vocabulary(("dog", "background"), (("dog",), ("background", "sky", "hound", "road")), Rivals((), doubtful))
+    assert embed(merged).owner.tolist() == [0, 1, 1, 1]
+    hidden = Vocabulary(
+        ("dog", "background"), (("dog",), ("background",)), Rivals(("background", "hound", "road"), doubtful)
+    )
+    assert embed(hidden.racing()).owner.tolist() == [0, 1, 2, 2]
+    assert len(embed(replace(merged, rivals=None)).vectors) == 5
 
 
 def test_the_shipped_table_knows_the_benchmarks_names_and_no_name_is_its_own_rival():
@@ -118,7 +141,7 @@ def test_pixels_that_a_concept_wins_are_background_and_nobody_sees_it():
     assert both.names == ["blue", "red", "background"]
 
 
-def test_benchmarks_and_who_words_the_background_are_answered_without_concepts():
+def test_benchmarks_and_who_words_the_background_are_answered_without_concepts(monkeypatch):
     asked = []
 
     class Noting(Choosing):
@@ -136,7 +159,11 @@ def test_benchmarks_and_who_words_the_background_are_answered_without_concepts()
     seen.segment(["red", "background"])
     assert asked.pop().names == ("red", "background")
     seen.segment(["red"])
+    assert asked[-1].phrases == (("red",), ("background", "green", "blue"))
+    monkeypatch.setattr(Choosing, "background_words", ("background",))
+    seen.segment(["red"])
     assert (asked[-1].names, asked[-1].phrases[-1]) == (("red", "background", RIVAL), ("background", "blue"))
+    monkeypatch.undo()
     seen.segment(["red"], contrast="none")
     assert asked[-1].phrases == (("red",), ("background", "green"))
     seen.segment(["red", "background"], contrast=["blue"])
@@ -155,9 +182,10 @@ def test_contrast_by_hand_needs_a_background_and_a_method_that_knows_words():
 
 
 def test_what_is_settled_stays():
-    vocabulary = contrasted(Vocabulary.of(["red"]).with_room(), "auto", Choosing())
+    vocabulary = contrasted(Vocabulary.of(["red"]).with_room(), "auto", None)
     assert contrasted(vocabulary, ["green"], Choosing()) is vocabulary
-    assert vocabulary.racing().racing() == vocabulary.racing()
+    vocabulary = contrasted(Vocabulary.of(["red"]).with_room(), ["blue"], None)
+    assert vocabulary.racing().racing() == vocabulary.racing() != vocabulary
     assert vocabulary.only([0, 1]).rivals == vocabulary.rivals
 
 

@@ -3,6 +3,7 @@
 In a page, `<!-- weights: NAME NAME ... -->` becomes a table of those weights, `<!-- weights -->` one of all, and
 `<!-- readme: HEADING -->` the first table of that section of the README, so that no figure stands in two places.
 `<!-- protocols -->`, `<!-- vocabularies -->` and `<!-- published: TABLE -->` become tables of those data files.
+`<!-- methods -->` becomes a table of the segmenters, by what they can be chosen.
 """
 
 import re
@@ -18,11 +19,13 @@ from wordmask.benchmarks.protocols import OWN, list_protocols
 from wordmask.benchmarks.tables import find
 from wordmask.benchmarks.wordings import OTHERS, list_wordings
 from wordmask.html_page import cell
+from wordmask.methods import list_methods, table_to_choose_by
 from wordmask.weights.catalogue import CATALOGUE, Weight
 
 ROOT = Path(__file__).parents[2]
 FROM_THE_ROOT = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 WEIGHTS = re.compile(r"^<!-- weights(?:: ([^>]*?))? -->$", re.MULTILINE)
+METHODS = re.compile(r"^<!-- methods -->$", re.MULTILINE)
 README = re.compile(r"^<!-- readme: ([^>]*?) -->$", re.MULTILINE)
 PUBLISHED = re.compile(r"^<!-- published: ([^>]*?) -->$", re.MULTILINE)
 PROTOCOLS, VOCABULARIES = "<!-- protocols -->", "<!-- vocabularies -->"
@@ -48,6 +51,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Put the tables in their places."""
+    markdown = METHODS.sub(lambda _: table_to_choose_by(list_methods("segmenter")), markdown)
     markdown = README.sub(lambda found: table_of_the_readme(found[1]), markdown)
     markdown = PUBLISHED.sub(lambda found: published(found[1]), markdown)
     if PROTOCOLS in markdown or VOCABULARIES in markdown:

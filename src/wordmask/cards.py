@@ -54,6 +54,15 @@ class Card:
         """Return whether the method is what was published of it, with nothing given but names."""
         return self.mean is not None and bool(self.weights) and not self.wants and not self.beyond
 
+    @property
+    def told(self) -> str:
+        """Return what to choose by in a few words: how good it is published to be, and what it costs."""
+        parts = [] if self.mean is None else [f"{self.mean:.1f} mIoU on average ({self.source}; {self.backbones})"]
+        parts += [f"made with {self.beyond}"] if self.beyond else []
+        parts += [f"{self.cost:g} times MaskCLIP's cost"] if self.cost is not None else []
+        parts += [f"wants {self.wants}"] if self.wants else []
+        return "; ".join(parts)
+
 
 BLANK = Card()
 """Of a method of which nothing is known."""

@@ -408,6 +408,22 @@ def _instead(kind: Kind, name: str, known: Iterable[str]) -> str:
     return ""
 
 
+def table_to_choose_by(methods: Iterable[Method]) -> str:
+    """Return a table in Markdown of what segmenters can be chosen by, the best published first."""
+    lines = ["| method | published mIoU | cost | needs | licence of its weights |", "|---|---|---|---|---|"]
+    for method in sorted(methods, key=lambda method: -(method.card.mean or 0.0)):
+        card = method.card
+        mean = "-" if card.mean is None else f"{card.mean:.1f} ({card.protocol})"
+        mean += f", with {card.beyond}" if card.beyond else ""
+        cost = "-" if card.cost is None else f"{card.cost:g}"
+        wants = f"; {card.wants}" if card.wants else ""
+        lines.append(f"| {method.name} | {mean} | {cost} | {method.needs}{wants} | {method.licence} |")
+    return "\n".join(lines) + (
+        "\n\nmIoU in percent, the mean of eight benchmarks, as published with the preset `paper`; in brackets whose "
+        "sizes and words it was made with, which differ. Cost: multiply-adds as multiples of MaskCLIP's, an estimate."
+    )
+
+
 class _Loading:
     """In place of the `load` that classes had."""
 

@@ -79,7 +79,6 @@ def evaluate(
     devices = [name.strip() for name in device.split(",")]
     if len(devices) > 1 and out is None:
         raise typer.BadParameter(f"--device {device} shares the work through a folder: give --out")
-    method = options.method(method, preset)
     load = options.segmenter(method, preset, weights, devices[0], precision, settings)
     from wordmask.benchmarks import evaluation
     from wordmask.benchmarks.datasets import BenchmarkError
@@ -111,7 +110,7 @@ def evaluate(
             from wordmask.benchmarks.devices import evaluate_on_devices
 
             report = evaluate_on_devices(
-                load,
+                load | {"method": options.method(method, preset)},
                 opening,
                 devices,
                 out=out,

@@ -72,18 +72,6 @@ def label(
 
     Example: `wordmask label photos --names "dog, cat" --format yolo --out labels`
     """
-    if method == DEFAULT_METHOD:
-        from wordmask.labelling.claim import recorded_method
-
-        method = recorded_method(out) or options.method(method, preset)
-    against = options.contrast(contrast)
-    vocabulary = options.vocabulary(names, names_file, method=method, fill=fill)
-    load = options.segmenter(method, preset, weights, device, precision, settings)
-    from wordmask.cli.batch_job import tell_of_room
-    from wordmask.compute import AUTO, Compute
-    from wordmask.labelling import Job, label_folder
-    from wordmask.pictures.left_out import LEFT_OUT
-
     chosen = _chosen(
         format=format,
         min_area=min_area,
@@ -96,8 +84,20 @@ def label(
         min_score=min_score,
         drop_absent=drop_absent,
     )
+    if method == DEFAULT_METHOD:
+        from wordmask.labelling.claim import recorded_method
+
+        method = recorded_method(out) or method
+    against = options.contrast(contrast)
+    vocabulary = options.vocabulary(names, names_file, method=method, fill=fill)
+    load = options.segmenter(method, preset, weights, device, precision, settings)
+    from wordmask.cli.batch_job import tell_of_room
+    from wordmask.compute import AUTO, Compute
+    from wordmask.labelling import Job, label_folder
+    from wordmask.pictures.left_out import LEFT_OUT
+
     compute = Compute(device, precision)
-    load = load | {"device": compute.device}
+    load = load | {"device": compute.device, "method": options.method(method, preset)}
     segmenter = None
     if vocabulary is None:
         segmenter = segmenters.load(**load)

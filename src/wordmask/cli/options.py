@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wordmask.plugins import preset_words
-from wordmask.segmenters.choosing import AUTO, settled
 
 if TYPE_CHECKING:
     from wordmask.names.contrast import Contrast as Contrast_
@@ -160,12 +159,10 @@ def _is_file_of_names(given: str) -> bool:
     return is_file
 
 
-def method(given: str, preset: str, onnx: Path | None = None) -> str:
-    """Return the method that is meant by "auto", or the one that is named. Of a file of `export` it is the file's."""
-    if given == AUTO and onnx is not None:
-        from wordmask.segmenters.onnx_file import method_in
+def method(given: str, preset: str) -> str:
+    """Return the method that is meant by "auto", which stderr is told, or the one that is named."""
+    from wordmask.segmenters.choosing import settled
 
-        return method_in(onnx)
     return settled(given, preset)
 
 

@@ -78,7 +78,6 @@ def segment(
     from wordmask.runs.marks import MASKS
 
     pictures = options.paths(images)
-    method = options.method(method, preset, onnx if runtime == "onnx" else None)
     vocabulary = options.vocabulary(names, names_file, method="" if compare else method, fill=fill)
     on_onnx = options.runtime(runtime, onnx)
     asked: dict[str, Any] = {

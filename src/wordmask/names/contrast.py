@@ -1,9 +1,8 @@
 """What a few names race against: concepts that stand beside or behind them and are never shown.
 
 One name alone wins every pixel of a method that chooses among words. Contrastive concepts (Wysoczańska et al.,
-"Test-time Contrastive Concepts for Open-world Semantic Segmentation", TMLR 2025) are the words that it loses them to:
-for "boat" water, dock, sea. They come of a table that is written by hand, of the statistics of captions
-(`collection.captions`), or of the user.
+"Test-time Contrastive Concepts", TMLR 2025) are the words that it loses them to: for "boat" water, dock, sea. They come
+of a table that is written by hand, of the statistics of captions (`collection.captions`), or of the user.
 """
 
 import json
@@ -85,7 +84,7 @@ def rivals(
 
     usual: the concepts of "auto"; None of a method that knows no words. grounds: words for what lies behind things. A
     method that sees what is an object (`sees_objects`) has no use for them: there they would win things. Words that a
-    user gives are taken as they are.
+    user gives are taken as they are, and none of them is doubtful.
     """
     if isinstance(contrast, Path) or (isinstance(contrast, str) and contrast.endswith(".json")):
         contrast = read_concepts(contrast)
@@ -99,12 +98,13 @@ def rivals(
     elif isinstance(contrast, Concepts):
         found = contrast
     else:
-        return Rivals((BACKGROUND, *_given(contrast, vocabulary)), are_given=True)
+        return Rivals((BACKGROUND, *_given(contrast, vocabulary)))
     if found is None or usual is None:
         return Rivals()
     words = found.against(vocabulary, nearest)
     words = tuple(word for word in words if word not in grounds) if sees_objects else words
-    return Rivals((BACKGROUND, *words[:MOST]) if words else ())
+    words = words[:MOST]
+    return Rivals((BACKGROUND, *words), frozenset(words)) if words else Rivals()
 
 
 def _given(words: Sequence[str], vocabulary: Vocabulary) -> list[str]:

@@ -94,8 +94,11 @@ class TextEmbedder:
         assert found is not None  # nobody stops asking
         owner = torch.tensor([i for i, own in enumerate(vocabulary.phrases) for _ in own])
         vectors = torch.stack([found[p] for p in vocabulary.all_phrases])
-        if vocabulary.is_racing and vocabulary.rivals is not None and not vocabulary.rivals.are_given:
-            races = far_from_names(vectors, owner, rival=len(vocabulary) - 1, background=vocabulary.background)
+        if vocabulary.rivals is not None and vocabulary.rivals.doubtful:
+            unseen = {vocabulary.background, len(vocabulary) - 1 if vocabulary.is_racing else None}
+            is_name = torch.tensor([label not in unseen for label in owner.tolist()])
+            is_doubtful = torch.tensor([phrase in vocabulary.rivals.doubtful for phrase in vocabulary.all_phrases])
+            races = far_from_names(vectors, is_name, is_doubtful & ~is_name)
             vectors, owner = vectors[races], owner[races]
         return TextEmbeddings(vocabulary, vectors, owner)
 
@@ -159,26 +162,19 @@ def embed_phrases(encoder: TextEncoder, phrases: Sequence[str], templates: Templ
     return F.normalize(vectors.unflatten(0, (len(phrases), -1)).mean(dim=1), dim=-1)
 
 
-def far_from_names(vectors: Tensor, owner: Tensor, *, rival: int, background: int | None) -> Tensor:
-    """Return which of the phrases race, (P,) bool: all but rivals that are too near a name. The first of the rivals,
-    "background", always does.
+def far_from_names(vectors: Tensor, is_name: Tensor, is_doubtful: Tensor) -> Tensor:
+    """Return which of the phrases race, (P,) bool: all but doubtful rivals that are too near a name.
 
-    vectors (P, D), owner (P,): as in `TextEmbeddings`. Near is what has gone `NEAR` of the way from the mean cosine of
-    rivals among themselves to 1: how close the texts of a CLIP lie together differs much, and the paper's 0.8 is of its
-    own.
+    vectors (P, D), of length 1. Near is what has gone `NEAR` of the way from the mean cosine of rivals among themselves
+    to 1: how close the texts of a CLIP lie together differs much, and the paper's 0.8 is of its own.
     """
-    is_rival = owner == rival
-    is_name = ~is_rival if background is None else ~is_rival & (owner != background)
-    others = vectors[is_rival]
-    races = torch.ones(len(owner), dtype=torch.bool)
-    if len(others) < 3 or not is_name.any():
+    rivals, count = vectors[is_doubtful], int(is_doubtful.sum())
+    races = torch.ones(len(vectors), dtype=torch.bool)
+    if count < 2 or not is_name.any():
         return races
-    among = others[1:] @ others[1:].T
-    count = len(among)
-    mean = (among.sum() - among.diagonal().sum()) / max(1, count * (count - 1))
-    near = (others @ vectors[is_name].T).amax(dim=1) >= mean + NEAR * (1 - mean)
-    near[0] = False
-    races[is_rival] = ~near
+    among = rivals @ rivals.T
+    mean = (among.sum() - among.diagonal().sum()) / (count * (count - 1))
+    races[is_doubtful] = (rivals @ vectors[is_name].T).amax(dim=1) < mean + NEAR * (1 - mean)
     return races
 
 

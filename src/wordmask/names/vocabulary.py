@@ -35,12 +35,13 @@ class VocabularyError(WordmaskError):
 class Rivals:
     """Words that names race against and that nobody is shown: what they win is background.
 
-    are_given: they are the user's own, and race whatever they are. Others leave the race where they are too near a
-    name, by the text tower that reads them.
+    words: those that race as one more name. Of a method that reads words for a background, they are among its phrases
+    instead. doubtful: those of either that leave the race where the text tower finds them too near a name; words that
+    a user gives race whatever they are.
     """
 
     words: tuple[str, ...] = ()
-    are_given: bool = False
+    doubtful: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -146,12 +146,16 @@ def contrasted(vocabulary: Vocabulary, contrast: Contrast, segmenter: "Segmenter
         words: tuple[str, ...] = (BACKGROUND,)
     else:
         found, words = segmenter.rivals(contrast, vocabulary), segmenter.background_words
-    if found.are_given and vocabulary.background is None:
+    are_given = bool(found.words) and not found.doubtful
+    if are_given and vocabulary.background is None:
         raise SegmenterError("contrast needs a background for what it wins: name it, or leave out fill")
-    if found.are_given and segmenter is not None and segmenter.concepts is None:
+    if are_given and segmenter is not None and segmenter.concepts is None:
         raise SegmenterError(f"{segmenter.method} knows no words but its own names: leave out contrast")
-    if not found.are_given and not vocabulary.has_made_room:
-        return vocabulary
+    if not vocabulary.has_made_room:
+        return replace(vocabulary, rivals=found) if are_given else vocabulary
+    if len(words) > 1:  # it chooses by words what is background, and rivals are more of them
+        more = tuple(word for word in found.words if word not in words)
+        return replace(vocabulary.worded((*words, *more)), rivals=Rivals((), found.doubtful - {*words}))
     return replace(vocabulary.worded(words), rivals=found)
 
 

@@ -76,6 +76,11 @@ def _missing(card: Card) -> list[Weight]:
     return [entry for entry in map(catalogue.find, card.weights) if catalogue.local(entry) is None]
 
 
+def is_here(card: Card) -> bool:
+    """Return whether all weights of a card are on this machine."""
+    return bool(card.weights) and not _missing(card)
+
+
 def _can_be_had(entry: Weight, closed: Iterable[str]) -> bool:
     return not entry.gated and any(address not in closed for address in entry.addresses)
 

@@ -219,11 +219,12 @@ class OpenVocabularySegmenter(Segmenter):
     def rivals(self, contrast: Contrast, vocabulary: Vocabulary) -> Rivals:
         """With a threshold one name alone still scores highest everywhere, so that grounds race as well."""
         found = super().rivals(contrast, vocabulary)
-        if contrast == "none" or found.are_given or self.background_threshold is None:
+        are_given = bool(found.words) and not found.doubtful
+        if contrast == "none" or are_given or len(self.background_words) > 1:
             return found
         own = {text.casefold() for text in (*vocabulary.all_phrases, *vocabulary.names)}
-        grounds = (word for word in self.embed.encoder.grounds if word.casefold() not in own)
-        return Rivals(tuple(dict.fromkeys((BACKGROUND, *grounds, *found.words))))
+        grounds = tuple(word for word in self.embed.encoder.grounds if word.casefold() not in own)
+        return Rivals(tuple(dict.fromkeys((BACKGROUND, *grounds, *found.words))), found.doubtful | {*grounds})
 
     @abstractmethod
     def read(self, windows: Tensor) -> tuple[Tensor, ...]:

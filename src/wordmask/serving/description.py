@@ -70,6 +70,13 @@ MODEL = _object(
     paper={"type": ["string", "null"], "description": "Who published it, and where."},
     preset=TEXT | {"description": "Whose backbones and settings it has."},
     precision=TEXT | {"description": "What its networks compute with."},
+    published={
+        "type": ["number", "null"],
+        "description": "Published mIoU with the preset paper, the mean of eight benchmarks, in percent.",
+    },
+    cost={"type": ["number", "null"], "description": "Of the preset paper, as multiples of MaskCLIP's; an estimate."},
+    needs={"type": ["string", "null"], "description": "The networks of the preset paper."},
+    licence={"type": ["string", "null"], "description": "Of the weights of the preset paper."},
     names={
         "type": ["array", "null"],
         "items": TEXT,

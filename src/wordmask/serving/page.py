@@ -2,7 +2,7 @@
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
+from wordmask.methods import methods_of, table_to_choose_by
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.image_files import first_line
 from wordmask.segmenters.base import Segmenter
@@ -201,6 +202,8 @@ def build_blocks(work: PageWork) -> gr.Blocks:
                     beside = gr.Dropdown(
                         [ONE_METHOD, *methods], value=ONE_METHOD, label="Beside it", min_width=160, elem_id="wm-second"
                     )
+                with gr.Accordion("Which method?", open=False):
+                    gr.Markdown(choosing_table(work.service.segmenters.values()))
                 with gr.Row():
                     fill = gr.Checkbox(
                         False, label="Fill", info="Every pixel gets one of the names", min_width=120, elem_id="wm-fill"
@@ -230,6 +233,13 @@ def build_blocks(work: PageWork) -> gr.Blocks:
         ]
         gr.on(changes, None, [picture, names, method, beside, fill, least, against], None, js=QUESTION)
     return blocks
+
+
+def choosing_table(segmenters: Iterable[Segmenter]) -> str:
+    """Return what the methods that are served can be chosen by, in Markdown."""
+    known = methods_of("segmenter")
+    served = dict.fromkeys(segmenter.method for segmenter in segmenters)
+    return table_to_choose_by(known[name] for name in served if name in known)
 
 
 def _example(number: int, names: Sequence[str]) -> str:

@@ -121,6 +121,10 @@ def _described(name: str, segmenter: Segmenter) -> dict[str, Any]:
         "paper": None if registered is None else registered.paper,
         "preset": segmenter.preset,
         "precision": segmenter.precision,
+        "published": None if registered is None else registered.card.mean,
+        "cost": None if registered is None else registered.card.cost,
+        "needs": None if registered is None else registered.needs,
+        "licence": None if registered is None else registered.licence,
         "names": None if vocabulary is None else list(vocabulary.names),
     }
 
