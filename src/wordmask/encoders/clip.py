@@ -15,15 +15,8 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
 from wordmask.compute import Precision
-from wordmask.encoders.clip_dense import (
-    DenseFeatures,
-    DenseResNet,
-    DenseViT,
-    NotDenseError,
-    Reading,
-    Tokens,
-    dense_reader,
-)
+from wordmask.encoders.clip_dense import DenseFeatures, DenseViT, NotDenseError, Reading, Tokens
+from wordmask.encoders.clip_dense_resnet import DenseResNet, dense_reader
 from wordmask.encoders.grid import CLIP_POSITIONS, PositionRule
 from wordmask.encoders.statistics import ImageStatistics
 from wordmask.errors import WordmaskError
