@@ -108,14 +108,14 @@ class PatchCosines(OpenVocabularySegmenter):
         return (F.normalize(self.features(self.padded(windows)).float(), dim=1),)
 
     def padded(self, windows: Tensor) -> Tensor:
-        """Return windows (n, 3, H, W) with the mean colour around them, as `pad_multiple` has it."""
+        """Return windows (n, 3, H, W) in [0, 1] with the mean colour around them, as `pad_multiple` says."""
         left, top, right, bottom = self._padding(windows.shape[-2:])
         if not (left or top or right or bottom):
             return windows
-        height, width = windows.shape[-2:]
-        mean = windows.new_tensor(self.clip.statistics.mean)[:, None, None]
-        padded = mean.repeat(len(windows), 1, height + top + bottom, width + left + right)
-        padded[..., top : top + height, left : left + width] = windows
+        padded = windows.new_tensor(self.clip.statistics.mean)[:, None, None].repeat(
+            len(windows), 1, windows.shape[-2] + top + bottom, windows.shape[-1] + left + right
+        )
+        padded[..., top : top + windows.shape[-2], left : left + windows.shape[-1]] = windows
         return padded
 
     def _padding(self, window: tuple[int, int] | torch.Size) -> tuple[int, int, int, int]:
