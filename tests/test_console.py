@@ -16,6 +16,7 @@ from wordmask.pictures.image_files import ImageReadError, warn_left_out
 from wordmask.pictures.left_out import read_left_out
 
 STEERING = "\x1b]0;title\x07\x1b[2J"
+METHOD = ("--method", "maskclip")
 
 
 @pytest.fixture
@@ -67,7 +68,11 @@ def test_a_file_whose_name_steers_is_named_harmlessly_by_every_way_to_speak(word
     status, out, err = wordmask("segment", folder, "--names", "a,b", "-o", tmp_path / "out")
     assert (status, "\\x1b]0;title" in err, "\x1b" in out + err) == (1, True, False)
     assert [name for name, _ in listed_in(tmp_path / "out")] == [str(folder / f"{STEERING}.png")]
-    for wrong in (("segment", STEERING, "--names", "a"), (STEERING,), ("label", folder, STEERING, "--names", "a,b")):
+    for wrong in (
+        ("segment", STEERING, "--names", "a"),
+        (STEERING,),
+        ("label", folder, STEERING, "--names", "a,b", *METHOD),
+    ):
         status, out, err = wordmask(*wrong)
         assert status in (1, 2)
         assert "\x1b]" not in out + err
@@ -76,7 +81,7 @@ def test_a_file_whose_name_steers_is_named_harmlessly_by_every_way_to_speak(word
 @pytest.mark.parametrize(("verb", "ends", "name"), [("segment", 1, "{folder}/bad299.jpg"), ("label", 0, "bad299.jpg")])
 def test_few_of_many_bad_files_are_named_and_all_are_listed(wordmask, mixed, tmp_path, verb, ends, name):
     folder, out = mixed(*(f"bad{number:03d}.jpg" for number in range(300))), tmp_path / "out"
-    status, _, err = wordmask(verb, folder, "--names", "a,b", "-o", out)
+    status, _, err = wordmask(verb, folder, "--names", "a,b", *METHOD, "-o", out)
     assert (status, err.count(".jpg: ")) == (ends, MOST_NAMED)
     assert f"300 in all; {out / 'left-out.txt'} lists them" in err
     listed = listed_in(out)
@@ -125,13 +130,13 @@ def test_files_that_were_passed_over_are_said_at_the_end_and_cost_no_exit_status
     frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
     frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
     for verb in ("segment", "label"):
-        status, out, err = wordmask(verb, folder, "--names", "a,b", "-o", tmp_path / verb)
+        status, out, err = wordmask(verb, folder, "--names", "a,b", *METHOD, "-o", tmp_path / verb)
         assert status == 0
         assert "note: 3 files that look like pictures or films were passed over: 2 .mp4, 1 .psd\n" in err
         assert "note: 1 picture has several frames or pages; the first was taken\n" in err
         assert {name.rpartition("/")[2] for name, _ in listed_in(tmp_path / verb)} == set(films)
     assert "3 passed over (left-out.txt)" in out
-    out = wordmask("label", folder, "--names", "a,b", "-o", tmp_path / "label", "--json")[1]
+    out = wordmask("label", folder, "--names", "a,b", *METHOD, "-o", tmp_path / "label", "--json")[1]
     assert '"passed_over": {".mp4": 2, ".psd": 1}' in out
 
 

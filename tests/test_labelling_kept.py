@@ -214,7 +214,7 @@ def test_damage_is_told_with_the_files_name_and_a_way_out(folder, out, name, har
 
 def test_the_verb_prunes_when_it_is_told_to(folder, out, monkeypatch, command):
     monkeypatch.setattr(segmenters, "load", lambda **options: Painted())
-    arguments = ("label", folder, "--names", ",".join(NAMES), "-o", out, "--json")
+    arguments = ("label", folder, "--method", "maskclip", "--names", ",".join(NAMES), "-o", out, "--json")
     command(*arguments)
     (folder / "ring.png").unlink()
     status, out, err = command(*arguments)

@@ -125,7 +125,7 @@ def test_two_runs_do_not_write_one_place(folder, tmp_path):
 
 def test_the_verb_prints_what_was_done(folder, tmp_path, monkeypatch, command):
     monkeypatch.setattr(segmenters, "load", lambda **options: Painted())
-    asked = ("label", folder, "--names", ",".join(NAMES), "-o", tmp_path / "out", "--json")
+    asked = ("label", folder, "--method", "maskclip", "--names", ",".join(NAMES), "-o", tmp_path / "out", "--json")
     status, printed, _ = command(*asked, "--format", "yolo")
     row = json.loads(printed)
     assert (status, row["pictures"], row["new"]) == (0, 4, 4)

@@ -201,9 +201,9 @@ def asked(monkeypatch):
 PEOPLES = [
     ("segment", "photo.jpg", "--names", "dog"),
     ("segment", "photo.jpg", "--names", "dog", "--method", "maskclip, clip-diy", "--compare"),
-    ("label", "photos", "--names", "dog"),
+    ("label", "photos", "--names", "dog", "--method", "maskclip"),
     ("saliency", "photo.jpg"),
-    ("serve",),
+    ("serve", "--method", "maskclip"),
 ]
 FIGURES = [("evaluate",), ("tables", "world")]
 
