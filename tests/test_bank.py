@@ -17,6 +17,7 @@ from support.plain_vit import softmax
 from support.plain_windows import TOLERANCE, bilinear, picture, starts, text_vectors
 from support.small_clip import HEADS, LAYERS, NATIVE, PATCH, small_clip
 from wordmask.collection.piles import open_pile
+from wordmask.collection.references import CollectionError
 from wordmask.encoders.upsampled import Upsampled
 from wordmask.extras import MissingExtraError
 from wordmask.methods import settings_of
@@ -153,6 +154,12 @@ def test_a_bank_is_the_same_however_often_it_was_stopped_and_grows_by_new_parts(
     assert (grown.pictures, grown.regions, grown.unreadable) == (6, 12, 1)
     assert all((whole / file).read_bytes() == content for file, content in before.items())
     assert "trouble" in (whole / "manifest" / "000003.jsonl").read_text()
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(CollectionError, match="no pictures"):
+        build_bank(open_pile(other), readers, whole)
+    Image.fromarray(picture(30, 34)).save(other / "1.png")  # a name that is there already, of another folder
+    assert build_bank(open_pile(other), readers, whole).pictures == 7
 
 
 def test_a_damaged_part_is_made_again(pile, readers, tmp_path):

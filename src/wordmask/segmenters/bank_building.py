@@ -75,12 +75,12 @@ def build_bank(
     with claimed(out, VERB, error=BankError):
         told = {"format": FORMAT, **readers.about}
         _check_about(out / ABOUT, told)
+        pile.survey()  # refuses a pile without pictures
         _write_json(out / ABOUT, {**told, "finished": False})
         parts = Parts(say)
         _drop_damaged(out, parts, with_auxiliary=readers.has_auxiliary)
         known = {line["image"] for lines in _manifests(out).values() for line in lines}
-        pile.survey()  # refuses a pile without pictures
-        new = [picture for picture in _pictures(pile, say) if str(picture.ref) not in known]
+        new = [picture for picture in _pictures(pile, say) if _name(picture, pile.root) not in known]
         starts = range(0, len(new), per_part)
         for start, number in zip(starts, _free_numbers(out), strict=False):
             report = partial(_report, progress, start, len(new))
@@ -171,11 +171,11 @@ def _make(
     for done, (picture, image) in enumerate(zip(pictures, opened, strict=True)):
         report(done)
         if isinstance(image, Bad):
-            lines.append({"image": image.image, "regions": 0, "trouble": image.reason})
+            lines.append({"image": _name(picture, root), "regions": 0, "trouble": image.reason})
             continue
         features = readers.read(image)
         found.append(features)
-        lines.append({"image": str(picture.ref), "regions": len(features[0])})
+        lines.append({"image": _name(picture, root), "regions": len(features[0])})
     kinds = [KEYS, VALUES, AUXILIARY][: 3 if readers.has_auxiliary else 2]
     for place, kind in enumerate(kinds):
         rows = [features[place] for features in found]
@@ -184,6 +184,11 @@ def _make(
             np.lib.format.write_array(file, table, allow_pickle=False)
     with write_part(out / MANIFEST / f"{number:06}.jsonl") as file:
         file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
+
+
+def _name(picture: Picture, root: Path) -> str:
+    """Return what a bank knows a picture by: piles of several folders may be in one bank."""
+    return str(root / str(picture.ref))
 
 
 def _open(picture: Picture, *, root: Path) -> np.ndarray | Bad:
