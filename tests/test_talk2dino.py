@@ -230,6 +230,13 @@ def test_background_cleaning_waits_for_a_background(clip, dino, mapper):
     assert not np.array_equal(cleans.segment(image, NAMES).scores, plain.segment(image, NAMES).scores)
 
 
+def test_names_that_are_all_grounds_may_fill_a_picture(clip, dino, mapper):
+    """No ground is left to race, and there is no background for what it would win."""
+    segmenter, names = Talk2Dino(clip, dino, mapper, settings()), list(clip.grounds)
+    result = segmenter.segment(picture(40, 40), names, fill=True)
+    assert (result.names, result.labels.shape) == (names, (40, 40))
+
+
 def test_names_go_through_in_turns_of_any_size(clip, dino, mapper, monkeypatch):
     from wordmask.segmenters import text_aligned
 
