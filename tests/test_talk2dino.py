@@ -13,6 +13,7 @@ from support.plain_pamr import pamr as plain_pamr
 from support.plain_saliency import BLOCKS, HEADS, NATIVE, PATCH, WIDTH, tiny_dino
 from support.plain_windows import TOLERANCE, bilinear, picture, starts
 from support.small_clip import small_clip
+from wordmask.benchmarks.protocols import settings_under
 from wordmask.methods import settings_of
 from wordmask.names.prompts import templates
 from wordmask.names.vocabulary import Vocabulary
@@ -229,6 +230,13 @@ def test_background_cleaning_waits_for_a_background(clip, dino, mapper):
     assert not np.array_equal(cleans.segment(image, NAMES).scores, plain.segment(image, NAMES).scores)
 
 
+def test_names_that_are_all_grounds_may_fill_a_picture(clip, dino, mapper):
+    """No ground is left to race, and there is no background for what it would win."""
+    segmenter, names = Talk2Dino(clip, dino, mapper, settings()), list(clip.grounds)
+    result = segmenter.segment(picture(40, 40), names, fill=True)
+    assert (result.names, result.labels.shape) == (names, (40, 40))
+
+
 def test_names_go_through_in_turns_of_any_size(clip, dino, mapper, monkeypatch):
     from wordmask.segmenters import text_aligned
 
@@ -285,6 +293,12 @@ def test_the_paper_has_a_million_parameters_and_the_published_settings():
     assert (usual.shorter_side, usual.window, usual.stride, usual.square) == (448, 448, 224, 448)
     assert (usual.background_clean, usual.background_threshold, usual.pamr) == (0.2, 0.55, True)
     assert list(templates(usual.templates).sentences) == SENTENCES
+
+
+def test_context_is_not_cleaned_as_published():
+    assert settings_under("own", "talk2dino", "context") == {"background_clean": 0.0}
+    assert settings_under("own", "talk2dino", "voc") == settings_under("own", "talk2dino", "coco-object") == {}
+    assert settings_under("talk2dino", "talk2dino", "ade20k")["stride"] == 224
 
 
 def test_a_file_without_a_mapper_or_of_another_shape_is_refused(tmp_path):

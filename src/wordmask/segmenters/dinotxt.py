@@ -23,7 +23,7 @@ from wordmask.segmenters.open_vocabulary import Sliding
 from wordmask.segmenters.text_aligned import TextAligned, stretched
 from wordmask.weights.addresses import Address
 
-PUBLISHED = "dinov3_vitl16_dinotxt_vision_head_and_text_encoder-a442d8f5.pth"
+FILE = "dinov3_vitl16_dinotxt_vision_head_and_text_encoder-a442d8f5.pth"
 WHERE = "https://ai.meta.com/resources/models-and-libraries/dinov3-downloads/"
 """Where the licence is accepted; the address of the file comes by mail."""
 
@@ -71,7 +71,7 @@ class DinoTxt(TextAligned):
         file = weights or settings.words
         if file is None:
             raise MissingWeightsError(
-                f"dino.txt's words lie behind a licence: accept it at {WHERE}, fetch {PUBLISHED}, and give "
+                f"dino.txt's words lie behind a licence: accept it at {WHERE}, fetch {FILE}, and give "
                 "weights=FILE (--weights FILE)"
             )
         dino = dino_at(settings.dino, settings.dino_weights, compute)

@@ -220,7 +220,7 @@ class OpenVocabularySegmenter(Segmenter):
         """With a threshold one name alone still scores highest everywhere, so that grounds race as well."""
         found = super().rivals(contrast, vocabulary)
         are_given = bool(found.words) and not found.doubtful
-        if contrast == "none" or are_given or len(self.background_words) > 1:
+        if contrast == "none" or are_given or len(self.background_words) > 1 or not vocabulary.has_made_room:
             return found
         own = {text.casefold() for text in (*vocabulary.all_phrases, *vocabulary.names)}
         grounds = tuple(word for word in self.embed.encoder.grounds if word.casefold() not in own)

@@ -9,7 +9,7 @@ the heads of CLS's last attention look at strengthens the names that they are ab
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -138,6 +138,8 @@ class Talk2DinoSettings(Sliding):
 
 
 PRESETS = {"paper": Talk2DinoSettings()}
+PUBLISHED: dict[str, dict[str, Any]] = {"context": {"background_clean": 0.0}}
+"""What the paper gives for single benchmarks. Those without a background are not cleaned anyway."""
 
 
 class Talk2Dino(TextAligned):

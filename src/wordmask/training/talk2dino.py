@@ -211,10 +211,10 @@ def contrastive_loss(words: Tensor, pictures: Tensor, scale: Tensor) -> Tensor:
 
 def read_for(settings: Talk2DinoTraining, progress: Progress | None = None) -> PairStore:
     """Read, or go on reading, the pictures and captions of a training."""
+    pictures = CaptionedPictures(settings.pictures, settings.most_pictures, settings.seed)  # before anything is fetched
     compute = Compute(settings.device, settings.precision)
     clip = clip_at(settings.clip, settings.clip_weights, compute)
     dino = dino_at(settings.dino, settings.dino_weights, compute)
-    pictures = CaptionedPictures(settings.pictures, settings.most_pictures, settings.seed)
     return read_with(clip, dino, settings, pictures, progress)
 
 
