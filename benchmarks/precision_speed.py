@@ -1,13 +1,15 @@
-"""The authors' way in fp32, ours in fp32, and ours as it chooses by itself, side by side in one run.
+"""The authors' way in fp32, ours in fp32, bf16 and int8, and ours as it chooses by itself, side by side in one run.
 
     python benchmarks/precision_speed.py [--rounds 5] [--threads 2] [--only clip-diy selfmask]
 
-Full-size networks with random weights (speed does not depend on them), one picture each. The authors' way is their
+Full-size networks with random weights (speed does not depend on them; CLIP's are like trained ones in what makes
+rounding hard, see `same_labels.py`), one picture each. The authors' way is their
 equations written down with PyTorch: CLIP-DINOiser by a plain forward (`clip_dinoiser_speed.py`), CLIP-DIY by one
 forward of all windows of a scale, SelfMask with attention as it stands in DINO and all layers' masks, DeepLabV3+ by its
 modules in the usual order of memory, the bilateral solver as in `bilateral_solver_speed.py`. All ways of a row take
-turns in one process, and the least time of each counts; how often labels are the same is told against ours in fp32. Run
-it on a machine that does nothing else.
+turns in one process, and the least time of each counts; behind it stands how many times as fast as the authors' way it
+is, and how many pixels have the label that ours gives them in fp32. What auto chose is named. Run it on a machine that
+does nothing else.
 """
 
 import argparse
@@ -28,13 +30,15 @@ import torch.nn.functional as F
 from clip_dinoiser_speed import plain_forward
 from maskclip_speed import NAMES, processor
 from PIL import Image
+from same_labels import like_trained, names_among, said_of
 from torch import Tensor
 
 from support import plain_bilateral, plain_deeplab
-from wordmask.compute import Compute
+from wordmask.compute import Compute, has_int8
 from wordmask.encoders.clip import ClipEncoder
 from wordmask.encoders.clip_building import build_clip
-from wordmask.encoders.precision import MEASURED, settled
+from wordmask.encoders.int8_agreement import leaves
+from wordmask.encoders.precision import MEASURED, Sample, confirmed, settled
 from wordmask.encoders.samples import clip_sample
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.images import to_tensor
@@ -51,6 +55,9 @@ from wordmask.weights.loading import load_into
 SIDE = 448
 Way = Callable[[], Any]
 """Does the work once; gives what can be compared."""
+OTHERS = ("bf16", "int8") if has_int8() else ("bf16",)
+Row = tuple[str, dict[str, Way], str]
+"""What is done, the ways, and what auto chose."""
 VOCABULARY = Vocabulary.of(NAMES)
 
 
@@ -63,22 +70,24 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     print(f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {arguments.rounds} rounds")
-    print(f"{'':46}  authors'  ours fp32          ours auto         same labels")
+    ways_told = "".join(f"{name:>26}" for name in ("ours fp32", *OTHERS, "auto"))
+    print(f"{'':46}  authors'{ways_told}")
     with tempfile.TemporaryDirectory() as cache:
         os.environ["WORDMASK_CACHE"] = cache
         for name in arguments.only:
             torch.manual_seed(0)
-            with MEASURED.anew() as measured, torch.inference_mode():
-                what, ways = ROWS[name]()
-            chosen = measured[0].chosen if measured else "fp32"
+            with MEASURED.anew(), torch.inference_mode():
+                what, ways, chosen = ROWS[name]()
             seconds, answers = taking_turns(ways, arguments.rounds)
             first = seconds["authors"]
             told = [f"{what:46}  {first:6.3f} s"]
-            told += [f"{seconds[way]:6.3f} s ({first / seconds[way]:4.2f}x)" for way in ways if way != "authors"]
-            if "auto" in ways:
-                same = np.mean(np.asarray(answers["auto"]) == np.asarray(answers["fp32"]))
-                told[-1] += f" {chosen}"
-                told.append(f"{same:.2%}")
+            for way in ("fp32", *OTHERS, "auto"):
+                if way in ways:
+                    same = np.mean(np.asarray(answers[way]) == np.asarray(answers["fp32"]))
+                    told.append(f"{seconds[way]:6.3f} s ({first / seconds[way]:4.2f}x, {same:7.2%})")
+                else:
+                    told.append(f"{'-':>24}")
+            told.append(chosen)
             print("  ".join(told), flush=True)
 
 
@@ -101,19 +110,24 @@ def picture(height: int = SIDE, width: int = SIDE) -> np.ndarray:
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def clips(architecture: str) -> tuple[ClipEncoder, ClipEncoder]:
-    """Return a CLIP in fp32, and the same one in what is chosen for it."""
-    chosen = settled(
-        Compute("cpu"),
-        lambda: clip_sample(architecture, lambda own: build_clip(architecture, precision=own, device="meta")),
-    )
-    exact, other = build_clip(architecture), build_clip(architecture, precision=chosen.precision)
-    other.load_state_dict(exact.state_dict())
+def clips(architecture: str) -> dict[str, ClipEncoder]:
+    """Return one CLIP by what it computes in."""
+    exact = build_clip(architecture)
+    like_trained(exact.visual.transformer.resblocks)
 
-    def tokenize(prompts: list[str]) -> Tensor:
-        return torch.zeros(len(prompts), 77, dtype=torch.long)
+    def sample() -> Sample:
+        return clip_sample(architecture, lambda own: build_clip(architecture, precision=own, device="meta"))
 
-    return ClipEncoder(exact, tokenize, name="random"), ClipEncoder(other, tokenize, name="random")
+    def make(chosen: Compute) -> ClipEncoder:
+        model = build_clip(architecture, precision=chosen.of_parameters)
+        model.load_state_dict(exact.state_dict())
+        return ClipEncoder(model, lambda prompts: torch.zeros(len(prompts), 77, dtype=torch.long), name=architecture)
+
+    found = {}
+    for way in ("fp32", *OTHERS, "auto"):
+        chosen = settled(Compute("cpu", way), sample)
+        found[way] = confirmed(make(chosen), ClipEncoder.int8_host, chosen, sample if way == "auto" else None, make)
+    return found
 
 
 def asking(segmenter: Any, image: np.ndarray, text: Tensor) -> Way:
@@ -121,24 +135,24 @@ def asking(segmenter: Any, image: np.ndarray, text: Tensor) -> Way:
     return lambda: segmenter.segment(image, VOCABULARY, fill=True).labels
 
 
-def text_of(width: int) -> Tensor:
-    return F.normalize(torch.randn(len(VOCABULARY.all_phrases), width), dim=-1)
+def text_of(clip: ClipEncoder) -> Tensor:
+    """Return names that tell patches of pictures apart."""
+    return names_among(said_of(clip, leaves(4, 224)).flatten(0, 1), len(VOCABULARY.all_phrases))
 
 
-def clip_dinoiser() -> tuple[str, dict[str, Way]]:
-    exact, chosen = clips("ViT-B-16")
-    heads, text, image = DinoiserHeads(768).eval().requires_grad_(False), text_of(512), picture()
+def clip_dinoiser() -> Row:
+    found = clips("ViT-B-16")
+    heads, text, image = DinoiserHeads(768).eval().requires_grad_(False), text_of(found["fp32"]), picture()
     settings = ClipDinoiserSettings(templates="plain")
-    return f"CLIP-DINOiser, ViT-B/16, {SIDE} x {SIDE}", {
-        "authors": lambda: plain_forward(exact, heads, text, image),
-        "fp32": asking(ClipDinoiser(exact, heads, settings), image, text),
-        "auto": asking(ClipDinoiser(chosen, heads, settings), image, text),
-    }
+    ours = {way: asking(ClipDinoiser(clip, heads, settings), image, text) for way, clip in found.items()}
+    authors = {"authors": lambda: plain_forward(found["fp32"], heads, text, image)}
+    return f"CLIP-DINOiser, ViT-B/16, {SIDE} x {SIDE}", authors | ours, found["auto"].precision
 
 
-def clip_diy() -> tuple[str, dict[str, Way]]:
-    exact, chosen = clips("ViT-B-32")
-    text, image = text_of(512), picture()
+def clip_diy() -> Row:
+    found = clips("ViT-B-32")
+    exact, image = found["fp32"], picture()
+    text = text_of(exact)
     settings = ClipDiySettings(windows=(256, 128, 64), templates="plain", saliency="none", shorter_side=SIDE)
     ours = ClipDiy(exact, settings)
     pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)
@@ -154,17 +168,13 @@ def clip_diy() -> tuple[str, dict[str, Way]]:
             maps += F.interpolate(grid[None], size=(SIDE, SIDE), mode="bilinear")[0] / len(plans)
         return maps.softmax(dim=0).argmax(dim=0).numpy()
 
-    return f"CLIP-DIY, ViT-B/32, {sum(map(len, plans))} windows", {
-        "authors": torch.inference_mode()(authors),
-        "fp32": asking(ours, image, text),
-        "auto": asking(ClipDiy(chosen, settings), image, text),
-    }
+    ways: dict[str, Way] = {"authors": torch.inference_mode()(authors)}
+    ways |= {way: asking(ClipDiy(clip, settings), image, text) for way, clip in found.items()}
+    return f"CLIP-DIY, ViT-B/32, {sum(map(len, plans))} windows", ways, found["auto"].precision
 
 
-def selfmask() -> tuple[str, dict[str, Way]]:
+def selfmask() -> Row:
     network, image = SelfMaskNetwork(SelfMaskShape()).eval().requires_grad_(False), picture(320, 448)
-    copy = SelfMaskNetwork(SelfMaskShape()).eval()
-    copy.load_state_dict(network.state_dict())
     encoder = network.encoder
     heads = encoder.blocks[0].attn.num_heads
     seen = to_tensor(image, (320, 448))[None]
@@ -193,17 +203,18 @@ def selfmask() -> tuple[str, dict[str, Way]]:
         best = network.objectness(readings)[-1, 0, :, 0].argmax()
         return (F.interpolate(masks[-1, :, best][None], size=(320, 448), mode="bilinear")[0, 0] > 0.5).numpy()
 
-    ours = {
-        "fp32": SelfMask(network, device="cpu", precision="fp32"),
-        "auto": SelfMask(copy, device="cpu", precision="auto"),
-    }
-    return "SelfMask, ViT-S/8, 320 x 448", {
-        "authors": torch.inference_mode()(authors),
-        **{name: lambda own=own: own.maps([image])[0] > 0.5 for name, own in ours.items()},
-    }
+    def own(precision: str) -> SelfMask:
+        copy = SelfMaskNetwork(SelfMaskShape()).eval()
+        copy.load_state_dict(network.state_dict())
+        return SelfMask(copy, device="cpu", precision=precision)
+
+    ours = {way: own(way) for way in ("fp32", *OTHERS, "auto")}
+    ways: dict[str, Way] = {"authors": torch.inference_mode()(authors)}
+    ways |= {name: lambda own=own: own.maps([image])[0] > 0.5 for name, own in ours.items()}
+    return "SelfMask, ViT-S/8, 320 x 448", ways, ours["auto"].precision
 
 
-def deeplab() -> tuple[str, dict[str, Way]]:
+def deeplab() -> Row:
     state, image = plain_deeplab.random_checkpoint(len(NAMES)), picture(384, 384)
     size = NamedMaskSettings(longer_side=384)
 
@@ -215,25 +226,25 @@ def deeplab() -> tuple[str, dict[str, Way]]:
     def student(precision: str) -> NamedMask:
         return NamedMask(Student(network(), VOCABULARY, {}), size, device="cpu", precision=precision)
 
-    ours, plain = {name: student(name) for name in ("fp32", "auto")}, network()
+    ours, plain = {name: student(name) for name in ("fp32", "bf16", "auto")}, network()
     seen = plain.statistics.normalise(to_tensor(image, (384, 384))[None])
-    return "DeepLabV3+, ResNet-50, 384 x 384", {
-        "authors": torch.inference_mode()(lambda: plain(seen).argmax(dim=1)[0].numpy()),
-        **{name: lambda own=own: own.segment(image, VOCABULARY, fill=True).labels for name, own in ours.items()},
-    }
+    ways: dict[str, Way] = {"authors": torch.inference_mode()(lambda: plain(seen).argmax(dim=1)[0].numpy())}
+    ways |= {name: lambda own=own: own.segment(image, VOCABULARY, fill=True).labels for name, own in ours.items()}
+    return "DeepLabV3+, ResNet-50, 384 x 384", ways, ours["auto"].precision
 
 
-def solver() -> tuple[str, dict[str, Way]]:
+def solver() -> Row:
     image = picture(384, 512)
     target = np.zeros((384, 512))
     target[96:-128, 128:-128] = 1
-    return "bilateral solver, 384 x 512 (fp64, one way)", {
+    ways: dict[str, Way] = {
         "authors": lambda: plain_bilateral.solve_sparse(image, target),
         "fp32": lambda: solve(image, target),
     }
+    return "bilateral solver, 384 x 512 (fp64, one way)", ways, "fp64"
 
 
-ROWS: dict[str, Callable[[], tuple[str, dict[str, Way]]]] = {
+ROWS: dict[str, Callable[[], Row]] = {
     "clip-dinoiser": clip_dinoiser,
     "clip-diy": clip_diy,
     "selfmask": selfmask,
