@@ -107,7 +107,7 @@ def test_a_whole_picture_goes_by_the_size_that_it_was_looked_at(clip):
     text = own.embed(NAMES)
     with torch.inference_mode():
         maps = seen._score(text)
-        ours = own.merge(seen._plan, maps, text, None)._cosines(torch.arange(5), (20, 31))
+        ours = own.merge(seen._plan, maps, own.lie(seen._plan), text, None)._cosines(torch.arange(5), (20, 31))
     grid = np.moveaxis(maps[0].double().numpy(), 0, -1)
     expected = bilinear(bilinear(grid, (50, 70)), (20, 31))
     assert np.abs(np.moveaxis(ours.numpy(), 0, -1) - expected).max() < TOLERANCE
