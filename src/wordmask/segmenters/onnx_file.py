@@ -111,6 +111,7 @@ class OnnxOpenVocabulary(_OnProcessor, OpenVocabularySegmenter):
         self.method = original.method  # type: ignore[misc]
         self.preset = original.preset
         self.patch_size = original.patch_size
+        self.lposs = original.lposs
         self._original, self._session = original, session
         self._kept = [name for name in told.outputs if name != LOGITS]
         self._no_words = np.zeros((1, original.embed.encoder.embedding_size), np.float32)
