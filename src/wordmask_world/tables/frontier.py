@@ -65,9 +65,9 @@ class Remembered:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._segmenter, name)
 
-    def look_many(self, images: Sequence[np.ndarray], sources: Sequence[str]) -> "list[Seen]":
+    def see(self, images: Sequence[np.ndarray], sources: Sequence[str]) -> "list[Seen]":
         new = [index for index, source in enumerate(sources) if source not in self._seen]
-        found = self._segmenter.look_many([images[i] for i in new], [sources[i] for i in new]) if new else []
+        found = self._segmenter.see([images[i] for i in new], [sources[i] for i in new]) if new else []
         fresh = {sources[i]: seen for i, seen in zip(new, found, strict=True)}
         seen = [fresh.get(source) or self._seen[source] for source in sources]
         self._seen |= fresh
