@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from support.painted import Painted
+from support.small_clip import small_clip
 from wordmask.benchmarks.names import class_names
 from wordmask.collection import captions
 from wordmask.collection.captions import WordCounts, as_file, count_words
@@ -20,6 +21,7 @@ from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder, far_from_names
 from wordmask.names.vocabulary import RIVAL, Rivals, Vocabulary
 from wordmask.segmenters.base import SegmenterError, contrasted
+from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
 
 TABLE = Concepts({"dog": ("grass", "cat", "ball"), "cat": ("sofa", "dog"), "red car": ("road",)}, {"hound": "dog"})
 
@@ -168,6 +170,13 @@ def test_benchmarks_and_who_words_the_background_are_answered_without_concepts(m
     assert asked[-1].phrases == (("red",), ("background", "green"))
     seen.segment(["red", "background"], contrast=["blue"])
     assert asked[-1].phrases == (("red",), ("background",), ("background", "blue"))
+
+
+def test_names_that_fill_a_picture_race_against_nothing_also_where_background_is_below_a_threshold():
+    settings = MaskClipSettings(templates="photo", shorter_side=32, window=32, stride=16, background_threshold=0.3)
+    segmenter = MaskClip(small_clip(), settings)
+    for names in (["dog", "cat"], ["a thing", *segmenter.embed.encoder.grounds]):
+        assert segmenter.segment(picture(), names, fill=True).names == names
 
 
 def test_contrast_by_hand_needs_a_background_and_a_method_that_knows_words():

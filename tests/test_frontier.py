@@ -39,7 +39,9 @@ def test_published_figures_stand_in_their_columns():
     assert variants["CorrCLIP, CLIP B/16, without map correction"] == 46.8
 
 
-@pytest.mark.parametrize("method", sorted(set(cards()) - {"maskclip", "reco", "selfmask-clip", "namedmask"}))
+@pytest.mark.parametrize(
+    "method", [name for name, card in cards().items() if card.mean is not None and name not in ("maskclip", "reco")]
+)
 def test_what_a_method_is_chosen_by_is_what_the_table_has(method):
     """MaskCLIP's and ReCo's cards are of CLIP-DINOiser's table, whose figures of them are others."""
     figures = dict(cards()[method].figures)

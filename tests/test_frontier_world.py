@@ -38,14 +38,14 @@ def test_what_was_seen_of_a_picture_is_not_looked_at_again(monkeypatch):
     guess = Guess()
     segmenter = Remembered(guess)
     image = np.zeros((24, 30, 3), dtype=np.uint8)
-    first = segmenter.look_many([image, image], ["a", "b"])
-    again = segmenter.look_many([image, image, image], ["b", "c", "a"])
+    first = segmenter.see([image, image], ["a", "b"])
+    again = segmenter.see([image, image, image], ["b", "c", "a"])
     assert guess.looked == 3
     assert [again[0], again[2]] == [first[1], first[0]]
     assert segmenter.method == "guess"
     monkeypatch.setattr(frontier, "MOST_SEEN", 2)
-    segmenter.look_many([image], ["d"])
-    segmenter.look_many([image], ["a"])
+    segmenter.see([image], ["d"])
+    segmenter.see([image], ["a"])
     assert guess.looked == 5, "the oldest are forgotten"
 
 

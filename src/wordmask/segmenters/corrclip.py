@@ -122,8 +122,8 @@ class CorrClipSettings(PatchCosineSettings):
 
 PRESETS = {"paper": CorrClipSettings()}
 PUBLISHED: dict[str, dict[str, Any]] = {
-    "voc21": {"background_threshold": 0.2},
-    "context60": {"background_threshold": 0.15},
+    "voc": {"background_threshold": 0.2},
+    "context": {"background_threshold": 0.15},
     "coco-object": {"background_threshold": 0.25},
     "voc20": {},
     "context59": {},
