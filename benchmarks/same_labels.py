@@ -110,6 +110,7 @@ def photographs() -> list[np.ndarray]:
 
 
 def clip_like_trained(architecture: str, precision: str) -> ClipEncoder:
+    torch.manual_seed(0)
     model = build_clip(architecture)
     like_trained(model.visual.transformer.resblocks)
     if precision == "bf16":
