@@ -46,6 +46,7 @@ READING = {
     "saliency": f"saliency data/images {WORLD} --out maps",
     "label": f"label data/images {NAMES} {WORLD} --out labels",
     "search": f"search dog --collection data/images {WORLD} --sheet sheet.html",
+    "contrast build": "contrast build data/shards --out contrast.json",
     "bank build": f"bank build data/images {WORLD} --set regions=support.own_regions:halves --out bank",
     "evaluate": f"evaluate --benchmark folder --root data {WORLD} --out evaluated",
     "tables": "tables clip-diy-2 --root data --only w/o --pictures 1 --out-dir tables --out table.html",

@@ -21,8 +21,8 @@ from wordmask.weights.loading import WeightsError, read_metadata, read_state_dic
 
 LEAST_SAME = 0.987
 """Of the patches must be nearest to the same direction, so that 99% of the pixels keep their label. Directions at
-random are closer to one another than names: of the world's methods, the worst changes three labels where the patches
-change four, the others one (`benchmarks/same_labels.py`)."""
+random are closer to one another than names: of the methods that were tried, the worst changes three labels where the
+patches change four, the others one (`benchmarks/same_labels.py`)."""
 DIRECTIONS, DRAWS = 21, 20
 """As many as a benchmark has names, so many times."""
 PICTURES, SIDE = 4, 224

@@ -90,10 +90,7 @@ class Several(LabelFormat):
     def __init__(self, out: Path, names: Sequence[str], settings: LabelSettings):
         super().__init__(out, names, settings)
         self._parts = {own: _load(own, out / own, names, settings) for own in settings.formats}
-
-    @property
-    def folders(self) -> tuple[str, ...]:
-        return tuple(f"{own}/{folder}" for own, part in self._parts.items() for folder in part.folders)
+        self.folders = tuple(f"{own}/{folder}" for own, part in self._parts.items() for folder in part.folders)
 
     def write_picture(self, picture: Labelled) -> list[Any]:
         kept = {own: part.write_picture(picture) for own, part in self._parts.items()}
