@@ -23,7 +23,8 @@ def test_data_can_be_checked_before_anything_is_loaded(wordmask, tmp_path):
 
 def test_a_folder_of_ones_own_is_evaluated_and_kept(wordmask, tmp_path):
     own_folder(tmp_path / "mine")
-    arguments = ["evaluate", "--benchmark", "folder", "--root", tmp_path / "mine", "--out", tmp_path / "run", "--json"]
+    arguments = ["evaluate", "--method", "maskclip", "--benchmark", "folder", "--root", tmp_path / "mine"]
+    arguments += ["--out", tmp_path / "run", "--json"]
     status, out, err = wordmask(*arguments)
     assert status == 0
     told = json.loads(out)
@@ -38,7 +39,7 @@ def test_a_folder_of_ones_own_is_evaluated_and_kept(wordmask, tmp_path):
 def test_a_mask_of_another_size_is_an_error_in_one_line(wordmask, tmp_path):
     own_folder(tmp_path)
     Image.fromarray(np.zeros((5, 5), dtype=np.uint8)).save(tmp_path / "masks" / "a" / "x.png")
-    status, _, err = wordmask("evaluate", "--benchmark", "folder", "--root", tmp_path)
+    status, _, err = wordmask("evaluate", "--method", "maskclip", "--benchmark", "folder", "--root", tmp_path)
     assert (status, "the mask has 5 x 5 pixels and its picture 8 x 6" in err, "Traceback" in err) == (1, True, False)
 
 

@@ -60,7 +60,7 @@ def test_a_report_of_the_baseline_is_what_counting_gives():
     assert report.pixel_accuracy == pytest.approx(share, abs=0.01)
     assert report.miou == pytest.approx(share / len(present), abs=0.01)
     assert report.per_class["background"] == pytest.approx(share, abs=0.01)
-    fields = "method preset benchmark split images miou pixel_accuracy per_class seconds more"
+    fields = "method preset benchmark split images miou pixel_accuracy per_class seconds more protocol vocabulary"
     assert set(json.loads(json.dumps(report.as_json()))) == set(fields.split())
     assert "mIoU" in report.table()
 

@@ -34,7 +34,8 @@ def head():
 
 def features(attention, keys, grid):
     nothing = torch.zeros(0)
-    return DinoFeatures(nothing, keys, nothing, nothing, attention, nothing, nothing, grid, 8)
+    unread = dict.fromkeys(("queries", "values", "cls_query", "cls_logits", "tokens", "cls", "registers"), nothing)
+    return DinoFeatures(keys=keys, cls_attention=attention, grid=grid, patch=8, **unread)
 
 
 def test_head_weights_are_the_log_of_the_sparsities():

@@ -148,9 +148,9 @@ def test_results_beside_photographs_are_no_photographs(command, photos, monkeypa
         "world show --count 1 -o world.png",
         "segment .",
         "segment . -o below/again",
-        "label .",
-        "label . -o voc --format voc",
-        "label . -o yolo --format yolo",
+        "label . --method maskclip",
+        "label . --method maskclip -o voc --format voc",
+        "label . --method maskclip -o yolo --format yolo",
     ):
         assert command(*line.split(), *(() if line.startswith("world") else NAMED))[0] == 0, line
     assert found_in(photos) == before

@@ -159,7 +159,8 @@ def test_a_name_of_several_phrases_scores_as_the_best_of_them(clip):
 @pytest.mark.parametrize(
     ("method", "said", "says"),
     [
-        ("sam", {}, "'sam'; choose one of maskclip, clip-diy, clip-dinoiser"),
+        ("sma", {}, "'sma'; choose one of maskclip, clip-diy, clip-dinoiser"),
+        ("sam", {}, "'sam': it is a regions method"),
         ("maskclip", {"preset": "papr"}, "no preset 'papr'; choose one of paper, world"),
         ("maskclip", {"windw": 3}, "no setting 'windw'; did you mean window"),
         ("maskclip", {"stride": 0}, "stride=0 cannot be used: input should be greater than 0"),

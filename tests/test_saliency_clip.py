@@ -132,8 +132,13 @@ def test_the_method_is_registered_with_both_presets(monkeypatch):
     class Objects:
         maps = staticmethod(blob)
 
-    monkeypatch.setattr("wordmask.saliency.load", lambda method, **given: seen.update(given, method=method) or Objects)
+    def load_method(kind, method, **given):
+        seen.update(given, kind=kind, method=method)
+        return Objects
+
+    monkeypatch.setattr("wordmask.saliency.load_method", load_method)
     monkeypatch.setattr("wordmask.segmenters.saliency_clip.clip_at", lambda *chosen: small_clip())
     loaded = load("selfmask-clip", preset="world", saliency="found", device="cpu", precision="fp32")
     assert (loaded.method, loaded.preset, loaded.settings.saliency) == ("selfmask-clip", "world", "found")
-    assert seen == {"method": "found", "preset": "world", "weights": None, "device": "cpu", "precision": "fp32"}
+    assert (seen["kind"], seen["method"], seen["preset"], seen["weights"]) == ("saliency", "found", "world", None)
+    assert (str(seen["compute"].device), seen["compute"].precision) == ("cpu", "fp32")

@@ -24,7 +24,7 @@ class Slow(Painted):
         time.sleep(SECONDS)
         return super().look_many(images, sources)
 segmenters.load = lambda **options: Slow()
-sys.argv = ["wordmask", "serve", "--port", "0", *OPTIONS]
+sys.argv = ["wordmask", "serve", "--method", "maskclip", "--port", "0", *OPTIONS]
 cli.main()
 """
 
