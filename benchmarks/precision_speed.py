@@ -30,14 +30,13 @@ import torch.nn.functional as F
 from clip_dinoiser_speed import plain_forward
 from maskclip_speed import NAMES, processor
 from PIL import Image
-from same_labels import like_trained, names_among, said_of
+from same_labels import like_trained, names_among, read_by
 from torch import Tensor
 
 from support import plain_bilateral, plain_deeplab
 from wordmask.compute import Compute, has_int8
 from wordmask.encoders.clip import ClipEncoder
 from wordmask.encoders.clip_building import build_clip
-from wordmask.encoders.int8_agreement import leaves
 from wordmask.encoders.precision import MEASURED, Sample, confirmed, settled
 from wordmask.encoders.samples import clip_sample
 from wordmask.names.vocabulary import Vocabulary
@@ -135,15 +134,16 @@ def asking(segmenter: Any, image: np.ndarray, text: Tensor) -> Way:
     return lambda: segmenter.segment(image, VOCABULARY, fill=True).labels
 
 
-def text_of(clip: ClipEncoder) -> Tensor:
-    """Return names that tell patches of pictures apart."""
-    return names_among(said_of(clip, leaves(4, 224)).flatten(0, 1), len(VOCABULARY.all_phrases))
+def text_of(segmenter: Any, image: np.ndarray) -> Tensor:
+    """Return names that tell places of a picture apart."""
+    return names_among(read_by(segmenter, to_tensor(image, (SIDE, SIDE))[None]), len(VOCABULARY.all_phrases))
 
 
 def clip_dinoiser() -> Row:
     found = clips("ViT-B-16")
-    heads, text, image = DinoiserHeads(768).eval().requires_grad_(False), text_of(found["fp32"]), picture()
+    heads, image = DinoiserHeads(768).eval().requires_grad_(False), picture()
     settings = ClipDinoiserSettings(templates="plain")
+    text = text_of(ClipDinoiser(found["fp32"], heads, settings), image)
     ours = {way: asking(ClipDinoiser(clip, heads, settings), image, text) for way, clip in found.items()}
     authors = {"authors": lambda: plain_forward(found["fp32"], heads, text, image)}
     return f"CLIP-DINOiser, ViT-B/16, {SIDE} x {SIDE}", authors | ours, found["auto"].precision
@@ -152,9 +152,9 @@ def clip_dinoiser() -> Row:
 def clip_diy() -> Row:
     found = clips("ViT-B-32")
     exact, image = found["fp32"], picture()
-    text = text_of(exact)
     settings = ClipDiySettings(windows=(256, 128, 64), templates="plain", saliency="none", shorter_side=SIDE)
     ours = ClipDiy(exact, settings)
+    text = text_of(ours, image)
     pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)
     plans = [ours._plan(pixels, window) for window in settings.windows]
 

@@ -81,10 +81,9 @@ def at_full_size(methods: Sequence[str]) -> None:
                 f"{architecture}: {same_directions(said['fp32'], said[own]):.2%} of drawn patches say the same in {own}"
             )
         pictures = torch.cat([F.interpolate(to_tensor(image, (224, 224))[None], (224, 224)) for image in images])
-        text = names_among(said_of(clips["fp32"], pictures).flatten(0, 1))
         for method, make in MAKERS.items():
             if method in methods:
-                found = {}
+                found, text = {}, names_among(read_by(make(clips["fp32"]), pictures))
                 for own, clip in clips.items():
                     segmenter = make(clip)
                     segmenter.embed._seen = dict(zip(VOCABULARY.all_phrases, text, strict=True))
@@ -174,13 +173,27 @@ def said_of(clip: ClipEncoder, pictures: Tensor) -> Tensor:
 
 def names_among(said: Tensor, count: int = COUNT) -> Tensor:
     """Return unit vectors (count, D): of patches (n, D) chosen by chance, what tells each from their mean, with as much
-    noise.
+    noise. What is common to all patches favours no name.
     """
     chance = torch.Generator().manual_seed(1)
     said = F.normalize(said.float(), dim=1)
-    own = said[torch.randperm(len(said), generator=chance)[:count]] - said.mean(dim=0)
+    common = said.mean(dim=0)
+    own = said[torch.randperm(len(said), generator=chance)[:count]] - common
     noise = torch.randn(own.shape, generator=chance) * own.norm(dim=1).mean() * own.shape[1] ** -0.5
-    return F.normalize(own + noise, dim=1)
+    common = F.normalize(common, dim=0)
+    names = own + noise
+    return F.normalize(names - (names @ common)[:, None] * common, dim=1)
+
+
+@torch.inference_mode()
+def read_by(segmenter: Any, pictures: Tensor) -> Tensor:
+    """Return what a segmenter compares with names (n, D): of patches, or of windows of a quarter of pictures' sides."""
+    if not isinstance(segmenter, ClipDiy):
+        return segmenter.read(pictures)[0].flatten(2).transpose(1, 2).flatten(0, 1)
+    side = pictures.shape[-1] // 4
+    windows = pictures.unfold(2, side, side // 2).unfold(3, side, side // 2).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+    large = F.interpolate(windows, size=segmenter.clip.image_size, mode="bicubic")
+    return segmenter.clip.encode_image(large.clamp(0, 1))
 
 
 VOCABULARY = Vocabulary.of([f"name {number}" for number in range(COUNT)])
