@@ -57,7 +57,11 @@ class Card:
     @property
     def told(self) -> str:
         """Return what to choose by in a few words: how good it is published to be, and what it costs."""
-        parts = [] if self.mean is None else [f"{self.mean:.1f} mIoU on average ({self.source}; {self.backbones})"]
+        parts = (
+            []
+            if self.mean is None
+            else [f"published: {self.mean:.1f} mIoU on average ({self.source}; {self.backbones})"]
+        )
         parts += [f"made with {self.beyond}"] if self.beyond else []
         parts += [f"{self.cost:g} times MaskCLIP's cost"] if self.cost is not None else []
         parts += [f"wants {self.wants}"] if self.wants else []

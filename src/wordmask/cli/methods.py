@@ -45,7 +45,7 @@ def methods(
             weights = method.licence if method.licence == NO_WEIGHTS else f"weights: {method.licence}"
             show(f"  {'':{width}}  needs {method.needs}; {weights}")
             if method.card.told:
-                show(f"  {'':{width}}  published: {method.card.told}")
+                show(f"  {'':{width}}  {method.card.told}")
 
 
 def _row(method: Method) -> dict[str, Any]:
