@@ -77,7 +77,7 @@ NEEDING_EXTRAS = {
     "export": f"export {WORLD} --out network.onnx",
     "segment by onnx": f"segment data/images {NAMES} {WORLD} --runtime onnx --out masks",
     "saliency, spectral": f"saliency data/images {WORLD} --method spectral --out spectral",
-    **{verb: READING[verb] for verb in ("search", "bank build", "train-selfmask", "distill")},
+    **{verb: READING[verb] for verb in ("search", "train-selfmask", "distill")},
 }
 NEEDING_OPENCV = {
     "distill without faces": "distill --config faceless.json --names names.txt --images data/images --out faceless",

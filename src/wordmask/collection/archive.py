@@ -8,9 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from wordmask.collection.arrow import pa, pq
 from wordmask.collection.references import CollectionError, ImageRef
 from wordmask.files import atomic_write
 from wordmask.fingerprints import digest_of

@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from pydantic import ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from wordmask.collection.arrow import pa, pc, pq
 from wordmask.collection.embedding_folder import ABOUT, EmbeddingFolder, embedding_name, metadata_name
 from wordmask.collection.piles import Bad, Part, Picture, Pile, Survey
 from wordmask.collection.references import CollectionError

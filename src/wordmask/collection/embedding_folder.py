@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from wordmask.collection.arrow import pa, pq
 from wordmask.collection.references import CollectionError, ImageRef
 from wordmask.collection.tars import TarError, pictures_in
 from wordmask.files import is_special
