@@ -53,9 +53,14 @@ def test_the_best_that_can_be_had_is_taken_and_why_is_said(machine):
 def test_without_a_network_it_is_the_best_that_is_here(machine, network):
     choice = machine("found", network=network)()
     assert (choice.method, "great, good cannot be had" in choice.why) == ("fair", True)
-    with pytest.raises(MethodError, match="great lacks dinov3-vit-s-16.*--preset world") as told:
+    with pytest.raises(
+        MethodError, match="great lacks dinov3-vit-s-16.*--weights FILE.*HF_HOME.*--preset world"
+    ) as told:
         machine(network=network)()
     assert "\n" not in str(told.value)
+    why = ("is there a network?", "silent") if network is False else ("downloads are switched off",)
+    assert all(word in str(told.value) for word in (*why, "dinov3-vit-s-16 asks for a sign-in"))
+    assert ("is there a network?" in str(told.value)) == (network is False)
 
 
 def test_of_a_preset_of_a_plugin_the_plugin_says(monkeypatch):
@@ -79,8 +84,32 @@ def test_load_says_which_it_is_on_stderr_and_takes_no_weights(capsys):
     assert (told.out, told.err.count("method: clip-dinoiser, the best with the preset world")) == ("", 1)
     with pytest.raises(MethodError, match="name the method that weights=x.pt are of"):
         wordmask.load(weights="x.pt")
-    assert choosing.settled("maskclip") == "maskclip"
+    assert choosing.settled("maskclip", weights="x.pt") == "maskclip"
     assert capsys.readouterr().err == ""
+
+
+def test_a_verb_takes_weights_for_no_method_that_nobody_named(command, tmp_path):
+    folder = painted_folder(tmp_path / "in")
+    names = ("--names", "dog", "--out", tmp_path / "out")
+    for verb in (
+        ("segment", folder, *names),
+        ("label", folder, *names),
+        ("evaluate", "--benchmark", "world", "--pictures", "1"),
+        ("serve", "--no-page", "--port", "0"),
+    ):
+        status, out, err = command(*verb, "--preset", "world", "--weights", "x.pt")
+        assert (status, out) == (1, "")
+        assert err == "wordmask: error: auto chooses by what can be had: name the method that weights=x.pt are of\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_evaluation_is_of_the_method_that_auto_is(command):
+    asked = ("evaluate", "--benchmark", "world", "--pictures", "1", "--preset", "world", "--device", "cpu", "--json")
+    status, out, err = command(*asked)
+    assert (status, "method: clip-dinoiser, the best with the preset world" in err) == (0, True)
+    of_auto, of_named = json.loads(out), json.loads(command(*asked, "--method", "clip-dinoiser")[1])
+    assert of_auto["method"] == "clip-dinoiser"
+    assert of_auto | {"seconds": 0} == of_named | {"seconds": 0}
 
 
 def test_labels_go_on_by_the_method_that_they_were_begun_with(command, tmp_path):

@@ -24,8 +24,9 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="lines are run i
 
 MOST_PROCESSOR_SECONDS = 5
 MOST_LINES_SECONDS = 600
-STAGE = re.compile(r"\w+: begun|going on at step \d+ of \d+|[\w ]+( \.\.\.|: \d+ to do)")
-"""What a distillation or a training says as it goes, and whatever takes more than a moment."""
+STAGE = re.compile(r"\w+: begun|going on at step \d+ of \d+|[\w ]+( \.\.\.|: \d+ to do)|method: [\w-]+, the best .+")
+"""What a distillation or a training says as it goes, and whatever takes more than a moment; and which method was chosen
+for who named none."""
 FIGURES = ("tables",)
 """Verbs that have what they are asked for without their pictures: figures that were kept."""
 
@@ -99,6 +100,7 @@ def test_without_extras(results, condition, name):
     told = results(condition)[name]
     if name in REFUSED[condition]:
         assert re.search(r"(\w+) is not installed: pip install 'wordmask\[\w+\]'$", error_of(told))
+        assert "method: " not in told["stderr"]  # what is to be installed is said before weights are looked for
         assert not told["changed"] + told["new"]
     else:
         assert told["status"] == 0, told["stderr"]

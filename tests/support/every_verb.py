@@ -89,7 +89,7 @@ NEEDING_A_NETWORK = {
     "segment, clip-dinoiser": f"segment data/images {NAMES} --method clip-dinoiser --out masks",
     "segment, reco": f"segment data/images {NAMES} --method reco --set archive=data/images --out masks",
     "segment, selfmask-clip": f"segment data/images {NAMES} --method selfmask-clip --out masks",
-    "segment, a URL": f"segment data/images {NAMES} --weights https://example.org/weights.pt --out masks",
+    "segment, a URL": "segment data/images --names dog --method clip-dinoiser --weights https://example.org/w.pt",
     "saliency": "saliency data/images --out maps",
     "label": f"label data/images {NAMES} --out labels",
     "search": "search dog --collection data/images",

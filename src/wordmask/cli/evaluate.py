@@ -90,6 +90,8 @@ def evaluate(
         check_out(out)  # before networks are loaded, which may take long
     opened = benchmarks.open_benchmark(**opening)
     kind = "saliency" if method in methods_of("saliency") else "segmenter"
+    if kind == "segmenter":
+        load["method"] = method = options.method(method, preset, weights)
     load = settings_under(protocol, method, opened.name, preset=preset, kind=kind) | load
     if unsure := find_wording(vocabulary).unsure_on(opened.name):
         complain(f"note: of the words of {vocabulary} for {opened.name} it is not known {unsure}")
@@ -110,7 +112,7 @@ def evaluate(
             from wordmask.benchmarks.devices import evaluate_on_devices
 
             report = evaluate_on_devices(
-                load | {"method": options.method(method, preset)},
+                load,
                 opening,
                 devices,
                 out=out,

@@ -97,7 +97,7 @@ def label(
     from wordmask.pictures.left_out import LEFT_OUT
 
     compute = Compute(device, precision)
-    load = load | {"device": compute.device, "method": options.method(method, preset)}
+    load = load | {"device": compute.device, "method": options.method(method, preset, weights)}
     segmenter = None
     if vocabulary is None:
         segmenter = segmenters.load(**load)

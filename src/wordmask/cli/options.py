@@ -159,11 +159,11 @@ def _is_file_of_names(given: str) -> bool:
     return is_file
 
 
-def method(given: str, preset: str) -> str:
+def method(given: str, preset: str, weights: str | None) -> str:
     """Return the method that is meant by "auto", which stderr is told, or the one that is named."""
     from wordmask.segmenters.choosing import settled
 
-    return settled(given, preset)
+    return settled(given, preset, weights)
 
 
 def segmenter(

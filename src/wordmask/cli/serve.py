@@ -71,16 +71,16 @@ def serve(
     Example: `wordmask serve --student run/student/student.safetensors`
     """
     key = _key(api_key)
-    methods = [options.method(own, preset) for own in method or ([] if student else [DEFAULT_METHOD])]
+    from wordmask.serving.running import Server
+    from wordmask.serving.server import build_app
+    from wordmask.serving.settings import ServeError, ServeSettings
+
+    methods = [options.method(own, preset, weights) for own in method or ([] if student else [DEFAULT_METHOD])]
     loads = [(own, options.segmenter(own, preset, weights, device, precision, settings)) for own in methods]
     for file in student or []:
         loads.append(
             (Path(file).stem, options.segmenter("namedmask", "paper", file, device, precision, NAMED_BY_THE_FILE))
         )
-    from wordmask.serving.running import Server
-    from wordmask.serving.server import build_app
-    from wordmask.serving.settings import ServeError, ServeSettings
-
     served = [name for name, _ in loads]
     if len(set(served)) < len(served):
         raise ServeError(f"two methods of one name: {', '.join(served)}; a student is called as its file")

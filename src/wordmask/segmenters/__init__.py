@@ -53,13 +53,10 @@ def load(
     itself would do so.
     """
     segmenter: Segmenter
-    if method == AUTO and onnx is None:
-        if weights is not None:
-            raise MethodError(f"{AUTO} chooses by what can be had: name the method that weights={weights} are of")
-        method = settled(method, preset)
     if onnx is not None:
         segmenter = _load_onnx(onnx, method, preset, weights, device, precision, settings)
     else:
+        method = settled(method, preset, weights)
         compute = partial(Compute, device, precision)
         segmenter = load_method("segmenter", method, preset=preset, weights=weights, compute=compute, settings=settings)
     if correct is not None:

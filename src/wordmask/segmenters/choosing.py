@@ -5,8 +5,9 @@ it is the plug-in that says, `Plugin.best`: what is published says nothing of ot
 for another: nobody gets small networks who has not asked for them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from wordmask.cards import Card, rank
 from wordmask.console import say
@@ -18,6 +19,7 @@ from wordmask.weights.cache import is_offline
 from wordmask.weights.catalogue import Weight
 
 AUTO = "auto"
+SWITCHED_OFF = "downloads are switched off: WORDMASK_OFFLINE or HF_HUB_OFFLINE is set"
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,14 @@ class Choice:
     why: str
 
 
-def settled(method: str, preset: str = DEFAULT_PRESET) -> str:
-    """Return the name of a method; that which "auto" is, once it is told which and why."""
+def settled(method: str, preset: str = DEFAULT_PRESET, weights: str | Path | None = None) -> str:
+    """Return the name of a method; that which "auto" is, once it is told which and why. Weights of a method's own can
+    be given to one that is named, and to no other.
+    """
     if method != AUTO:
         return method
+    if weights is not None:
+        raise MethodError(f"{AUTO} chooses by what can be had: name the method that weights={weights} are of")
     choice = choose(preset)
     say(f"method: {choice.method}, {choice.why}")
     return choice.method
@@ -54,21 +60,21 @@ def _best_of_plugin(preset: str) -> Choice:
 
 
 def _published_best() -> Choice:
-    from wordmask.weights.fetching import or_built_in, unreachable_servers
+    from wordmask.weights.fetching import instead_of_fetching, not_fetched, unreachable_servers
 
     known = {method.name: method.card for method in list_methods("segmenter")}
     ranked = rank(known)
     missing = {name: _missing(known[name]) for name in ranked}
     places = {address for own in missing.values() for entry in own for address in entry.addresses}
-    closed = frozenset(places) if is_offline() else frozenset(unreachable_servers(sorted(places)))
+    closed = dict.fromkeys(places, SWITCHED_OFF) if is_offline() else unreachable_servers(sorted(places))
     for place, name in enumerate(ranked):
         if all(_can_be_had(entry, closed) for entry in missing[name]):
             return Choice(name, _why(known[name], missing[name], ranked[:place]))
-    best = ranked[0]
+    lacking = missing[ranked[0]]
+    addresses = [address for entry in lacking for address in entry.addresses]
     raise MethodError(
-        f"no method has all its weights on this machine, and there is no network to fetch them by: {best} lacks "
-        f"{', '.join(entry.name for entry in missing[best])}; fetch them where there is one (`wordmask models --fetch "
-        f"{missing[best][0].name}`) and copy the cache, or name a method and give --weights{or_built_in()}"
+        f"no method has all its weights on this machine: {ranked[0]} lacks {', '.join(own.name for own in lacking)}, "
+        f"which {not_fetched(_reasons(lacking, closed))}; name a method and {instead_of_fetching(addresses)}"
     )
 
 
@@ -81,7 +87,14 @@ def is_here(card: Card) -> bool:
     return bool(card.weights) and not _missing(card)
 
 
-def _can_be_had(entry: Weight, closed: Iterable[str]) -> bool:
+def _reasons(missing: list[Weight], closed: Mapping[str, str]) -> Iterator[str]:
+    for entry in missing:
+        yield from (closed[address] for address in entry.addresses if address in closed)
+        if entry.gated:
+            yield f"{entry.name} asks for a sign-in"
+
+
+def _can_be_had(entry: Weight, closed: Container[str]) -> bool:
     return not entry.gated and any(address not in closed for address in entry.addresses)
 
 

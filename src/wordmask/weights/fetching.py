@@ -27,7 +27,7 @@ def fetch(entry: Weight, *, first: str, progress: bool | None = None) -> Path:
     if not is_offline() and catalogue.local_copy(entry, addresses[0]) is None:
         closed = unreachable_servers(addresses)
         if len(closed) == len(addresses):
-            raise UnreachableError(_no_way_to(entry.name, closed.values(), map(_cache_of, addresses)))
+            raise UnreachableError(_no_way_to(entry.name, closed.values(), addresses))
     failures: list[str] = []
     for address in addresses:
         try:
@@ -57,12 +57,22 @@ def _cache_of(address: str) -> str:
     return f"{cache_dir()} (WORDMASK_CACHE)" if catalogue.is_url(address) else f"{constants.HF_HUB_CACHE} (HF_HOME)"
 
 
-def _no_way_to(what: str, reasons: Iterable[str], caches: Iterable[str]) -> str:
-    why, places = "; ".join(dict.fromkeys(reasons)), " or ".join(dict.fromkeys(caches))
+def _no_way_to(what: str, reasons: Iterable[str], addresses: Iterable[str]) -> str:
+    return f"{what} is not on this machine and {not_fetched(reasons)}; {instead_of_fetching(addresses)}"
+
+
+def not_fetched(reasons: Iterable[str]) -> str:
+    """Return that something cannot be fetched, and why."""
+    asked = "" if is_offline() else ", is there a network?"
+    return f"cannot be fetched{asked} ({'; '.join(dict.fromkeys(reasons))})"
+
+
+def instead_of_fetching(addresses: Iterable[str]) -> str:
+    """Return what can be done where nothing can be had from these addresses."""
+    places = " or ".join(dict.fromkeys(map(_cache_of, addresses)))
     return (
-        f"{what} is not on this machine and cannot be fetched, is there a network? ({why}); give a file in its place "
-        "(--weights FILE, or --set clip_weights=FILE and the like), copy the cache of a machine that has it to "
-        f"{places}{or_built_in()}"
+        "give a file in its place (--weights FILE, or --set clip_weights=FILE and the like), copy the cache of a "
+        f"machine that has it to {places}{or_built_in()}"
     )
 
 
@@ -138,7 +148,7 @@ def _from_hub(candidates: Sequence[tuple[str, str]], *, revision: str | None = N
             "the hub's cache folder, or give the path of the file"
         )
     if trouble := unreachable_servers([candidates[0][0]]):
-        raise UnreachableError(_no_way_to(page, trouble.values(), [_cache_of(candidates[0][0])]))
+        raise UnreachableError(_no_way_to(page, trouble.values(), [candidates[0][0]]))
     for repository, file in candidates:
         try:
             return Path(hf_hub_download(repository, file, revision=revision))
