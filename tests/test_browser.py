@@ -240,7 +240,7 @@ def test_the_name_under_the_pointer_is_shown(page, photo):
 
 
 def test_two_methods_stand_side_by_side(page, photo):
-    upload(page, photo)
+    ask_names(page, photo, NAMES)
     choose(page, "second", "clip-dinoiser")
     page.wait_for_function("document.querySelectorAll('#wm-viewer canvas').length === 2")
     assert page.locator("#wm-viewer figcaption").all_inner_texts() == ["maskclip", "clip-dinoiser"]
