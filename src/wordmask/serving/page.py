@@ -191,7 +191,7 @@ def build_blocks(work: PageWork) -> gr.Blocks:
                 )
                 against = gr.Dropdown(
                     label="Not these",
-                    info="What they win is background; by itself what is known for few names",
+                    info="What looks like these is background; empty, what is known to be taken for your names",
                     choices=[],
                     multiselect=True,
                     allow_custom_value=True,
