@@ -154,6 +154,7 @@ class CorrClip(PatchCosines):
     method = "corrclip"
     Settings = CorrClipSettings
     presets = PRESETS
+    settings: CorrClipSettings
 
     def __init__(
         self,
@@ -168,9 +169,8 @@ class CorrClip(PatchCosines):
         """maker: see `wordmask.regions.base.RegionMaker`; any function from a picture to a map will do. dino, vfm and
         auxiliary are needed only where the settings ask for them.
         """
-        settings = settings or CorrClipSettings()
         super().__init__(clip, settings)
-        self.settings: CorrClipSettings = settings
+        settings = self.settings
         self.maker, self.dino, self.vfm, self.auxiliary = maker, dino, vfm, auxiliary
         self.correction = maker if settings.map_correction else None
         for name, is_needed in (("dino", settings.guides == "dino"), ("vfm", settings.needs_vfm)):

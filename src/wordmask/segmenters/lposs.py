@@ -5,16 +5,11 @@ How they are spread is `wordmask.refinement.lposs`, an option of other methods t
 phrase by phrase, and a name's score is the best of its phrases' on the pixels that were looked at.
 """
 
-from typing import Self
-
 import torch
 from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from wordmask.compute import Compute
-from wordmask.encoders.clip import ClipEncoder
-from wordmask.encoders.clip_building import clip_at
 from wordmask.encoders.clip_dense import CLIP_DINOISER
 from wordmask.names.text_embeddings import TextEmbeddings
 from wordmask.pictures.windows import Patch, SlidingWindows, merge_maps
@@ -44,14 +39,6 @@ class LpossSegmenter(PatchCosines):
     method = "lposs"
     Settings = LpossSettings
     presets = PRESETS
-    settings: LpossSettings
-
-    def __init__(self, clip: ClipEncoder, settings: LpossSettings | None = None):
-        super().__init__(clip, settings or LpossSettings())
-
-    @classmethod
-    def build(cls, settings: LpossSettings, compute: Compute) -> Self:
-        return cls(clip_at(settings.clip, settings.clip_weights, compute), settings)
 
     def features(self, windows: Tensor) -> Tensor:
         return self.clip.dense(windows, reading=CLIP_DINOISER).values

@@ -8,7 +8,7 @@ words, and gets what no name is probable enough for.
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,9 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from wordmask.compute import Compute
 from wordmask.encoders.clip import ClipEncoder
+from wordmask.encoders.clip_building import clip_at
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
 from wordmask.names.vocabulary import BACKGROUND
@@ -78,7 +80,8 @@ class PatchCosines(OpenVocabularySegmenter):
     whole_in_one_step: ClassVar[bool] = True
     """Whether cosines of a picture that is looked at whole go from patches to its own size without a size between."""
 
-    def __init__(self, clip: ClipEncoder, settings: PatchCosineSettings):
+    def __init__(self, clip: ClipEncoder, settings: PatchCosineSettings | None = None):
+        settings = settings or self.Settings()
         super().__init__(
             TextEmbedder(clip, templates(settings.templates)),
             settings,
@@ -87,6 +90,10 @@ class PatchCosines(OpenVocabularySegmenter):
         self.clip, self.settings = clip, settings
         self.patch_size = clip.patch_size
         self.precision = clip.precision
+
+    @classmethod
+    def build(cls, settings: Any, compute: Compute) -> Self:
+        return cls(clip_at(settings.clip, settings.clip_weights, compute), settings)
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:

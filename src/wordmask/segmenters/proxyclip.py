@@ -59,7 +59,6 @@ class ProxyClip(PatchCosines):
     settings: ProxyClipSettings
 
     def __init__(self, clip: ClipEncoder, proxy: DinoEncoder, settings: ProxyClipSettings | None = None):
-        settings = settings or ProxyClipSettings()
         super().__init__(clip, settings)
         self.proxy = proxy
 

@@ -7,7 +7,7 @@ attention of a second reading. So the last block is read anew for every question
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +15,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from wordmask.compute import Compute
 from wordmask.encoders.clip import ClipEncoder
-from wordmask.encoders.clip_building import clip_at
 from wordmask.encoders.clip_dense import NACLIP, in_projection, merge_heads, nearness_of, split_heads
 from wordmask.encoders.grid import DINO_POSITIONS, Grid, to_maps
 from wordmask.names.text_embeddings import TextEmbeddings
@@ -82,18 +80,14 @@ class ResClip(PatchCosines):
     whole_in_one_step = False
 
     def __init__(self, clip: ClipEncoder, settings: ResClipSettings | None = None):
-        settings = settings or ResClipSettings()
         super().__init__(clip, settings)
+        settings = self.settings
         blocks, (first, stop) = len(clip.vit.blocks), settings.middle_blocks
         if not 0 < first < stop < blocks:
             raise SegmenterError(
                 f"{clip.name} has {blocks} blocks, and ResCLIP reads some between the first and the last: "
                 f"middle_blocks {settings.middle_blocks} do not fit"
             )
-
-    @classmethod
-    def build(cls, settings: ResClipSettings, compute: Compute) -> Self:
-        return cls(clip_at(settings.clip, settings.clip_weights, compute), settings)
 
     def features(self, windows: Tensor) -> Tensor:
         """Windows (n, 3, H, W) in [0, 1] -> what the last block says without an answer to guide it, (n, D, h, w)."""

@@ -6,7 +6,7 @@ is read from a block in the middle, where it is clearer than at the end; it guid
 averaged by it before and after. Features of several blocks are read through the last one and added.
 """
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from wordmask.compute import Compute
 from wordmask.encoders.clip import ClipEncoder
-from wordmask.encoders.clip_building import clip_at
 from wordmask.encoders.clip_dense import DenseViT, merge_heads
 from wordmask.encoders.grid import DINO_POSITIONS, Grid, to_maps
 from wordmask.segmenters.base import SegmenterError
@@ -63,18 +61,14 @@ class ScClip(PatchCosines):
     settings: ScClipSettings
 
     def __init__(self, clip: ClipEncoder, settings: ScClipSettings | None = None):
-        settings = settings or ScClipSettings()
         super().__init__(clip, settings)
+        settings = self.settings
         read, last = (settings.middle_block, settings.low_block, settings.levels[1] - 1), len(clip.vit.blocks) - 1
         if max(read) >= last or settings.levels[0] >= settings.levels[1]:
             raise SegmenterError(
                 f"{clip.name} has {last + 1} blocks, and SC-CLIP reads those before the last: middle_block "
                 f"{settings.middle_block}, low_block {settings.low_block}, levels {settings.levels} do not all fit"
             )
-
-    @classmethod
-    def build(cls, settings: ScClipSettings, compute: Compute) -> Self:
-        return cls(clip_at(settings.clip, settings.clip_weights, compute), settings)
 
     def features(self, windows: Tensor) -> Tensor:
         settings, vit = self.settings, self.clip.vit
