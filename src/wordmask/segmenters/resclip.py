@@ -91,8 +91,9 @@ class ResClip(PatchCosines):
 
     def features(self, windows: Tensor) -> Tensor:
         """Windows (n, 3, H, W) in [0, 1] -> what the last block says without an answer to guide it, (n, D, h, w)."""
-        x, *middle, grid = self._run(windows)
-        return torch.stack([self._last(*own, grid=grid) for own in zip(x, *middle, strict=True)])
+        *tokens, grid = self._run(windows)
+        each = zip(*tokens, strict=True)
+        return torch.stack([self._last(x, self._of_middle(middle), grid=grid) for x, *middle in each])
 
     def read(self, windows: Tensor) -> tuple[Tensor, ...]:
         """Return what enters the last block (n, 1 + N, C) and the middle ones; and windows, which guide the answer."""
@@ -116,7 +117,7 @@ class ResClip(PatchCosines):
     def _guided(self, features: tuple[Tensor, ...], text: TextEmbeddings) -> Tensor:
         """One window -> cosines with every phrase (P, h, w)."""
         settings = self.settings
-        *tokens, window = features
+        x, *middle, window = features
         grid = (window.shape[-2] // self.patch_size, window.shape[-1] // self.patch_size)
 
         def cosines(read: Tensor) -> Tensor:
@@ -124,12 +125,15 @@ class ResClip(PatchCosines):
 
         background = text.vocabulary.background
         instead = 0 if background is None else int((text.owner == background).nonzero()[0])
-        first = cosines(self._last(*tokens, grid=grid))
+        asked = self._of_middle(middle)
+        first = cosines(self._last(x, asked, grid=grid))
         answer = first_answer(first, window, settings.scale, settings.feedback_threshold, instead)
-        return cosines(self._last(*tokens, grid=grid, belonging=together(of_patches(answer, grid, self.patch_size))))
+        return cosines(self._last(x, asked, grid=grid, belonging=together(of_patches(answer, grid, self.patch_size))))
 
-    def _last(self, x: Tensor, *middle: Tensor, grid: Grid, belonging: Tensor | None = None) -> Tensor:
-        """One window's tokens (1 + N, C), and what enters the middle blocks -> features (D, h, w)."""
+    def _last(
+        self, x: Tensor, middle: Sequence[tuple[Tensor, Tensor]], *, grid: Grid, belonging: Tensor | None = None
+    ) -> Tensor:
+        """One window's tokens (1 + N, C), and queries and keys of the middle blocks -> features (D, h, w)."""
         settings, vit = self.settings, self.clip.vit
         normed = vit.last.ln_1(x)[None]
         keys, values = vit.split_heads(vit.keys(normed))[0], vit.split_heads(vit.values(normed))[0]  # (heads, N, d)
@@ -141,20 +145,24 @@ class ResClip(PatchCosines):
                 share = settings.feedback_share
                 logits = settings.feedback_scale * ((1 - share) * logits + share * belonging.to(logits.dtype))
             weights, share = (logits + near).softmax(dim=-1), settings.middle_share
-            weights = settings.middle_scale * ((1 - share) * weights + share * self._of_middle(middle, head))
+            weights = settings.middle_scale * ((1 - share) * weights + share * attention_of(middle, head))
             mixed.append(weights @ value)
         return to_maps(vit.to_text(vit.project(merge_heads(torch.stack(mixed)[None])))[:, 1:], grid)[0]
 
-    def _of_middle(self, middle: Sequence[Tensor], head: int) -> Tensor:
-        """Return the mean attention of a head of the middle blocks, whose inputs these are, (1 + N, 1 + N)."""
-        total: Tensor | None = None
+    def _of_middle(self, middle: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """What enters the middle blocks (1 + N, C) -> their queries and keys, (heads, 1 + N, d) each."""
+        asked = []
         for block, x in zip(self.clip.vit.blocks[slice(*self.settings.middle_blocks)], middle, strict=True):
             normed, count = block.ln_1(x)[None], block.attn.num_heads
-            query, key = (split_heads(in_projection(block.attn, normed, which), count)[0, head] for which in (0, 1))
-            own = (query @ key.T * key.shape[-1] ** -0.5).softmax(dim=-1)
-            total = own if total is None else total + own
-        assert total is not None
-        return total / len(middle)
+            query, key = (split_heads(in_projection(block.attn, normed, which), count)[0] for which in (0, 1))
+            asked.append((query, key))
+        return asked
+
+
+def attention_of(blocks: Sequence[tuple[Tensor, Tensor]], head: int) -> Tensor:
+    """Return the mean attention of a head of some blocks, from their queries and keys (heads, N, d): (N, N)."""
+    each = ((query[head] @ key[head].T * key.shape[-1] ** -0.5).softmax(dim=-1) for query, key in blocks)
+    return sum(each, torch.zeros(())) / len(blocks)
 
 
 def first_answer(cosines: Tensor, window: Tensor, scale: float, threshold: float, instead: int) -> Tensor:
