@@ -91,19 +91,24 @@ class ScClip(PatchCosines):
         middle = cosines_of(repaired(kept[settings.middle_block][1:], anomalous, grid))
         low = cosines_of(kept[settings.low_block][1:])
         patches = averaged(patches, middle, settings.similarity)
-        own = self._last(vit, patches, middle) + settings.cls_share * cls
+        guide = guide_of(middle)
+        own = self._last(vit, patches, guide) + settings.cls_share * cls
         levels = torch.stack([kept[block] for block in range(*settings.levels)]).sum(dim=0)
-        others = self._last(vit, levels[1:], middle) + settings.cls_share * levels[:1]
+        others = self._last(vit, levels[1:], guide) + settings.cls_share * levels[:1]
         return averaged(own, low, settings.similarity) + averaged(others, low, settings.similarity)
 
-    def _last(self, vit: DenseViT, patches: Tensor, similarity: Tensor) -> Tensor:
-        """Patches (N, C) through the last attention, guided by their similarity (N, N): (N, C)."""
+    def _last(self, vit: DenseViT, patches: Tensor, guide: Tensor) -> Tensor:
+        """Patches (N, C) through the last attention, beside what guides it (N, N): (N, C)."""
         normed = vit.last.ln_1(patches)[None]
         values, keys = vit.values(normed), vit.split_heads(vit.keys(normed))
-        guide = (similarity - similarity.mean()) * SHARPNESS
-        guide = guide.masked_fill(guide < 0, -torch.inf).softmax(dim=-1).to(values.dtype)
         by_keys = merge_heads(F.scaled_dot_product_attention(keys, keys, vit.split_heads(values)))
-        return vit.project((guide @ values + by_keys) / 2)[0]
+        return vit.project((guide.to(values.dtype) @ values + by_keys) / 2)[0]
+
+
+def guide_of(similarity: Tensor) -> Tensor:
+    """Return how much patches attend to others by their similarity, (N, N): only to what is more alike than the mean."""
+    guide = (similarity - similarity.mean()) * SHARPNESS
+    return guide.masked_fill(guide < 0, -torch.inf).softmax(dim=-1)
 
 
 def anomalies_of(patches: Tensor, neighbours: int, share: float) -> Tensor:
