@@ -39,7 +39,7 @@ def build(
     from wordmask.collection.piles import open_pile
     from wordmask.compute import Compute
     from wordmask.extras import need
-    from wordmask.regions.bank import RegionBank
+    from wordmask.regions.bank import MANIFEST, RegionBank
     from wordmask.segmenters.bank_building import build_bank, load_readers
 
     if index:
@@ -57,6 +57,6 @@ def build(
         )
         return
     if built.unreadable:
-        say(f"{built.unreadable} pictures cannot be read; {out / 'manifest'} says why")
+        say(f"{built.unreadable} pictures cannot be read; {out / MANIFEST} says why")
     show(f"{out}: {built.regions} regions of {built.pictures} pictures")
     say(f"use it with `--method corrclip --preset {preset} --set bank={out}`")

@@ -81,6 +81,8 @@ TrainingImages = Annotated[
         callback=local,
     ),
 ]
+Clip = Annotated[str | None, typer.Option(help="ARCHITECTURE/TAG, or another address, in place of the preset's CLIP.")]
+ClipWeights = Annotated[str | None, typer.Option(help="Its weights: a file, a URL or a catalogue's name.")]
 Dino = Annotated[str | None, typer.Option(help="A timm name, or another address, in place of the preset's DINO.")]
 DinoWeights = Annotated[str | None, typer.Option(help="Its weights: a file, a URL or a catalogue's name.")]
 TrainingPrecision = Annotated[str | None, typer.Option("--precision", help="fp32 or bf16; by default the preset's.")]

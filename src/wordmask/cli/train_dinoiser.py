@@ -18,10 +18,8 @@ def train_dinoiser(
     out: options.Run,
     images: options.TrainingImages = None,
     preset: options.Preset = "paper",
-    clip: Annotated[
-        str | None, typer.Option(help="ARCHITECTURE/TAG, or another address, in place of the preset's CLIP.")
-    ] = None,
-    clip_weights: Annotated[str | None, typer.Option(help="Its weights: a file, a URL or a catalogue's name.")] = None,
+    clip: options.Clip = None,
+    clip_weights: options.ClipWeights = None,
     dino: options.Dino = None,
     dino_weights: options.DinoWeights = None,
     found_weights: Annotated[
@@ -69,6 +67,5 @@ def train_dinoiser(
         with progress_bar("training", chosen.steps if team.is_first else 1) as progress:
             train(chosen, progress, team)
     if team.is_first:
-        reads = {name: changes[name] for name in ASKED_FOR_ALIKE if name in changes}
         use = 'wordmask segment photo.jpg --names "dog, background"'
-        tell_how_to_use(use, "clip-dinoiser", out / HEADS_FILE, preset, reads, as_json=as_json)
+        tell_how_to_use(use, "clip-dinoiser", out / HEADS_FILE, preset, changes, alike=ASKED_FOR_ALIKE, as_json=as_json)

@@ -37,5 +37,5 @@ def train_found(
         draw_pictures(drawn, chosen.pictures)
         with progress_bar("training", chosen.steps) as progress:
             train(chosen, progress)
-    reads = {name: changes[name] for name in ASKED_FOR_ALIKE if name in changes}
-    tell_how_to_use("wordmask saliency photo.jpg", "found", out / HEAD_FILE, preset, reads, as_json=as_json)
+    use = "wordmask saliency photo.jpg"
+    tell_how_to_use(use, "found", out / HEAD_FILE, preset, changes, alike=ASKED_FOR_ALIKE, as_json=as_json)

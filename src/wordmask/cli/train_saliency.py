@@ -1,10 +1,11 @@
-"""What the verbs share that learn from pictures alone: where the pictures are, and what is said at the end."""
+"""What the verbs share that learn without labels: where the pictures are, and what is said at the end."""
 
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from wordmask.console import complain, log_to_stderr, show
 from wordmask.console.progress import progress_bar
@@ -19,11 +20,20 @@ def draw_pictures(drawn: Drawn | None, pictures: Path) -> None:
             drawn.write(pictures, workers=os.cpu_count() or 1, progress=progress)
 
 
-def tell_how_to_use(use: str, method: str, file: Path, preset: str, reads: Mapping[str, str], *, as_json: bool) -> None:
+def tell_how_to_use(
+    use: str,
+    method: str,
+    file: Path,
+    preset: str,
+    changes: Mapping[str, Any],
+    *,
+    alike: Sequence[str] = (),
+    as_json: bool,
+) -> None:
     """Print the file to stdout, and to stderr the command that takes it.
 
-    reads: settings that what was trained must be used with.
+    alike: of the settings that were changed, those that what was trained must be used with.
     """
-    told = "".join(f" --set {name}={value}" for name, value in reads.items())
+    told = "".join(f" --set {name}={changes[name]}" for name in alike if name in changes)
     complain(f"use it: {use} --method {method} --preset {preset} --weights {file}{told}")
     show(json.dumps({"method": method, "preset": preset, "weights": str(file)}) if as_json else file)

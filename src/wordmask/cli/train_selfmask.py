@@ -52,4 +52,4 @@ def train_selfmask(
             votes = vote_for(chosen, progress)
         with progress_bar("training", None) as progress:
             train(chosen, votes, progress)
-    tell_how_to_use("wordmask saliency photo.jpg", "selfmask", out / NETWORK_FILE, preset, {}, as_json=as_json)
+    tell_how_to_use("wordmask saliency photo.jpg", "selfmask", out / NETWORK_FILE, preset, changes, as_json=as_json)

@@ -25,10 +25,8 @@ def train_talk2dino(
         ),
     ] = None,
     preset: options.Preset = "paper",
-    clip: Annotated[
-        str | None, typer.Option(help="ARCHITECTURE/TAG, or another address, in place of the preset's CLIP.")
-    ] = None,
-    clip_weights: Annotated[str | None, typer.Option(help="Its weights: a file, a URL or a catalogue's name.")] = None,
+    clip: options.Clip = None,
+    clip_weights: options.ClipWeights = None,
     dino: options.Dino = None,
     dino_weights: options.DinoWeights = None,
     settings: options.Settings = None,
@@ -61,6 +59,5 @@ def train_talk2dino(
             read = read_for(chosen, progress)
         with progress_bar("training", None) as progress:
             train(chosen, read, progress)
-    reads = {name: changes[name] for name in ASKED_FOR_ALIKE if name in changes}
     use = 'wordmask segment photo.jpg --names "dog, grass"'
-    tell_how_to_use(use, "talk2dino", out / MAPPER_FILE, preset, reads, as_json=as_json)
+    tell_how_to_use(use, "talk2dino", out / MAPPER_FILE, preset, changes, alike=ASKED_FOR_ALIKE, as_json=as_json)

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -105,10 +106,14 @@ class TextEmbedder:
     def nearest(self, phrase: str, words: Sequence[str]) -> int:
         """Return the place of the word that is nearest to a phrase, each read in one sentence: words may be many."""
         names = tuple(dict.fromkeys((phrase, *words)))
-        plain = TextEmbedder(self.encoder, templates("photo"), cache=self.cache.path, embed=self.embed)
-        found = plain.read(Vocabulary(names, tuple((name,) for name in names)))
+        found = self._plain.read(Vocabulary(names, tuple((name,) for name in names)))
         assert found is not None
         return int((torch.stack([found[word] for word in words]) @ found[phrase]).argmax())
+
+    @cached_property
+    def _plain(self) -> "TextEmbedder":
+        """What reads a phrase in one sentence. It stays, as every name is held against the same words."""
+        return TextEmbedder(self.encoder, templates("photo"), cache=self.cache.path, embed=self.embed)
 
     def read(self, vocabulary: Vocabulary, is_wanted: Callable[[], bool] = lambda: True) -> dict[str, Tensor] | None:
         """Every phrase's vector, some phrases at a time; None as soon as they are wanted no longer. What was read until

@@ -37,11 +37,9 @@ class BankError(WordmaskError):
 
 @dataclass(frozen=True)
 class BankPart:
-    """A part that is whole: its files, and the number of its first row."""
+    """A part that is whole: its tables by their kind, and the number of its first row."""
 
-    keys: Path
-    values: Path
-    auxiliary: Path | None
+    tables: Mapping[str, Path]
     first: int
     rows: int
 
@@ -98,15 +96,14 @@ class RegionBank:
         return rows
 
     def values(self, rows: np.ndarray, *, auxiliary: bool = False) -> np.ndarray:
-        """Return the values (..., D) float32 of rows (...)."""
-        flat = rows.ravel()
+        """Return the values (..., D) float32 of rows (...), or what an auxiliary CLIP says of them."""
+        flat, kind = rows.ravel(), AUXILIARY if auxiliary else VALUES
         firsts = [part.first for part in self.parts]
         owner = np.searchsorted(firsts, flat, side="right") - 1
         found: np.ndarray | None = None
         for number in np.unique(owner):
             part, places = self.parts[number], np.flatnonzero(owner == number)
-            stored = _mapped((part.auxiliary if auxiliary else None) or part.values)
-            own = stored[flat[places] - part.first].astype(np.float32)
+            own = _mapped(part.tables[kind])[flat[places] - part.first].astype(np.float32)
             if found is None:
                 found = np.empty((len(flat), own.shape[1]), np.float32)
             found[places] = own
@@ -156,7 +153,7 @@ class RegionBank:
 
     def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         for part in self.parts:
-            keys = _mapped(part.keys)
+            keys = _mapped(part.tables[KEYS])
             rows = max(1, BLOCK_BYTES // (4 * keys.shape[1]))
             for start in range(0, part.rows, rows):
                 yield part.first + start, keys[start : start + rows]
@@ -173,16 +170,31 @@ def about(folder: Path) -> dict[str, Any]:
     return told
 
 
+def manifests(folder: Path) -> list[Path]:
+    """Return the manifests of a bank's parts, in their order."""
+    return sorted((folder / MANIFEST).glob("*.jsonl"))
+
+
+def lines_of(manifest: Path) -> list[dict[str, Any]]:
+    """Return what a part says of its pictures."""
+    return [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
+
+
+def tables_of(manifest: Path, *, with_auxiliary: bool) -> dict[str, Path]:
+    """Return where the tables of a part are, by their kind: keys, values, and what the auxiliary CLIP says."""
+    kinds = (KEYS, VALUES, AUXILIARY) if with_auxiliary else (KEYS, VALUES)
+    return {kind: manifest.parent.parent / kind / f"{manifest.stem}.npy" for kind in kinds}
+
+
 def _parts(folder: Path, *, with_auxiliary: bool) -> Iterator[BankPart]:
     first = 0
-    for told in sorted((folder / MANIFEST).glob("*.jsonl")):
-        files = [folder / kind / f"{told.stem}.npy" for kind in (KEYS, VALUES)]
-        auxiliary = folder / AUXILIARY / f"{told.stem}.npy" if with_auxiliary else None
-        rows = sum(json.loads(line)["regions"] for line in told.read_text(encoding="utf-8").splitlines())
-        for file in [*files, *([auxiliary] if auxiliary else [])]:
-            if len(_mapped(file)) != rows:
-                raise BankError(f"{file} has {len(_mapped(file))} rows, {told} counts {rows}: build the bank again")
-        yield BankPart(files[0], files[1], auxiliary, first, rows)
+    for manifest in manifests(folder):
+        tables = tables_of(manifest, with_auxiliary=with_auxiliary)
+        rows = sum(line["regions"] for line in lines_of(manifest))
+        for file in tables.values():
+            if (own := len(_mapped(file))) != rows:
+                raise BankError(f"{file} has {own} rows, {manifest} counts {rows}: build the bank again")
+        yield BankPart(tables, first, rows)
         first += rows
 
 

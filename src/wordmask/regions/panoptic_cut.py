@@ -8,8 +8,7 @@ The authors let a dense conditional random field draw the masks' edges. This pac
 PAMR stands in its place, which differs, or nothing does.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import numpy as np
 import torch.nn.functional as F
@@ -19,14 +18,12 @@ from pydantic.dataclasses import dataclass
 from scipy import ndimage
 from scipy.linalg import eigh
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
-from torch import Tensor, nn
+from torch import Tensor
 
-from wordmask.compute import Compute
-from wordmask.encoders.dino import DinoEncoder
-from wordmask.encoders.timm_building import dino_at
 from wordmask.pictures.images import to_tensor
 from wordmask.refinement.clean_up import LEAST_OVERLAP, THRESHOLD, intersection_over_union
-from wordmask.regions.base import Regions, in_order, mask_refiner
+from wordmask.regions.base import in_order, mask_refiner
+from wordmask.regions.by_dino import RegionsByDino
 from wordmask.weights.addresses import Address
 
 UNLIKE = 1e-5
@@ -62,21 +59,10 @@ class PanopticCutSettings:
 PRESETS = {"paper": PanopticCutSettings()}
 
 
-class PanopticCut(Regions):
+class PanopticCut(RegionsByDino):
     method = "panoptic-cut"
     Settings = PanopticCutSettings
     presets = PRESETS
-
-    def __init__(self, dino: DinoEncoder, settings: PanopticCutSettings | None = None):
-        self.dino, self.settings, self.precision = dino, settings or PanopticCutSettings(), dino.precision
-
-    @classmethod
-    def build(cls, settings: PanopticCutSettings, compute: Compute) -> Self:
-        return cls(dino_at(settings.dino, settings.dino_weights, compute), settings)
-
-    @property
-    def networks(self) -> Mapping[str, nn.Module]:
-        return {"dino": self.dino.model}
 
     def __call__(self, image: np.ndarray, /) -> np.ndarray:
         settings, size = self.settings, (image.shape[0], image.shape[1])

@@ -4,21 +4,18 @@ The clusters are those of the saliency method "spectral" (Shin, Albanie and Xie)
 clustering of every patch is the map itself. Untrained, and of no paper.
 """
 
-from collections.abc import Mapping
 from typing import Annotated, Self
 
 import numpy as np
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from scipy import ndimage
-from torch import nn
 
 from wordmask.compute import Compute
 from wordmask.encoders.dino import DinoEncoder
-from wordmask.encoders.timm_building import dino_at
 from wordmask.extras import need
 from wordmask.pictures.images import to_tensor
-from wordmask.regions.base import Regions
+from wordmask.regions.by_dino import RegionsByDino
 from wordmask.saliency.base import finite, size_for_patches
 from wordmask.saliency.spectral_voting import cluster, clustering_grid, spectral_embedding
 from wordmask.weights.addresses import Address
@@ -47,23 +44,19 @@ class SpectralRegionsSettings:
 PRESETS = {"paper": SpectralRegionsSettings()}
 
 
-class SpectralRegions(Regions):
+class SpectralRegions(RegionsByDino):
     method = "spectral-regions"
     Settings = SpectralRegionsSettings
     presets = PRESETS
 
     def __init__(self, dino: DinoEncoder, settings: SpectralRegionsSettings | None = None):
         need("sklearn")
-        self.dino, self.settings, self.precision = dino, settings or SpectralRegionsSettings(), dino.precision
+        super().__init__(dino, settings)
 
     @classmethod
     def build(cls, settings: SpectralRegionsSettings, compute: Compute) -> Self:
         need("sklearn")  # before a network is fetched
-        return cls(dino_at(settings.dino, settings.dino_weights, compute), settings)
-
-    @property
-    def networks(self) -> Mapping[str, nn.Module]:
-        return {"dino": self.dino.model}
+        return super().build(settings, compute)
 
     def __call__(self, image: np.ndarray, /) -> np.ndarray:
         settings, size = self.settings, (image.shape[0], image.shape[1])

@@ -31,7 +31,7 @@ from wordmask.pictures.image_files import ImageReadError
 from wordmask.pictures.images import to_tensor
 from wordmask.pictures.prefetch import ahead
 from wordmask.pictures.windows import Patch, SlidingWindows, merge_maps
-from wordmask.regions.bank import ABOUT, AUXILIARY, FORMAT, KEYS, MANIFEST, VALUES, BankError
+from wordmask.regions.bank import ABOUT, FORMAT, MANIFEST, BankError, lines_of, manifests, tables_of
 from wordmask.regions.base import described, region_map
 from wordmask.runs.claim import claimed
 from wordmask.runs.parts import Parts, Say, warn, write_part
@@ -79,14 +79,14 @@ def build_bank(
         _write_json(out / ABOUT, {**told, "finished": False})
         parts = Parts(say)
         _drop_damaged(out, parts, with_auxiliary=readers.has_auxiliary)
-        known = {line["image"] for lines in _manifests(out).values() for line in lines}
+        known = {line["image"] for manifest in manifests(out) for line in lines_of(manifest)}
         new = [picture for picture in _pictures(pile, say) if _name(picture, pile.root) not in known]
         starts = range(0, len(new), per_part)
         for start, number in zip(starts, _free_numbers(out), strict=False):
             report = partial(_report, progress, start, len(new))
             _make(number, new[start : start + per_part], pile.root, readers, out, report)
         _report(progress, len(new), len(new), 0)
-        lines = [line for own in _manifests(out).values() for line in own]
+        lines = [line for manifest in manifests(out) for line in lines_of(manifest)]
         built = Built(
             sum("trouble" not in line for line in lines),
             sum(line["regions"] for line in lines),
@@ -176,13 +176,13 @@ def _make(
         features = readers.read(image)
         found.append(features)
         lines.append({"image": _name(picture, root), "regions": len(features[0])})
-    kinds = [KEYS, VALUES, AUXILIARY][: 3 if readers.has_auxiliary else 2]
-    for place, kind in enumerate(kinds):
+    manifest = out / MANIFEST / f"{number:06}.jsonl"
+    for place, path in enumerate(tables_of(manifest, with_auxiliary=readers.has_auxiliary).values()):
         rows = [features[place] for features in found]
         table = np.concatenate(rows) if rows else np.zeros((0, 1), np.float16)
-        with write_part(out / kind / f"{number:06}.npy") as file:
+        with write_part(path) as file:
             np.lib.format.write_array(file, table, allow_pickle=False)
-    with write_part(out / MANIFEST / f"{number:06}.jsonl") as file:
+    with write_part(manifest) as file:
         file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
 
 
@@ -211,23 +211,15 @@ def _report(progress: Progress | None, before: int, total: int, done: int) -> No
         progress(before + done, total)
 
 
-def _manifests(out: Path) -> dict[int, list[dict[str, Any]]]:
-    return {
-        int(path.stem): [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        for path in sorted((out / MANIFEST).glob("*.jsonl"))
-    }
-
-
 def _free_numbers(out: Path) -> Iterator[int]:
-    taken = {int(path.stem) for path in (out / MANIFEST).glob("*.jsonl")}
+    taken = {int(manifest.stem) for manifest in manifests(out)}
     return (number for number in count() if number not in taken)
 
 
 def _drop_damaged(out: Path, parts: Parts, *, with_auxiliary: bool) -> None:
     """Remove the manifests of parts that are not whole: their pictures are read again."""
-    for manifest in (out / MANIFEST).glob("*.jsonl"):
-        kinds = (KEYS, VALUES, AUXILIARY) if with_auxiliary else (KEYS, VALUES)
-        if not parts.whole(manifest, *(out / kind / f"{manifest.stem}.npy" for kind in kinds)):
+    for manifest in manifests(out):
+        if not parts.whole(manifest, *tables_of(manifest, with_auxiliary=with_auxiliary).values()):
             manifest.unlink()
 
 

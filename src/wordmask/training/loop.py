@@ -27,7 +27,7 @@ from wordmask.training.checkpoints import load_checkpoint, save_checkpoint
 from wordmask.training.crops import blurred, centre_crop, scaled_crop
 from wordmask.training.errors import TrainingError
 from wordmask.training.logs import RunLog
-from wordmask.training.order import shuffled
+from wordmask.training.order import seen_at
 from wordmask.training.pictures import Pictures
 from wordmask.training.team import Team
 
@@ -108,14 +108,10 @@ def crops_at(
     these settings.
     """
     places = np.arange(step * settings.batch, (step + 1) * settings.batch)[share]
-    orders = {
-        int(epoch): shuffled(np.arange(len(pictures)), settings.seed, int(epoch))
-        for epoch in np.unique(places // len(pictures))
-    }
     images, masks = [], []
-    for place in places:
+    for place, number in zip(places, seen_at(places, len(pictures), settings.seed), strict=True):
         chance = np.random.default_rng((settings.seed, int(place)))
-        index, image = pictures.readable(int(orders[int(place // len(pictures))][place % len(pictures)]))
+        index, image = pictures.readable(int(number))
         mask = mask_of(index, image) if mask_of else None
         if settings.scale is None:
             crop, beside = centre_crop(image, mask, settings.crop)

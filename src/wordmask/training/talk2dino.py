@@ -37,7 +37,7 @@ from wordmask.training.claim import claimed_run
 from wordmask.training.crops import centre_crop
 from wordmask.training.errors import TrainingError
 from wordmask.training.loop import MOST_THREADS, Objective, PicturesTraining, train
-from wordmask.training.order import shuffled
+from wordmask.training.order import seen_at
 from wordmask.weights.loading import fingerprint, read_state_dict, write_state_dict
 
 VERB, MAPPER_FILE = "train-talk2dino", "talk2dino.safetensors"
@@ -128,7 +128,7 @@ class PairStore:
                 error=TrainingError,
             )
             make_shards(
-                range(-(-len(self.pictures) // BLOCK)),
+                self._numbers,
                 self._write,
                 is_made=lambda number: self._parts.whole(self._path(number)),
                 weight=lambda number: len(self._range(number)),
@@ -138,7 +138,7 @@ class PairStore:
 
     def everything(self) -> Pairs:
         """(N, ...) each, in memory: heads at half precision."""
-        files = [read_state_dict(self._path(number)) for number in range(-(-len(self.pictures) // BLOCK))]
+        files = [read_state_dict(self._path(number)) for number in self._numbers]
         return Pairs(torch.cat([file["heads"] for file in files]), torch.cat([file["texts"] for file in files]))
 
     def _write(self, number: int) -> None:
@@ -158,6 +158,10 @@ class PairStore:
         index, image = self.pictures.readable(index)
         return index, centre_crop(image, None, self.crop)[0]
 
+    @property
+    def _numbers(self) -> range:
+        return range(-(-len(self.pictures) // BLOCK))
+
     def _range(self, number: int) -> range:
         return range(number * BLOCK, min((number + 1) * BLOCK, len(self.pictures)))
 
@@ -171,11 +175,9 @@ def pairs_of(
     """Yield the batches of the steps from `first` to before `last`: every pair once an epoch, in an order that depends
     on the seed alone.
     """
-    count = len(pairs.texts)
     for step in range(first, last):
-        places = np.arange(step * settings.batch, (step + 1) * settings.batch)
-        orders = {int(e): shuffled(np.arange(count), settings.seed, int(e)) for e in np.unique(places // count)}
-        chosen = torch.from_numpy(np.array([orders[int(place // count)][place % count] for place in places])[share])
+        places = np.arange(step * settings.batch, (step + 1) * settings.batch)[share]
+        chosen = torch.from_numpy(seen_at(places, len(pairs.texts), settings.seed))
         yield Pairs(pairs.heads[chosen].float(), pairs.texts[chosen])
 
 
