@@ -20,7 +20,7 @@ ASKED_OF_ALL = ("tests/test_methods.py", "tests/test_docs.py")
 ANOTHER = {
     "mkdocs.yml": ("          - methods/spectral.md\n", "          - methods/another.md\n"),
     "docs/methods/index.md": (" draw masks |\n", "| [another](another.md) | | |\n"),
-    "src/wordmask/methods.py": (
+    "src/wordmask/method_list.py": (
         '        "what many clusterings of DINO\'s features agree on",\n'
         '        "DINO ViT-S/16",\n        "Apache-2.0 (DINO)",\n    ),\n',
         '    Method("another", "saliency", "another:Another", "paper"),\n',

@@ -1,4 +1,4 @@
-"""One file a paper, behind one interface. A new paper is one file here and one entry of `wordmask.methods`."""
+"""One file a paper, behind one interface. A new paper is one file here and one entry of `wordmask.method_list`."""
 
 from functools import partial
 from pathlib import Path
