@@ -150,7 +150,7 @@ class ResClip(PatchCosines):
         return to_maps(vit.to_text(vit.project(merge_heads(torch.stack(mixed)[None])))[:, 1:], grid)[0]
 
     def _of_middle(self, middle: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """What enters the middle blocks (1 + N, C) -> their queries and keys, (heads, 1 + N, d) each."""
+        """Return the queries and keys (heads, 1 + N, d) of the middle blocks, from what enters each (1 + N, C)."""
         asked = []
         for block, x in zip(self.clip.vit.blocks[slice(*self.settings.middle_blocks)], middle, strict=True):
             normed, count = block.ln_1(x)[None], block.attn.num_heads

@@ -106,7 +106,7 @@ class ScClip(PatchCosines):
 
 
 def guide_of(similarity: Tensor) -> Tensor:
-    """Return how much patches attend to others by their similarity, (N, N): only to what is more alike than the mean."""
+    """Return how much patches attend to others by their similarity (N, N): only to what is more alike than the mean."""
     guide = (similarity - similarity.mean()) * SHARPNESS
     return guide.masked_fill(guide < 0, -torch.inf).softmax(dim=-1)
 
