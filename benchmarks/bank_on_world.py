@@ -26,14 +26,12 @@ from wordmask.regions.base import RegionMaker, region_map
 from wordmask.segmenters.bank_building import build_bank, load_readers
 from wordmask_world.benchmark import World
 from wordmask_world.files.writing import write_folder
-
-SEED = 40_000_000
-"""Of the bank's pictures: far from those of validation (5,000,000) and of the benchmark (10**15)."""
+from wordmask_world.tables.frontier import BANK, BANK_SEED
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bank", type=int, default=300, help="pictures in the bank")
+    parser.add_argument("--bank", type=int, default=BANK, help="pictures in the bank")
     parser.add_argument("--pictures", type=int, default=60, help="held-out pictures of each benchmark")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of CorrCLIP")
     parser.add_argument("--out", type=Path, help="where pictures and bank are kept; by default they are not")
@@ -42,7 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.out or Path(temporary)
         pictures, bank = folder / "pictures", folder / "bank"
-        write_folder(pictures, arguments.bank, seed=SEED, image_format="png")
+        write_folder(pictures, arguments.bank, seed=BANK_SEED, image_format="png")
         with progress_bar("regions", None) as progress:
             readers = load_readers("world", Compute("cpu", "fp32"), **settings)
             built = build_bank(open_pile(pictures / "images"), readers, bank, progress=progress)
