@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import wordmask
 from support.painted import Painted
 from wordmask.benchmarks.datasets import Sample
 from wordmask.benchmarks.evaluation import evaluate
@@ -62,6 +63,7 @@ def test_it_is_what_its_definition_says():
         assert found[f"absent_{name}"] == pytest.approx(absent, abs=0.006)
     assert found["iou_single_filled"] < found["iou_single_auto"]
     assert not any("single_auto" in key for key in evaluate(Painted(), Drawn()).more)
+    assert wordmask.evaluate(Painted(), Drawn(), single=True).more == found
 
 
 def test_rows_are_read_back_and_an_evaluation_goes_on(tmp_path):

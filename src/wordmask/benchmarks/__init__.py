@@ -81,6 +81,7 @@ def evaluate(
     batch_size: int = 8,
     out: str | Path | None = None,
     boundary: bool = False,
+    single: bool = False,
     protocol: str = "own",
     vocabulary: str = "plain",
     on_progress: Progress | None = None,
@@ -90,7 +91,8 @@ def evaluate(
     segmenter: one that is loaded is measured in the precision that it was loaded in; one by its name is loaded in fp32,
     as for the papers' figures, with the settings that its paper gives for the benchmark.
     benchmark: by default the first that needs no data. out: a folder for every picture's scores; an evaluation that was
-    stopped goes on there. boundary: measure borders too (boundary IoU), which takes longer.
+    stopped goes on there. boundary: measure borders too (boundary IoU), which takes longer. single: ask
+    for every name alone too (IoU-single).
     protocol: how pictures are looked at, "sclip" as SCLIP's paper does; a segmenter that is loaded must do so already.
     vocabulary: by which words names are asked for.
     """
@@ -116,6 +118,7 @@ def evaluate(
         batch_size=batch_size,
         out=None if out is None else Path(out),
         boundary=boundary,
+        single=single,
         protocol=protocol,
         on_progress=on_progress,
     )
