@@ -11,10 +11,10 @@ from wordmask.benchmarks.protocols import list_protocols
 from wordmask.benchmarks.tables import find, frontier
 from wordmask.benchmarks.tables.base import Row, Table, Under, fill
 from wordmask.benchmarks.tables.errors import NotRunError, TableError
-from wordmask.benchmarks.tables.frontier import BENCHMARKS, MEAN, OURS, Ours, check_here
+from wordmask.benchmarks.tables.frontier import MEAN, OURS, Ours, check_here
 from wordmask.benchmarks.tables.run import Run
 from wordmask.benchmarks.wordings import list_wordings
-from wordmask.cards import cards
+from wordmask.cards import EIGHT, cards
 
 
 def published():
@@ -22,16 +22,16 @@ def published():
 
 
 def test_published_means_are_those_of_the_eight_figures():
-    whole = [row.published for row in published().values() if {*BENCHMARKS, MEAN} <= set(row.published)]
+    whole = [row.published for row in published().values() if {*EIGHT, MEAN} <= set(row.published)]
     assert len(whole) >= 20
     for figures in whole:
-        assert sum(figures[name] for name in BENCHMARKS) / 8 == pytest.approx(figures[MEAN], abs=0.06)
+        assert sum(figures[name] for name in EIGHT) / 8 == pytest.approx(figures[MEAN], abs=0.06)
 
 
 def test_published_figures_stand_in_their_columns():
     rows = published()
     sclip, best = rows["SCLIP, CLIP B/16"].published, rows["CorrCLIP 2, L/14 + bank of COCO"].published
-    assert [sclip[name] for name in BENCHMARKS] == [59.1, 30.4, 30.5, 80.4, 34.2, 22.4, 32.2, 16.1]
+    assert [sclip[name] for name in EIGHT] == [59.1, 30.4, 30.5, 80.4, 34.2, 22.4, 32.2, 16.1]
     assert (best["voc"], best["coco-object"], best["ade20k"], best[MEAN]) == (82.3, 58.0, 36.5, 59.5)
     assert rows["SC-CLIP, CLIP B/16"].published["cityscapes"] == 41.0
     assert rows["OV-Stitcher, CLIP B/16 + SAM 2"].published == {MEAN: 50.7}
@@ -45,7 +45,7 @@ def test_published_figures_stand_in_their_columns():
 def test_what_a_method_is_chosen_by_is_what_the_table_has(method):
     """MaskCLIP's and ReCo's cards are of CLIP-DINOiser's table, whose figures of them are others."""
     figures = dict(cards()[method].figures)
-    assert figures in [{name: row.published.get(name) for name in BENCHMARKS} for row in published().values()]
+    assert figures in [{name: row.published.get(name) for name in EIGHT} for row in published().values()]
 
 
 def test_rows_are_measured_as_their_papers_say():
@@ -91,7 +91,7 @@ class Pretended(Run):
     def evaluate(self, segmenter, benchmark, split=None, *, protocol="own", single=False):
         self.under = protocol
         self.loaded = segmenter
-        return SimpleNamespace(miou=float(10 + BENCHMARKS.index(benchmark.name)))
+        return SimpleNamespace(miou=float(10 + EIGHT.index(benchmark.name)))
 
 
 def small_table():
@@ -105,7 +105,7 @@ def test_a_row_is_measured_under_its_own_protocol_and_its_mean_comes_last(tmp_pa
     assert row.ours[MEAN] == 13.5
     assert set(run.asked.values()) == {"sclip"}
     assert (run.under, run.loaded[0], run.loaded[1]["window"]) == ("sclip", "maskclip", 224)
-    told = row.as_json(BENCHMARKS)
+    told = row.as_json(EIGHT)
     assert told["under"] == {"protocol": "sclip", "vocabulary": "sclip"}
     assert told["published_under"] == {"protocol": "restated", "vocabulary": "restated"}
 
@@ -118,7 +118,7 @@ def test_no_mean_is_told_of_some_of_the_eight(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Pretended, "open", open_some)
     (row,) = fill(small_table(), Pretended(tmp_path))
-    assert set(row.ours) == set(BENCHMARKS) - {"ade20k"}
+    assert set(row.ours) == set(EIGHT) - {"ade20k"}
 
 
 def test_all_rows_can_be_measured_alike_and_say_so(tmp_path):

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Any
 
 from wordmask.errors import WordmaskError
 
 EIGHT = ("voc", "context", "coco-object", "voc20", "context59", "coco-stuff", "cityscapes", "ade20k")
-"""The benchmarks whose mean this field compares methods by."""
+"""The benchmarks whose mean this field compares methods by; first those with background among their names."""
 
 
 class CardError(WordmaskError):
@@ -76,12 +75,7 @@ BLANK = Card()
 def cards() -> Mapping[str, Card]:
     """Return the cards of the segmenters here by name, also of such as are announced and not there yet."""
     found = tomllib.loads(files("wordmask").joinpath("data/methods.toml").read_text(encoding="utf-8"))
-    return {name: _card(told) for name, told in found.items()}
-
-
-def _card(told: dict[str, Any]) -> Card:
-    told = {"source" if key == "from" else key: value for key, value in told.items()}
-    return Card(**{**told, "weights": tuple(told.get("weights", ()))})
+    return {name: Card(**{**told, "weights": tuple(told.get("weights", ()))}) for name, told in found.items()}
 
 
 def rank(known: Mapping[str, Card]) -> list[str]:

@@ -17,11 +17,10 @@ from wordmask.benchmarks.tables.errors import NotRunError
 from wordmask.benchmarks.tables.published import rows
 from wordmask.benchmarks.tables.run import Run
 from wordmask.benchmarks.wordings import PLAIN, list_wordings
+from wordmask.cards import EIGHT
 from wordmask.methods import DEFAULT_PRESET, find_method, methods_of, presets_by_name
 from wordmask.plugins import named
 
-BENCHMARKS = ("voc", "context", "coco-object", "voc20", "context59", "coco-stuff", "cityscapes", "ade20k")
-"""First those with background among their names."""
 MEAN = "mean"
 HEADINGS = {
     "voc": "VOC21",
@@ -101,7 +100,7 @@ def measure(run: Run, column: str, *, ours: Ours) -> float | None:
 
 def mean_of(run: Run) -> float | None:
     """Return the mean of the row at hand over the eight benchmarks; None until all are measured."""
-    figures = [run.kept(run.row, benchmark) for benchmark in BENCHMARKS]
+    figures = [run.kept(run.row, benchmark) for benchmark in EIGHT]
     known = [figure for figure in figures if figure is not None]
     return sum(known) / len(known) if len(known) == len(figures) else None
 
@@ -127,7 +126,7 @@ TABLES = {
         Table(
             "frontier",
             "The frontier: open-vocabulary segmentation without pixel labels (mIoU, percent)",
-            (*BENCHMARKS, MEAN),
+            (*EIGHT, MEAN),
             (
                 *rows(
                     "frontier",
