@@ -9,6 +9,7 @@ import typer
 from wordmask.cli import options
 from wordmask.console import complain, show
 from wordmask.console.progress import progress_bar
+from wordmask.names.contrast import GAMMA, is_file_of_concepts, shipped
 
 contrast = typer.Typer(
     name="contrast",
@@ -29,7 +30,7 @@ def build(
     out: Annotated[Path, typer.Option("--out", "-o", help="The .json file to write.")] = Path("contrast.json"),
     gamma: Annotated[
         float, typer.Option(min=0, max=1, help="A concept is in more than this share of a name's captions.")
-    ] = 0.01,
+    ] = GAMMA,
 ) -> None:
     """Count which words captions say together: concepts for `--contrast FILE`. The tars are read once, no picture is.
 
@@ -38,7 +39,6 @@ def build(
     from wordmask.collection.captions import as_file, count_words
     from wordmask.collection.references import CollectionError
     from wordmask.files import atomic_write
-    from wordmask.names.contrast import is_file_of_concepts, shipped
 
     if out.suffix.lower() != ".json":
         raise typer.BadParameter(f"--out is a .json file, not {out}")

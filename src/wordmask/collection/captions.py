@@ -1,8 +1,7 @@
 """What captions say together: contrastive concepts from the statistics of the words of a pile of captions.
 
-A word is a concept of a name if it stands in more than the share `gamma` of the captions that have the name (0.01 in
-the paper, see `names.contrast`). Words that name nothing visible are left out by a list; the paper asks a language
-model.
+A word is a concept of a name if it stands in more than the share `gamma` of the captions that have the name (see
+`names.contrast`). Words that name nothing visible are left out by a list; the paper asks a language model.
 """
 
 import re
@@ -15,9 +14,8 @@ from typing import Any
 
 from wordmask.collection.references import CollectionError
 from wordmask.collection.tars import captions_in
-from wordmask.names.contrast import FORMAT, singular
+from wordmask.names.contrast import FORMAT, GAMMA, singular
 
-GAMMA = 0.01
 CONCEPTS = 50
 """Kept of a name, the most frequent ones. The paper keeps all."""
 WORDS = 2_000

@@ -18,6 +18,8 @@ from wordmask.names.vocabulary import BACKGROUND, Rivals, Vocabulary, clean_name
 from wordmask.text_files import read_json, shown
 
 FORMAT = "wordmask contrast 1"
+GAMMA = 0.01
+"""The paper's: the share of a name's captions above which a word in them is a concept of it."""
 FEW = 16
 """Names that are held against concepts. More of them are rivals enough to each other: see docs/names.md."""
 MOST = 40
