@@ -27,6 +27,7 @@ from wordmask.regions import bank as banks
 from wordmask.regions.bank import BankError, RegionBank
 from wordmask.segmenters import bank_building
 from wordmask.segmenters.bank_building import BankReaders, build_bank
+from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.corrclip import CorrClip, CorrClipSettings, whole_picture
 
 SMALL = {"templates": "photo", "shorter_side": None, "window": 32, "stride": 16, "pad_multiple": 8}
@@ -187,6 +188,8 @@ def test_banks_of_other_networks_and_settings_are_refused_in_one_line(pile, read
         CorrClip(clip, some_regions, settings, vfm=dino)
     with pytest.raises(BankError, match="was built with auxiliary"):
         CorrClip(clip, some_regions, settings, vfm=vfm, auxiliary=clip)
+    with pytest.raises(SegmenterError, match="leave out pamr or bank"):
+        CorrClip(clip, some_regions, CorrClipSettings(**SMALL, bank=out, pamr=True), vfm=vfm)
     other = CorrClip(clip, halves, CorrClipSettings(**SMALL), dino=dino)
     with pytest.raises(BankError, match="maker.function"):
         build_bank(pile, BankReaders(other, vfm, readers.auxiliary), out)

@@ -176,6 +176,8 @@ class CorrClip(PatchCosines):
         for name, is_needed in (("dino", settings.guides == "dino"), ("vfm", settings.needs_vfm)):
             if is_needed and getattr(self, name) is None:
                 raise SegmenterError(f"these settings of CorrCLIP need a network that is not here: give {name}=...")
+        if settings.bank is not None and settings.pamr:
+            raise SegmenterError("a bank answers for whole regions, which PAMR cannot refine: leave out pamr or bank")
         self.bank = None if settings.bank is None else RegionBank(settings.bank)
         if self.bank is not None:
             second = {} if auxiliary is None else {"auxiliary": bank_mark(auxiliary)}
