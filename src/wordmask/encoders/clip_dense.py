@@ -69,9 +69,7 @@ class DenseFeatures:
     The grid covers the picture padded at the right and bottom: h = ceil(H / patch), w = ceil(W / patch).
     """
 
-    values: (
-        Tensor  # (B, D, h, w) what the reading says of every patch, in the space of the text embeddings, not normalised
-    )
+    values: Tensor  # (B, D, h, w) what the reading says, in the space of the text embeddings, not normalised
     patch: int
     keys: Tensor | None = None  # (B, C, h, w) keys of the last attention, heads side by side
     ln_2: dict[int, Tensor] = field(default_factory=dict)  # block -> (B, C, h, w), the normalised input of its MLP

@@ -12,6 +12,7 @@ from pathlib import Path
 import open_clip
 import torch
 import torch.nn.functional as F
+from timm.layers import LayerScale
 from torch import Tensor, nn
 
 from wordmask.compute import Compute
@@ -49,17 +50,6 @@ class Attention(nn.Module):
         return projected
 
 
-class Scale(nn.Module):
-    """LayerScale."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.gamma = nn.Parameter(torch.ones(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gamma
-
-
 class SwiGlu(nn.Module):
     """w3(silu(w1 x) * w2 x)."""
 
@@ -79,7 +69,7 @@ class VisionBlock(nn.Module):
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attn = Attention(width, heads, biased=biased, causal=False)
-        self.ls1, self.ls2 = Scale(width), Scale(width)
+        self.ls1, self.ls2 = LayerScale(width, init_values=1), LayerScale(width, init_values=1)
         self.mlp = SwiGlu(width, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
