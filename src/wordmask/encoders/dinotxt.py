@@ -19,6 +19,7 @@ from wordmask.compute import Compute
 from wordmask.encoders.clip import TEXT_BATCH, TOKENIZER_PROBE, Tokenizer
 from wordmask.encoders.dino import DinoFeatures
 from wordmask.encoders.grid import to_maps
+from wordmask.encoders.heads import merge_heads, split_heads
 from wordmask.errors import WordmaskError
 from wordmask.fingerprints import digest_of
 from wordmask.names.prompts import GROUNDS
@@ -44,9 +45,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, D)"""
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1))
+        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=-1))
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
-        projected: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
+        projected: Tensor = self.proj(merge_heads(mixed))
         return projected
 
 
