@@ -7,9 +7,9 @@ from timm.models.vision_transformer import VisionTransformer
 
 import wordmask
 from support import plain_vit
-from support.plain_saliency import stirred
 from support.plain_windows import TOLERANCE, picture, text_vectors
 from support.small_clip import HEADS, LAYERS, NATIVE, PATCH, WIDTH, small_clip
+from support.small_dino import stirred
 from wordmask.encoders.dino import DinoEncoder
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.images import to_tensor

@@ -7,7 +7,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 
 from support import plain_vit
-from support.plain_saliency import stirred
+from support.small_dino import stirred
 from wordmask.encoders.dino import DinoEncoder, DinoError
 from wordmask.encoders.timm_building import build_dino
 

@@ -7,9 +7,9 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from support import plain_text
-from support.plain_saliency import stirred
 from support.plain_vit import arrays_of
 from support.plain_windows import TOLERANCE, bilinear, picture
+from support.small_dino import stirred
 from wordmask.compute import PLAIN
 from wordmask.encoders import dinotxt
 from wordmask.encoders.dino import DinoEncoder

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from support import plain_saliency
+from support.small_dino import stirred
 from support.small_segmenters import picture
 from wordmask.compute import PLAIN
 from wordmask.encoders.dino import DinoError, DinoFeatures
@@ -29,7 +30,7 @@ def encoder():
 @pytest.fixture
 def head():
     torch.manual_seed(1)
-    return plain_saliency.stirred(new_head(plain_saliency.WIDTH))
+    return stirred(new_head(plain_saliency.WIDTH))
 
 
 def features(attention, keys, grid):

@@ -5,9 +5,9 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from support.plain_saliency import stirred
 from support.plain_windows import picture
 from support.small_clip import small_clip
+from support.small_dino import stirred
 from wordmask.benchmarks.datasets import Sample
 from wordmask.encoders.dino import DinoEncoder
 from wordmask.names.prompts import templates

@@ -7,12 +7,11 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 
 from support import plain_patch_cosines, plain_vit
-from support.plain_saliency import stirred
 from support.plain_windows import TOLERANCE, bilinear, picture
 from support.small_clip import HEADS, LAYERS, NATIVE, PATCH, small_clip
 from support.small_dino import HEADS as DINO_HEADS
 from support.small_dino import LAYERS as DINO_LAYERS
-from support.small_dino import small_dino
+from support.small_dino import small_dino, stirred
 from wordmask.encoders.dino import DinoEncoder
 from wordmask.encoders.statistics import IMAGENET
 from wordmask.names.vocabulary import Vocabulary

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from support import plain_saliency
+from support.small_dino import stirred
 from wordmask import saliency
 from wordmask.encoders.dino import DinoError
 from wordmask.methods import MethodError, check_method, methods_of, presets_by_name
@@ -29,7 +30,7 @@ TINY = SelfMaskShape(image_size=40, patch=8, width=48, blocks=2, heads=3, querie
 
 def found(refine="none"):
     torch.manual_seed(0)
-    head = plain_saliency.stirred(new_head(plain_saliency.WIDTH))
+    head = stirred(new_head(plain_saliency.WIDTH))
     return Found(plain_saliency.tiny_dino(), head, FoundSettings(refine=refine))
 
 
@@ -39,7 +40,7 @@ def seed(refine="none"):
 
 def selfmask(refine="none"):
     torch.manual_seed(0)
-    network = plain_saliency.stirred(SelfMaskNetwork(TINY))
+    network = stirred(SelfMaskNetwork(TINY))
     return SelfMask(network, SelfMaskSettings(refine=refine), device="cpu", precision="fp32")
 
 

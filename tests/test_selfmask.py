@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from support import plain_saliency
+from support.small_dino import stirred
 from wordmask.errors import WordmaskError
 from wordmask.refinement.bilateral_solver import solve
 from wordmask.saliency.base import SaliencyError
@@ -68,7 +69,7 @@ def published_names(blocks, layers):
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    return plain_saliency.stirred(SelfMaskNetwork(SHAPE)).eval()
+    return stirred(SelfMaskNetwork(SHAPE)).eval()
 
 
 def published(network):
@@ -142,7 +143,7 @@ def test_another_file_is_refused(network, tmp_path):
 @pytest.mark.parametrize("mask_mlp", [False, True])
 def test_every_layers_answer_equals_the_formula(mask_mlp):
     torch.manual_seed(0)
-    network = plain_saliency.stirred(SelfMaskNetwork(replace(SHAPE, mask_mlp=mask_mlp)), 0.03).eval()
+    network = stirred(SelfMaskNetwork(replace(SHAPE, mask_mlp=mask_mlp)), 0.03).eval()
     images = pictures((40, 40), count=2)
     with torch.inference_mode():
         asked = network(images, every_layer=True)

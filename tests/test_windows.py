@@ -307,8 +307,7 @@ def test_names_that_cannot_win_in_a_tile_are_left_out_there_and_nothing_changes(
 def test_of_names_that_score_the_same_the_first_wins_everywhere(h, w, height, width, names, scale):
     maps = ((random_maps(1, h, w) - 0.5) * scale).repeat(names, 1, 1)
     assert not upsample_argmax(maps, (height, width))[0].any()
-    whole = SlidingWindows(h, w, (h, w), (h, w))
-    assert not merge_argmax(whole, maps[None], 1, (height, width))[0].any()
+    assert not merge_argmax(SlidingWindows.whole((h, w)), maps[None], 1, (height, width))[0].any()
 
 
 def test_the_maps_asked_about_stay_as_they_are():

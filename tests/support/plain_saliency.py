@@ -7,37 +7,15 @@ a small DINO to try everything with.
 import math
 
 import numpy as np
-import torch
-from timm.models.vision_transformer import VisionTransformer
 
+from support import small_dino
 from support.plain_vit import attend, gelu, layer_norm, patches_of, to_map
-from wordmask.encoders.dino import DinoEncoder
 
-PATCH, NATIVE, WIDTH, HEADS, BLOCKS = 8, 5, 48, 3, 2
-
-
-def stirred(model, amount=0.1, seed=0):
-    """Random weights large enough that every term counts."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(amount * torch.randn(parameter.shape, generator=generator))
-    return model
+PATCH, NATIVE, WIDTH, HEADS, BLOCKS = 8, 5, 48, small_dino.HEADS, small_dino.LAYERS
 
 
 def tiny_dino(seed=0):
-    torch.manual_seed(seed)
-    model = VisionTransformer(
-        img_size=NATIVE * PATCH,
-        patch_size=PATCH,
-        embed_dim=WIDTH,
-        depth=BLOCKS,
-        num_heads=HEADS,
-        num_classes=0,
-        dynamic_img_size=True,
-    )
-    model.pretrained_cfg = {}
-    return DinoEncoder(stirred(model), name="tiny")
+    return small_dino.small_dino(PATCH, NATIVE, seed, width=WIDTH, name="tiny")
 
 
 def seed_background(attention, keys, similarity=0.3):

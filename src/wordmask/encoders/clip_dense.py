@@ -17,6 +17,7 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor
 
 from wordmask.encoders.grid import CLIP_POSITIONS, Grid, PositionRule, resize_positions, to_maps
+from wordmask.encoders.heads import merge_heads, split_heads
 from wordmask.encoders.int8_blocks import Stack, Stacked
 from wordmask.errors import WordmaskError
 from wordmask.pictures.images import pad_to_multiple
@@ -69,9 +70,7 @@ class DenseFeatures:
     The grid covers the picture padded at the right and bottom: h = ceil(H / patch), w = ceil(W / patch).
     """
 
-    values: (
-        Tensor  # (B, D, h, w) what the reading says of every patch, in the space of the text embeddings, not normalised
-    )
+    values: Tensor  # (B, D, h, w) what the reading says, in the space of the text embeddings, not normalised
     patch: int
     keys: Tensor | None = None  # (B, C, h, w) keys of the last attention, heads side by side
     ln_2: dict[int, Tensor] = field(default_factory=dict)  # block -> (B, C, h, w), the normalised input of its MLP
@@ -277,23 +276,13 @@ def _attend(attention: Any, x: Tensor) -> Tensor:
     """Plain self-attention over (B, N, C), through PyTorch's fused kernel: a tenth faster than the module's own way."""
     qkv = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
     q, k, v = qkv.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, N, d)
-    return attention.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+    return attention.out_proj(merge_heads(F.scaled_dot_product_attention(q, k, v)))
 
 
 def in_projection(attention: Any, normed: Tensor, which: int) -> Tensor:
     """Return an attention's queries (0), keys (1) or values (2) of tokens (B, N, C): (B, N, C), heads side by side."""
     rows = slice(which * normed.shape[-1], (which + 1) * normed.shape[-1])
     return F.linear(normed, attention.in_proj_weight[rows], attention.in_proj_bias[rows])
-
-
-def split_heads(tokens: Tensor, heads: int) -> Tensor:
-    """(B, N, heads * d) -> (B, heads, N, d)"""
-    return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def merge_heads(heads: Tensor) -> Tensor:
-    """(B, heads, N, d) -> (B, N, heads * d)"""
-    return heads.transpose(1, 2).flatten(2)
 
 
 @lru_cache(maxsize=4)

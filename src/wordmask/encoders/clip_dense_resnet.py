@@ -15,10 +15,9 @@ from wordmask.encoders.clip_dense import (
     DenseViT,
     NotDenseError,
     Reading,
-    merge_heads,
-    split_heads,
 )
 from wordmask.encoders.grid import CLIP_POSITIONS, PositionRule, resize_positions, to_maps
+from wordmask.encoders.heads import merge_heads, split_heads
 from wordmask.pictures.images import pad_to_multiple
 
 

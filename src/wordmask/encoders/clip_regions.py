@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wordmask.encoders.clip_dense import DenseViT, Tokens, in_projection, merge_heads, split_heads
+from wordmask.encoders.clip_dense import DenseViT, Tokens, in_projection
 from wordmask.encoders.grid import CLIP_POSITIONS, PositionRule
+from wordmask.encoders.heads import merge_heads, split_heads
 
 
 def run_in_regions(

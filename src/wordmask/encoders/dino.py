@@ -23,6 +23,7 @@ from wordmask.encoders.grid import (
     resize_positions,
     to_maps,
 )
+from wordmask.encoders.heads import merge_heads, split_heads
 from wordmask.encoders.int8_agreement import Host
 from wordmask.encoders.int8_blocks import Stack, Turns
 from wordmask.encoders.statistics import IMAGENET, ImageStatistics
@@ -68,7 +69,7 @@ class DinoFeatures:
         return self._maps(self.values)
 
     def _maps(self, per_head: Tensor) -> Tensor:
-        return to_maps(per_head.transpose(1, 2).flatten(2), self.grid)
+        return to_maps(merge_heads(per_head), self.grid)
 
 
 class DinoEncoder:
@@ -130,7 +131,7 @@ class DinoEncoder:
 
         def features(pictures: Tensor) -> list[Tensor]:
             said = self(pictures)
-            return [said.tokens.flatten(2).transpose(1, 2), said.keys.transpose(1, 2).flatten(2)]
+            return [said.tokens.flatten(2).transpose(1, 2), merge_heads(said.keys)]
 
         return Host(f"DINO {self.name}", list(self.model.blocks[:-1]), self._mark, features, place)
 
@@ -231,7 +232,7 @@ def _project(attention: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if getattr(attention, "q_bias", None) is not None:
             qkv = qkv + torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])
         parts = list(qkv.chunk(3, dim=-1))
-    q, k, v = (part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in parts)
+    q, k, v = (split_heads(part, attention.num_heads) for part in parts)
     return attention.q_norm(q), attention.k_norm(k), v
 
 

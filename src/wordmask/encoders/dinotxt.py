@@ -12,12 +12,14 @@ from pathlib import Path
 import open_clip
 import torch
 import torch.nn.functional as F
+from timm.layers import LayerScale
 from torch import Tensor, nn
 
 from wordmask.compute import Compute
 from wordmask.encoders.clip import TEXT_BATCH, TOKENIZER_PROBE, Tokenizer
 from wordmask.encoders.dino import DinoFeatures
 from wordmask.encoders.grid import to_maps
+from wordmask.encoders.heads import merge_heads, split_heads
 from wordmask.errors import WordmaskError
 from wordmask.fingerprints import digest_of
 from wordmask.names.prompts import GROUNDS
@@ -43,21 +45,10 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, D)"""
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1))
+        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=-1))
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
-        projected: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
+        projected: Tensor = self.proj(merge_heads(mixed))
         return projected
-
-
-class Scale(nn.Module):
-    """LayerScale."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.gamma = nn.Parameter(torch.ones(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gamma
 
 
 class SwiGlu(nn.Module):
@@ -79,7 +70,7 @@ class VisionBlock(nn.Module):
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attn = Attention(width, heads, biased=biased, causal=False)
-        self.ls1, self.ls2 = Scale(width), Scale(width)
+        self.ls1, self.ls2 = LayerScale(width, init_values=1), LayerScale(width, init_values=1)
         self.mlp = SwiGlu(width, hidden)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from timm.models.eva import EvaAttention, EvaBlock
 from timm.models.vision_transformer import Block as TimmBlock
 from torch import Tensor, nn
 
+from wordmask.encoders.heads import merge_heads, split_heads
 from wordmask.errors import WordmaskError
 
 Activation = Literal["gelu", "quick_gelu"]
@@ -222,13 +223,10 @@ class PlainStack:
         self.channels = []
         for index, block in enumerate(self._blocks):
             first = block.norm_1(x)
-            q, k, v = (
-                own(first).unflatten(-1, (block.heads, -1)).transpose(1, 2)
-                for own in (block.query, block.key, block.value)
-            )
+            q, k, v = (split_heads(own(first), block.heads) for own in (block.query, block.key, block.value))
             if turns is not None:
                 q, k = (turned(part, turns, block.rotation) for part in (q, k))
-            mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+            mixed = merge_heads(F.scaled_dot_product_attention(q, k, v))
             x = x + block.out(mixed)
             second = block.norm_2(x)
             if index in normed:

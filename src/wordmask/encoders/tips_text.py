@@ -27,8 +27,9 @@ CONTEXT = 64
 """Pieces that are read of a text; what is longer is cut."""
 SLOWEST = 10_000
 """Of the sinusoids of the positions: the longest is so many times the shortest."""
+HEAD_WIDTH = 64
 HEADS_OF_WIDTH = {1152: 16}
-"""Towers whose heads are not 64 wide."""
+"""Towers whose heads are not so wide."""
 UNUSED = ("temperature",)
 """In the published files: the scale that the towers were trained at, which segmentation has no use for."""
 Tokenizer = Callable[[Sequence[str]], list[list[int]]]
@@ -129,7 +130,7 @@ def tips_text_at(address: str | Path, tokenizer: str | Path, compute: Compute) -
         raise TipsTextError(f"{address} holds no text tower of TIPS: there is no token_embedding.weight (32000, D)")
     blocks = len({key.split(".")[2] for key in state if key.startswith("transformer.resblocks.")})
     vocabulary, width = table.shape
-    heads = HEADS_OF_WIDTH.get(width, max(1, width // 64))
+    heads = HEADS_OF_WIDTH.get(width, max(1, width // HEAD_WIDTH))
     tower = built_from(
         lambda: TipsTextTower(vocabulary, width, blocks, heads, len(hidden)),
         state,

@@ -99,6 +99,11 @@ class SlidingWindows:
         if strides[0] > sizes[0] or strides[1] > sizes[1]:
             raise WordmaskError(f"stride {self.stride} leaves gaps between windows of {self.size}; make it smaller")
 
+    @classmethod
+    def whole(cls, size: tuple[int, int]) -> "SlidingWindows":
+        """Return one window over all of a picture of `size` (height, width)."""
+        return cls(*size, size, size)
+
     @cached_property
     def _rows(self) -> _Axis:
         return _Axis.of(self.height, _pair(self.size)[0], _pair(self.stride)[0])
@@ -241,7 +246,7 @@ def upsample_shares(maps: Tensor, best: Tensor) -> Tensor:
         return whole.sub_(best).exp_().sum(dim=0).reciprocal_()
     total = torch.zeros_like(best)
     tile, together = _tile_of(maps.device)
-    for row, column, near in _tiles(SlidingWindows(*cells, cells, cells), maps[None], Spread(cells), size, tile):
+    for row, column, near in _tiles(SlidingWindows.whole(cells), maps[None], Spread(cells), size, tile):
         place = row.pixels, column.pixels
         for part in near[..., _hopeful(near, _FAINT)].split(together, dim=2):
             here = row.weights.T @ (part.permute(2, 0, 1) @ column.weights)  # (k, h, w)
@@ -264,7 +269,7 @@ def upsample_argmax(
     together = _SWEEP_BYTES // per_name
     coarse = pixels > _COARSE * cells and 4 * names * pixels > _PLAIN_BYTES
     if coarse or together < _SWEEP_NAMES:
-        whole = SlidingWindows(height, width, (height, width), (height, width))
+        whole = SlidingWindows.whole((height, width))
         return _tile_by_tile(whole, maps[None], Spread((height, width)), size, dtype, equal)
     # As channels where all fit, as a batch where not: three channels would go through a kernel that rounds differently.
     layout = (1, -1) if together >= names else (-1, 1)

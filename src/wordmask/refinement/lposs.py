@@ -121,11 +121,11 @@ class Spreading:
         maps, patch = self.graph.spread(maps, patch), self.graph.lies
         if self.picture is None:
             return plan, maps, patch
-        height, width = plan.height, plan.width
+        size = (plan.height, plan.width)
         pixels = PixelGraph(self.picture, self.graph.parameters)
         parts = maps.split(MAPS_TOGETHER, dim=1)
-        found = torch.cat([pixels.spread(merge_maps(plan, part, patch, (height, width))) for part in parts])
-        return SlidingWindows(height, width, (height, width), (height, width)), found[None], 1
+        found = torch.cat([pixels.spread(merge_maps(plan, part, patch, size)) for part in parts])
+        return SlidingWindows.whole(size), found[None], 1
 
 
 class PatchGraph:

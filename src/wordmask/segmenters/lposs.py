@@ -57,4 +57,4 @@ class LpossSegmenter(PatchCosines):
                 own = best[int(text.owner[phrase])]
                 torch.maximum(own, fine, out=own)
         alone = TextEmbeddings(text.vocabulary, text.vectors, torch.arange(names))
-        return CompetingPhrases(SlidingWindows(*size, size, size), best[None], 1, alone, self.settings, guide)
+        return CompetingPhrases(SlidingWindows.whole(size), best[None], 1, alone, self.settings, guide)

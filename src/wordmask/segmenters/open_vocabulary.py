@@ -73,7 +73,7 @@ class Sliding:
         if self.shorter_side is not None:
             height, width = size_with_shorter_side(height, width, self.shorter_side, longest=self.longest_side)
         if self.window is None:
-            return SlidingWindows(height, width, (height, width), (height, width))
+            return SlidingWindows.whole((height, width))
         return SlidingWindows(height, width, self.window, self.stride)
 
 

@@ -151,7 +151,7 @@ class PatchCosines(OpenVocabularySegmenter):
         if self.whole_in_one_step and self.settings.window is None and patch == Spread((plan.height, plan.width)):
             # A picture looked at as a whole goes from patches to its own size in one step.
             grid = (maps.shape[-2], maps.shape[-1])
-            plan, patch = SlidingWindows(*grid, grid, grid), 1
+            plan, patch = SlidingWindows.whole(grid), 1
         return CompetingPhrases(plan, maps, patch, text, self.settings, guide)
 
 

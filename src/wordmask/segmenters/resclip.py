@@ -16,8 +16,9 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from wordmask.encoders.clip import ClipEncoder
-from wordmask.encoders.clip_dense import NACLIP, in_projection, merge_heads, nearness_of, split_heads
+from wordmask.encoders.clip_dense import NACLIP, in_projection, nearness_of
 from wordmask.encoders.grid import DINO_POSITIONS, Grid, to_maps
+from wordmask.encoders.heads import merge_heads, split_heads
 from wordmask.names.text_embeddings import TextEmbeddings
 from wordmask.refinement.pamr import PixelAffinity
 from wordmask.segmenters.base import SegmenterError

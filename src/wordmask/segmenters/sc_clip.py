@@ -15,8 +15,9 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from wordmask.encoders.clip import ClipEncoder
-from wordmask.encoders.clip_dense import DenseViT, merge_heads
+from wordmask.encoders.clip_dense import DenseViT
 from wordmask.encoders.grid import DINO_POSITIONS, Grid, to_maps
+from wordmask.encoders.heads import merge_heads
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.patch_cosines import PatchCosines, PatchCosineSettings
 
