@@ -327,7 +327,8 @@ class Clients:
 
     def line(self) -> str:
         times = (
-            f"{who} {len(own)}, half within {self.percentile(who, 50):.3f} s, 99 % {self.percentile(who, 99):.3f} s"
+            f"{who} {len(own)}, "
+            + ", ".join(f"{percent} % within {self.percentile(who, percent):.3f} s" for percent in (50, 90, 95, 99))
             for who, own in sorted(self.times.items())
         )
         codes = ", ".join(f"{code or 'no answer'}: {count}" for code, count in sorted(self.codes.items()))

@@ -26,6 +26,9 @@ M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 LARGE_PIECES, HEAPS = 8 * 2**20, 2
 """Bytes from which on memory is the system's again as soon as it is free; heaps for smaller pieces."""
 
+SWITCH_SECONDS = 0.0005
+"""After which a thread lets another one have Python. A small network asks for it back after each of hundreds of
+operations, and would wait Python's own 5 ms each time for the thread that reads requests."""
 NAMED_BY_THE_FILE = ["benchmark=null"]
 """A student of one's own is none of the paper's: only its file knows its names."""
 
@@ -74,6 +77,7 @@ def serve(
     from wordmask.serving.running import Server
     from wordmask.serving.server import build_app
     from wordmask.serving.settings import ServeError, ServeSettings
+    from wordmask.serving.threads import settle_threads
 
     methods = [options.method(own, preset, weights) for own in method or ([] if student else [DEFAULT_METHOD])]
     loads = [(own, options.segmenter(own, preset, weights, device, precision, settings)) for own in methods]
@@ -107,6 +111,8 @@ def serve(
             os.environ["GRADIO_TEMP_DIR"] = place
             os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         loaded = {name: segmenters.load(**load) for name, load in loads}
+        settle_threads(loaded.values())
+        sys.setswitchinterval(SWITCH_SECONDS)
         app = build_app(loaded, checked, page=page)
         if key is None and host not in ("127.0.0.1", "localhost", "::1"):
             complain(f"note: anybody who reaches {host} may use this service; WORDMASK_API_KEY asks for a key")

@@ -50,11 +50,18 @@ class DecodingPool:
     seconds: of a processor a picture may take. memory_bytes: a process may have beside what it has when idle.
     decoded_bytes: of all pictures that are decoded or have been and are still held by somebody; while they take as
     much, the next ones wait, but for one that would have to wait for ever. waiting: pictures that wait, half of them of
-    one client at most.
+    one client at most. gives_way: the processes work when nobody else wants to.
     """
 
     def __init__(
-        self, decoders: int = 2, *, seconds: float, memory_bytes: int, decoded_bytes: int, waiting: int = 32
+        self,
+        decoders: int = 2,
+        *,
+        seconds: float,
+        memory_bytes: int,
+        decoded_bytes: int,
+        waiting: int = 32,
+        gives_way: bool = False,
     ) -> None:
         self._seconds, self._memory_bytes = seconds, memory_bytes
         self._decoded_bytes, self._most_waiting = decoded_bytes, waiting
@@ -65,7 +72,7 @@ class DecodingPool:
         self._held_bytes = 0
         self._turn = threading.Lock()
         self._closed = False
-        self._processes = [Decoder(memory_bytes) for _ in range(decoders)]
+        self._processes = [Decoder(memory_bytes, gives_way=gives_way) for _ in range(decoders)]
         self._threads: list[threading.Thread] = []
         self._started: list[Future[None]] = [Future() for _ in self._processes]
 

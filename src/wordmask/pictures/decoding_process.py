@@ -21,14 +21,17 @@ MMAP_THRESHOLD = 2**23
 """Larger pieces of memory go back to the system when they are freed, so that an idle decoder is a small one."""
 CLOCK = 4
 """Seconds of the clock for each of the processor: as on a machine that four such processes share."""
+NICE = 15
+"""Of 19: on processors that are all taken, such a process gets a thirtieth of what others do."""
 OUT_OF_TIME = getattr(signal, "SIGPROF", 0)
 
 
 class Decoder:
     """One process, for one thread at a time; only `end` may be called by another."""
 
-    def __init__(self, memory_bytes: int) -> None:
-        self._memory_bytes = memory_bytes
+    def __init__(self, memory_bytes: int, *, gives_way: bool = False) -> None:
+        """gives_way: to all other processes, where the system knows such a thing."""
+        self._memory_bytes, self._gives_way = memory_bytes, gives_way
         self._process: subprocess.Popen[bytes] | None = None
         self._questions: IO[bytes]
         self._answers: IO[bytes]
@@ -44,6 +47,9 @@ class Decoder:
                 raise OSError("the decoder has been ended")
             self._drop()
             self._process = _started(self._memory_bytes)
+            if self._gives_way and hasattr(os, "setpriority"):
+                with contextlib.suppress(OSError):  # it has ended already, as the next lines will say
+                    os.setpriority(os.PRIO_PROCESS, self._process.pid, NICE)
             assert self._process.stdin is not None
             assert self._process.stdout is not None
             self._questions, self._answers = self._process.stdin, self._process.stdout

@@ -34,8 +34,7 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        if service.pool is not None:
-            await asyncio.to_thread(service.pool.start)
+        await asyncio.to_thread(service.start_decoders)
         yield
         service.close()
 

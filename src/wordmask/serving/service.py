@@ -34,7 +34,7 @@ from wordmask.serving.visits import CURRENT, Visit
 LARGE = 30_000_000
 """Pixels times names. What is more is answered one after the other, beside the rest."""
 LARGE_PICTURE = 4_000_000
-"""Pixels. What has more leaves one decoder to others, and is answered one after the other too."""
+"""Pixels. What has more is left to decoders that give way to all else, and is answered one after the other too."""
 MOST_WAITING = 8
 """Pictures of one client for which there is no room yet; so they do not take all of its places from smaller ones."""
 LAST_BATCH = 1.0
@@ -56,11 +56,13 @@ class Service:
         self.segmenters, self.settings = segmenters, settings
         self.metrics = Metrics()
         self.batcher = Batcher(segmenters, settings, self.metrics.batch)
-        self.pool = decoding_pool(settings)
+        for_large = settings.decoders // 2
+        self.pool = decoding_pool(settings, settings.decoders - for_large)
+        self.large_pool = decoding_pool(settings, for_large, gives_way=True) or self.pool
+        self._pools = {pool for pool in (self.pool, self.large_pool) if pool is not None}
         self.arrivals = Arrivals(settings)
         self.pictures = Budget(settings.most_picture_bytes, settings.most_picture_bytes_of_one)
-        for_large = max(1, settings.decoders // 2)
-        self._large_decoders = Budget(for_large, for_large)
+        self._large_decoders = Budget(max(1, for_large), max(1, for_large))
         self._turns, self._large = Budget(THREADS, THREADS), Budget(1, 1)
         self.places = Budget(settings.in_flight, settings.of_one(settings.in_flight))
         self._visits: set[Visit] = set()
@@ -118,20 +120,19 @@ class Service:
 
         def take_room(height: int, width: int) -> None:
             pixels = height * width
-            wanted = [(visit.picture, self._held_of(height, width, side))]
-            wanted += [(decoder, 1)] if pixels > LARGE_PICTURE else []
-            for claim, units in wanted:
-                if units > claim.held and not claim.take(units - claim.held):
-                    raise _MustWaitError(claim, units - claim.held, SECONDS_A_PIXEL * pixels)
+            more = self._held_of(height, width, side) - visit.picture.held
+            if more > 0 and not visit.picture.take(more):
+                raise _MustWaitError(visit.picture, more, SECONDS_A_PIXEL * pixels)
+            if pixels > LARGE_PICTURE and not decoder.held:  # and begins anew in one that gives way
+                raise _MustWaitError(decoder, 1, SECONDS_A_PIXEL * pixels)
 
         reduce = None if segmenter is None else segmenter.reduce
         with self._large_decoders.claim(visit.client) as decoder:
-            read = partial(
-                decode, content, self.settings, self.pool, deadline, side=side, reduce=reduce, client=visit.client
-            )
+            read = partial(decode, content, self.settings, deadline=deadline, side=side, reduce=reduce)
+            read = partial(read, client=visit.client, take_room=take_room, wait=wait)
             while True:
                 try:
-                    return read(take_room=take_room, wait=wait)
+                    return read(self.large_pool if decoder.held else self.pool)
                 except _MustWaitError as error:  # waits here and not in a decoder, which others need
                     if error.claim.budget.waiting_of(visit.client) >= MOST_WAITING:
                         busy = "pictures of this size wait already: too many of one client"
@@ -170,14 +171,21 @@ class Service:
             budget.close(stopping())
         for visit in list(self._visits):
             visit.end(stopping())
-        if self.pool is not None:
-            self.pool.close()
+        self._end_decoders()
 
     def close(self) -> None:
         """Refuse what waits, and stop."""
         self.batcher.close(LAST_BATCH)
-        if self.pool is not None:
-            self.pool.close()
+        self._end_decoders()
+
+    def start_decoders(self) -> None:
+        """Wait until they are ready, so that nobody's picture has to."""
+        for pool in self._pools:
+            pool.start()
+
+    def _end_decoders(self) -> None:
+        for pool in self._pools:
+            pool.close()
 
     def read_names(self, method: str, vocabulary: Vocabulary, deadline: float) -> None:
         """Read names ahead, so that the batches' thread has them and nobody's picture waits for another's names."""
@@ -231,16 +239,17 @@ class Service:
             raise RequestError(401, "key", "give this service's key as `Authorization: Bearer KEY`")
 
 
-def decoding_pool(settings: ServeSettings) -> DecodingPool | None:
-    """Return the processes that decode; none where the settings say so."""
-    if not settings.decoders:
+def decoding_pool(settings: ServeSettings, decoders: int, *, gives_way: bool = False) -> DecodingPool | None:
+    """Return so many processes that decode within the settings' limits; None where there are to be none."""
+    if not decoders:
         return None
     return DecodingPool(
-        settings.decoders,
+        decoders,
         seconds=settings.decode_seconds,
         memory_bytes=settings.most_decode_bytes,
         decoded_bytes=settings.most_picture_bytes,
         waiting=settings.in_flight,
+        gives_way=gives_way,
     )
 
 
