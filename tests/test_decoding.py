@@ -1,5 +1,6 @@
 """Decoding in processes of their own: the same pixels, and whatever a picture does costs that picture alone."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from PIL import Image
 from support.costly_pictures import encoded, photo, png, with_scans
 from support.script import printed_by
 from wordmask.pictures.decoding import DecodersBusyError, DecodingLateError, DecodingPool
+from wordmask.pictures.decoding_process import NICE
 from wordmask.pictures.images import ImageReadError, read_image, shrunk
 from wordmask.pictures.reduced import reduced
 
@@ -26,8 +28,8 @@ PHOTO = encoded(photo(), "JPEG")
 
 
 @contextmanager
-def pool_of(decoders: int = 1, *, seconds: float = 30, memory: int = 512, room: int = 256, waiting: int = 32):
-    pool = DecodingPool(decoders, seconds=seconds, memory_bytes=memory * MB, decoded_bytes=room * MB, waiting=waiting)
+def pool_of(decoders: int = 1, *, seconds: float = 30, memory: int = 512, room: int = 256, **options):
+    pool = DecodingPool(decoders, seconds=seconds, memory_bytes=memory * MB, decoded_bytes=room * MB, **options)
     with closing(pool):
         yield pool
 
@@ -309,3 +311,13 @@ def test_a_decoder_that_cannot_be_started_is_told_at_once(monkeypatch) -> None:
             pool.start()
         with pytest.raises(DecodersBusyError, match="no decoder can be started"):
             decoded(pool)
+
+
+@pytest.mark.skipif(not hasattr(os, "getpriority"), reason="no priorities here")
+@pytest.mark.parametrize("gives_way", [True, False])
+def test_a_pool_that_gives_way_has_processes_of_low_priority(gives_way: bool) -> None:
+    with pool_of(2, gives_way=gives_way) as pool:
+        pool.start()
+        nice = [psutil.Process(decoder._process.pid).nice() for decoder in pool._processes]
+        assert nice == [NICE if gives_way else os.getpriority(os.PRIO_PROCESS, 0)] * 2
+        assert decoded(pool).shape == read_image(PHOTO).shape

@@ -22,7 +22,7 @@ from support.live_service import (
     until,
 )
 from support.painted import Painted
-from wordmask.serving import ServeSettings
+from wordmask.serving import ServeSettings, reading
 from wordmask.serving.service import Service
 
 HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -240,6 +240,23 @@ def test_small_pictures_do_not_wait_for_the_decoding_of_large_ones(monkeypatch):
         is_open.set()
         assert are_answered(large)
     assert most == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("decoders", "are_apart"), [(1, False), (2, True), (3, True)])
+def test_large_pictures_have_decoders_of_their_own(decoders: int, are_apart: bool, monkeypatch):
+    monkeypatch.setattr("wordmask.serving.service.LARGE_PICTURE", 1_000_000)
+    used = []
+    monkeypatch.setattr(
+        "wordmask.serving.service.decode",
+        lambda *told, **options: (used.append((told[2], len(told[0]))), reading.decode(*told, **options))[1],
+    )
+    small, large = png(), png(900, 1200)
+    with live(decoders=decoders) as service:
+        for picture in (small, large):
+            assert service.segment(picture).startswith(OK)
+        own = service.service
+        assert (own.large_pool is not own.pool) == are_apart
+        assert used == [(own.pool, len(small)), (own.pool, len(large)), (own.large_pool, len(large))]
 
 
 def test_answers_beyond_the_budget_are_refused():
