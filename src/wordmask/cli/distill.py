@@ -24,6 +24,10 @@ def distill(
     preset: Annotated[
         str | None, typer.Option(help="Whose networks and settings: paper, imagenet-s, or those of a plug-in.")
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="A segmenter that labels all pictures for the student, in place of archives and saliency."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of everything that is drawn by lot.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     settings: Annotated[
@@ -39,6 +43,9 @@ def distill(
     Started again, it goes on where it was; with other settings, it makes anew what follows from them.
 
     Example: `wordmask distill --names names.txt --images pictures --out run`
+
+    A fast segmenter from a slow one: `wordmask distill --teacher clip-dinoiser --names names.txt --images pictures
+    --out run`
     """
     from wordmask.console.progress import OnStderr
     from wordmask.distillation.config import make_run, read_config, setting
@@ -56,6 +63,8 @@ def distill(
                 raise typer.BadParameter(f"--{key} is missing (or give --config FILE)")
     if names is not None:
         told["names"] = options.names(names)
+    if teacher is not None:
+        told["masks"] = {"teacher": teacher, "pictures": "all"}
     run = make_run(*layers, told, *map(setting, settings or []))
     Pipeline(run, OnStderr(), prune=prune).run_all()
     student, report = run.out / "student" / STUDENT_FILE, run.out / "report" / REPORT

@@ -96,10 +96,12 @@ def see(
     image: np.ndarray, mask: np.ndarray, view: View, crop: int, *, label: int, ignore: int
 ) -> tuple[Tensor, Tensor]:
     """(H, W, 3) uint8 and (H, W) bool -> (3, crop, crop) uint8 and (crop, crop) int16: `label` on the mask, 0 beside
-    it, `ignore` beyond the picture, where its own mean colour is.
+    it, `ignore` beyond the picture, where its own mean colour is. A map of labels may take the mask's place, with a
+    `label` of 1.
     """
     pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)
-    inside = torch.from_numpy(np.require(mask, np.uint8, requirements=["C", "W"]))[None]
+    kind = np.uint8 if mask.dtype == bool else np.float32  # of those that `interpolate` takes
+    inside = torch.from_numpy(np.require(mask, kind, requirements=["C", "W"]))[None]
     pixels = resize(pixels, view.size)
     if view.size != mask.shape:
         inside = torch.nn.functional.interpolate(inside[None], view.size, mode="nearest-exact")[0]

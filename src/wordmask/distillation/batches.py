@@ -6,7 +6,7 @@ shared among threads and processes, or on what came before.
 
 import logging
 import threading
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -32,6 +32,7 @@ AHEAD = 3
 class Batch:
     images: Tensor  # (B, 3, S, S) float in [0, 1]
     labels: Tensor  # (B, S, S) int16
+    beside: Tensor | None = None  # (B, D, h, w), what a teacher's own features are there
 
 
 class Examples:
@@ -74,6 +75,10 @@ class Examples:
             return image, mask, int(self.labels[number % len(self)])
         raise DistillationError(f"none of the pictures of {self.masks.folder} can be read any more")
 
+    def thing(self, labels: Tensor, chance: np.random.Generator, *, ignore: int) -> Tensor | None:
+        """Return what of a view (S, S) is pasted elsewhere; None for all that has a name."""
+        return None
+
 
 class Samples:
     """`samples.at(places)`: what lies at these places of the run's order.
@@ -98,7 +103,7 @@ class Samples:
             self._order = (epoch, order)
         return int(order[rest])
 
-    def one(self, place: int) -> tuple[Tensor, Tensor]:
+    def one(self, place: int) -> tuple[Tensor, ...]:
         """(3, S, S) in [0, 1] and its labels (S, S). All choices of the pasted come after those of the picture itself,
         which therefore is the same with copy-paste and without.
         """
@@ -106,7 +111,8 @@ class Samples:
         image, labels = self._view(self.index(place), chance)
         for _ in range(int(chance.integers(1, self.most_pasted + 1)) - 1):
             other, other_labels = self._view(int(chance.integers(len(self.examples))), chance)
-            paste(image, labels, other, other_labels, chance, ignore=self.ignore)
+            thing = self.examples.thing(other_labels, chance, ignore=self.ignore)
+            paste(image, labels, other, other_labels, chance, ignore=self.ignore, thing=thing)
         return image, labels
 
     def _view(self, index: int, chance: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -116,9 +122,11 @@ class Samples:
         pixels, labels = see(image, mask, view, crop, label=label, ignore=self.ignore)
         return coloured(pixels, draw_colours(chance, self.augmentation)), labels
 
+    def together(self, made: Sequence[tuple[Tensor, ...]]) -> Batch:
+        return Batch(*(torch.stack(parts) for parts in zip(*made, strict=True)))
+
     def at(self, places: range) -> Batch:
-        made = [self.one(place) for place in places]
-        return Batch(torch.stack([image for image, _ in made]), torch.stack([labels for _, labels in made]))
+        return self.together([self.one(place) for place in places])
 
 
 def stream(samples: Samples, batches: Iterable[range], workers: int) -> Generator[Batch, None, None]:
@@ -152,7 +160,7 @@ class _Ahead:
             self._pool.submit(int)
         ready.wait()
         torch.set_num_threads(own)
-        self._waiting: list[list[Future[tuple[Tensor, Tensor]]]] = []
+        self._waiting: list[list[Future[tuple[Tensor, ...]]]] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -161,8 +169,7 @@ class _Ahead:
         self._waiting.append([self._pool.submit(self._samples.one, place) for place in places])
 
     def take(self) -> Batch:
-        made = [future.result() for future in self._waiting.pop(0)]
-        return Batch(torch.stack([image for image, _ in made]), torch.stack([labels for _, labels in made]))
+        return self._samples.together([future.result() for future in self._waiting.pop(0)])
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -40,8 +40,10 @@ FREE = frozenset(
 """Settings that may change while a run goes on: they say how fast it is, and not what comes out."""
 
 
+TAUGHT, TARGETS = "taught", "targets"
+"""Folders of a run: what a teacher says, and that with masks of things on top."""
 PATHS = ("image_root", "archive.published", "archive.filters.faces", "validation.root")
-WEIGHTS = ("clip_weights", "masks.weights", "experts.start", "student.start")
+WEIGHTS = ("clip_weights", "masks.weights", "masks.teacher_weights", "experts.start", "student.start")
 """Paths, or else names of what is published: see `wordmask.weights.loading.resolve`."""
 NO_PATHS = ("opencv", "timm")
 
@@ -64,7 +66,8 @@ class Validation:
 class RunConfig:
     """clip: an `open_clip` architecture and the tag of its weights, or another address; clip_weights: a file or URL in
     place of the tag's. image_root: where the pictures are, if `images` is a list, embeddings, or a published archive is
-    given. experts: none for a student that learns from the saliency masks as they are.
+    given. experts: none for a student that learns from the saliency masks as they are. stuff: names of no things, as
+    grass and sky, which saliency cannot find and `masks.teacher` does.
     """
 
     clip: str = "ViT-L-14-336/openai"
@@ -75,10 +78,29 @@ class RunConfig:
     image_root: str | None = None
     embedding: EmbeddingSettings = EmbeddingSettings()
     archive: ArchiveSettings = ArchiveSettings()
+    stuff: tuple[str, ...] = ()
     masks: MaskSettings = Field(default_factory=MaskSettings)
     experts: ExpertSettings | None = experts.PRESETS["paper"]
     student: StudentSettings = student.PRESETS["paper"]
     validation: Validation | None = None
+
+    @property
+    def has_archives(self) -> bool:
+        return self.masks.pictures == "archives"
+
+    @property
+    def has_teacher(self) -> bool:
+        return self.masks.teacher is not None or self.masks.race
+
+    @property
+    def teaches_all(self) -> bool:
+        """Return whether the teacher alone makes what the student learns from, without saliency and experts."""
+        return self.masks.teacher is not None and not self.stuff and not self.masks.race
+
+    @property
+    def targets_folder(self) -> str:
+        """Return the folder of a run that has what its student learns from, where there is a teacher."""
+        return TAUGHT if self.teaches_all else TARGETS
 
     def flat(self) -> dict[str, Any]:
         """Every setting under its dotted name."""
@@ -92,7 +114,12 @@ PRESETS = {
     ),
 }
 VALIDATION_KEYS = {"benchmark": None, "root": None, "split": None, "pictures": None}
-FREE_FORM = ("masks.settings", "experts.network.backbone_options", "student.network.backbone_options")
+FREE_FORM = (
+    "masks.settings",
+    "masks.teacher_settings",
+    "experts.network.backbone_options",
+    "student.network.backbone_options",
+)
 """Settings of somebody else's, who checks them."""
 
 
@@ -161,7 +188,32 @@ def make_run(*layers: Mapping[str, Any]) -> Run:
     vocabulary = read_names(names) if isinstance(names, str | Path) else Vocabulary.of(names)
     if not len(vocabulary.names) - (vocabulary.background is not None):
         raise ConfigError("names holds nothing but background: name at least one thing to find")
+    _check_teacher(config, vocabulary)
     return Run(vocabulary, Path(images).expanduser().resolve(), Path(out).expanduser().resolve(), preset, config)
+
+
+def _check_teacher(config: RunConfig, names: Vocabulary) -> None:
+    """Refuse what a teacher cannot be asked for, before anything is made."""
+    masks, things = config.masks, set(names.without_background().names) - set(config.stuff)
+    if unknown := [name for name in config.stuff if name not in names.names or name == names.background]:
+        raise ConfigError(f"stuff={shown(unknown[0])} is none of the names: stuff says which of these are no things")
+    if masks.teacher == "auto":
+        raise ConfigError("masks.teacher=auto would be another one elsewhere: name a method (`wordmask methods`)")
+    if masks.teacher_settings.get("precision") == "auto":
+        raise ConfigError("masks.teacher_settings: precision=auto answers otherwise elsewhere: say fp32 or bf16")
+    if config.stuff and masks.teacher is None:
+        raise ConfigError("stuff has no saliency: say who finds it, as masks.teacher=clip-dinoiser")
+    if config.stuff and not things:
+        raise ConfigError("stuff holds all names: leave it out, and masks.teacher finds them all")
+    if masks.pictures == "all":
+        if masks.teacher is None:
+            raise ConfigError("masks.pictures=all needs who looks at them: say masks.teacher=METHOD")
+        if config.stuff or masks.race:
+            raise ConfigError(
+                "masks.pictures=all has no archives, by which stuff and masks.race go: say masks.pictures=archives"
+            )
+        if config.archive.published is not None:
+            raise ConfigError("masks.pictures=all has no archives: leave out archive.published")
 
 
 def as_dict(config: RunConfig) -> dict[str, Any]:

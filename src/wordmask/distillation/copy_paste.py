@@ -28,12 +28,20 @@ def bounding_box(mask: Tensor) -> Box | None:
 
 
 def paste(
-    image: Tensor, labels: Tensor, other: Tensor, other_labels: Tensor, chance: np.random.Generator, *, ignore: int
+    image: Tensor,
+    labels: Tensor,
+    other: Tensor,
+    other_labels: Tensor,
+    chance: np.random.Generator,
+    *,
+    ignore: int,
+    thing: Tensor | None = None,
 ) -> None:
     """Put the thing of `other` (3, S, S) at a random place over `image`, in place; its labels go along. A picture
-    without anything on it changes nothing.
+    without anything on it changes nothing. thing: where it is, (S, S) bool, if not wherever `other` has a name.
     """
-    thing = (other_labels > 0) & (other_labels != ignore)  # (S, S)
+    if thing is None:
+        thing = (other_labels > 0) & (other_labels != ignore)  # (S, S)
     box = bounding_box(thing)
     if box is None:
         return

@@ -1,9 +1,12 @@
 """What a run's networks are known by: files by their content, what is published by its name."""
 
+from contextlib import suppress
 from typing import Any
 
+from wordmask.fingerprints import short_digest_of
 from wordmask.segmenters.deeplab import BACKBONE
-from wordmask.weights.addresses import fingerprint_of, folder_at, is_brought
+from wordmask.weights.addresses import file_at, fingerprint_of, folder_at, is_brought
+from wordmask.weights.loading import WeightsError
 
 ROLES = {"dinos": "dino"}
 """Settings that are not called as what they ask for."""
@@ -37,3 +40,22 @@ def brought_identity(settings: Any) -> str:
             if isinstance(address, str) and is_brought(address):
                 found[fingerprint_of(address, ROLES.get(name, name))] = None
     return "".join(found)
+
+
+def settings_identity(settings: Any) -> str:
+    """Return that of all of a method's settings, and of what lies on this machine or a plug-in brings under an address
+    among them, whatever networks these are of.
+    """
+    told = {name: str(value) for name, value in sorted(vars(settings).items())}
+    found = [_content_of(name, value) for name, value in told.items()]
+    return short_digest_of(repr((told, found)))
+
+
+def _content_of(name: str, value: str) -> str:
+    if file_at(value) or folder_at(value):
+        return fingerprint_of(value)
+    if is_brought(value):
+        for role in (name, "dino", "clip"):  # a preset, which is called as a scheme, is none of these
+            with suppress(WeightsError):
+                return fingerprint_of(value, role)
+    return ""

@@ -18,14 +18,17 @@ from wordmask.collection.embedding_folder import EmbeddingFolder, is_embedding_f
 from wordmask.collection.piles import Pile, open_pile
 from wordmask.compute import Compute
 from wordmask.console.progress import Progress
-from wordmask.distillation import experts, published, student
+from wordmask.distillation import experts, open_student, published, student
 from wordmask.distillation.archive import build_archive
 from wordmask.distillation.config import ConfigError, Run, as_dict, make_run, read_config
 from wordmask.distillation.known_masks import KnownMasks
 from wordmask.distillation.pseudo_masks import check_none_empty, make_masks
 from wordmask.distillation.records import MaskTable
 from wordmask.distillation.report import write_report
-from wordmask.distillation.sources import Sources, start_of
+from wordmask.distillation.sources import start_of
+from wordmask.distillation.targets import TargetTable
+from wordmask.distillation.taught_report import write_taught_report
+from wordmask.distillation.taught_stages import TaughtSources
 from wordmask.extras import need
 from wordmask.files import atomic_write
 from wordmask.fingerprints import file_digest, listing_digest
@@ -72,7 +75,7 @@ def distill(
     return Pipeline(run, console, prune=prune).run_all()
 
 
-class Pipeline(Sources):
+class Pipeline(TaughtSources):
     """The stages of one run, in their order."""
 
     def __init__(self, run: Run, console: Console | None = None, *, prune: bool = False):
@@ -86,6 +89,7 @@ class Pipeline(Sources):
         """Whatever is not done yet; the student."""
         if self.config.archive.filters.faces is not None:
             need("cv2")  # the stages that come before the filters take hours
+        self.check_teacher()
         if self.stages.leads:
             with _claimed(self.out, self.run.images):
                 self._write_config()
@@ -95,7 +99,10 @@ class Pipeline(Sources):
         return NamedMask.build(NamedMaskSettings(), Compute(self.config.device, "fp32"), weights=path)
 
     def _run_stages(self) -> Path:
-        archive = self._archive_stages()
+        archive = self._archive_stages() if self.config.has_archives else ""
+        if self.config.teaches_all:
+            taught = self.stages.run_stage(self.taught_stage())
+            return self._last_stages(archive, taught, TargetTable(self.out / self.config.targets_folder))
         masks = self.stages.run_stage(self._masks_stage())
         learnt_from = self._table("masks")
         if self.config.experts is not None:
@@ -105,6 +112,13 @@ class Pipeline(Sources):
             check_none_empty(
                 learnt_from, "give its expert other steps or another group (experts.steps, experts.groups)"
             )
+        if self.config.has_teacher:
+            taught = self.stages.run_stage(self.taught_stage())
+            masks = self.stages.run_stage(self.targets_stage(taught, masks, learnt_from))
+            return self._last_stages(archive, masks, TargetTable(self.out / self.config.targets_folder))
+        return self._last_stages(archive, masks, learnt_from)
+
+    def _last_stages(self, archive: str, masks: str, learnt_from: MaskTable | TargetTable) -> Path:
         done = self.stages.run_stage(self._student_stage(masks, learnt_from))
         self.stages.run_stage(self._report_stage(archive, done))
         return self.out / "student" / student.STUDENT_FILE
@@ -175,6 +189,8 @@ class Pipeline(Sources):
     def _masks_stage(self) -> Stage:
         folder = self.out / "masks"
         inputs = self._inputs("masks") | {THE_ARCHIVE: self.archive.digest, "the saliency": self._saliency_identity}
+        stuff = self.config.stuff
+        inputs |= {"stuff": json.dumps(sorted(stuff))} if stuff else {}
 
         def made_alike(others: Mapping[str, str]) -> bool:
             return _but(others, THE_ARCHIVE) == _but(inputs, THE_ARCHIVE)
@@ -183,7 +199,14 @@ class Pipeline(Sources):
             folders = [where for where, others in self._other_masks() if made_alike(others)]
             known = KnownMasks(folders, say=self.say)
             make_masks(
-                self.archive, self.saliency, folder, self.config.masks, known=known, progress=report, say=self.say
+                self.archive,
+                self.saliency,
+                folder,
+                self.config.masks,
+                known=known,
+                stuff=stuff,
+                progress=report,
+                say=self.say,
             )
             if known.taken:
                 self.say(f"masks: those of {known.taken} pictures were there already")
@@ -265,31 +288,35 @@ class Pipeline(Sources):
         inputs[THE_MASKS] = masks  # experts have learnt nothing from those set aside, which are redrawn too
         return Stage("refined", folder, inputs, ("refined_*.arrow",), make)
 
-    def _student_stage(self, masks: str, table: MaskTable) -> Stage:
+    def _student_stage(self, masks: str, table: MaskTable | TargetTable) -> Stage:
         folder = self.out / "student"
 
         def make(report: Progress) -> None:
-            student.train_student(
-                table,
-                self.run.names,
-                self.config.student,
-                folder,
-                seed=self.config.seed,
-                device=self.config.device,
-                progress=report,
-                validation=self._validation(),
-                preset=self.run.preset,
-                say=self.say,
-            )
+            options: dict[str, Any] = {
+                "seed": self.config.seed,
+                "device": self.config.device,
+                "progress": report,
+                "validation": self._validation(),
+                "preset": self.run.preset,
+                "say": self.say,
+            }
+            own, names = self.config.student, self.run.names
+            examples = self.examples_of(table) if isinstance(table, TargetTable) else student.examples_of(table, names)
+            if own.vocabulary == "open":
+                open_student.train_open_student(examples, names, own, folder, texts=self.texts, **options)
+            else:
+                student.train_student(examples, names, own, folder, **options)
 
         inputs = (
             self._inputs("student", "seed") | start_of(self.config.student) | {THE_MASKS: masks, "names": self._phrases}
         )
+        inputs |= self.student_inputs() | self.texts_identity()
         return Stage("student", folder, inputs, (student.STUDENT_FILE,), make, together=True)
 
     def _report_stage(self, archive: str, trained: str) -> Stage:
         def make(report: Progress) -> None:
-            write_report(self.out, self.run, seconds=self.stages.seconds(), progress=report)
+            write = write_report if self.config.has_archives else write_taught_report
+            write(self.out, self.run, seconds=self.stages.seconds(), progress=report)
 
         inputs = self._inputs("validation") | {"the archive": archive, "the student": trained}
         return Stage("report", self.out / "report", inputs, (REPORT,), make)

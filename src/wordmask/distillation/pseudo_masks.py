@@ -5,7 +5,7 @@ there, so a run that was killed goes on at the block where it stopped.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -46,6 +46,14 @@ class MaskSettings:
     refine: "solver", the bilateral solver's output as the paper takes it; "found", FOUND's clean-up of it; "none".
     least_area, most_area: shares of the picture; a mask outside is set aside, as are empty and full ones always.
     least_score: a mask's score is how sure the map is inside it, times how little refining has changed it.
+
+    teacher: any segmenter, with `teacher_settings` and `teacher_weights`, that labels whole pictures with all names.
+    Without names that are `stuff` it makes all that the student learns from, and there are no experts; with such it
+    makes what is said of stuff. pictures: which it looks at, those of the archives or all there are. fill: whether
+    every pixel bears one of the names; else some is background. race: whether all names race within archives' masks,
+    by the teacher, or by MaskCLIP where there is none.
+    least_confidence: less sure pixels of the teacher's teach nothing. ignore_share: nor do so many of a picture's, the
+    least sure ones.
     """
 
     saliency: str = "selfmask"
@@ -57,6 +65,24 @@ class MaskSettings:
     most_area: Annotated[float, Field(gt=0, le=1)] = 1.0
     least_score: Annotated[float, Field(ge=0, le=1)] = 0.0
     batch: PositiveInt = 4
+    teacher: str | None = None
+    teacher_weights: str | None = None
+    teacher_settings: dict[str, Any] = Field(default_factory=dict)
+    pictures: Literal["archives", "all"] = "archives"
+    fill: bool = False
+    race: bool = False
+    least_confidence: Annotated[float, Field(ge=0, le=1)] = 0.0
+    ignore_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+OF_TEACHERS = frozenset(
+    f"masks.{key}"
+    for key in (
+        *("teacher", "teacher_weights", "teacher_settings", "pictures", "fill", "race"),
+        *("least_confidence", "ignore_share"),
+    )
+)
+"""Settings by which saliency's masks do not change, by their dotted names."""
 
 
 def make_masks(
@@ -66,16 +92,18 @@ def make_masks(
     settings: MaskSettings | None = None,
     *,
     known: KnownMasks | None = None,
+    stuff: Collection[str] = (),
     progress: Progress | None = None,
     say: Say = warn,
 ) -> MaskTable:
     """Write `out/masks_NNNNN.arrow`, a record for every picture of every archive, and `bad_images.jsonl`.
 
-    known: masks that were made in the same way, which stand in the same shards as if they were made now. say: is told
-    of shards that are damaged, and made anew.
+    known: masks that were made in the same way, which stand in the same shards as if they were made now. stuff: names
+    that saliency cannot find, which are left out. say: is told of shards that are damaged, and made anew.
     """
     settings, known = settings or MaskSettings(), known or KnownMasks()
-    owners = _owners(archive)
+    names = tuple(name for name in archive.names if name not in stuff)
+    owners = _owners(archive, names)
     pictures = list(owners)
     shards = range(0, len(pictures), PICTURES_PER_SHARD)
     parts = Parts(say)
@@ -99,7 +127,7 @@ def make_masks(
                     line = json.dumps({"image": each.source, "reason": each.reason}, ensure_ascii=False)
                     file.write(line.encode() + b"\n")
             write_seen(shard.with_suffix(SEEN), digests)
-            write_masks(shard, records, root=archive.root, names=archive.names)
+            write_masks(shard, records, root=archive.root, names=names)
         if progress:
             progress(min(start + PICTURES_PER_SHARD, len(pictures)), len(pictures))
     with atomic_write(out / BAD_IMAGES) as file:
@@ -195,10 +223,10 @@ def _trouble(mask: np.ndarray, score: float, settings: MaskSettings) -> str:
     return "unsure" if score < settings.least_score else ""
 
 
-def _owners(archive: Archive) -> dict[ImageRef, list[Entry]]:
+def _owners(archive: Archive, names: Sequence[str]) -> dict[ImageRef, list[Entry]]:
     """Every picture once, in the order of names and ranks, with the places that it has in archives."""
     owners: dict[ImageRef, list[Entry]] = {}
-    for name in archive.names:
+    for name in names:
         for entry in archive.entries(name):
             owners.setdefault(entry.image, []).append(entry)
     return owners

@@ -143,6 +143,11 @@ class MaskTable(Sequence[MaskRecord]):
         keys = ["path", "member", "offset", "length"]
         return [ImageRef(*(row[key] for key in keys)) for row in self._told(np.arange(len(self)), keys)]
 
+    def usable(self) -> list[bool]:
+        """Of all records, in their order."""
+        told: list[bool] = self._usable.tolist()
+        return told
+
     def fingerprint(self, rows: np.ndarray) -> str:
         """Of what these records say, in this order; however the shards are cut, and whatever else is in them."""
         digest = hashlib.blake2b(digest_size=16)

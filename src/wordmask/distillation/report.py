@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,17 +13,17 @@ from wordmask.collection.embedding_folder import EmbeddingFolder, is_embedding_f
 from wordmask.collection.references import ImageRef
 from wordmask.compute import Compute
 from wordmask.console.progress import Progress
-from wordmask.distillation.charts import Curve, chart
 from wordmask.distillation.config import Run
 from wordmask.distillation.records import MaskRecord, MaskTable
 from wordmask.distillation.report_page import RunPage, small
+from wordmask.distillation.report_sections import Told, answer, show_curves, show_figures
 from wordmask.distillation.student import STUDENT_FILE
+from wordmask.distillation.targets import TargetTable
 from wordmask.masks.overlay import draw_overlay
 from wordmask.masks.palette import Colour, colours_of
 from wordmask.pictures.image_files import ImageReadError
 from wordmask.refinement.clean_up import intersection_over_union
 from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
-from wordmask.training.logs import read_log
 
 MOST_TILES = 800
 """Pictures of archives on one page, each in up to four versions of some 5 kB."""
@@ -36,8 +35,9 @@ UNSEEN = 12
 def write_report(out: Path, run: Run, *, seconds: Mapping[str, float], progress: Progress | None = None) -> Path:
     """Write `out/report/report.html`. seconds: how long each stage took."""
     archive = Archive(out / "archive" / "archive.parquet")
-    masks = MaskTable(out / "masks")
-    refined = MaskTable(out / "refined") if run.config.experts is not None else None
+    config = run.config
+    masks = MaskTable(out / (config.targets_folder if config.teaches_all else "masks"))
+    refined = MaskTable(out / "refined") if config.experts is not None and not config.teaches_all else None
     compute = Compute(run.config.device, "fp32")
     student = NamedMask.build(NamedMaskSettings(), compute, weights=out / "student" / STUDENT_FILE)
     stories = [_story(name, archive, masks, refined) for name in archive.names]
@@ -52,10 +52,15 @@ def write_report(out: Path, run: Run, *, seconds: Mapping[str, float], progress:
         "is how much of a mask (IoU, in the mean) its expert has left as it was."
     )
     page.table(*_names_table(stories, refined is not None))
-    _figures(page, run, student)
-    _gallery(page, stories, archive, masks, refined, student, colours, progress)
+    show_figures(page, run, student)
+    told = None
+    if config.has_teacher:
+        chosen = config.masks
+        targets = TargetTable(out / config.targets_folder)
+        told = Told(targets, colours, least=chosen.least_confidence, share=chosen.ignore_share)
+    _gallery(page, stories, archive, masks, refined, student, colours, told, progress)
     _unseen(page, out, run, archive, student)
-    _curves(page, out, run)
+    show_curves(page, out, run)
     page.heading("How long it took")
     page.table(("stage", "minutes"), [(stage, value / 60) for stage, value in seconds.items()])
     path = out / "report" / "report.html"
@@ -107,6 +112,8 @@ def _story(name: str, archive: Archive, masks: MaskTable, refined: MaskTable | N
 
 
 def _records(table: MaskTable, name: str) -> dict[ImageRef, MaskRecord]:
+    if name not in table.names:  # stuff, which saliency does not look for
+        return {}
     return {record.image: record for record in (table[row] for row in table.rows(name, usable=False).tolist())}
 
 
@@ -121,10 +128,12 @@ def _mean(values: Sequence[float]) -> float | None:
 def _summary(run: Run, archive: Archive, masks: MaskTable) -> str:
     pictures = f"{archive.pictures:,} unlabelled pictures" if archive.pictures is not None else "a published archive"
     usable = sum(len(masks.rows(name)) for name in masks.names)
-    experts = "" if run.config.experts is None else ", redrawn by experts,"
+    config = run.config
+    experts = "" if config.experts is None or config.teaches_all else ", redrawn by experts,"
+    found = f"what {config.masks.teacher} says of them" if config.teaches_all else "what is salient in them"
     return (
         f"From {pictures} of {run.images}: up to {archive.size} for every name, {len(archive):,} in all. {usable:,} "
-        f"masks of what is salient in them{experts} have taught one network all the names. Seed {run.config.seed}, "
+        f"masks of {found}{experts} have taught one network all the names. Seed {run.config.seed}, "
         f"preset {run.preset}."
     )
 
@@ -147,40 +156,6 @@ def _percent(share: float | None) -> float | None:
     return None if share is None else 100 * share
 
 
-def _curves(page: RunPage, out: Path, run: Run) -> None:
-    told = read_log(out / "student")
-    page.heading("Learning")
-    page.drawing(
-        chart([_curve("student", told, "loss")], x_label="steps", y_label="loss"),
-        "The student's loss on its own batches.",
-    )
-    if checked := [line for line in told if line.get("pictures") == "held-out"]:
-        curves = [_curve(key, checked, key) for key in ("miou", "pixel_accuracy")]
-        page.drawing(chart(curves, x_label="steps", y_label="percent"), "On the validation pictures, as it learns.")
-    if run.config.experts is not None:
-        folders = sorted((out / "experts").glob("*/log.jsonl"))
-        curves = [_curve(path.parent.name, read_log(path.parent), "loss") for path in folders]
-        page.drawing(chart(curves, x_label="steps", y_label="loss"), f"The losses of {len(curves)} experts.")
-
-
-def _curve(label: str, lines: Sequence[Mapping[str, Any]], key: str) -> Curve:
-    told = [(line["step"], line.get(key)) for line in lines]
-    points = [(float(step), float(value)) for step, value in told if isinstance(value, int | float)]
-    return Curve(label, [x for x, _ in points], [y for _, y in points])
-
-
-def _figures(page: RunPage, run: Run, student: NamedMask) -> None:
-    chosen = run.config.validation
-    if chosen is None:
-        return
-    from wordmask.benchmarks import evaluate
-
-    report = evaluate(student, chosen.benchmark, split=chosen.split, root=chosen.root, pictures=chosen.pictures)
-    page.heading("Figures on the validation pictures")
-    page.text(f"mIoU {report.miou:.1f}, pixel accuracy {report.pixel_accuracy:.1f} on {chosen.benchmark}.")
-    page.table(("name", "IoU"), list(report.per_class.items()))
-
-
 def _gallery(
     page: RunPage,
     stories: Sequence[Story],
@@ -189,6 +164,7 @@ def _gallery(
     refined: MaskTable | None,
     student: NamedMask,
     colours: Mapping[str, Colour],
+    told: Told | None,
     progress: Progress | None,
 ) -> None:
     shown = max(LEAST_SHOWN, min(MOST_SHOWN, MOST_TILES // len(stories)))
@@ -204,7 +180,7 @@ def _gallery(
         page.facts(_facts(story, archive))
         places = np.unique(np.linspace(0, len(story.entries) - 1, shown).round().astype(int)).tolist()
         entries = [story.entries[place] for place in places]
-        page.tiles(_rows(entries, story.name, archive.root, masks, refined, student, colours), _titles(entries))
+        page.tiles(_rows(entries, story.name, archive.root, masks, refined, student, colours, told), _titles(entries))
         if progress:
             progress(number, min(len(stories), MOST_NAMES))
 
@@ -239,10 +215,13 @@ def _rows(
     refined: MaskTable | None,
     student: NamedMask,
     colours: Mapping[str, Colour],
+    told: Told | None,
 ) -> list[tuple[str, list[Image.Image | None]]]:
     before, after = _records(masks, name), _records(refined, name) if refined is not None else {}
-    rows: list[tuple[str, list[Image.Image | None]]] = [("picture", []), ("salient", [])]
+    rows: list[tuple[str, list[Image.Image | None]]] = [("picture", [])]
+    rows += [("salient", [])] if told is None or masks.folder != told.targets.folder else []
     rows += [("expert", [])] if refined is not None else []
+    rows += [("target", [])] if told is not None else []
     rows += [("student", [])]
     for entry in entries:
         try:
@@ -255,7 +234,8 @@ def _rows(
             "picture": small(Image.fromarray(image)),
             "salient": _with_mask(image, before.get(entry.image), colours[name]),
             "expert": _with_mask(image, after.get(entry.image), colours[name]),
-            "student": _answer(image, student),
+            "target": None if told is None else told.drawn(entry.image, image),
+            "student": answer(image, student),
         }
         for label, pictures in rows:
             pictures.append(drawn[label])
@@ -268,10 +248,6 @@ def _with_mask(image: np.ndarray, record: MaskRecord | None, colour: Colour) -> 
     shown = colour if record.usable else (128, 128, 128)
     labels = record.mask().astype(np.uint8)
     return small(draw_overlay(image, labels, ("", ""), ((0, 0, 0), shown), hidden=(0,), legend=False))
-
-
-def _answer(image: np.ndarray, student: NamedMask) -> Image.Image:
-    return small(student.segment(image, student.vocabulary, fill=True).overlay(legend=False))
 
 
 def _unseen(page: RunPage, out: Path, run: Run, archive: Archive, student: NamedMask) -> None:
@@ -293,7 +269,7 @@ def _unseen(page: RunPage, out: Path, run: Run, archive: Archive, student: Named
             image = None
         if image is not None:
             pictures.append(small(Image.fromarray(image)))
-            answers.append(_answer(image, student))
+            answers.append(answer(image, student))
             titles.append(str(ref))
     if pictures:
         page.heading("Pictures that it has not learnt from")

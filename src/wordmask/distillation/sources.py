@@ -13,11 +13,13 @@ from wordmask.compute import AUTO, Compute
 from wordmask.distillation import experts
 from wordmask.distillation.config import FREE, Run
 from wordmask.distillation.identities import brought_identity, clip_identity, start_identity, weights_identity
+from wordmask.distillation.pseudo_masks import OF_TEACHERS
 from wordmask.distillation.records import MaskTable
+from wordmask.distillation.student import OF_OPEN
 from wordmask.distillation.training import SegmenterTraining
 from wordmask.encoders.clip import ClipEncoder
 from wordmask.encoders.clip_building import clip_at
-from wordmask.methods import DEFAULT_PRESET, presets_by_name, settings_of
+from wordmask.methods import DEFAULT_PRESET, Kind, presets_by_name, settings_of
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder
 from wordmask.saliency.base import Saliency, SaliencyError
@@ -32,6 +34,7 @@ class Sources:
     def __init__(self, run: Run):
         self.run, self.config, self.out = run, run.config, run.out
         self.names = run.names.without_background()
+        self.things = self.names.only([i for i, name in enumerate(self.names.names) if name not in run.config.stuff])
 
     @cached_property
     def clip(self) -> ClipEncoder:
@@ -48,7 +51,7 @@ class Sources:
             raise SaliencyError("masks.settings: precision=auto makes other masks on other machines: say fp32 or bf16")
         return saliency.load(
             chosen.saliency,
-            preset=_preset_of(chosen.saliency, self.run.preset),
+            preset=preset_of("saliency", chosen.saliency, self.run.preset),
             weights=chosen.weights,
             device=self.config.device,
             **{"precision": "fp32", **chosen.settings},
@@ -61,11 +64,11 @@ class Sources:
     @cached_property
     def groups(self) -> list[list[str]]:
         """Names that share an expert. Text is looked at only where there is something to group."""
-        names = self.names.names
+        names = self.things.names
         count = self._experts.groups or experts.default_groups(len(names))
         if count >= len(names):
             return experts.group_names(names, [], count)  # type: ignore[arg-type]  # which does not look at them
-        text = self.embedder(self.names)
+        text = self.embedder(self.things)
         firsts = [text.owner.tolist().index(label) for label in range(len(names))]
         return experts.group_names(names, text.vectors[firsts].cpu().numpy(), count, self.config.seed)
 
@@ -93,8 +96,16 @@ class Sources:
         return {
             key: json.dumps(value)
             for key, value in self.config.flat().items()
-            if key not in FREE and any(key == section or key.startswith(f"{section}.") for section in sections)
+            if key not in FREE
+            and self._is_used(key)
+            and any(key == section or key.startswith(f"{section}.") for section in sections)
         }
+
+    def _is_used(self, key: str) -> bool:
+        """Return whether a setting plays a part where its section alone is told."""
+        return key not in OF_TEACHERS and (
+            self.config.student.vocabulary == "open" or key not in {f"student.{name}" for name in OF_OPEN}
+        )
 
     @property
     def _phrases(self) -> str:
@@ -112,13 +123,13 @@ class Sources:
     @cached_property
     def _saliency_identity(self) -> str:
         method = self.config.masks.saliency
-        settings = settings_of("saliency", method, _preset_of(method, self.run.preset))
+        settings = settings_of("saliency", method, preset_of("saliency", method, self.run.preset))
         return brought_identity(settings) + weights_identity(self.config.masks.weights)
 
 
-def _preset_of(saliency: str, preset: str) -> str:
-    """Return the saliency's preset that is called as the run's, where there is such a one."""
-    return preset if preset in presets_by_name("saliency", saliency) else DEFAULT_PRESET
+def preset_of(kind: Kind, method: str, preset: str) -> str:
+    """Return the method's preset that is called as the run's, where there is such a one."""
+    return preset if preset in presets_by_name(kind, method) else DEFAULT_PRESET
 
 
 def start_of(settings: SegmenterTraining) -> dict[str, str]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from wordmask.console.progress import Progress
@@ -30,9 +30,23 @@ RUN = "run"
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class StudentSettings(SegmenterTraining):
-    """20,000 steps of 16 pictures; 80,000 for ImageNet-S."""
+    """20,000 steps of 16 pictures; 80,000 for ImageNet-S.
+
+    vocabulary: "open" for a student that answers to any names, by CLIP's texts; `open_student`. temperature: by which
+    it divides cosines, CLIP's own. features_weight: how much it is to have its teacher's features, beside the labels.
+    """
+
+    vocabulary: Literal["closed", "open"] = "closed"
+    temperature: Annotated[float, Field(gt=0, le=1)] = 0.01
+    features_weight: Annotated[float, Field(ge=0)] = 1.0
+
+    def told(self) -> dict[str, Any]:
+        unused = () if self.vocabulary == "open" else OF_OPEN
+        return {name: value for name, value in super().told().items() if name not in unused}
 
 
+OF_OPEN = ("vocabulary", "temperature", "features_weight")
+"""Settings that say nothing of a student with a vocabulary of its own."""
 PRESETS = {
     "paper": StudentSettings(),
     "imagenet-s": StudentSettings(steps=80_000),
@@ -45,8 +59,13 @@ def with_background(names: Names) -> Vocabulary:
     return Vocabulary((BACKGROUND, *own.names), ((BACKGROUND,), *own.phrases))
 
 
+def examples_of(masks: MaskTable, names: Names) -> Examples:
+    """Return the usable masks of a student's names, with their labels."""
+    return Examples(masks, {name: label for label, name in enumerate(with_background(names).names) if label > 0})
+
+
 def train_student(
-    masks: MaskTable,
+    masks: MaskTable | Examples,
     names: Names,
     settings: StudentSettings,
     out: Path,
@@ -61,10 +80,10 @@ def train_student(
     """Run, or go on with, the training of a student; its file, which says by which preset.
 
     Figures on `validation` go to the log as it learns, and nothing is chosen by them: true labels only tell how good it
-    is.
+    is. masks: or other examples, whose labels are those of the names.
     """
     vocabulary = with_background(names)
-    examples = Examples(masks, {name: label for label, name in enumerate(vocabulary.names) if label > 0})
+    examples = masks if isinstance(masks, Examples) else examples_of(masks, names)
     path = out / STUDENT_FILE
     if is_done(path, settings.identity(seed, examples), say):
         return path

@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -77,11 +77,14 @@ class SegmenterTraining:
 
     def identity(self, seed: int, examples: Examples) -> str:
         """Return what must be equal for a run to go on from a checkpoint, or to be done already."""
+        return f"{type(self).__name__} {self.told()} seed {seed} on masks {examples.fingerprint}"
+
+    def told(self) -> dict[str, Any]:
+        """Return the settings that the outcome follows from."""
         told = TypeAdapter(type(self)).dump_python(self, mode="json")
-        told = {name: value for name, value in told.items() if name not in _FREE} | {
+        return {name: value for name, value in told.items() if name not in _FREE} | {
             "start": start_identity(self.start)
         }
-        return f"{type(self).__name__} {told} seed {seed} on masks {examples.fingerprint}"
 
 
 def ignore_label(classes: int) -> int:
@@ -114,19 +117,26 @@ def train(
     progress: Progress | None = None,
     check: Check | None = None,
     say: Say = warn,
+    run: str | None = None,
+    make: Callable[[], DeepLabV3Plus] | None = None,
+    sampler: Callable[..., Samples] = Samples,
+    loss: "Loss | None" = None,
 ) -> None:
     """Run, or go on with, a training whose checkpoint and log are in `out`. Labels of the examples are below
     `classes`; 0 is background. `finish` writes the result, and is told which run it is of; where several processes
     train, one of them does so.
+
+    run, make, sampler, loss: what another kind of student is known by, begins with, learns from, and by what.
     """
+    loss_of = loss or cross_entropy
     team = Team(device)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     if team.device.type == "cpu":
         keep_freed_memory()
     _check_shares(settings, team)
-    run = settings.identity(seed, examples)
-    network = new_network(settings, classes, seed).to(team.device)
+    run = run or settings.identity(seed, examples)
+    network = (make() if make else new_network(settings, classes, seed)).to(team.device)
     network.to(memory_format=torch.channels_last)
     network = _bare(team.with_shared_statistics(network))
     optimiser = torch.optim.Adam(_groups(network, settings), weight_decay=settings.weight_decay, fused=True)
@@ -137,7 +147,7 @@ def train(
         done = state["step"]
         logger.info("%s: going on at step %d of %d", out, done, settings.steps)
     log = RunLog(out, resume_at=done) if team.is_first else None
-    samples = Samples(
+    samples = sampler(
         examples, settings.augmentation, most_pasted=settings.most_pasted, seed=seed, ignore=ignore_label(classes)
     )
 
@@ -162,8 +172,8 @@ def train(
                 group["lr"] = poly_rate(group["base"], step, settings)
             torch.manual_seed((seed * 1_000_003 + step) * team.count + team.place)
             together.train()
-            loss = _gradients(together, batch, settings, team, samples.ignore)
-            if not torch.isfinite(loss):
+            found = _gradients(together, batch, settings, team, samples.ignore, loss_of)
+            if not torch.isfinite(found):
                 raise DistillationError(
                     f"{out}: the loss at step {step + 1} is not finite; lower learning_rate, or take precision fp32"
                 )
@@ -173,7 +183,7 @@ def train(
             is_checked = _is_checked(done, settings, check)
             if log is not None:
                 if done % settings.log_every == 0 or last:
-                    log.write(done, loss=loss.item(), rate=optimiser.param_groups[-1]["lr"])
+                    log.write(done, loss=found.item(), rate=optimiser.param_groups[-1]["lr"])
                 if is_checked if last else done % settings.save_every == 0:  # before anything that takes its time
                     kept = {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
                     save_checkpoint(out, {"run": run, "step": done, **kept})
@@ -191,23 +201,45 @@ def _is_checked(done: int, settings: SegmenterTraining, check: Check | None) -> 
     return check is not None and (done % settings.check_every == 0 or done == settings.steps)
 
 
-def _gradients(together: nn.Module, batch: Batch, settings: SegmenterTraining, team: Team, ignore: int) -> Tensor:
-    """Leaves the gradient of the mean cross-entropy over all pixels of the whole batch that teach something, however
-    the batch is shared; returns that mean.
+class Loss(Protocol):
+    """A part of the loss of a whole batch. output: the network's. labels (b, S, S) int64. beside: what the batch has
+    beside them. counted: how many pixels of the whole batch teach something, i.e. are not `ignore`.
+    """
+
+    def __call__(
+        self, output: Tensor, labels: Tensor, beside: Tensor | None, *, ignore: int, counted: Tensor
+    ) -> Tensor: ...
+
+
+def cross_entropy(output: Tensor, labels: Tensor, beside: Tensor | None, *, ignore: int, counted: Tensor) -> Tensor:
+    """Return the share of some pictures in the mean over all pixels that teach something."""
+    return F.cross_entropy(output.float(), labels, ignore_index=ignore, reduction="sum") / counted
+
+
+def _gradients(
+    together: nn.Module, batch: Batch, settings: SegmenterTraining, team: Team, ignore: int, loss_of: Loss
+) -> Tensor:
+    """Leaves the gradient of the mean loss over all pixels of the whole batch that teach something, however the batch
+    is shared; returns that mean.
     """
     counted = team.sum((batch.labels != ignore).sum().to(team.device)).clamp(min=1)
     for parameter in together.parameters():
         parameter.grad = None
     total = torch.zeros((), device=team.device)
-    parts = list(zip(batch.images.chunk(settings.accumulate), batch.labels.chunk(settings.accumulate), strict=True))
+    pieces = [
+        [None] * settings.accumulate if own is None else own.chunk(settings.accumulate)
+        for own in (batch.images, batch.labels, batch.beside)
+    ]
+    parts = list(zip(*pieces, strict=True))
     statistics = _bare(together).statistics
-    for number, (images, labels) in enumerate(parts, start=1):
+    for number, (images, labels, beside) in enumerate(parts, start=1):
         images = statistics.normalise(images.to(team.device, non_blocking=True))
         labels = labels.to(team.device, non_blocking=True).long()
         with contextlib.nullcontext() if number == len(parts) else team.quietly(together):
             with torch.autocast(team.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
                 logits = together(images.contiguous(memory_format=torch.channels_last))
-            loss = F.cross_entropy(logits.float(), labels, ignore_index=ignore, reduction="sum") / counted
+            beside = None if beside is None else beside.to(team.device, non_blocking=True)
+            loss = loss_of(logits, labels, beside, ignore=ignore, counted=counted)
             (loss * team.count).backward()  # processes exchange the mean of their gradients
         total += loss.detach()
     return team.sum(total)

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from wordmask.pictures.streaming import Read, many_pictures, read_ahead
 from wordmask.regions.base import RegionMaker, region_map
 from wordmask.regions.correction import correct
 from wordmask.text_files import shown
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Names = Vocabulary | Sequence[str] | Mapping[str, Any]
 
@@ -94,6 +97,12 @@ class Seen(ABC):
         if min_score:
             result = result.rejecting(min_score)
         return result if self.correction is None else correct(result, self.regions)
+
+    def in_text_space(self) -> "Tensor | None":
+        """Return what was seen in the space of CLIP's texts, of length 1 on a grid that spreads over the picture,
+        (D, h, w); None of a method that has nothing there.
+        """
+        return None
 
     def _raced(self, vocabulary: Vocabulary) -> Segmentation:
         """Answer with the names alone; what rivals win is background."""

@@ -228,6 +228,9 @@ class ClipDinoiser(OpenVocabularySegmenter):
         maps = look_for_objects(self.objectness, levels, self.device)
         return [(on_patches(plan.cut(found[None]), self.patch_size),) for plan, found in zip(plans, maps, strict=True)]
 
+    def in_text_space(self, features: tuple[Tensor, ...]) -> Tensor:
+        return features[0]
+
     def score(self, features: tuple[Tensor, ...], text: TextEmbeddings) -> Tensor:
         probabilities = (COSINE_SCALE * text.cosines(features[0])).softmax(dim=1)  # (n, K, h, w)
         background = text.vocabulary.background

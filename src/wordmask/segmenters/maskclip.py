@@ -80,6 +80,9 @@ class MaskClip(OpenVocabularySegmenter):
         dense = self.clip.dense(windows, reading=self.settings.reading, keys=self.settings.key_smoothing)
         return (dense.values,) if dense.keys is None else (dense.values, dense.keys)
 
+    def in_text_space(self, features: tuple[Tensor, ...]) -> Tensor:
+        return features[0]
+
     def score(self, features: tuple[Tensor, ...], text: TextEmbeddings) -> Tensor:
         probabilities = (COSINE_SCALE * text.cosines(features[0])).softmax(dim=1)  # (n, K, h, w)
         return smooth_by_keys(probabilities, features[1]) if self.settings.key_smoothing else probabilities

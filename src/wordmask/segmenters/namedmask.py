@@ -31,10 +31,11 @@ from wordmask.pictures.accelerator import on_device
 from wordmask.pictures.images import size_with_longer_side, size_with_shorter_side, to_tensor
 from wordmask.pictures.reduced import Picture, pixels_of, size_of
 from wordmask.pictures.windows import label_dtype, upsample_argmax, upsample_shares
+from wordmask.plugins import named
 from wordmask.refinement.by_name import NameRefinement, refine_names
 from wordmask.segmenters.base import MissingWeightsError, Seen, Segmenter, SegmenterError
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
-from wordmask.segmenters.student_file import Student, is_student_file, read_student
+from wordmask.segmenters.student_file import OPEN_FORMAT, Student, is_student_file, read_student
 from wordmask.weights.addresses import Address, resolve
 from wordmask.weights.building import built_from
 from wordmask.weights.loading import read_state_dict
@@ -46,6 +47,8 @@ PIXELS_PER_PASS = 2_000_000
 """Pictures of one size go through the network together up to so many pixels: more take memory and gain no time."""
 PRESET = "preset"
 """The key of a student's metadata that says which preset it was distilled by."""
+OPEN_STUDENT = "wordmask.segmenters.open_student:OpenStudent"
+"""What students are that answer to any names."""
 EXPERT = "namedmask-expert-"
 """What the catalogue calls the published experts, before their names."""
 ALSO_CALLED = {
@@ -153,6 +156,9 @@ class NamedMask(Segmenter):
                 "student=None brings no student: distil one with `wordmask distill` and give "
                 "weights=RUN/student/student.safetensors"
             )
+        if cls is NamedMask and is_student_file(resolve(source, "student"), OPEN_FORMAT):
+            opened: Self = named(OPEN_STUDENT).build(settings, compute, weights=weights)
+            return opened
         student = load_student(source, settings)
         segmenter = cls(student, settings, device=compute.device, precision=compute.precision)
         if weights is not None and student.metadata:
@@ -246,6 +252,11 @@ class SeenByStudent(Seen):
         self._segmenter = segmenter
         self._kept = kept  # (c, h, w)
 
+    @property
+    def kept(self) -> Tensor:
+        """Return what was kept of the picture, (c, h, w)."""
+        return self._kept
+
     @torch.inference_mode()
     def answer(self, vocabulary: Vocabulary) -> Segmentation:
         """Where "background" is asked for, it is what the student calls so and whatever else was not asked for;
@@ -261,7 +272,7 @@ class SeenByStudent(Seen):
         if self._segmenter.settings.refine == "none":
             sure = upsample_shares(chosen, best).clamp(max=1).cpu().numpy()
         else:
-            found, sure = refine_names(self.image, found, partial(_chances, chosen), self._segmenter.settings.refine)
+            found, sure = refine_names(self.image, found, partial(chances, chosen), self._segmenter.settings.refine)
         if asked.background is not None:
             meaning = np.full(len(logits), asked.background, label_type(len(asked)))
             meaning[classes] = np.arange(len(asked))
@@ -284,7 +295,7 @@ class SeenByStudent(Seen):
         return own
 
 
-def _chances(logits: Tensor, which: Sequence[int], size: tuple[int, int]) -> Tensor:
+def chances(logits: Tensor, which: Sequence[int], size: tuple[int, int]) -> Tensor:
     """Logits (c, h, w) -> the probabilities of some classes at a size, (k, H, W)."""
     own = F.interpolate(logits[list(which)][None], size=size, mode="bilinear", align_corners=False)[0]
     best = upsample_argmax(logits, size)[1]

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
@@ -132,6 +133,16 @@ class SeenThroughWindows(Seen):
         self._spreading = spreading
 
     @torch.inference_mode()
+    def in_text_space(self) -> Tensor | None:
+        """As windows together have it, on a grid of whole patches."""
+        features = self._segmenter.in_text_space(self._features)
+        if features is None:
+            return None
+        grid = (-(-self._plan.height // self._segmenter.patch_size), -(-self._plan.width // self._segmenter.patch_size))
+        unit = F.normalize(features.float(), dim=1)
+        return F.normalize(merge_maps(self._plan, unit, self._segmenter.lie(self._plan), grid), dim=0)
+
+    @torch.inference_mode()
     def answer(self, vocabulary: Vocabulary) -> Segmentation:
         segmenter = self._segmenter
         background, threshold = vocabulary.background, segmenter.background_threshold
@@ -233,6 +244,10 @@ class OpenVocabularySegmenter(Segmenter):
     def read_whole(self, pictures: Sequence[Tensor], plans: Sequence[SlidingWindows]) -> list[tuple[Tensor, ...]]:
         """Return what to keep of whole pictures (3, h, w) beside what `read` keeps of windows: tensors (n, ...)."""
         return [() for _ in pictures]
+
+    def in_text_space(self, features: tuple[Tensor, ...]) -> Tensor | None:
+        """Return what of n windows' features is in the space of the texts that `embed` reads, (n, D, h, w)."""
+        return None
 
     @abstractmethod
     def score(self, features: tuple[Tensor, ...], text: TextEmbeddings) -> Tensor:

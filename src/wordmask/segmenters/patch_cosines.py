@@ -133,6 +133,9 @@ class PatchCosines(OpenVocabularySegmenter):
         more = [max(self.patch_size - side, 0) if multiple is None else -side % multiple for side in window]
         return more[1] // 2, more[0] // 2, more[1] - more[1] // 2, more[0] - more[0] // 2
 
+    def in_text_space(self, features: tuple[Tensor, ...]) -> Tensor:
+        return features[0]
+
     def score(self, features: tuple[Tensor, ...], text: TextEmbeddings) -> Tensor:
         """Features of n windows -> cosines with every phrase, (n, P, h, w)."""
         return torch.einsum("pd,ndhw->nphw", text.vectors.to(features[0]), features[0])

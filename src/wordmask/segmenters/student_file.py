@@ -15,7 +15,7 @@ from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
 from wordmask.weights.building import built_from, check_numbers
 from wordmask.weights.loading import WeightsError, read_metadata, read_state_dict, write_state_dict
 
-FORMAT = "wordmask-student/1"
+FORMAT, OPEN_FORMAT = "wordmask-student/1", "wordmask-open-student/1"
 _SETTINGS = TypeAdapter(DeepLabSettings)
 
 
@@ -70,14 +70,16 @@ def _write(
     write_state_dict(path, state, written, write=write)
 
 
-def is_student_file(path: str | Path) -> bool:
-    """Return whether `write_student` wrote this; a published checkpoint is a pickle of torch's."""
+def is_student_file(path: str | Path, kind: str = FORMAT) -> bool:
+    """Return whether `write_student` wrote this, or what writes another `kind` of students; a published checkpoint is a
+    pickle of torch's.
+    """
     with Path(path).open("rb") as file:
         if file.read(9)[8:] != b"{":
             return False
     try:
         with safe_open(path, framework="pt") as tensors:
-            return (tensors.metadata() or {}).get("format") == FORMAT
+            return (tensors.metadata() or {}).get("format") == kind
     except Exception as error:  # a file cut short; safetensors says how
         raise WeightsError(f"{path} is no readable safetensors file: {error}") from error
 

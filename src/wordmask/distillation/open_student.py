@@ -1,0 +1,191 @@
+"""The training of an open student: its features learn to be nearest to the text of what is there, and to be the
+teacher's own.
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wordmask.console.progress import Progress
+from wordmask.distillation.augmentations import View, coloured, draw_colours, draw_view, see
+from wordmask.distillation.batches import Examples, Samples
+from wordmask.distillation.copy_paste import paste
+from wordmask.distillation.student import RUN, STUDENT_FILE, StudentSettings, is_done, with_background
+from wordmask.distillation.target_examples import TargetExamples
+from wordmask.distillation.training import train
+from wordmask.names.text_embeddings import TextEmbedder
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.runs.parts import Say, warn, write_part
+from wordmask.segmenters.base import Names
+from wordmask.segmenters.deeplab import DeepLabV3Plus, fill_backbone
+from wordmask.segmenters.namedmask import PRESET
+from wordmask.segmenters.open_student import (
+    OpenDeepLab,
+    OpenStudent,
+    OpenStudentFile,
+    TextTower,
+    new_open_network,
+    open_logits,
+    write_open_student,
+)
+
+if TYPE_CHECKING:
+    from wordmask.benchmarks.datasets import Benchmark
+
+
+class Texts(NamedTuple):
+    """What reads names, and where it is."""
+
+    embed: TextEmbedder
+    tower: TextTower
+
+
+class OpenLoss:
+    """Cross-entropy over background and the cosines with the names' texts, and how far features are from the teacher's:
+    one minus the cosine, in the mean over cells, times `weight`.
+    """
+
+    def __init__(self, texts: Texts, names: Vocabulary, settings: StudentSettings):
+        self.text = texts.embed(names)
+        self.temperature, self.weight, self.batch = settings.temperature, settings.features_weight, settings.batch
+
+    def __call__(
+        self, output: Tensor, labels: Tensor, beside: Tensor | None, *, ignore: int, counted: Tensor
+    ) -> Tensor:
+        """output (b, D + 1, h, w), labels (b, S, S), beside (b, D, h, w): zeros where nothing is to be learnt of it."""
+        output = output.float()
+        logits = open_logits(output, self.text, self.temperature)
+        logits = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
+        loss = F.cross_entropy(logits, labels, ignore_index=ignore, reduction="sum") / counted
+        if beside is None or not self.weight:
+            return loss
+        teacher = beside.float()
+        apart = teacher.norm(dim=1) - (F.normalize(output[:, :-1], dim=1) * teacher).sum(dim=1)  # (b, h, w)
+        return loss + self.weight * apart.sum() / (self.batch * apart[0].numel())
+
+
+class FeatureSamples(Samples):
+    """Samples with the teacher's features beside them, on the grid of the student's."""
+
+    def __init__(self, *given: object, stride: int, **options: object):
+        super().__init__(*given, **options)  # type: ignore[arg-type]
+        self.grid = -(-self.augmentation.crop // stride)
+
+    def one(self, place: int) -> tuple[Tensor, ...]:
+        chance = np.random.default_rng((self.seed, place))
+        image, labels, features = self._seen(self.index(place), chance)
+        for _ in range(int(chance.integers(1, self.most_pasted + 1)) - 1):
+            other, other_labels, _ = self._seen(int(chance.integers(len(self.examples))), chance)
+            thing = self.examples.thing(other_labels, chance, ignore=self.ignore)
+            before = image.clone()
+            paste(image, labels, other, other_labels, chance, ignore=self.ignore, thing=thing)
+            touched = F.adaptive_max_pool2d((image != before).any(dim=0)[None].float(), self.grid)[0]
+            features = features * (touched == 0)
+        return image, labels, features
+
+    def _seen(self, index: int, chance: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        assert isinstance(self.examples, TargetExamples)
+        image, mask, target = self.examples.read_target(index)
+        view = draw_view(chance, mask.shape, self.augmentation)
+        pixels, labels = see(image, mask, view, self.augmentation.crop, label=1, ignore=self.ignore)
+        features = features_in(view, target.features, self.augmentation.crop, self.grid)
+        return coloured(pixels, draw_colours(chance, self.augmentation)), labels, features
+
+
+def features_in(view: View, features: np.ndarray | None, crop: int, grid: int) -> Tensor:
+    """Return a picture's features (D, h, w) as a view of it shows them, (D, grid, grid): of length 1, and zeros beyond
+    the picture.
+    """
+    if features is None:
+        raise AssertionError("a teacher without features has no samples of them")
+    places = []
+    centres = (torch.arange(grid) + 0.5) * (crop / grid)
+    for axis in (0, 1):
+        own = crop - centres if axis == 1 and view.flipped else centres
+        places.append((own - view.place[axis] + view.start[axis]) / view.size[axis])  # 0 to 1 in the picture
+    rows, columns = torch.meshgrid(*places, indexing="ij")
+    lattice = torch.stack([columns, rows], dim=-1) * 2 - 1
+    maps = torch.from_numpy(features.astype(np.float32))[None]
+    seen = F.grid_sample(maps, lattice[None], mode="bilinear", padding_mode="border", align_corners=False)[0]
+    inside = (lattice.abs() <= 1).all(dim=-1)
+    return F.normalize(seen, dim=0) * inside
+
+
+def train_open_student(
+    examples: Examples,
+    names: Names,
+    settings: StudentSettings,
+    out: Path,
+    *,
+    texts: Texts,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress | None = None,
+    validation: "Benchmark | None" = None,
+    preset: str | None = None,
+    say: Say = warn,
+) -> Path:
+    """As `student.train_student`, of a student that answers to any names. texts: what reads them."""
+    vocabulary = with_background(names)
+    own = vocabulary.without_background()
+    path = out / STUDENT_FILE
+    identity = f"{settings.identity(seed, examples)} of {texts.tower}"
+    if is_done(path, identity, say):
+        return path
+    loss = OpenLoss(texts, own, settings)
+
+    def make() -> OpenDeepLab:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = new_open_network(loss.text.vectors.shape[1], settings.network)
+        if settings.start is not None:
+            fill_backbone(network, settings.start)
+        return network
+
+    def student_of(network: DeepLabV3Plus, told: Mapping[str, str]) -> OpenStudentFile:
+        assert isinstance(network, OpenDeepLab)
+        return OpenStudentFile(network, vocabulary, loss.text.vectors, texts.tower, settings.temperature, told)
+
+    def finish(network: DeepLabV3Plus, run: str) -> None:
+        told = {RUN: run, "steps": str(settings.steps)} | ({} if preset is None else {PRESET: preset})
+        write_open_student(path, student_of(network, told), write=write_part)
+
+    def check(network: DeepLabV3Plus) -> Mapping[str, float]:
+        from wordmask.benchmarks.evaluation import evaluate
+
+        device = next(network.parameters()).device
+        segmenter = OpenStudent(student_of(deepcopy(network), {}), device=device, precision="fp32")
+        assert validation is not None
+        report = evaluate(segmenter, validation)
+        return {"miou": report.miou, "pixel_accuracy": report.pixel_accuracy}
+
+    has_features = isinstance(examples, TargetExamples) and examples.targets[0].features is not None
+    train(
+        len(vocabulary),
+        examples,
+        settings,
+        out,
+        seed=seed,
+        device=device,
+        finish=finish,
+        progress=progress,
+        check=None if validation is None else check,
+        say=say,
+        run=identity,
+        make=make,
+        sampler=partial(FeatureSamples, stride=make_stride(settings)) if has_features else Samples,
+        loss=loss,
+    )
+    return path
+
+
+def make_stride(settings: StudentSettings) -> int:
+    """Return how many pixels a cell of the student's features has."""
+    return OpenDeepLab(1, settings.network).stride

@@ -1,0 +1,82 @@
+"""A run without archives on one page: what its teacher has said of the pictures, and what the student says."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from wordmask.compute import Compute
+from wordmask.console.progress import Progress
+from wordmask.distillation.config import Run
+from wordmask.distillation.records import MaskTable
+from wordmask.distillation.report_page import RunPage, small
+from wordmask.distillation.report_sections import Told, answer, show_curves, show_figures
+from wordmask.distillation.student import STUDENT_FILE
+from wordmask.distillation.targets import TargetTable
+from wordmask.masks.palette import colours_of
+from wordmask.pictures.image_files import ImageReadError
+from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
+
+SHOWN = 24
+SAMPLED = 200
+"""Masks of a name by which its area and sureness are told."""
+
+
+def write_taught_report(out: Path, run: Run, *, seconds: Mapping[str, float], progress: Progress | None = None) -> Path:
+    """Write `out/report/report.html`. seconds: how long each stage took."""
+    config = run.config
+    targets, masks = TargetTable(out / config.targets_folder), MaskTable(out / config.targets_folder)
+    compute = Compute(config.device, "fp32")
+    student = NamedMask.build(NamedMaskSettings(), compute, weights=out / "student" / STUDENT_FILE)
+    names = student.vocabulary.names
+    colours = dict(zip(names, colours_of(list(names)), strict=True))
+    page = RunPage(f"{len(targets.names)} names, and no labels")
+    page.text(
+        f"{config.masks.teacher} has labelled {len(targets):,} pictures of {run.images} with all the names at once, "
+        f"and one network has learnt from that. Seed {config.seed}, preset {run.preset}."
+    )
+    page.links(colours)
+    page.heading("Names")
+    page.text(
+        f"How many pictures show a name, and in up to {SAMPLED} of these, the share of the picture that bears it and "
+        "how sure the teacher is of it."
+    )
+    page.table(("name", "pictures", "area %", "sure %"), [_row(name, masks) for name in targets.names])
+    show_figures(page, run, student)
+    page.heading("Pictures")
+    page.text("Grey is what the student does not learn. It has learnt from all these pictures.")
+    told = Told(targets, colours, least=config.masks.least_confidence, share=config.masks.ignore_share)
+    places = np.unique(np.linspace(0, len(targets) - 1, SHOWN).round().astype(int)).tolist()
+    rows: dict[str, list[Image.Image | None]] = {"picture": [], "teacher": [], "student": []}
+    titles = []
+    for number, place in enumerate(places, start=1):
+        ref = targets[place].image
+        try:
+            image = targets.open_image(ref)
+        except ImageReadError:
+            continue
+        rows["picture"].append(small(Image.fromarray(image)))
+        rows["teacher"].append(told.drawn_at(place, image))
+        rows["student"].append(answer(image, student))
+        titles.append(str(ref))
+        if progress:
+            progress(number, len(places))
+    if titles:
+        page.tiles(list(rows.items()), titles)
+    show_curves(page, out, run)
+    page.heading("How long it took")
+    page.table(("stage", "minutes"), [(stage, value / 60) for stage, value in seconds.items()])
+    path = out / "report" / "report.html"
+    page.save(path)
+    return path
+
+
+def _row(name: str, masks: MaskTable) -> tuple[str, int, float | None, float | None]:
+    rows = masks.rows(name)
+    spread = rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLED).round().astype(int))] if len(rows) else rows
+    records = [masks[row] for row in spread.tolist()]
+    if not records:
+        return name, 0, None, None
+    area, sure = (100 * float(np.mean(own)) for own in zip(*((r.mask().mean(), r.score) for r in records), strict=True))
+    return name, len(rows), area, sure

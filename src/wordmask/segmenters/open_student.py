@@ -1,0 +1,273 @@
+"""Students whose last layer is the space of CLIP's texts: they answer to names that they were never distilled for.
+
+The network of NamedMask's students with D + 1 channels in place of one for each name: D are a feature in that space,
+which is held against texts by cosines, and the last says how much a place is background.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import TypeAdapter
+from torch import Tensor, nn
+
+from wordmask.compute import PLAIN, Compute
+from wordmask.encoders.clip_building import clip_at
+from wordmask.files import Writer, atomic_write
+from wordmask.masks.segmentation import Segmentation, label_type
+from wordmask.names.contrast import Concepts, Contrast, rivals, shipped
+from wordmask.names.prompts import templates
+from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings, far_from_names
+from wordmask.names.vocabulary import Rivals, Vocabulary, VocabularyError
+from wordmask.pictures.reduced import Picture
+from wordmask.pictures.windows import label_dtype, upsample_argmax, upsample_shares
+from wordmask.refinement.by_name import refine_names
+from wordmask.segmenters.base import MissingWeightsError, Seen, SegmenterError
+from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
+from wordmask.segmenters.namedmask import PRESET, NamedMask, NamedMaskSettings, SeenByStudent, chances
+from wordmask.segmenters.student_file import OPEN_FORMAT, Student
+from wordmask.weights.addresses import resolve
+from wordmask.weights.building import built_from, check_numbers
+from wordmask.weights.loading import WeightsError, read_metadata, read_state_dict, write_state_dict
+
+VECTORS = "text.vectors"
+"""The texts of the names that it was distilled for, (P, D), among the network's tensors."""
+OWN = ("format", "names", "network", "tower", "temperature")
+_SETTINGS = TypeAdapter(DeepLabSettings)
+
+
+class OpenDeepLab(DeepLabV3Plus):
+    """Pictures (B, 3, H, W), normalised -> (B, D + 1, h, w) on the grid of the low-level features."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classify(self.features(images))
+
+
+def new_open_network(dimensions: int, settings: DeepLabSettings) -> OpenDeepLab:
+    """Return one that knows nothing, least of all what is background."""
+    network = OpenDeepLab(dimensions + 1, settings)
+    last = network.classifier.classifier[-1]
+    assert isinstance(last, nn.Conv2d)
+    assert last.bias is not None
+    with torch.no_grad():
+        last.weight[-1], last.bias[-1] = 0, 0
+    return network
+
+
+def open_logits(output: Tensor, text: TextEmbeddings, temperature: float) -> Tensor:
+    """(B, D + 1, h, w) -> (B, 1 + K, h, w): background's, then those of the names of `text`, cosines by temperature."""
+    ground = output[:, -1:] / temperature**0.5  # of the size that differences of the others have
+    return torch.cat([ground, text.cosines(output[:, :-1]) / temperature], dim=1)
+
+
+@dataclass(frozen=True)
+class TextTower:
+    """The CLIP whose text tower reads names: its address, what it is known by, and the prompts (`TEMPLATE_SETS`)."""
+
+    clip: str
+    clip_weights: str | None
+    templates: str
+    fingerprint: str
+
+
+_TOWER = TypeAdapter(TextTower)
+
+
+@dataclass(frozen=True)
+class OpenStudentFile:
+    """vocabulary: background and the names that it was distilled for; vectors (P, D): of all their phrases but
+    background's, one after the other.
+    """
+
+    network: OpenDeepLab
+    vocabulary: Vocabulary
+    vectors: Tensor
+    tower: TextTower
+    temperature: float
+    metadata: Mapping[str, str]
+
+
+def write_open_student(path: str | Path, student: OpenStudentFile, *, write: Writer = atomic_write) -> None:
+    """Whole or not at all; equal students give equal bytes."""
+    names = dict(zip(student.vocabulary.names, student.vocabulary.phrases, strict=True))
+    written = {
+        **student.metadata,
+        "format": OPEN_FORMAT,
+        "names": json.dumps(names, ensure_ascii=False),
+        "network": _SETTINGS.dump_json(student.network.settings).decode(),
+        "tower": json.dumps(asdict(student.tower), ensure_ascii=False),
+        "temperature": repr(student.temperature),
+    }
+    write_state_dict(path, {**student.network.state_dict(), VECTORS: student.vectors}, written, write=write)
+
+
+def read_open_student(path: str | Path) -> OpenStudentFile:
+    """On the CPU, in evaluation mode."""
+    metadata = read_metadata(path)
+    if metadata.get("format") != OPEN_FORMAT:
+        raise WeightsError(f"{path} is no open student: its format is {metadata.get('format')!r}, not {OPEN_FORMAT!r}")
+    state = dict(read_state_dict(path))
+    try:
+        names = json.loads(metadata["names"])
+        vocabulary = Vocabulary.of({name: {"instead": phrases} for name, phrases in names.items()})
+        settings = _SETTINGS.validate_json(metadata["network"])
+        tower = _TOWER.validate_json(metadata["tower"])
+        temperature = float(metadata["temperature"])
+        vectors = state.pop(VECTORS)
+        phrases, dimensions = vectors.shape
+        if temperature <= 0 or phrases != len(vocabulary.without_background().all_phrases):
+            raise ValueError("its texts are not those of its names")
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError, VocabularyError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise WeightsError(f"{path} is damaged: its names or its network cannot be read ({why})") from error
+    what = f"student {path}"
+    check_numbers(settings.backbone_options, state, what)
+    network = built_from(lambda: OpenDeepLab(dimensions + 1, settings), state, what=what)
+    beside = {key: value for key, value in metadata.items() if key not in OWN}
+    return OpenStudentFile(network.eval(), vocabulary, vectors.float(), tower, temperature, beside)
+
+
+class OpenStudent(NamedMask):
+    """Answers to any names. Those that it was distilled for it knows itself; for others it reads CLIP's text tower."""
+
+    network: OpenDeepLab
+
+    def __init__(
+        self,
+        student: OpenStudentFile,
+        settings: NamedMaskSettings | None = None,
+        *,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+    ):
+        own = Student(student.network, student.vocabulary, student.metadata)
+        super().__init__(own, settings, device=device, precision=precision)
+        self.tower, self.temperature = student.tower, student.temperature
+        phrases = student.vocabulary.without_background().all_phrases
+        self._known = {phrase.casefold(): vector for phrase, vector in zip(phrases, student.vectors, strict=True)}
+
+    @classmethod
+    def build(cls, settings: NamedMaskSettings, compute: Compute, *, weights: str | Path | None = None) -> Self:
+        source = settings.student if weights is None else weights
+        if source is None:
+            raise MissingWeightsError("an open student is a file of `wordmask distill`: give weights=FILE")
+        student = read_open_student(resolve(source, "student"))
+        segmenter = cls(student, settings, device=compute.device, precision=compute.precision)
+        segmenter.preset = student.metadata.get(PRESET, cls.preset)
+        return segmenter
+
+    @property
+    def keeps_features(self) -> bool:
+        return True
+
+    @property
+    def concepts(self) -> Concepts | None:
+        return shipped()
+
+    def rivals(self, contrast: Contrast, vocabulary: Vocabulary) -> Rivals:
+        """Those that a user gives. What it has learnt to be background needs no others."""
+        return rivals(contrast, vocabulary, usual=None)
+
+    @cached_property
+    def text(self) -> TextEmbedder:
+        """What reads names that it was not distilled for."""
+        encoder = clip_at(self.tower.clip, self.tower.clip_weights, PLAIN)
+        if encoder.text_fingerprint != self.tower.fingerprint:
+            raise SegmenterError(
+                f"this student reads names by the text tower of {self.tower.clip}, and what is there now is another "
+                "one: give it the weights back that it was distilled with"
+            )
+        return TextEmbedder(encoder, templates(self.tower.templates))
+
+    def embed_names(self, vocabulary: Vocabulary) -> TextEmbeddings:
+        """Read names, none of which is background."""
+        phrases = vocabulary.all_phrases
+        missing = tuple(dict.fromkeys(phrase for phrase in phrases if phrase.casefold() not in self._known))
+        if missing:
+            found = self.text.read(Vocabulary(missing, tuple((phrase,) for phrase in missing)))
+            assert found is not None  # nobody stops asking
+            self._known |= {phrase.casefold(): vector for phrase, vector in found.items()}
+        owner = torch.tensor([label for label, own in enumerate(vocabulary.phrases) for _ in own])
+        vectors = torch.stack([self._known[phrase.casefold()] for phrase in phrases])
+        return TextEmbeddings(vocabulary, vectors, owner)
+
+    def others(self, asked: TextEmbeddings) -> TextEmbeddings | None:
+        """Return the names that it was distilled for and that nobody asks for, but for those that may be other words
+        for what is asked: where background is asked for, they are part of it.
+        """
+        own = self.vocabulary.without_background()
+        phrases = {phrase.casefold() for phrase in (*asked.vocabulary.all_phrases, *asked.vocabulary.names)}
+        rest = own.only(
+            [
+                label
+                for label, words in enumerate(own.phrases)
+                if not phrases & {word.casefold() for word in (own.names[label], *words)}
+            ]
+        )
+        if not len(rest):
+            return None
+        told = self.embed_names(rest)
+        is_name = torch.arange(len(asked.vectors) + len(told.vectors)) < len(asked.vectors)
+        far = far_from_names(torch.cat([asked.vectors, told.vectors]), is_name, ~is_name)[len(asked.vectors) :]
+        stays = [label for label in range(len(rest)) if bool(far[told.owner == label].all())]
+        return self.embed_names(rest.only(stays)) if stays else None
+
+    @torch.inference_mode()
+    def look_many(self, images: Sequence[Picture], sources: Sequence[str]) -> list[Seen]:
+        views = super().look_many(images, sources)
+        return [
+            SeenByOpenStudent(self, image, source, view.kept)
+            for view, image, source in zip(views, images, sources, strict=True)
+            if isinstance(view, SeenByStudent)
+        ]
+
+
+class SeenByOpenStudent(Seen):
+    """A picture's features before the last layer, on the network's own grid."""
+
+    def __init__(self, segmenter: OpenStudent, picture: Picture, source: str, kept: Tensor):
+        super().__init__(picture, source)
+        self._segmenter = segmenter
+        self._kept = kept  # (width, h, w)
+
+    @torch.inference_mode()
+    def in_text_space(self) -> Tensor:
+        return F.normalize(self._segmenter.network.classify(self._kept[None])[0, :-1].float(), dim=0)
+
+    @torch.inference_mode()
+    def answer(self, vocabulary: Vocabulary) -> Segmentation:
+        """Where "background" is asked for, it is what the student takes for it, and names of its own that nobody asked
+        for; without it, every pixel bears the best of the names.
+        """
+        segmenter, background = self._segmenter, vocabulary.background
+        output = segmenter.network.classify(self._kept[None]).float()
+        labels = [label for label in range(len(vocabulary)) if label != background]
+        logits, meaning = output.new_zeros(1, 0, *output.shape[2:]), list(labels)
+        if labels:
+            text = segmenter.embed_names(vocabulary.only(labels))
+            logits = open_logits(output, text, segmenter.temperature)[:, 1:]
+        if background is not None:
+            others = segmenter.others(text) if labels else None
+            if others is None:
+                beside = output[:, -1:] / segmenter.temperature**0.5
+            else:
+                beside = open_logits(output, others, segmenter.temperature)
+            logits = torch.cat([logits, beside], dim=1)
+            meaning += [background] * beside.shape[1]
+        logits = logits[0]  # (k, h, w)
+        found, best = upsample_argmax(logits, self.size, dtype=label_dtype(len(logits)))
+        if segmenter.settings.refine == "none":
+            sure = upsample_shares(logits, best).clamp(max=1).cpu().numpy()
+            named = found.cpu().numpy()
+        else:
+            named, sure = refine_names(
+                self.image, found.cpu().numpy(), partial(chances, logits), segmenter.settings.refine
+            )
+        result = np.array(meaning, label_type(len(vocabulary)))[named]
+        return Segmentation(result, list(vocabulary.names), sure, self._image, self.source)
