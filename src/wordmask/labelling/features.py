@@ -61,16 +61,17 @@ class Features:
 
     def claim(self, load: Mapping[str, Any]) -> None:
         """Say which segmenter the features are of, or make sure that those that are there are of the same."""
+        if has_features(self.out):
+            return self.check()
         path = self.out / FOLDER / SEGMENTER
-        if path.exists():
-            if _told(self.out)["segmenter"] != self.mark:
-                raise LabelError(
-                    f"{path.parent} holds features of other networks: choose another --out, or delete {path.parent}"
-                )
-            return
         told = {"format": FORMAT, "segmenter": self.mark, "load": {key: _placed(key, own) for key, own in load.items()}}
         with atomic_write(path) as file:
             file.write(json.dumps(told, indent=1).encode())
+
+    def check(self) -> None:
+        if _told(self.out)["segmenter"] != self.mark:
+            folder = self.out / FOLDER
+            raise LabelError(f"{folder} holds features of other networks than these: delete {folder}, and {AGAIN}")
 
     def keep(self, entry: Entry, seen: Seen, result: Segmentation, ask: Callable[[Seen], Segmentation]) -> None:
         """Write what was seen of a picture. ask: what gave the result, asked again where features are to be halved."""
