@@ -41,6 +41,8 @@ class Verb:
     """What `wordmask --help` says of it: the first paragraph of its own help."""
     resumes: bool | Collection[str] = False
     """Whether the same command goes on where it was stopped; of an application, those of its verbs that do."""
+    below: Mapping[str, str] = field(default_factory=dict)
+    """Words that may come first of what follows a function's own, and the addresses of the functions that they name."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,9 @@ from wordmask.console.progress import progress_bar
 from wordmask.segmenters import DEFAULT_METHOD
 
 if TYPE_CHECKING:
-    from wordmask.labelling import LabelSettings
+    from wordmask.labelling import Labels, LabelSettings
+
+KINDS = "coco, yolo, voc, png or label-studio; several as coco,yolo, each in a folder of its own."
 
 
 def label(
@@ -30,7 +32,7 @@ def label(
     drop_absent: options.DropAbsent = 0.0,
     format: Annotated[
         str,
-        typer.Option(help="coco, yolo, voc, png or label-studio; several as coco,yolo, each in a folder of its own."),
+        typer.Option(help=KINDS),
     ] = "coco",
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write: new, or one of `label`.")] = Path(
         "labels"
@@ -64,15 +66,30 @@ def label(
     prune: Annotated[
         bool, typer.Option("--prune", help="Drop the labels of pictures that are no longer there, which are kept else.")
     ] = False,
+    keep_features: Annotated[
+        bool,
+        typer.Option(
+            "--keep-features", help="Keep what the network saw: `label convert` asks for other names without it."
+        ),
+    ] = False,
+    keep_halves: Annotated[
+        bool,
+        typer.Option(
+            "--keep-halves", help="Likewise, in half the room, where a picture's labels are the same by half precision."
+        ),
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Label a folder of pictures. Started again after a stop, it goes on where it was.
 
-    A student of `wordmask distill` brings its own names.
+    A student of `wordmask distill` brings its own names. `wordmask label convert` makes labels in other formats, and
+    with other names, of those that are there.
 
     Example: `wordmask label photos --names "dog, cat" --format yolo --out labels`
+
+    Example: `wordmask label photos --names "dog, cat" --format coco,yolo --keep-features --out labels`
     """
-    chosen = _chosen(
+    chosen = settings_of(
         format=format,
         min_area=min_area,
         tolerance=tolerance,
@@ -84,6 +101,7 @@ def label(
         min_score=min_score,
         drop_absent=drop_absent,
     )
+    refuse_idle(chosen.format, val=val, pictures=pictures)
     if method == DEFAULT_METHOD:
         from wordmask.labelling.claim import recorded_method
 
@@ -111,6 +129,7 @@ def label(
         max_pixels=max_pixels,
         fill=fill,
         contrast=against,
+        keep="halves" if keep_halves else "features" if keep_features else "nothing",
         threads=max(1, (os.cpu_count() or 1) // workers) if workers > 1 else None,
     )
     left_out = LeftOut(f"{out / LEFT_OUT} lists them")
@@ -135,8 +154,15 @@ def label(
             prune=prune,
         )
     left_out.finish()
+    tell(out, chosen.format, labels, as_json=as_json)
+
+
+def tell(out: Path, format: str, labels: "Labels", *, as_json: bool) -> None:
+    """Print what a run came to."""
+    from wordmask.pictures.left_out import LEFT_OUT
+
     if as_json:
-        show(json.dumps({"out": str(out), "format": chosen.format, **asdict(labels)}))
+        show(json.dumps({"out": str(out), "format": format, **asdict(labels)}))
         return
     told = f"{out}: {labels.pictures} pictures, {labels.instances} masks"
     missing = [f"{labels.left_out} left out"] if labels.left_out else []
@@ -145,21 +171,26 @@ def label(
     show(f"{told}; look at {out / 'review.html'}")
 
 
-def _chosen(**settings: Any) -> "LabelSettings":
+def settings_of(**given: Any) -> "LabelSettings":
+    """Return the settings that options give; None is one that was not given."""
     from pydantic import ValidationError
 
     from wordmask.labelling import LabelSettings
-    from wordmask.labelling.claim import ONLY_FOR
 
-    given = {name: value for name, value in settings.items() if value is not None}
     try:
-        chosen = LabelSettings(**given)
+        chosen = LabelSettings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
         option = "--" + str(first["loc"][0]).replace("_", "-")
         why = first["msg"].removeprefix("Value error, ")
         raise typer.BadParameter(f"{option} {first['input']!r}: {why[:1].lower()}{why[1:]}") from error
-    for name, formats in ONLY_FOR.items():
-        if name in given and not {*chosen.formats} & {*formats}:
-            raise typer.BadParameter(f"--{name} is for --format {' and '.join(formats)}, not {chosen.format}")
     return chosen
+
+
+def refuse_idle(format: str, **given: Any) -> None:
+    """Refuse options that no file of these formats hangs on."""
+    from wordmask.labelling.claim import ONLY_FOR
+
+    for name, formats in ONLY_FOR.items():
+        if given.get(name) is not None and not {*format.split(",")} & {*formats}:
+            raise typer.BadParameter(f"--{name} is for --format {' and '.join(formats)}, not {format}")

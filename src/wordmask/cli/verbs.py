@@ -35,6 +35,7 @@ VERBS = {
         "wordmask.cli.label:label",
         "Label a folder of pictures. Started again after a stop, it goes on where it was.",
         resumes=True,
+        below={"convert": "wordmask.cli.label_convert:convert"},
     ),
     "saliency": Verb(
         "wordmask.cli.saliency:saliency",
@@ -126,7 +127,11 @@ class _Later(TyperCommand):
         self._verb = verb
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        return built(str(self.name), self._verb).make_context(info_name, args, parent, **extra)
+        word, verb = str(self.name), self._verb
+        if args and args[0] in verb.below:
+            verb = Verb(verb.below[args[0]], verb.about)
+            word, info_name, args = f"{word} {args[0]}", f"{info_name} {args[0]}", args[1:]
+        return built(word, verb).make_context(info_name, args, parent, **extra)
 
 
 def built(word: str, verb: Verb) -> Any:

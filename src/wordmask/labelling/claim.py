@@ -93,6 +93,8 @@ def _explained(job: Job, key: str, old: Any, new: Any) -> str:
         return f"made with another content of {own} ({job.load.get(own)}), which has been written anew: bring it back"
     if key == "names" and [*(old or []), BACKGROUND] == new:
         return f"made with names {shown(old, WIDE)}, with no room for others: say --fill to go on so"
+    if key == "dropped" and new is None:
+        return f"converted, and {shown(old, WIDE)} dropped from them: label what they were converted from, and convert"
     if key == "contrast" and old == "none":
         return "made with nothing that the names raced against: say --contrast none to go on so"
     return explained(key, old, new)
@@ -119,6 +121,7 @@ def _settings(job: Job, batch_size: int) -> dict[str, Any]:
         "batch_size": batch_size,
         "max_pixels": pixel_limit(job.max_pixels),
         "version": __version__,
+        **job.inherited,
     }
 
 

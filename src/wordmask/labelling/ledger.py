@@ -32,7 +32,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Row:
-    """A labelled picture, or the reason why it could not be."""
+    """A labelled picture, or the reason why it could not be.
+
+    specks: names of pixels that belong to no part, as their parts are too small, each with its run lengths: with the
+    parts and the background, every pixel's name. None where they were not kept yet.
+    """
 
     picture: str
     name: str
@@ -40,10 +44,13 @@ class Row:
     unsure: float = 0.0
     parts: tuple[Part, ...] = ()
     error: str | None = None
+    specks: tuple[tuple[str, str], ...] | None = None
 
     @classmethod
     def from_json(cls, text: str) -> "Row":
         data = json.loads(text)
+        if data.get("specks") is not None:
+            data["specks"] = tuple((name, counts) for name, counts in data["specks"])
         parts = tuple(Part(**{**part, "box": tuple(part["box"])}) for part in data.pop("parts"))
         return cls(**{**data, "size": tuple(data["size"])}, parts=parts)
 
@@ -54,9 +61,12 @@ class Row:
 class Ledger:
     """Rows by picture; `place` is the picture's place in the last walk through the folder that came to it."""
 
-    def __init__(self, path: Path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def __init__(self, path: Path, *, read_only: bool = False):
         self.path = path
+        if read_only:
+            self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path)
         self._db.execute(
             "CREATE TABLE IF NOT EXISTS rows (picture BLOB PRIMARY KEY, stamp TEXT, name BLOB, place INTEGER, "
@@ -133,6 +143,12 @@ class Ledger:
                 [(os.fsencode(entry.picture), os.fsencode(entry.name)) for entry in entries],
             )
             self._db.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)", records)
+
+    def found(self, picture: str) -> tuple[str, Row] | None:
+        """Return the state of a picture when it was last labelled, or tried, and what came of it."""
+        key = os.fsencode(picture)
+        stamp = self._db.execute("SELECT stamp FROM rows WHERE picture = ?", (key,)).fetchone()
+        return None if stamp is None else (str(stamp[0]), next(self._select("WHERE picture = ?", key)))
 
     def _labels_of(self, entry: Entry) -> Row | None:
         found = self._select("WHERE picture = ? AND stamp = ? AND NOT error", os.fsencode(entry.picture), entry.stamp)

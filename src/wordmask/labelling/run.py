@@ -12,7 +12,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, islice
@@ -24,12 +24,13 @@ from wordmask.console.notices import notices
 from wordmask.console.progress import CountAhead, Progress
 from wordmask.files import atomic_write
 from wordmask.labelling.claim import claim, settle_precision
+from wordmask.labelling.features import FOLDER, path_of, told_of_room
 from wordmask.labelling.formats import LabelFormat, load_format
 from wordmask.labelling.ledger import Entry, Ledger, Row, explained
 from wordmask.labelling.places import ResultNames
 from wordmask.labelling.review import write_review
 from wordmask.labelling.settings import LabelError
-from wordmask.labelling.worker import Job, ProcessWorker, Worker, prepare_process
+from wordmask.labelling.worker import Job, ProcessWorker, Worker, Writer, prepare_process
 from wordmask.methods import check_method
 from wordmask.pictures.image_files import ImageReadError, find_images, warn_left_out
 from wordmask.pictures.left_out import LEFT_OUT, write_left_out
@@ -67,6 +68,7 @@ def label_folder(
     job: Job,
     *,
     segmenter: Segmenter | None = None,
+    writer: Writer | None = None,
     workers: int = 1,
     batch_size: int = 8,
     on_bad: Callable[[ImageReadError], None] = warn_left_out,
@@ -76,6 +78,7 @@ def label_folder(
 ) -> Labels:
     """Label every picture below `job.folder` into `job.out`; with several `workers`, each loads its own segmenter.
 
+    writer: what writes the labels in place of a segmenter, which is not loaded then.
     prune: drop the labels of pictures that are no longer there, which are kept otherwise.
     """
     start = time.perf_counter()
@@ -83,32 +86,26 @@ def label_folder(
     _check_places(job)
     files = load_format(out, job.vocabulary.names, job.settings)
     asked(job.vocabulary, True, job.settings.min_score, job.settings.drop_absent)  # refuses what cannot be done
-    if segmenter is None:
+    if segmenter is None and writer is None:
         _check_method(job.load)
     check_claim(out, VERB, error=LabelError)  # before anything is loaded
-    if not (state / "ledger.sqlite").exists():
-        _check_pictures(job)
-    for_itself = segmenter is None and workers > 1
-    job, segmenter, told = settle_precision(job, segmenter)
-    if told:
-        on_note(told)
-    if for_itself:
-        segmenter = None  # each of several workers loads its own
-    elif segmenter is None and not (state / "ledger.sqlite").exists():
-        segmenter = segmenters.load(**job.load)  # one that cannot begin leaves nothing behind
+    is_new = not (state / "ledger.sqlite").exists()
+    first = _first_picture(job) if is_new else None
+    if writer is None:
+        job, segmenter = _prepared(job, segmenter, workers, first, on_note)
     with ExitStack() as stack:
-        stack.enter_context(claimed(out, VERB, sweeps=files.folders, error=LabelError))
+        stack.enter_context(claimed(out, VERB, sweeps=(*files.folders, FOLDER), error=LabelError))
         stack.enter_context(explained(state / "ledger.sqlite"))
         ledger = Ledger(state / "ledger.sqlite")
         stack.callback(ledger.close)
         claim(state / "settings.json", job, batch_size, has_labels=ledger.has_labels)
         vanished = _look_for_vanished(job, ledger, on_note, prune=prune) if ledger.has_rows else 0
         walk = _Walk(job, files, ledger, frozenset() if prune or not vanished else ledger.names_of_vanished())
-        new = walk.label(segmenter, workers, batch_size, on_bad, on_progress)
+        new = walk.label(segmenter, writer, workers, batch_size, on_bad, on_progress)
         if walk.lost:
-            on_note(f"the label files of {walk.lost} pictures that were done were gone: they have been made anew")
+            on_note(f"the {walk.what} of {walk.lost} pictures that were done were gone: they have been made anew")
         for name in ledger.gone():
-            for file in files.files_of(name):
+            for file in (*files.files_of(name), path_of(out, name)):
                 file.unlink(missing_ok=True)
         ledger.clear_gone()
         pictures, instances, left_out, note = _finish(job, files, ledger)
@@ -123,6 +120,25 @@ def label_folder(
         on_note(note)
     seconds = round(time.perf_counter() - start, 2)
     return Labels(pictures, instances, left_out, seconds, new, vanished, dict(sorted(endings.items())))
+
+
+def _prepared(
+    job: Job, segmenter: Segmenter | None, workers: int, first: Path | None, on_note: Callable[[str], None]
+) -> tuple[Job, Segmenter | None]:
+    """Return a job that says what it computes with, and the segmenter unless workers load their own. first: a picture
+    of a run that has not begun.
+    """
+    for_itself = segmenter is None and workers > 1
+    job, segmenter, told = settle_precision(job, segmenter)
+    if told:
+        on_note(told)
+    keeps = job.keep != "nothing"
+    if segmenter is None and first is not None and (keeps or not for_itself):
+        segmenter = segmenters.load(**job.load)  # one that cannot begin leaves nothing behind
+    if keeps and segmenter is not None and first is not None:
+        with suppress(ImageReadError):  # another one may be read; this one is left out in its turn
+            on_note(told_of_room(segmenter, first, job.out, job.max_pixels))
+    return job, None if for_itself else segmenter
 
 
 def _check_places(job: Job) -> None:
@@ -164,9 +180,11 @@ def _check_method(load: dict[str, Any]) -> None:
     check_method("segmenter", load["method"], preset=load.get("preset", "paper"), settings=sorted(settings))
 
 
-def _check_pictures(job: Job) -> None:
-    if next(_pictures(job, lambda _: None), None) is None:
+def _first_picture(job: Job) -> Path:
+    first = next(_pictures(job, lambda _: None), None)
+    if first is None:
         raise LabelError(f"no pictures found in {job.folder}")
+    return first
 
 
 class _Walk:
@@ -175,11 +193,13 @@ class _Walk:
     def __init__(self, job: Job, files: LabelFormat, ledger: Ledger, taken: frozenset[str]):
         self.job, self.files, self.ledger, self.taken = job, files, ledger, taken
         self.lost = 0
+        self.what = "label files" if job.keep == "nothing" else "label files or features"
         self._listing = lru_cache(maxsize=FOLDERS_REMEMBERED)(_listing)
 
     def label(
         self,
         segmenter: Segmenter | None,
+        writer: Writer | None,
         workers: int,
         batch_size: int,
         on_bad: Callable[[ImageReadError], None],
@@ -196,7 +216,7 @@ class _Walk:
                 on_progress(done, counted.total)
 
             missing = self._missing(batch_size, on_bad, advance)
-            for first, batch, rows in _labelled(self.job, segmenter, workers, missing):
+            for first, batch, rows in _labelled(self.job, segmenter, writer, workers, missing):
                 self.ledger.add(batch, rows, first)
                 new += len(batch)
                 for row in rows:
@@ -237,6 +257,9 @@ class _Walk:
 
     def _has_files(self, entry: Entry) -> bool:
         ways = self.files.made_of(entry.name, Path(entry.picture))
+        features = path_of(self.job.out, entry.name)
+        if self.job.keep != "nothing" and features.name not in self._listing(features.parent):
+            return False
         return any(all(path.name in self._listing(path.parent) for path in made) for made in ways)
 
 
@@ -269,14 +292,17 @@ def _pictures(
 
 
 def _labelled(
-    job: Job, segmenter: Segmenter | None, workers: int, batches: Iterator[tuple[int, list[Entry]]]
+    job: Job,
+    segmenter: Segmenter | None,
+    writer: Writer | None,
+    workers: int,
+    batches: Iterator[tuple[int, list[Entry]]],
 ) -> Iterator[tuple[int, list[Entry], list[Row]]]:
     """Batches in their order, each with its rows."""
-    if workers == 1 or segmenter is not None:
-        worker: Worker | None = None
+    if workers == 1 or segmenter is not None or writer is not None:
         for place, batch in batches:
-            worker = worker or Worker(job, segmenter)
-            yield place, batch, worker.label(batch)
+            writer = writer or Worker(job, segmenter)
+            yield place, batch, writer.label(batch)
         return
     shared = shared_out(batches, ProcessWorker(job), workers=workers, error=LabelError, prepare=prepare_process)
     with closing(shared) as labelled:

@@ -2,10 +2,11 @@
 
 import contextlib
 import signal
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,15 +14,17 @@ from wordmask import segmenters
 from wordmask.console import quiet_log
 from wordmask.console.notices import Taken, notices
 from wordmask.errors import WordmaskError
+from wordmask.labelling.features import Features, path_of
 from wordmask.labelling.formats import OF_A_NAME, LabelFormat, Labelled, load_format
 from wordmask.labelling.ledger import Entry, Row
 from wordmask.labelling.settings import LabelError, LabelSettings
-from wordmask.masks.instances import part_of
+from wordmask.masks.instances import Instance, part_of
+from wordmask.masks.run_lengths import encoded_labels
 from wordmask.masks.segmentation import Segmentation
 from wordmask.names.contrast import Contrast
-from wordmask.names.vocabulary import Vocabulary
+from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 from wordmask.pictures.image_files import ImageReadError
-from wordmask.segmenters.base import Segmenter
+from wordmask.segmenters.base import Seen, Segmenter, asked, contrasted
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Job:
     """All that a process needs to know; it can be sent to one.
 
     fill: every pixel bears one of the names. Without it "background" is added, if it is not among them. contrast: what
-    they race against then, see `Seen.segment`.
+    they race against then, see `Seen.segment`. keep: whether what the network saw is kept, and of numbers that say so
+    with the same labels the halves. inherited: settings that are those of labels which these are converted from.
     """
 
     folder: Path
@@ -41,17 +45,37 @@ class Job:
     threads: int | None = None
     fill: bool = False
     contrast: Contrast = "auto"
+    keep: Literal["nothing", "features", "halves"] = "nothing"
+    inherited: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.fill:
             object.__setattr__(self, "vocabulary", self.vocabulary.with_room())
 
 
-class Worker:
-    def __init__(self, job: Job, segmenter: Segmenter | None = None):
+@dataclass(frozen=True)
+class Answer:
+    """What is to be written of a picture.
+
+    unsure: where it is not to be read off the scores. keep: writes what else is kept, before the labels.
+    """
+
+    source: str
+    result: Segmentation
+    unsure: float | None = None
+    keep: Callable[[], None] | None = None
+
+
+class Writer:
+    """Writes the files of batches of pictures; a subclass says what they show."""
+
+    def __init__(self, job: Job):
         self.job = job
-        self.segmenter = segmenter if segmenter is not None else segmenters.load(**job.load)
         self.format: LabelFormat = load_format(job.out, job.vocabulary.names, job.settings)
+
+    def answers(self, entries: Mapping[str, Entry], on_bad: Callable[[ImageReadError], None]) -> Iterator[Answer]:
+        """Yield what there is to write of the pictures at some paths. The others are handed to `on_bad`."""
+        raise NotImplementedError
 
     def label(self, entries: Sequence[Entry]) -> list[Row]:
         """One row an entry, once its files are written."""
@@ -61,26 +85,17 @@ class Worker:
         def on_bad(error: ImageReadError) -> None:
             rows[error.source] = _failed(by_source[error.source], error.reason)
 
-        results = self.segmenter.segment_many(
-            list(by_source),
-            self.job.vocabulary,
-            fill=True,  # what room there is to be, the vocabulary has
-            contrast=self.job.contrast,
-            min_score=self.job.settings.min_score,
-            drop_absent=self.job.settings.drop_absent,
-            batch_size=len(entries),
-            on_bad=on_bad,
-            max_pixels=self.job.max_pixels,
-        )
-        for result in results:
-            source = str(result.source)
-            rows[source] = self._write(by_source[source], Path(source), result)
+        for answer in self.answers(by_source, on_bad):
+            rows[answer.source] = self._write(by_source[answer.source], answer)
         return [rows[source] for source in by_source]
 
-    def _write(self, entry: Entry, source: Path, result: Segmentation) -> Row:
+    def _write(self, entry: Entry, answer: Answer) -> Row:
+        result = answer.result
         instances = result.instances(min_area=self.job.settings.min_area)
         try:
-            kept = self.format.write_picture(Labelled(entry, source, result, instances))
+            if answer.keep is not None:
+                answer.keep()
+            kept = self.format.write_picture(Labelled(entry, Path(answer.source), result, instances))
         except WordmaskError as error:
             return _failed(entry, str(error))
         except OSError as error:
@@ -91,12 +106,61 @@ class Worker:
         parts = tuple(
             part_of(instance, result.names, result.size, more) for instance, more in zip(instances, kept, strict=True)
         )
-        return Row(entry.picture, entry.name, result.size, unsureness(result), parts)
+        unsure = unsureness(result) if answer.unsure is None else answer.unsure
+        return Row(entry.picture, entry.name, result.size, unsure, parts, specks=specks_of(result, instances))
 
     def _remove(self, name: str) -> None:
-        for file in self.format.files_of(name):
+        for file in (*self.format.files_of(name), path_of(self.job.out, name)):
             with contextlib.suppress(OSError):
                 file.unlink(missing_ok=True)
+
+
+class Worker(Writer):
+    """Segments the pictures that it writes labels of."""
+
+    def __init__(self, job: Job, segmenter: Segmenter | None = None):
+        super().__init__(job)
+        self.segmenter = segmenter if segmenter is not None else segmenters.load(**job.load)
+        settings = job.settings
+        asked_for = asked(job.vocabulary, True, settings.min_score, settings.drop_absent)
+        self._names = contrasted(asked_for, job.contrast, self.segmenter)
+        self._features: Features | None = None
+        if job.keep != "nothing":
+            self._features = Features(job.out, self.segmenter, half=job.keep == "halves")
+            self._features.claim(job.load)
+
+    def ask(self, seen: Seen) -> Segmentation:
+        settings = self.job.settings
+        return seen.segment(  # what room there is to be, the vocabulary has
+            self._names, fill=True, min_score=settings.min_score, drop_absent=settings.drop_absent
+        )
+
+    def answers(self, entries: Mapping[str, Entry], on_bad: Callable[[ImageReadError], None]) -> Iterator[Answer]:
+        views = self.segmenter.view_many(
+            list(entries), batch_size=len(entries), on_bad=on_bad, max_pixels=self.job.max_pixels
+        )
+        for seen in views:
+            result = self.ask(seen)
+            keep = None
+            if self._features is not None:
+                keep = partial(self._features.keep, entries[seen.source], seen, result, self.ask)
+            yield Answer(seen.source, result, keep=keep)
+
+
+def specks_of(result: Segmentation, instances: Sequence[Instance]) -> tuple[tuple[str, str], ...]:
+    """Return names of pixels outside of all instances and of background, each with COCO's run lengths."""
+    background = sum(area for name, area in result.pixels.items() if name.casefold() == BACKGROUND)
+    if background + sum(instance.area for instance in instances) == result.labels.size:
+        return ()
+    none = len(result.names)
+    rest = result.labels.astype(np.int32)
+    for instance in instances:
+        instance.paste_into(rest, none)
+    for label, name in enumerate(result.names):
+        if name.casefold() == BACKGROUND:
+            rest[rest == label] = none
+    codes = encoded_labels(rest)
+    return tuple((result.names[label], codes[label]["counts"]) for label in sorted(codes) if label != none)
 
 
 def unsureness(result: Segmentation) -> float:

@@ -15,6 +15,11 @@ class Reduced:
     pixels: np.ndarray  # (h, w, 3) uint8
     size: tuple[int, int]  # (H, W), the picture's own
 
+    @classmethod
+    def gone(cls, size: tuple[int, int]) -> "Reduced":
+        """Return a picture of which only its size is known."""
+        return cls(np.empty((0, 0, 3), np.uint8), size)
+
 
 Picture: TypeAlias = np.ndarray | Reduced
 

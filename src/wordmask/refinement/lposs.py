@@ -7,7 +7,7 @@ the graph has weight: (I - alpha W) Z = Y, one system for every name. All window
 what one window knows reaches the others.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ from wordmask.pictures.windows import Patch, SlidingWindows, Spread, merge_maps
 
 LPOSS, LPOSS_PLUS = "lposs", "lposs+"
 """The names of the refinements."""
+CSR = ("data", "indices", "indptr")
+"""What SciPy's sparse rows are made of."""
 WINDOWS_TOGETHER = 8
 """Windows that go through DINO together."""
 ROWS_TOGETHER = 1024
@@ -103,6 +105,10 @@ class Lposs:
         graph = PatchGraph(values, plan, self.dino.patch_size, self.parameters)
         return Spreading(graph, picture if self.pixels else None)
 
+    def look_again(self, plan: SlidingWindows, kept: Mapping[str, Tensor]) -> "Spreading":
+        """Return what `look` gave, from what `Spreading.kept` says of it."""
+        return Spreading(PatchGraph.again(kept, plan, self.parameters), kept.get("spreading.picture"))
+
 
 @dataclass(frozen=True)
 class Spreading:
@@ -113,6 +119,10 @@ class Spreading:
 
     graph: "PatchGraph"
     picture: Tensor | None
+
+    def kept(self) -> dict[str, Tensor]:
+        """Return all of it as tensors by name."""
+        return self.graph.kept() | ({} if self.picture is None else {"spreading.picture": self.picture})
 
     def spread(self, plan: SlidingWindows, maps: Tensor, patch: Patch) -> tuple[SlidingWindows, Tensor, Patch]:
         """Return scores (n, K, h, w) of windows, spread, and where they lie now, as `merge_argmax` takes all three: on
@@ -139,11 +149,29 @@ class PatchGraph:
         parameters: LpossParameters = DEFAULTS,
     ):
         """values (n, C, h, w): DINO's, on the grids of n windows. patch: pixels along a side of one."""
-        self.parameters = parameters
-        self.grid = (values.shape[-2], values.shape[-1])
+        grid = (values.shape[-2], values.shape[-1])
+        self._hold(plan, grid, parameters, normalised(weights(values, places(plan, grid, patch), parameters)))
+
+    def _hold(self, plan: SlidingWindows, grid: Grid, parameters: LpossParameters, matrix: Any) -> None:
+        self.parameters, self.grid = parameters, grid
         self.lies = Spread(plan.window)
         """Where the grids lie in their windows: all over them, also where DINO had to pad, as in the published code."""
-        self._matrix = normalised(weights(values, places(plan, self.grid, patch), parameters))
+        self._matrix = matrix
+
+    def kept(self) -> dict[str, Tensor]:
+        """Return all of it that hangs on the picture, as tensors by name."""
+        parts = {name: torch.from_numpy(getattr(self._matrix, name)) for name in CSR}
+        return {f"graph.{name}": part for name, part in parts.items()} | {"graph.grid": torch.tensor(self.grid)}
+
+    @classmethod
+    def again(cls, kept: Mapping[str, Tensor], plan: SlidingWindows, parameters: LpossParameters) -> "PatchGraph":
+        """Return a graph of what `kept` gave, among other things."""
+        graph = cls.__new__(cls)
+        parts = tuple(kept[f"graph.{name}"].cpu().numpy() for name in CSR)
+        height, width = kept["graph.grid"].tolist()
+        count = len(parts[-1]) - 1
+        graph._hold(plan, (height, width), parameters, scipy.sparse.csr_array(parts, shape=(count, count)))
+        return graph
 
     def solve(self, scores: Tensor) -> Tensor:
         """Return Z of the paper, (n, Q, h, w) float64 of the patches' scores (n, Q, h, w)."""

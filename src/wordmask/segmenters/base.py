@@ -48,6 +48,8 @@ class Seen(ABC):
 
     correction: RegionMaker | None = None
     """The segmenter's; see there."""
+    read_picture: Callable[[], np.ndarray] | None = None
+    """Reads the picture itself where it is asked for after all, of what was seen again."""
 
     def __init__(self, picture: Picture, source: str):
         self.size = size_of(picture)
@@ -57,6 +59,8 @@ class Seen(ABC):
     @property
     def image(self) -> np.ndarray:
         """The picture itself, (H, W, 3) uint8."""
+        if self._image is None and self.read_picture is not None:
+            self._image = self.read_picture()
         if self._image is None:
             raise SegmenterError(f"{shown(self.source)} was handed in reduced: its own pixels are not here")
         return self._image
@@ -113,6 +117,10 @@ class Seen(ABC):
         labels = result.labels.copy()
         labels[labels == len(vocabulary)] = background
         return replace(result, labels=labels, names=list(vocabulary.names))
+
+    def kept(self) -> dict[str, "Tensor"]:
+        """Return all that answers hang on beside the names, of which `Segmenter.see_again` makes the same again."""
+        raise SegmenterError(f"what {type(self).__name__} holds cannot be kept: it has no `kept`")
 
     @abstractmethod
     def answer(self, vocabulary: Vocabulary) -> Segmentation:
@@ -220,6 +228,10 @@ class Segmenter(Declared, ABC):
             view.correction = self.correction
         return seen
 
+    def see_again(self, kept: "Mapping[str, Tensor]", size: tuple[int, int], source: str) -> Seen:
+        """Return what was seen of a picture (H, W), from what `Seen.kept` gave; no network runs."""
+        raise SegmenterError(f"{self.method} cannot take up what it saw: it has no `see_again`")
+
     def input_size(self, height: int, width: int) -> tuple[int, int] | None:
         """Return the smaller size at which a picture is read, where no more of it is needed; else None."""
         return None
@@ -271,18 +283,22 @@ class Segmenter(Declared, ABC):
         A picture that cannot be read is left out: it is handed to `on_bad`, or named in a warning. `source` of each
         result says which picture it is. An error of the stream's own comes after the results of all before it.
         """
-        stream = many_pictures(images, batch_size, taker="segment_many", of_one="segment", error=SegmenterError)
-        batches = read_ahead(stream, batch_size, on_bad=on_bad, max_pixels=max_pixels)
+        views = self.view_many(images, batch_size=batch_size, on_bad=on_bad, max_pixels=max_pixels)
         vocabulary = contrasted(asked(names, fill, min_score, drop_absent), contrast, self)
+        return (seen.segment(vocabulary, fill=fill, min_score=min_score, drop_absent=drop_absent) for seen in views)
 
-        def ask(seen: Seen) -> Segmentation:
-            return seen.segment(vocabulary, fill=fill, min_score=min_score, drop_absent=drop_absent)
+    def view_many(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        batch_size: int = 8,
+        on_bad: Callable[[ImageReadError], None] | None = None,
+        max_pixels: int | None = None,
+    ) -> Iterator[Seen]:
+        """Look at a stream of any length as `segment_many` does, and ask nothing yet."""
+        stream = many_pictures(images, batch_size, taker="segment_many", of_one="segment", error=SegmenterError)
+        return self._view_batches(read_ahead(stream, batch_size, on_bad=on_bad, max_pixels=max_pixels))
 
-        return self._segment_batches(batches, ask)
-
-    def _segment_batches(
-        self, batches: Iterator[list[Read]], ask: Callable[[Seen], Segmentation]
-    ) -> Iterator[Segmentation]:
+    def _view_batches(self, batches: Iterator[list[Read]]) -> Iterator[Seen]:
         for batch in batches:
-            for seen in self.see([read.image for read in batch], [read.source for read in batch]):
-                yield ask(seen)
+            yield from self.see([read.image for read in batch], [read.source for read in batch])

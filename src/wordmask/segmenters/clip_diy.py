@@ -24,6 +24,7 @@ from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 from wordmask.pictures.images import resize, size_with_shorter_side
+from wordmask.pictures.reduced import Picture, Reduced
 from wordmask.pictures.windows import SlidingWindows, upsample_argmax
 from wordmask.refinement.by_name import NameRefinement, refine_names
 from wordmask.segmenters.base import Seen, Segmenter, SegmenterError
@@ -80,7 +81,7 @@ class SeenAtScales(Seen):
     def __init__(
         self,
         segmenter: "ClipDiy",
-        image: np.ndarray,
+        image: Picture,
         source: str,
         size: tuple[int, int],
         scales: list[Tensor],
@@ -90,6 +91,10 @@ class SeenAtScales(Seen):
         self._segmenter, self._size = segmenter, size
         self._scales = scales  # each (rows, columns, D), normalised
         self._objectness = objectness  # (h, w) at the resized picture's size
+
+    def kept(self) -> dict[str, Tensor]:
+        kept = {f"scales.{i}": scale for i, scale in enumerate(self._scales)}
+        return kept if self._objectness is None else kept | {"objectness": self._objectness}
 
     @torch.inference_mode()
     def answer(self, vocabulary: Vocabulary) -> Segmentation:
@@ -102,7 +107,7 @@ class SeenAtScales(Seen):
         for chunk in chunks:
             maps = self._maps(grids, chunk, vocabulary).expm1_()  # scores are cosines: no exponential is large
             total += maps.sum(dim=0)
-        size = (self.image.shape[0], self.image.shape[1])
+        size = self.size
         # Equation 4, less what a name of score 0 has, which is the same for all. Where there is hardly an object all
         # probabilities are about 1 / K, and rounding would hide by how much they differ; what remains here is as small
         # as the scores themselves.
@@ -127,7 +132,7 @@ class SeenAtScales(Seen):
                 return F.interpolate((own.exp_() * at_zero)[None], size=small, mode="bilinear")[0]
 
             best, sure_of_it = refine_names(self.image, best, maps_of, self._segmenter.settings.refine)
-        return Segmentation(best.astype(label_type(count)), list(vocabulary.names), sure_of_it, self.image, self.source)
+        return Segmentation(best.astype(label_type(count)), list(vocabulary.names), sure_of_it, self._image, self.source)
 
     def _maps(self, grids: list[Tensor], chunk: slice, vocabulary: Vocabulary) -> Tensor:
         """Equations 1 to 3 for some of the names: (k, h, w)."""
@@ -205,6 +210,13 @@ class ClipDiy(Segmenter):
             scales = [next(embeddings).view(*plan.grid, -1) for plan in own]
             seen.append(SeenAtScales(self, image, source, (picture.shape[1], picture.shape[2]), scales, guide))
         return seen
+
+    @torch.inference_mode()
+    def see_again(self, kept: Mapping[str, Tensor], size: tuple[int, int], source: str) -> Seen:
+        kept = {name: value.to(self.clip.device) for name, value in kept.items()}
+        scales = [kept[f"scales.{i}"] for i in range(len(self.settings.windows))]
+        objectness = kept.get("objectness")
+        return SeenAtScales(self, Reduced.gone(size), source, self._resized(*size), scales, objectness)
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         if self.settings.square is not None:

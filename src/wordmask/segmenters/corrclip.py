@@ -304,6 +304,17 @@ class CorrClip(PatchCosines):
         answers = [torch.from_numpy(bank.means(rows, auxiliary=store)) for store in stores]
         return Recalled(places, tuple(F.normalize(answer, dim=1).to(self.device) for answer in answers))
 
+    def kept_guide(self, guide: Any) -> dict[str, Tensor]:
+        if not isinstance(guide, Recalled):
+            return super().kept_guide(guide)
+        return {"places": guide.places, **{f"answers.{i}": own for i, own in enumerate(guide.answers)}}
+
+    def guide_again(self, kept: Mapping[str, Tensor]) -> Any:
+        if "places" not in kept:
+            return super().guide_again(kept)
+        count = sum(name.startswith("answers.") for name in kept)
+        return Recalled(kept["places"], tuple(kept[f"answers.{i}"] for i in range(count)))
+
     def merge(
         self, plan: SlidingWindows, maps: Tensor, patch: Patch, text: TextEmbeddings, guide: Any
     ) -> PictureScores:

@@ -29,7 +29,7 @@ from wordmask.names.lists import read_names
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 from wordmask.pictures.accelerator import on_device
 from wordmask.pictures.images import size_with_longer_side, size_with_shorter_side, to_tensor
-from wordmask.pictures.reduced import Picture, pixels_of, size_of
+from wordmask.pictures.reduced import Picture, Reduced, pixels_of, size_of
 from wordmask.pictures.windows import label_dtype, upsample_argmax, upsample_shares
 from wordmask.plugins import named
 from wordmask.refinement.by_name import NameRefinement, refine_names
@@ -195,6 +195,10 @@ class NamedMask(Segmenter):
             for index, (image, source) in enumerate(zip(images, sources, strict=True))
         ]
 
+    @torch.inference_mode()
+    def see_again(self, kept: Mapping[str, Tensor], size: tuple[int, int], source: str) -> Seen:
+        return SeenByStudent(self, Reduced.gone(size), source, kept["kept"].to(self.device))
+
     def _read(self, images: Sequence[np.ndarray], size: tuple[int, int]) -> Tensor:
         """Return what is kept of pictures: (B, c, h, w), logits or, where there are more names, what the last layer
         reads.
@@ -252,10 +256,8 @@ class SeenByStudent(Seen):
         self._segmenter = segmenter
         self._kept = kept  # (c, h, w)
 
-    @property
-    def kept(self) -> Tensor:
-        """Return what was kept of the picture, (c, h, w)."""
-        return self._kept
+    def kept(self) -> dict[str, Tensor]:
+        return {"kept": self._kept}
 
     @torch.inference_mode()
     def answer(self, vocabulary: Vocabulary) -> Segmentation:

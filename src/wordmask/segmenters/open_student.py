@@ -222,7 +222,7 @@ class OpenStudent(NamedMask):
     def look_many(self, images: Sequence[Picture], sources: Sequence[str]) -> list[Seen]:
         views = super().look_many(images, sources)
         return [
-            SeenByOpenStudent(self, image, source, view.kept)
+            SeenByOpenStudent(self, image, source, view.kept()["kept"])
             for view, image, source in zip(views, images, sources, strict=True)
             if isinstance(view, SeenByStudent)
         ]

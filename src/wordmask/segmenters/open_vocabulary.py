@@ -6,7 +6,7 @@ is its windows' features, so asking for other names costs a small matrix product
 
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
@@ -25,7 +25,7 @@ from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
 from wordmask.names.vocabulary import BACKGROUND, Rivals, Vocabulary
 from wordmask.pictures.accelerator import on_device, windows_together
 from wordmask.pictures.images import size_with_shorter_side, to_tensor
-from wordmask.pictures.reduced import Picture, pixels_of, reduced, size_of
+from wordmask.pictures.reduced import Picture, Reduced, pixels_of, reduced, size_of
 from wordmask.pictures.windows import Patch, SlidingWindows, label_dtype, merge_argmax, merge_maps
 from wordmask.refinement.by_name import NAMES_TOGETHER, NONE, PatchRefinement, refine_names
 from wordmask.refinement.lposs import DEFAULTS as LPOSS_PARAMETERS
@@ -131,6 +131,13 @@ class SeenThroughWindows(Seen):
         self._features = features  # each (n windows, ...)
         self._guide = guide  # of the picture, for `merge`
         self._spreading = spreading
+
+    def kept(self) -> dict[str, Tensor]:
+        kept = {f"features.{i}": features for i, features in enumerate(self._features)}
+        kept |= self._segmenter.kept_guide(self._guide)
+        if self._spreading is not None:
+            kept |= self._spreading.kept()
+        return kept
 
     @torch.inference_mode()
     def in_text_space(self) -> Tensor | None:
@@ -270,6 +277,23 @@ class OpenVocabularySegmenter(Segmenter):
     def guide(self, picture: Tensor) -> Tensor | None:
         """Return what `merge` needs of a picture itself (3, h, w), as it is looked at; usually nothing."""
         return None
+
+    def kept_guide(self, guide: Any) -> dict[str, Tensor]:
+        """Return a guide as tensors by name, of which `guide_again` makes it."""
+        return {} if guide is None else {"guide": guide}
+
+    def guide_again(self, kept: Mapping[str, Tensor]) -> Any:
+        """Return a guide of what `kept_guide` gave, among other things."""
+        return kept.get("guide")
+
+    @torch.inference_mode()
+    def see_again(self, kept: Mapping[str, Tensor], size: tuple[int, int], source: str) -> Seen:
+        plan = self.sliding.plan(*size)
+        kept = {name: value.to(self.device) for name, value in kept.items()}
+        count = sum(name.startswith("features.") for name in kept)
+        spreading = None if self.lposs is None else self.lposs.look_again(plan, kept)
+        features = tuple(kept[f"features.{i}"] for i in range(count))
+        return SeenThroughWindows(self, Reduced.gone(size), source, plan, features, self.guide_again(kept), spreading)
 
     def threshold_for(self, scores: np.ndarray, threshold: float) -> float:
         """Return the score below which background takes a pixel, in a picture whose best names score (H, W)."""

@@ -23,6 +23,7 @@ from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.images import centre_view, resize, to_tensor
+from wordmask.pictures.reduced import Picture, Reduced
 from wordmask.refinement.by_name import NameRefinement, refine_names
 from wordmask.refinement.clean_up import THRESHOLD, Refinement
 from wordmask.refinement.clean_up import refine as refine_saliency
@@ -69,7 +70,7 @@ class SeenSalient(Seen):
     def __init__(
         self,
         segmenter: "SaliencyClip",
-        image: np.ndarray,
+        image: Picture,
         source: str,
         mask: np.ndarray,
         sure: np.ndarray,
@@ -80,6 +81,9 @@ class SeenSalient(Seen):
         self._mask = mask  # (H, W) bool
         self._sure = sure  # (H, W) float32, of each pixel's being salient or not
         self._name = name  # (D,) CLIP's embedding
+
+    def kept(self) -> dict[str, Tensor]:
+        return {"mask": torch.from_numpy(self._mask), "sure": torch.from_numpy(self._sure), "name": self._name}
 
     @torch.inference_mode()
     def answer(self, vocabulary: Vocabulary) -> Segmentation:
@@ -103,7 +107,7 @@ class SeenSalient(Seen):
             labels.astype(label_type(len(vocabulary))),
             list(vocabulary.names),
             scores.astype(np.float32),
-            self.image,
+            self._image,
             self.source,
         )
 
@@ -144,6 +148,11 @@ class SaliencyClip(Segmenter):
             SeenSalient(self, image, source, mask, sure, embedding)
             for image, source, (mask, sure), embedding in zip(images, sources, found, embeddings, strict=True)
         ]
+
+    @torch.inference_mode()
+    def see_again(self, kept: Mapping[str, Tensor], size: tuple[int, int], source: str) -> Seen:
+        mask, sure, name = kept["mask"].numpy(), kept["sure"].numpy(), kept["name"].to(self.clip.device)
+        return SeenSalient(self, Reduced.gone(size), source, mask, sure, name)
 
     def _mask(self, image: np.ndarray, soft: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Refine a map: what is salient, (H, W) bool, and how sure that is, (H, W)."""
