@@ -53,7 +53,11 @@ def label(
         str | None,
         typer.Option(help="For yolo and voc, how pictures come beside their labels: copy, link or hardlink. [copy]"),
     ] = None,
-    review: Annotated[int, typer.Option(min=0, help="Pictures in review.html, the most unsure first.")] = 200,
+    review: Annotated[int, typer.Option(min=0, help="Pictures in review.html, the most unsure ones.")] = 5000,
+    corrections: Annotated[
+        Path | None,
+        typer.Option(help="What a person corrected: of the review, COCO, Label Studio, PNGs. [OUT/corrections.json]"),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes; each loads the segmenter.")] = 1,
     method: options.Method = DEFAULT_METHOD,
     preset: options.Preset = "paper",
@@ -152,6 +156,7 @@ def label(
             on_progress=on_progress,
             on_note=lambda note: complain(f"note: {note}"),
             prune=prune,
+            corrections=corrections,
         )
     left_out.finish()
     tell(out, chosen.format, labels, as_json=as_json)
@@ -165,6 +170,8 @@ def tell(out: Path, format: str, labels: "Labels", *, as_json: bool) -> None:
         show(json.dumps({"out": str(out), "format": format, **asdict(labels)}))
         return
     told = f"{out}: {labels.pictures} pictures, {labels.instances} masks"
+    told += f", {labels.corrected} pictures corrected" if labels.corrected else ""
+    told += f", {labels.rejected} rejected" if labels.rejected else ""
     missing = [f"{labels.left_out} left out"] if labels.left_out else []
     missing += [f"{sum(labels.passed_over.values())} passed over"] if labels.passed_over else []
     told += f", {' and '.join(missing)} ({LEFT_OUT})" if missing else ""

@@ -197,6 +197,10 @@ class Ledger:
     def most_unsure(self, count: int) -> Iterator[Row]:
         return self._select("WHERE NOT error ORDER BY unsure DESC, place, picture LIMIT ?", count)
 
+    def find(self, picture: str) -> Row | None:
+        """Return the labels of a picture; None where it has none."""
+        return next(self._select("WHERE picture = ? AND NOT error", os.fsencode(picture)), None)
+
     def _select(self, rest: str, *values: object) -> Iterator[Row]:
         for (text,) in self._db.execute(f"SELECT row FROM rows {rest}", values):
             try:

@@ -1,113 +1,213 @@
-"""The pictures that a person should look at first, on one page that needs nothing beside it."""
+"""A review that acts: one page, which opens from a file, and small data beside it.
 
-import base64
-import io
+`review.html` holds the program, `review/index.js` a line for every picture, `review/masks-NNNNN.js` the run lengths of
+some pictures each, which the page loads when they are looked at. The pictures themselves stay where they are; of kinds
+that no browser shows there are small copies. Data are scripts, because a page from a file may load nothing else.
+"""
+
 import json
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
-import numpy as np
 from PIL import Image
 
+from wordmask.corrections import ACCEPTED, REJECTED, Correction, Corrections
 from wordmask.files import atomic_write
-from wordmask.html_page import STYLE
-from wordmask.labelling.ledger import Row
-from wordmask.masks.overlay import draw_overlay
+from wordmask.fingerprints import short_digest_of
+from wordmask.labelling.fingerprints_kept import KeptFingerprints
+from wordmask.labelling.ledger import Ledger, Row
+from wordmask.labelling.teaching_order import RULE, teaching_order
 from wordmask.masks.palette import colours_of
 from wordmask.pictures.image_files import ImageReadError
 from wordmask.pictures.images import read_image, size_with_longer_side
 
-THUMBNAIL = 400
-"""Pixels of the longer side; 200 such pictures make a page of some 6 MB."""
-_CARDS = """
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); gap: 1.2rem }
-.card { border: 1px solid var(--line); border-radius: 6px; overflow: hidden } .card img { width: 100%; display: block }
-.card .under { padding: .5rem .8rem } .card h3 { font-size: .95rem; margin: 0; overflow-wrap: anywhere }
-.card ul { margin: .3rem 0 0; padding: 0; list-style: none; color: var(--faint); font-size: .9rem }
-.card b { color: var(--ink); font-weight: 500 } .dot { display: inline-block; width: .7em; height: .7em;
-  border-radius: 50%; margin-right: .4em } label, select { font: inherit } select { padding: .2rem .4rem }
-"""
-_FILTER = """
-const choice = document.getElementById("name");
-choice.addEventListener("change", () => {
-  for (const card of document.querySelectorAll(".card"))
-    card.hidden = choice.value !== "" && !JSON.parse(card.dataset.names).includes(choice.value);
-});
-"""
+PAGE, DATA, INDEX = "review.html", "review", "index.js"
+COPIES = "pictures"
+VERSION = 1
+TOGETHER = 50
+"""Pictures whose masks are loaded together: some 100 kB."""
+SHOWN = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp", ".avif", ".bmp"})
+"""Kinds that every browser shows."""
+COPY = 1600
+"""Pixels of the longer side, of a copy of another kind."""
+CALL = "wordmaskReview"
+STATIC = Path(__file__).parent / "static"
+SCRIPTS = ("review_masks.js", "review.js")
 
 
-def write_review(path: Path, folder: Path, rows: Iterator[Row], pictures: int) -> None:
-    """Rows in the order they are to be looked at. Memory holds one picture at a time."""
-    with atomic_write(path) as file:
-        file.write(
-            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Review of {_text(folder.name)}</title>'
-            f'<meta name="viewport" content="width=device-width"><style>{STYLE}{_CARDS}</style></head><body>'
-            f"<h1>Review of {_text(folder.name)}</h1>"
-            f"<p>Of {pictures} labelled pictures those of which the segmenter was least sure, the least sure first. "
-            "Unsure is one less the mean score of the pixels; beside each name stands how sure it was of its parts.</p>"
-            '<p><label for="name">Only pictures with </label><select id="name"><option value="">any name</option>'
-            '</select></p><div class="cards">'.encode()
-        )
-        seen: dict[str, None] = {}
-        for row in rows:
-            file.write(_card(folder, row).encode())
-            seen.update(dict.fromkeys(part.name for part in row.parts))
-        options = json.dumps(sorted(seen)).replace("<", "\\u003c")
-        file.write(
-            f"</div><script>for (const name of {options}) "
-            f'document.getElementById("name").add(new Option(name, name));{_FILTER}</script></body></html>\n'.encode()
-        )
+def masks_file(number: int) -> str:
+    return f"masks-{number:05d}.js"
 
 
-def _card(folder: Path, row: Row) -> str:
-    names = sorted({part.name for part in row.parts})
-    items = []
-    for name, colour in zip(names, colours_of(names), strict=True):
-        scores = [part.score for part in row.parts if part.name == name and part.score is not None]
-        sure = f" {', '.join(f'{score:.2f}' for score in sorted(scores)[:6])}" + (" ..." if len(scores) > 6 else "")
-        dot = f'<span class="dot" style="background: rgb{colour}"></span>'
-        items.append(f"<li>{dot}<b>{_text(name)}</b>{sure if scores else ''}</li>")
-    return (
-        f'<article class="card" data-names="{escape(json.dumps(names))}">{_picture(folder, row, names)}'
-        f'<div class="under"><h3>{_text(row.picture)}</h3><ul><li>unsure {row.unsure:.3f}</li>{"".join(items)}</ul>'
-        "</div></article>"
-    )
+@dataclass(frozen=True)
+class _Shown:
+    """A mask as the page shows it, and what has been said of it."""
+
+    name: str
+    score: float | None
+    counts: str
+    verdict: str | None = None
+    renamed: str | None = None
 
 
-def _picture(folder: Path, row: Row, names: list[str]) -> str:
+def write_review(
+    out: Path,
+    folder: Path,
+    ledger: Ledger,
+    *,
+    names: Sequence[str],
+    pictures_of: Mapping[str, int],
+    labelled: int,
+    most: int,
+    corrections: Corrections,
+    fingerprints: KeptFingerprints,
+) -> None:
+    """Write the page and its data for the `most` pictures of which the segmenter was least sure.
+
+    names: those that label something. pictures_of: in how many pictures each is. labelled: how many pictures there are.
+    """
+    data = out / DATA
+    order = teaching_order(ledger.most_unsure(most), labelled, pictures_of)
+    known = ((picture, fingerprints.of(picture)) for picture in order)
+    there = [(picture, digest) for picture, digest in known if digest is not None]  # labels may outlive their pictures
+    places = {picture: place for place, picture in enumerate(sorted(picture for picture, _ in there))}
+    all_names = {name: number for number, name in enumerate(names)}
+    for correction in corrections:
+        for mask in correction.masks:
+            for name in filter(None, (mask.was, mask.name)):
+                all_names.setdefault(name, len(all_names))
+    lines, verdicts, chunk, copies = [], {}, [], set()
+    for number, (picture, digest) in enumerate(there):
+        row = ledger.find(picture)
+        assert row is not None  # it is of this order
+        correction = corrections.by_fingerprint.get(digest)
+        masks = _shown(row, correction)
+        own = short_digest_of(" ".join(mask.counts for mask in masks))
+        copy = _copied(data, folder, picture, digest, row.size)
+        copies.add(copy)
+        line = [
+            *(picture, copy or _quoted(picture), digest, *row.size, row.unsure, places[picture], own),
+            [[all_names[mask.name], mask.score] for mask in masks],
+        ]
+        lines.append(json.dumps(line))
+        chunk.append([own, [mask.counts for mask in masks]])
+        if correction is not None:
+            verdicts[digest] = {"v": correction.verdict, "m": [[mask.verdict, mask.renamed] for mask in masks]}
+        if len(chunk) == TOGETHER or number == len(there) - 1:
+            at = number // TOGETHER
+            _write_script(data / masks_file(at), "masks", [str(at), json.dumps(chunk)])
+            chunk = []
+    reviewed = {digest for _, digest in there}
+    about = {
+        "version": VERSION,
+        "title": folder.name,
+        "folder": address_of(folder, out),
+        "rule": RULE,
+        "together": TOGETHER,
+        "names": [
+            [name, f"#{bytes(colour).hex()}"]
+            for name, colour in zip(all_names, colours_of(list(all_names)), strict=True)
+        ],
+        "verdicts": verdicts,
+        "elsewhere": [each.to_json() for each in corrections if each.fingerprint not in reviewed],
+    }
+    told = f'{json.dumps(about)[:-1]}, "pictures": [\n' + ",\n".join(lines) + "\n]}"
+    _write_script(data / INDEX, "index", [told])
+    with atomic_write(out / PAGE) as file:
+        file.write(page(folder.name).encode())
+    _remove_old(data, -(-len(there) // TOGETHER), {Path(copy).name for copy in copies if copy})
+
+
+def page(title: str, api: str = "") -> str:
+    """Return the page. api: where a service takes verdicts; without it the browser keeps them."""
+    parts = {
+        "title": escape(title.encode(errors="backslashreplace").decode()),
+        "api": escape(api),
+        "style": (STATIC / "review.css").read_text(encoding="utf-8"),
+        "script": "\n".join((STATIC / own).read_text(encoding="utf-8") for own in SCRIPTS),
+    }
+    pieces = re.split(r"\{(title|api|style|script)\}", (STATIC / PAGE).read_text(encoding="utf-8"))
+    return "".join(parts[piece] if number % 2 else piece for number, piece in enumerate(pieces))
+
+
+def address_of(folder: Path, start: Path) -> str:
+    """Return how a page in `start` names a folder: a relative URL, or one of the folder's own on another drive."""
     try:
-        image = read_image(folder / row.picture, max_pixels=row.size[0] * row.size[1])
-    except ImageReadError as error:  # it was readable when it was labelled
-        return f'<p class="under">no longer readable: {_text(error.reason)}</p>'
-    height, width = size_with_longer_side(*row.size, THUMBNAIL, only_shrink=True)
-    small = np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
-    drawn = draw_overlay(
-        small,
-        _labels(row, names, (height, width)),
-        [*names, ""],
-        [*colours_of(names), (0, 0, 0)],
-        hidden=[len(names)],
-        legend=False,
-    )
-    buffer = io.BytesIO()
-    drawn.save(buffer, "JPEG", quality=85)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<img alt="{_text(row.picture)}" loading="lazy" src="data:image/jpeg;base64,{data}">'
+        below = os.path.relpath(folder.resolve(), start.resolve())
+    except ValueError:
+        return folder.resolve().as_uri() + "/"
+    return quote(os.fsencode(Path(below).as_posix())) + "/"
 
 
-def _labels(row: Row, names: list[str], size: tuple[int, int]) -> np.ndarray:
-    """(h, w) indices into `names`, or their number where there is none."""
-    from pycocotools import mask as coco_mask
-
-    labels = np.full(size, len(names), np.uint16)
-    rows = (np.arange(size[0]) * row.size[0]) // size[0]
-    columns = (np.arange(size[1]) * row.size[1]) // size[1]
+def _shown(row: Row, correction: Correction | None) -> list[_Shown]:
+    """Return the labels' masks, and those of a person that are none of them."""
+    said = {} if correction is None else {mask.counts: mask for mask in correction.masks}
+    masks = []
     for part in row.parts:
-        mask = coco_mask.decode({"size": list(row.size), "counts": part.rle})
-        labels[mask[rows[:, None], columns].astype(bool)] = names.index(part.name)
-    return labels
+        own = said.pop(part.rle, None)
+        if own is not None:
+            masks.append(_Shown(part.name, part.score, part.rle, own.verdict, own.name if own.name != part.name else None))
+        else:  # in a picture that was accepted, what is not there was taken away
+            gone = REJECTED if correction is not None and correction.verdict == ACCEPTED else None
+            masks.append(_Shown(part.name, part.score, part.rle, gone))
+    for counts, mask in said.items():
+        masks.append(_Shown(mask.was or mask.name, None, counts, mask.verdict, mask.name if mask.was else None))
+    return masks
 
 
-def _text(text: str) -> str:
-    return escape(text.encode(errors="backslashreplace").decode())
+def _copied(data: Path, folder: Path, picture: str, digest: str, size: tuple[int, int]) -> str | None:
+    """Return the address of a copy of a picture that no browser shows; None where it needs none, or cannot be read."""
+    if Path(picture).suffix.lower() in SHOWN:
+        return None
+    place = data / COPIES / f"{digest[:32]}.jpg"
+    if not place.exists():
+        try:
+            image = Image.fromarray(read_image(folder / picture, max_pixels=size[0] * size[1]))
+        except ImageReadError:  # it was readable when it was labelled; the page says that it is not shown
+            return None
+        height, width = size_with_longer_side(*size, COPY, only_shrink=True)
+        with atomic_write(place) as file:
+            image.resize((width, height), Image.Resampling.BOX).save(file, "JPEG", quality=85)
+    return f"{DATA}/{COPIES}/{place.name}"
+
+
+def _quoted(picture: str) -> str | None:
+    """Return a picture's address where a browser would make another of its path: it is no UTF-8."""
+    try:
+        picture.encode()
+    except UnicodeEncodeError:
+        return quote(os.fsencode(picture))
+    return None
+
+
+def _write_script(path: Path, call: str, arguments: list[str]) -> None:
+    with atomic_write(path) as file:
+        file.write(f"{CALL}.{call}({', '.join(arguments)});\n".encode())
+
+
+def read_script(path: Path, call: str) -> Any:
+    """Return the last argument of a script that `write_review` wrote; raise ValueError for what is none."""
+    text = path.read_text(encoding="utf-8")
+    head, tail = f"{CALL}.{call}(", ");\n"
+    if not text.startswith(head) or not text.endswith(tail):
+        raise ValueError(f"{path} is no data of a review")
+    inside = text[len(head) : -len(tail)]
+    if call == "masks":
+        inside = inside.partition(", ")[2]
+    return json.loads(inside)
+
+
+def _remove_old(data: Path, chunks: int, copies: set[str]) -> None:
+    wanted = {masks_file(number) for number in range(chunks)}
+    for file in data.glob("masks-*.js"):
+        if file.name not in wanted:
+            file.unlink(missing_ok=True)
+    for file in (data / COPIES).glob("*.jpg"):
+        if file.name not in copies:
+            file.unlink(missing_ok=True)

@@ -22,9 +22,12 @@ from typing import Any
 from wordmask import segmenters
 from wordmask.console.notices import notices
 from wordmask.console.progress import CountAhead, Progress
+from wordmask.corrections import Corrections
 from wordmask.files import atomic_write
 from wordmask.labelling.claim import claim, settle_precision
+from wordmask.labelling.corrected import CorrectedLabels, corrections_for
 from wordmask.labelling.features import FOLDER, path_of, told_of_room
+from wordmask.labelling.fingerprints_kept import KeptFingerprints
 from wordmask.labelling.formats import LabelFormat, load_format
 from wordmask.labelling.ledger import Entry, Ledger, Row, explained
 from wordmask.labelling.places import ResultNames
@@ -57,6 +60,10 @@ class Labels:
     """Of the pictures, those that are no longer in the folder, and whose labels are kept."""
     passed_over: dict[str, int] = field(default_factory=dict)
     """Files that look like pictures or films and are not read: their endings, and how many there were."""
+    corrected: int = 0
+    """Of the pictures, those whose labels a person's corrections have changed."""
+    rejected: int = 0
+    """Pictures that were labelled, and that a person rejected: they are in no export."""
 
 
 def warn(note: str) -> None:
@@ -75,16 +82,22 @@ def label_folder(
     on_progress: Progress = lambda done, total: None,
     on_note: Callable[[str], None] = warn,
     prune: bool = False,
+    corrections: Path | None = None,
 ) -> Labels:
     """Label every picture below `job.folder` into `job.out`; with several `workers`, each loads its own segmenter.
 
     writer: what writes the labels in place of a segmenter, which is not loaded then.
-    prune: drop the labels of pictures that are no longer there, which are kept otherwise.
+    prune: drop the labels of pictures that are no longer there, which are kept otherwise. corrections: a file of the
+    review's or of another tool; by default `corrections.json` in `job.out`, if it is there.
     """
     start = time.perf_counter()
     out, state = job.out, job.out / STATE
     _check_places(job)
-    files = load_format(out, job.vocabulary.names, job.settings)
+    said, note_of_them = corrections_for(out, job.folder, corrections)
+    fingerprints = KeptFingerprints(state / "fingerprints.json", job.folder)
+    corrected = CorrectedLabels(state, said, fingerprints)
+    given = [name for name in corrected.names if name not in job.vocabulary.names]
+    files = load_format(out, [*job.vocabulary.names, *given], job.settings)
     asked(job.vocabulary, True, job.settings.min_score, job.settings.drop_absent)  # refuses what cannot be done
     if segmenter is None and writer is None:
         _check_method(job.load)
@@ -100,7 +113,13 @@ def label_folder(
         stack.callback(ledger.close)
         claim(state / "settings.json", job, batch_size, has_labels=ledger.has_labels)
         vanished = _look_for_vanished(job, ledger, on_note, prune=prune) if ledger.has_rows else 0
-        walk = _Walk(job, files, ledger, frozenset() if prune or not vanished else ledger.names_of_vanished())
+        if note_of_them:
+            on_note(note_of_them)
+        if corrected.unknown:
+            on_note(f"{corrected.unknown} corrections are of pictures that are not in {job.folder}, or have changed")
+        corrected.take_back(files, ledger)
+        taken = frozenset[str]() if prune or not vanished else ledger.names_of_vanished()
+        walk = _Walk(job, files, ledger, taken, corrected)
         new = walk.label(segmenter, writer, workers, batch_size, on_bad, on_progress)
         if walk.lost:
             on_note(f"the {walk.what} of {walk.lost} pictures that were done were gone: they have been made anew")
@@ -108,9 +127,10 @@ def label_folder(
             for file in (*files.files_of(name), path_of(out, name)):
                 file.unlink(missing_ok=True)
         ledger.clear_gone()
-        pictures, instances, left_out, note = _finish(job, files, ledger)
+        corrected.apply(files, ledger, job.folder, walk.relabelled)
+        pictures, instances, left_out, rejected, note = _finish(job, files, ledger, corrected, said, fingerprints)
         endings = Counter(PurePosixPath(picture).suffix.lower() for picture, _ in ledger.passed_over())
-    if not pictures:
+    if not pictures and not rejected:
         raise LabelError(
             f"none of {left_out} pictures in {job.folder} could be read; {out / 'left-out.txt'} says why"
             if left_out
@@ -119,7 +139,10 @@ def label_folder(
     if note:
         on_note(note)
     seconds = round(time.perf_counter() - start, 2)
-    return Labels(pictures, instances, left_out, seconds, new, vanished, dict(sorted(endings.items())))
+    passed_over = dict(sorted(endings.items()))
+    return Labels(
+        pictures, instances, left_out, seconds, new, vanished, passed_over, corrected.changed, rejected
+    )
 
 
 def _prepared(
@@ -188,12 +211,19 @@ def _first_picture(job: Job) -> Path:
 
 
 class _Walk:
-    """Through the folder, batch after batch. lost: pictures that were done, and whose label files were gone."""
+    """Through the folder, batch after batch. lost: pictures that were done, and whose label files were gone.
 
-    def __init__(self, job: Job, files: LabelFormat, ledger: Ledger, taken: frozenset[str]):
+    relabelled: of the pictures that somebody corrected, those that were labelled now.
+    """
+
+    def __init__(
+        self, job: Job, files: LabelFormat, ledger: Ledger, taken: frozenset[str], corrected: CorrectedLabels
+    ):
         self.job, self.files, self.ledger, self.taken = job, files, ledger, taken
         self.lost = 0
         self.what = "label files" if job.keep == "nothing" else "label files or features"
+        self.relabelled: set[str] = set()
+        self._corrected, self._rejected = corrected, corrected.rejected
         self._listing = lru_cache(maxsize=FOLDERS_REMEMBERED)(_listing)
 
     def label(
@@ -219,6 +249,7 @@ class _Walk:
             for first, batch, rows in _labelled(self.job, segmenter, writer, workers, missing):
                 self.ledger.add(batch, rows, first)
                 new += len(batch)
+                self.relabelled |= {row.picture for row in rows if row.picture in self._corrected}
                 for row in rows:
                     if row.error is not None:
                         on_bad(ImageReadError(str(self.job.folder / row.picture), row.error))
@@ -256,6 +287,8 @@ class _Walk:
         self.ledger.pass_over(Path(error.source).relative_to(self.job.folder).as_posix(), error.reason)
 
     def _has_files(self, entry: Entry) -> bool:
+        if entry.picture in self._rejected:
+            return True  # all that it is to have
         ways = self.files.made_of(entry.name, Path(entry.picture))
         features = path_of(self.job.out, entry.name)
         if self.job.keep != "nothing" and features.name not in self._listing(features.parent):
@@ -311,14 +344,24 @@ def _labelled(
             yield place, batch, rows
 
 
-def _finish(job: Job, files: LabelFormat, ledger: Ledger) -> tuple[int, int, int, str | None]:
-    note = files.finish(ledger.rows, job.folder)
+def _finish(
+    job: Job,
+    files: LabelFormat,
+    ledger: Ledger,
+    corrected: CorrectedLabels,
+    corrections: Corrections,
+    fingerprints: KeptFingerprints,
+) -> tuple[int, int, int, int, str | None]:
+    def rows() -> Iterator[Row]:
+        return corrected.rows(ledger.rows)
+
+    note = files.finish(rows, job.folder)
     pictures = instances = 0
     with atomic_write(job.out / "masks.csv") as file:
         table = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="", write_through=True)
         writer = csv.writer(table)
         writer.writerow(["image", "name", "score", "area", "x", "y", "width", "height"])
-        for row in ledger.rows():
+        for row in rows():
             pictures += 1
             instances += len(row.parts)
             writer.writerows([row.picture, part.name, part.score, part.area, *part.box] for part in row.parts)
@@ -326,5 +369,20 @@ def _finish(job: Job, files: LabelFormat, ledger: Ledger) -> tuple[int, int, int
     left_out = sum(1 for _ in ledger.failures())
     failures = ((row.picture, str(row.error)) for row in ledger.failures())
     write_left_out(job.out / LEFT_OUT, chain(failures, ledger.passed_over()))
-    write_review(job.out / "review.html", job.folder, ledger.most_unsure(job.settings.review), pictures)
-    return pictures, instances, left_out, note
+    labelled, pictures_of = 0, Counter[str]()
+    for row in ledger.rows():
+        labelled += 1
+        pictures_of.update({part.name for part in row.parts})
+    write_review(
+        job.out,
+        job.folder,
+        ledger,
+        names=files.classes,
+        pictures_of=pictures_of,
+        labelled=labelled,
+        most=job.settings.review,
+        corrections=corrections,
+        fingerprints=fingerprints,
+    )
+    fingerprints.keep()
+    return pictures, instances, left_out, labelled - pictures, note

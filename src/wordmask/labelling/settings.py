@@ -38,7 +38,7 @@ class LabelSettings:
     url_prefix: what Label Studio finds the pictures under; their path in the folder is added.
     val: for YOLO, the share of pictures that are kept for validation, chosen by their content; 0 for none.
     pictures: for YOLO and VOC, how the pictures come to lie beside their labels.
-    review: how many pictures review.html shows, the most unsure first.
+    review: how many pictures review.html shows, those of which the segmenter was least sure.
     min_score, drop_absent: see `Seen.segment`.
     """
 
@@ -49,7 +49,7 @@ class LabelSettings:
     url_prefix: str = "/data/local-files/?d="
     val: Annotated[float, Field(ge=0, lt=1)] = VAL
     pictures: Literal["copy", "link", "hardlink"] = "copy"
-    review: NonNegativeInt = 200
+    review: NonNegativeInt = 5000
     min_score: Annotated[float, Field(ge=0, le=1)] = 0.0
     drop_absent: Annotated[float, Field(ge=0, le=1)] = 0.0
 

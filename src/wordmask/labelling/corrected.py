@@ -1,0 +1,177 @@
+"""Labels as a person corrected them: rejected pictures and masks left out, others renamed, and masks mended elsewhere.
+
+The ledger keeps what the segmenter said. What is written differs from it in the pictures that somebody corrected, whose
+own files are made anew from the ledger's masks; a correction that is taken back has its picture labelled again.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wordmask.corrections import ACCEPTED, FILE_NAME, REJECTED, Correction, Corrections
+from wordmask.corrections.reading import corrections_from
+from wordmask.corrections.run_lengths import lengths_of, mask_of
+from wordmask.files import atomic_write
+from wordmask.fingerprints import short_digest_of
+from wordmask.labelling.fingerprints_kept import KeptFingerprints
+from wordmask.labelling.formats import LabelFormat, Labelled
+from wordmask.labelling.ledger import Entry, Ledger, Row
+from wordmask.masks.instances import Instance, Part, part_of
+from wordmask.masks.segmentation import Segmentation
+from wordmask.names.vocabulary import BACKGROUND
+from wordmask.text_files import read_json
+
+STATE_FILE = "corrected.json"
+"""In the run's own folder: a picture -> a digest of its correction, and its row, or null where it was rejected."""
+MOST_BYTES = 2**30
+
+
+def corrections_for(out: Path, folder: Path, given: Path | None) -> tuple[Corrections, str | None]:
+    """Return the corrections that are given, or else those that lie beside the labels, and what is to be said of them."""
+    path = given if given is not None else out / FILE_NAME
+    if given is None and not path.is_file():
+        return Corrections(), None
+    found = corrections_from(path, folder)
+    return found, "; ".join([f"{path}: {found.summary}", *found.notes])
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A corrected picture. row: None where it was rejected."""
+
+    digest: str
+    row: Row | None
+
+
+class CorrectedLabels:
+    """What corrections make of the labels of one run."""
+
+    def __init__(self, state: Path, corrections: Corrections, fingerprints: KeptFingerprints):
+        self._path = state / STATE_FILE
+        self._corrections: dict[str, Correction] = {}
+        self.unknown = 0
+        for correction in corrections:
+            if fingerprints.of(correction.picture) == correction.fingerprint:
+                self._corrections[correction.picture] = correction
+            else:
+                self.unknown += 1
+        told = read_json(self._path, most_bytes=MOST_BYTES) if self._path.exists() else {}
+        self._applied = {
+            picture: Applied(own["digest"], None if own["row"] is None else Row.from_json(json.dumps(own["row"])))
+            for picture, own in told.items()
+        }
+
+    @property
+    def names(self) -> list[str]:
+        """Those that a person gave."""
+        return list(dict.fromkeys(name for each in self._corrections.values() for name in each.names))
+
+    @property
+    def rejected(self) -> frozenset[str]:
+        """Pictures of which nothing is written."""
+        return frozenset(own for own, each in self._corrections.items() if each.verdict == REJECTED)
+
+    @property
+    def changed(self) -> int:
+        """How many pictures are written otherwise than they were labelled."""
+        return sum(own.row is not None for own in self._applied.values())
+
+    def __contains__(self, picture: str) -> bool:
+        return picture in self._corrections
+
+    def take_back(self, files: LabelFormat, ledger: Ledger) -> None:
+        """Remove the files of pictures that are no longer corrected, so that they are labelled again."""
+        for picture in [own for own in self._applied if own not in self._corrections]:
+            if (row := ledger.find(picture)) is not None:
+                for file in files.files_of(row.name):
+                    file.unlink(missing_ok=True)
+            del self._applied[picture]
+
+    def apply(self, files: LabelFormat, ledger: Ledger, folder: Path, relabelled: set[str]) -> None:
+        """Write the files of corrected pictures anew. relabelled: of those, the ones that this run has just labelled."""
+        applied = {}
+        for picture, correction in self._corrections.items():
+            row = ledger.find(picture)
+            if row is None:
+                continue
+            digest = short_digest_of(json.dumps([correction.to_json(), row.to_json(), files.names]))
+            before = self._applied.get(picture)
+            if before is not None and before.digest == digest and picture not in relabelled:
+                applied[picture] = before
+            elif correction.verdict == REJECTED:
+                for file in files.files_of(row.name):
+                    file.unlink(missing_ok=True)
+                applied[picture] = Applied(digest, None)
+            else:
+                parts = corrected_parts(row, correction)
+                if parts != list(row.parts) or before is not None:
+                    applied[picture] = Applied(digest, _written(files, folder, replace(row, parts=tuple(parts))))
+        self._applied = applied
+        told = {
+            picture: {"digest": own.digest, "row": None if own.row is None else json.loads(own.row.to_json())}
+            for picture, own in applied.items()
+        }
+        if told or self._path.exists():
+            with atomic_write(self._path) as file:
+                file.write(json.dumps(told).encode())
+
+    def rows(self, rows: Callable[[], Iterator[Row]]) -> Iterator[Row]:
+        """Yield rows as they are to be exported."""
+        for row in rows():
+            own = self._applied.get(row.picture)
+            if own is None:
+                yield row
+            elif own.row is not None:
+                yield own.row
+
+
+def corrected_parts(row: Row, correction: Correction) -> list[Part]:
+    """Return the masks that a picture has once it is corrected."""
+    said = {mask.counts: mask for mask in correction.masks}
+    complete = correction.verdict == ACCEPTED
+    parts = []
+    for part in row.parts:
+        own = said.pop(part.rle, None)
+        if own is None:
+            parts += [] if complete else [part]
+        elif own.verdict != REJECTED:
+            parts.append(replace(part, name=own.name))
+    for mask in said.values():  # mended elsewhere
+        if correction.holds(mask):
+            parts.append(_part(mask.name, mask.counts, row.size))
+    return parts
+
+
+def _part(name: str, counts: str, size: tuple[int, int]) -> Part:
+    instance = _instance(mask_of(lengths_of(counts, size), size), 0, None)
+    return part_of(instance, [name], size)
+
+
+def _instance(mask: np.ndarray, label: int, score: float | None) -> Instance:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return Instance(label, 0, 0, np.zeros((0, 0), bool), score)
+    top, left = int(rows[0]), int(columns[0])
+    return Instance(label, top, left, mask[top : rows[-1] + 1, left : columns[-1] + 1], score)
+
+
+def _written(files: LabelFormat, folder: Path, row: Row) -> Row:
+    """Write a picture's own files from its masks, the larger ones below the smaller."""
+    names = files.names if any(name.casefold() == BACKGROUND for name in files.names) else [*files.names, BACKGROUND]
+    ground = next(label for label, name in enumerate(names) if name.casefold() == BACKGROUND)
+    labels = np.full(row.size, ground, np.min_scalar_type(len(names)))
+    parts = sorted(row.parts, key=lambda part: -part.area)
+    instances = [
+        _instance(mask_of(lengths_of(part.rle, row.size), row.size), names.index(part.name), part.score)
+        for part in parts
+    ]
+    for instance in instances:
+        instance.paste_into(labels, instance.label)
+    source = folder / row.picture
+    segmentation = Segmentation(labels, list(names), source=str(source))
+    more: Sequence[Any] = files.write_picture(Labelled(Entry(row.picture, row.name, ""), source, segmentation, instances))
+    return replace(row, parts=tuple(replace(part, more=own) for part, own in zip(parts, more, strict=True)))
