@@ -18,6 +18,11 @@ VERBS = {
         "Train a fast segmenter from nothing but names and unlabelled pictures (NamedMask).",
         resumes=True,
     ),
+    "embed": Verb(
+        "wordmask.cli.embed:embed",
+        "Bring pictures through CLIP once, into a folder of embeddings for `search` and `distill`.",
+        resumes=True,
+    ),
     "search": Verb(
         "wordmask.cli.search:search",
         "Find the pictures that are most like a phrase, by CLIP.",

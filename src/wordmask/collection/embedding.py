@@ -4,8 +4,9 @@ A shard is whole or not there. Killed and started again, the work goes on at the
 files have changed is made anew, and no other.
 """
 
+import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -28,7 +29,9 @@ from wordmask.pictures.image_files import ImageReadError
 from wordmask.pictures.images import centre_crop
 from wordmask.pictures.left_out import LEFT_OUT, write_left_out
 from wordmask.pictures.prefetch import ahead
+from wordmask.runs.crew import Crew
 from wordmask.runs.parts import Parts, Say, warn, write_part
+from wordmask.runs.shards import Share, run_shards
 from wordmask.text_files import read_json
 from wordmask.weights.loading import fingerprint
 
@@ -70,41 +73,100 @@ def embed(
     progress: Progress | None = None,
     prune: bool = False,
     say: Say = warn,
+    crew: Crew | None = None,
+    load: "Callable[[], ClipEncoder] | None" = None,
 ) -> EmbeddingFolder:
     """Write `out` in clip-retrieval's layout, with `bad_images.jsonl` for what could not be read, and `left-out.txt`
     for that and for what was passed over.
 
     prune: drop the embeddings of pictures that are no longer there, at which it stops otherwise. say: is told of shards
     that are damaged, and made anew. Shards of a folder that was finished once may have any size, and are not read again
-    for that.
+    for that. crew: who makes the shards, each with a CLIP of its own from `load`; by default this process does.
     """
-    settings = settings or EmbeddingSettings()
-    survey = survey or pile.survey()
-    if not prune:
-        check_all_there(pile, out, survey)
-    mark = clip_fingerprint(encoder)
-    about = {"kind": pile.kind, "root": str(pile.root), "clip": encoder.name, "clip_fingerprint": mark}
-    parts = None if _is_finished(out) else Parts(say)
-    _write_json(out / ABOUT, {**about, "finished": False})
-    done = number = 0
-    for number, part in enumerate(pile.parts()):
-        wanted = digest_of(f"{part.fingerprint} {mark} {PREPROCESSING} {settings.stored}")
-        if _written(out, number, parts) != wanted:
-            _embed_part(part, pile.root, encoder, out, number, wanted, settings, _within(progress, done, part, survey))
-        done += part.weight
-        if progress:
-            progress(done, survey.weight)
-    for stale in _beyond(out, number):
-        stale.unlink()
-    bad = _join_bad(out)
-    write_left_out(out / LEFT_OUT, chain(_bad_ones(out), pile.passed_over))
-    pictures = sum(pq.read_metadata(path).num_rows for path in (out / "metadata").glob("metadata_*.parquet"))
-    if not pictures:
-        raise CollectionError(f"none of the {bad} pictures of {pile.root} can be read: {out / BAD_IMAGES} says why")
-    _write_json(
-        out / ABOUT, {**about, "finished": True, "digest": survey.digest, "pictures": pictures, "bad_pictures": bad}
-    )
+    work = Embedding(pile, encoder, out, settings, survey=survey, say=say)
+    work.begin(prune=prune)
+    work.make(progress=progress, crew=crew, load=load)
+    work.finish()
     return EmbeddingFolder(out)
+
+
+class Embedding:
+    """The work of `embed` in its steps, which several may share: all begin, each makes its share, one finishes."""
+
+    def __init__(
+        self,
+        pile: Pile,
+        encoder: "ClipEncoder",
+        out: Path,
+        settings: EmbeddingSettings | None = None,
+        *,
+        survey: Survey | None = None,
+        say: Say = warn,
+    ):
+        self.pile, self.encoder, self.out, self.say = pile, encoder, out, say
+        self.settings = settings or EmbeddingSettings()
+        self.survey = survey or pile.survey()
+        self.mark = clip_fingerprint(encoder)
+        self._about = {"kind": pile.kind, "root": str(pile.root), "clip": encoder.name, "clip_fingerprint": self.mark}
+
+    def begin(self, *, prune: bool = False) -> None:
+        if not prune:
+            check_all_there(self.pile, self.out, self.survey)
+        self._parts = None if _is_finished(self.out) else Parts(self.say)
+        _write_json(self.out / ABOUT, {**self._about, "finished": False})
+
+    def make(
+        self,
+        *,
+        progress: Progress | None = None,
+        crew: Crew | None = None,
+        load: "Callable[[], ClipEncoder] | None" = None,
+        share: Share | None = None,
+    ) -> None:
+        """Make the shards that are missing, or those of a share."""
+        here, mark = self.encoder, self.mark
+        run_shards(
+            share.pick(self.tasks()) if share else self.tasks(),
+            partial(_checked, load, mark) if crew and load else lambda: here,
+            is_made=lambda task: _written(self.out, task.number, self._parts) == task.wanted,
+            crew=crew,
+            total=self.survey.weight // (share.of if share else 1),
+            progress=progress,
+            say=self.say,
+        )
+
+    def tasks(self) -> "Iterator[EmbedTask]":
+        for number, part in enumerate(self.pile.parts()):
+            wanted = digest_of(f"{part.fingerprint} {self.mark} {PREPROCESSING} {self.settings.stored}")
+            yield EmbedTask(part, self.pile.root, self.out, number, wanted, self.settings)
+
+    def missing(self) -> list[str]:
+        """Return which shards are not there. What is in those that are, is not read."""
+        return [task.name for task in self.tasks() if _written(self.out, task.number, None) != task.wanted]
+
+    def finish(self) -> dict[str, Any]:
+        """Join what the shards say; what the folder says of itself then."""
+        out, survey = self.out, self.survey
+        for stale in _beyond(out, survey.parts - 1):
+            stale.unlink(missing_ok=True)
+        bad = _join_bad(out)
+        write_left_out(out / LEFT_OUT, chain(_bad_ones(out), self.pile.passed_over))
+        pictures = sum(map(_rows_of, (out / "metadata").glob("metadata_*.parquet")))
+        if not pictures:
+            raise CollectionError(
+                f"none of the {bad} pictures of {self.pile.root} can be read: {out / BAD_IMAGES} says why"
+            )
+        about = {"finished": True, "digest": survey.digest, "pictures": pictures, "bad_pictures": bad}
+        _write_json(out / ABOUT, {**self._about, **about})
+        return about
+
+
+def _checked(load: "Callable[[], ClipEncoder]", mark: str) -> "ClipEncoder":
+    """Load the CLIP of a worker, which may be on another machine: it has to be the same one."""
+    encoder = load()
+    if clip_fingerprint(encoder) != mark:
+        raise CollectionError(f"{encoder.name} is another one there than where the work was begun: use the same files")
+    return encoder
 
 
 def check_all_there(pile: Pile, out: Path, survey: Survey) -> None:
@@ -151,32 +213,44 @@ def clip_fingerprint(encoder: "ClipEncoder") -> str:
     return digest_of(f"{told} int8" if encoder.precision == "int8" else told)
 
 
-def _embed_part(
-    part: Part,
-    root: Path,
-    encoder: "ClipEncoder",
-    out: Path,
-    number: int,
-    wanted: str,
-    settings: EmbeddingSettings,
-    progress: Progress,
-) -> None:
-    pictures, bad = part.load()
-    rows: list[dict[str, Any]] = []
-    vectors: list[np.ndarray] = []
-    for seen in _batches(pictures, root, encoder.image_size, settings, bad, progress):
-        rows.extend(row for row, _ in seen)
-        images = torch.stack([image for _, image in seen]).float().div_(255)  # (B, 3, H, W)
-        vectors.append(encoder.encode_image(images).cpu().numpy().astype(settings.stored))
-    matrix = np.concatenate(vectors) if vectors else np.zeros((0, encoder.embedding_size), settings.stored)
-    with write_part(out / embedding_name(number)) as file:
-        np.lib.format.write_array(file, matrix, allow_pickle=False)
-    with write_part(_bad_file(out, number)) as file:
-        for each in sorted(bad, key=lambda each: each.image):
-            file.write(json.dumps({"image": each.image, "reason": each.reason}, ensure_ascii=False).encode() + b"\n")
-    table = pa.Table.from_pylist(rows, schema=_schema(rows, wanted))
-    with write_part(out / metadata_name(number)) as file:  # last: it says that the shard is whole
-        pq.write_table(table, file)
+@dataclasses.dataclass(frozen=True)
+class EmbedTask:
+    """A shard of embeddings to be made. wanted: its fingerprint."""
+
+    part: Part
+    root: Path
+    out: Path
+    number: int
+    wanted: str
+    settings: EmbeddingSettings
+
+    @property
+    def name(self) -> str:
+        return f"shard {self.number}, from {self.part.begins}"
+
+    @property
+    def weight(self) -> int:
+        return self.part.weight
+
+    def make(self, encoder: "ClipEncoder", progress: Progress) -> None:
+        out, number, settings = self.out, self.number, self.settings
+        pictures, bad = self.part.load()
+        rows: list[dict[str, Any]] = []
+        vectors: list[np.ndarray] = []
+        for seen in _batches(pictures, self.root, encoder.image_size, settings, bad, progress):
+            rows.extend(row for row, _ in seen)
+            images = torch.stack([image for _, image in seen]).float().div_(255)  # (B, 3, H, W)
+            vectors.append(encoder.encode_image(images).cpu().numpy().astype(settings.stored))
+        matrix = np.concatenate(vectors) if vectors else np.zeros((0, encoder.embedding_size), settings.stored)
+        with write_part(out / embedding_name(number)) as file:
+            np.lib.format.write_array(file, matrix, allow_pickle=False)
+        with write_part(_bad_file(out, number)) as file:
+            for each in sorted(bad, key=lambda each: each.image):
+                line = {"image": each.image, "reason": each.reason}
+                file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        table = pa.Table.from_pylist(rows, schema=_schema(rows, self.wanted))
+        with write_part(out / metadata_name(number)) as file:  # last: it says that the shard is whole
+            pq.write_table(table, file)
 
 
 def _batches(
@@ -226,6 +300,14 @@ def _schema(rows: Sequence[dict[str, Any]], wanted: str) -> pa.Schema:
     return pa.schema(fields, metadata={FINGERPRINT_KEY: wanted.encode()})
 
 
+def is_ours(out: Path) -> bool:
+    """Return whether a folder without a marker is one of embeddings that were made here."""
+    try:
+        return "clip_fingerprint" in json.loads((out / ABOUT).read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False
+
+
 def _is_finished(out: Path) -> bool:
     try:
         return bool(json.loads((out / ABOUT).read_bytes())["finished"])
@@ -240,10 +322,16 @@ def _written(out: Path, number: int, parts: Parts | None) -> str | None:
     if not all(file.exists() for file in files) or not (parts is None or parts.whole(*files)):
         return None
     try:
-        told = pq.read_schema(path).metadata or {}
+        with path.open("rb") as file:
+            told = pq.read_schema(file).metadata or {}
     except (pa.ArrowException, OSError):
         return None  # it is made anew
     return told.get(FINGERPRINT_KEY, b"").decode()
+
+
+def _rows_of(metadata: Path) -> int:
+    with metadata.open("rb") as file:
+        return int(pq.read_metadata(file).num_rows)
 
 
 def _bad_file(out: Path, number: int) -> Path:
@@ -271,14 +359,6 @@ def _beyond(out: Path, last: int) -> list[Path]:
     """Shards of pictures that are gone."""
     found = [*out.glob("img_emb/*.npy"), *out.glob("metadata/*.parquet"), *out.glob("bad/*.jsonl")]
     return [path for path in found if int(path.stem.rpartition("_")[2]) > last]
-
-
-def _within(progress: Progress | None, done: int, part: Part, survey: Survey) -> Progress:
-    def report(pictures: int, of: int | None) -> None:
-        if progress:
-            progress(done + part.weight * pictures // (of or 1), survey.weight)
-
-    return report
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Part:
-    """weight: how much work it is, in the pile's own unit."""
+    """weight: how much work it is, in the pile's own unit. begins: its tar, or its first picture."""
 
     fingerprint: str
     weight: int
     load: Callable[[], tuple[list[Picture], list[Bad]]]
+    begins: str = "files that cannot be listed"
 
 
 @dataclass(frozen=True)
@@ -144,23 +146,10 @@ class TarPile(Pile):
     def parts(self) -> Iterator[Part]:
         for name in self.tars:
             size, changed = _size_and_time(self.root / name)
-            yield Part(digest_of_lines([f"{name}\0{size}\0{changed}"]), size, lambda name=name: self._load(name))  # type: ignore[misc]
+            yield Part(digest_of_lines([f"{name}\0{size}\0{changed}"]), size, partial(_load_tar, self.root, name), name)
 
     def sources(self) -> Iterator[str]:
         return iter(self.tars)
-
-    def _load(self, name: str) -> tuple[list[Picture], list[Bad]]:
-        pictures, bad = [], []
-        try:
-            for picture in pictures_in(self.root / name, name):
-                trouble = picture.trouble or _unsayable(str(picture.ref))
-                if trouble:
-                    bad.append(Bad(_printable(str(picture.ref)), trouble))
-                else:
-                    pictures.append(Picture(picture.ref, picture.told))
-        except TarError as error:  # what lies before the damage is good
-            bad.append(Bad(name, str(error)))
-        return pictures, bad
 
 
 def open_pile(source: str | Path, *, root: str | Path | None = None, per_part: int = PER_PART) -> Pile:
@@ -194,10 +183,12 @@ def _parts_of_files(root: Path, names: Iterator[str], per_part: int, unlisted: l
         lines = [f"{name}\0{size}\0{changed}" for name in block for size, changed in [_size_and_time(root / name)]]
         early = [Bad(_printable(error.source), error.reason) for error in unlisted]
         unlisted.clear()
-        yield Part(digest_of_lines([*lines, *map(repr, early)]), len(block), lambda b=block, e=early: _load_files(b, e))  # type: ignore[misc]
+        yield Part(
+            digest_of_lines([*lines, *map(repr, early)]), len(block), partial(_load_files, block, early), block[0]
+        )
     if unlisted:
         early = [Bad(_printable(error.source), error.reason) for error in unlisted]
-        yield Part(digest_of_lines(map(repr, early)), 0, lambda: ([], early))
+        yield Part(digest_of_lines(map(repr, early)), 0, partial(_load_files, [], early))
 
 
 def _load_files(names: list[str], bad: list[Bad]) -> tuple[list[Picture], list[Bad]]:
@@ -207,6 +198,20 @@ def _load_files(names: list[str], bad: list[Bad]) -> tuple[list[Picture], list[B
             bad.append(Bad(_printable(name), trouble))
         else:
             pictures.append(Picture(ImageRef(name)))
+    return pictures, bad
+
+
+def _load_tar(root: Path, name: str) -> tuple[list[Picture], list[Bad]]:
+    pictures, bad = [], []
+    try:
+        for picture in pictures_in(root / name, name):
+            trouble = picture.trouble or _unsayable(str(picture.ref))
+            if trouble:
+                bad.append(Bad(_printable(str(picture.ref)), trouble))
+            else:
+                pictures.append(Picture(picture.ref, picture.told))
+    except TarError as error:  # what lies before the damage is good
+        bad.append(Bad(name, str(error)))
     return pictures, bad
 
 

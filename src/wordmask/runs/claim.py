@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,10 @@ from wordmask.text_files import TextFileError, read_json
 STATE, MARKER, LOCK = ".wordmask", "run.json", "lock"
 """The folder below a run's own that says whose it is, and the files in it."""
 FORMAT = 1
+JOINED = "joined"
+"""The folder of that one in which each of several who work side by side has a lock."""
+PATIENCE = 10.0
+"""Seconds: those who join hold the folder's own lock for a moment only."""
 SETTINGS_OF_LABELS = "settings.json"
 """What `label` kept in that folder before there were markers."""
 _held: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
@@ -72,6 +77,7 @@ def claimed(
             check_claim(out, verb, was_ours=was_ours, error=error)  # again: another may have come first
             if read_marker(out, shared=False) is None:
                 mark(out, Marker(verb, pictures))
+            _check_alone(out, error)
             remove_leftovers(out, alone=True, below=sweeps)
             token = _held.set(_held.get() | {place})
             try:
@@ -83,11 +89,48 @@ def claimed(
 
 
 @contextmanager
-def locked(lock: Path, refusal: WordmaskError) -> Iterator[None]:
-    """Hold a lock, or raise the refusal where another process has it. However a process ends, its locks are free."""
+def joined(
+    out: Path,
+    verb: str,
+    *,
+    was_ours: Callable[[Path], bool] = lambda out: False,
+    error: type[WordmaskError] = ClaimError,
+) -> Iterator[None]:
+    """Work in `out` beside others that have joined, on this machine or on others: each makes shards that are whole or
+    not there. Who claims the folder for himself meanwhile is refused, as is who joins while somebody has it so.
+    """
+    check_claim(out, verb, was_ours=was_ours, error=error)
+    state = out / STATE
+    (state / JOINED).mkdir(parents=True, exist_ok=True)
+    busy = error(f"{out} is being written by another run: wait for it, or choose another --out")
+    own = state / JOINED / secrets.token_hex(8)
+    with locked(own, busy):
+        with locked(state / LOCK, busy, patience=PATIENCE):
+            check_claim(out, verb, was_ours=was_ours, error=error)
+            if read_marker(out, shared=False) is None:
+                mark(out, Marker(verb))
+        try:
+            yield
+        finally:
+            own.unlink(missing_ok=True)
+
+
+def _check_alone(out: Path, error: type[WordmaskError]) -> None:
+    """Raise, if somebody has joined in. Who did and was killed has left a file, which nobody holds."""
+    for own in (out / STATE / JOINED).glob("*"):
+        with locked(own, error(f"shares of {out} are being made: wait for them, or choose another --out")):
+            own.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(lock: Path, refusal: WordmaskError, *, patience: float = 0) -> Iterator[None]:
+    """Hold a lock, or raise the refusal where another process has it. However a process ends, its locks are free.
+
+    patience: seconds to wait for it.
+    """
     held = FileLock(lock)
     try:
-        held.acquire(timeout=0)
+        held.acquire(timeout=patience)
     except Timeout as timeout:
         raise refusal from timeout
     try:
@@ -169,11 +212,13 @@ def _leave_nothing(out: Path, new: list[Path]) -> None:
     """Take a claim back under which nothing came to be; hidden folders are of unfinished work."""
     state = out / STATE
     drafts = any(path.name != STATE and path.name.startswith(".") for path in out.iterdir())
-    kept = {path.name for path in state.iterdir()} - {MARKER, LOCK}
-    if drafts or kept or first_file(out) is not None:
+    kept = {path.name for path in state.iterdir()} - {MARKER, LOCK, JOINED}
+    if drafts or kept or any((state / JOINED).glob("*")) or first_file(out) is not None:
         return
     for file in (MARKER, LOCK):
         (state / file).unlink(missing_ok=True)
+    with suppress(OSError):
+        (state / JOINED).rmdir()
     with suppress(OSError):
         for folder in (state, *new):
             folder.rmdir()

@@ -1,0 +1,94 @@
+"""`wordmask embed`: pictures become a folder of embeddings."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wordmask.cli import crews, options
+from wordmask.console import say, show
+from wordmask.console.progress import progress_bar
+
+if TYPE_CHECKING:
+    from wordmask.encoders.clip import ClipEncoder
+
+VERB = "embed"
+
+
+def embed(
+    pictures: Annotated[str, typer.Argument(help="A folder of pictures, a list of such (.txt), or webdataset tars.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder of embeddings: new, or one to go on with.")],
+    preset: options.Preset = "paper",
+    clip: Annotated[
+        str | None, typer.Option(help="ARCHITECTURE/TAG of an open_clip model, in place of the preset's.")
+    ] = None,
+    image_root: Annotated[
+        str | None, typer.Option(help="What the paths of a list are relative to, if not to its own folder.")
+    ] = None,
+    per_shard: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Pictures of a folder that make a shard; a tar is always one.")
+    ] = 10_000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures that are looked at together.")] = 32,
+    device: options.Device = "auto",
+    max_pixels: options.MaxPixels = None,
+    workers: crews.Workers = None,
+    cluster: crews.Cluster = None,
+    shards: crews.Shards = None,
+    merge: crews.Merge = False,
+    time_limit: crews.TimeLimit = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Drop the embeddings of pictures that are no longer there.")
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Bring pictures through CLIP once, into a folder of embeddings for `search` and `distill`.
+
+    Started again after a stop, it goes on where it was, with one process, several, an array of jobs or a cluster.
+
+    Example: `wordmask embed pictures --out embeddings`, then `wordmask search "a red bus" --collection embeddings`
+    """
+    crews.check(workers, cluster, shards, merge=merge)
+    share = crews.share(shards)
+    from wordmask.collection.embedding import BAD_IMAGES, Embedding, EmbeddingSettings, is_ours
+    from wordmask.collection.piles import open_pile
+    from wordmask.collection.references import CollectionError
+    from wordmask.distillation.config import find_preset
+    from wordmask.runs.claim import claimed, joined
+
+    pile = open_pile(pictures, root=image_root, per_part=per_shard)
+    survey = pile.survey()
+    crew = crews.crew(workers, cluster, time_limit, device)
+    chosen = EmbeddingSettings(batch=batch_size, per_part=per_shard, max_pixels=max_pixels)
+    load = partial(load_clip, clip or find_preset(preset).clip, device)
+    work = Embedding(pile, load(), out, chosen, survey=survey, say=say)
+    with (joined if share else claimed)(out, VERB, was_ours=is_ours, error=CollectionError):
+        work.begin(prune=prune)
+        if not merge:
+            with progress_bar("embeddings", None, counts=False) as report:
+                work.make(progress=report, crew=crew, load=load, share=share)
+        missing = work.missing() if share or merge else []
+        if missing and merge:
+            raise CollectionError(
+                f"{out}: {len(missing)} shards are missing, as {missing[0]}: make them, without --merge"
+            )
+        about = None if missing else work.finish()
+    if about is None:
+        told = {"out": str(out), "share": shards, "missing": len(missing)}
+        show(json.dumps(told) if as_json else f"{out}: share {shards} is made; {len(missing)} shards are still missing")
+        return
+    if as_json:
+        show(json.dumps({"out": str(out), "pictures": about["pictures"], "bad": about["bad_pictures"]}))
+        return
+    if bad := about["bad_pictures"]:
+        say(f"{bad} pictures cannot be read; {out / BAD_IMAGES} lists them")
+    show(f"{out}: embeddings of {about['pictures']} pictures")
+
+
+def load_clip(model: str, device: str) -> "ClipEncoder":
+    """Load the CLIP, also in a process of its own."""
+    from wordmask.compute import Compute
+    from wordmask.encoders import clip_building
+
+    return clip_building.clip_at(model, None, Compute(device, "fp32"))

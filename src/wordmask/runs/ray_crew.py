@@ -1,0 +1,77 @@
+"""Workers of a Ray cluster: an actor each, which Ray puts where there is room, and with what it asks for."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
+
+from wordmask.extras import need
+from wordmask.runs.crew import CrewError
+
+
+class RayCrew:
+    """address: "auto" for the cluster that this machine is of, or ray://HOST:10001. workers: None for as many as the
+    cluster has accelerators, or processors where it has none.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        workers: int | None = None,
+        time_limit: float | None = None,
+        accelerators: bool | None = None,
+    ):
+        need("ray")
+        import ray
+
+        if not ray.is_initialized():
+            try:
+                ray.init(address, log_to_driver=False, logging_level="WARNING")
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                raise CrewError(
+                    f"no Ray cluster answers at {address} ({str(error).splitlines()[0]}): start one with `ray start "
+                    "--head`, or give its address"
+                ) from error
+        resources = ray.cluster_resources()
+        kind = "GPU" if resources.get("GPU", 0) and accelerators is not False else "CPU"
+        if accelerators and kind != "GPU":
+            raise CrewError(f"the cluster at {address} has no accelerator: choose --device cpu")
+        self.workers = workers or max(1, int(resources.get(kind, 1)))
+        self.time_limit = time_limit
+        self.lost: tuple[type[Exception], ...] = (ray.exceptions.RayActorError, ray.exceptions.NodeDiedError)
+        # What is sent to an actor and lost is sent again by us, who count; Ray is not to do so as well.
+        asked = {"num_gpus": 1} if kind == "GPU" else {"num_cpus": 1}
+        self._actor = ray.remote(max_restarts=0, max_task_retries=0, **asked)(_Actor)
+
+    def begin(self) -> "RayActor":
+        return RayActor(self._actor.remote())
+
+
+class _Actor:
+    def __init__(self) -> None:
+        from wordmask.console.notices import notices
+
+        notices.counting = True
+
+    def do(self, what: Callable[..., Any], *arguments: Any) -> Any:
+        return what(*arguments)
+
+
+class RayActor:
+    def __init__(self, actor: Any):
+        self._actor = actor
+
+    @property
+    def name(self) -> str:
+        return f"worker {self._actor._actor_id.hex()[:8]} of the cluster"
+
+    def submit(self, do: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        future: Future[Any] = self._actor.do.remote(do, *arguments).future()
+        return future
+
+    def end(self) -> None:
+        import ray
+
+        with suppress(ray.exceptions.RayError):  # it is gone, and so is its node perhaps
+            ray.kill(self._actor)
