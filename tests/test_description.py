@@ -94,11 +94,13 @@ def test_the_commands_of_the_page_work_as_they_stand(tmp_path):
     with listening(app) as (_, address):
         lines = commands(run("curl", "-s", f"{address}/docs")).splitlines()
         answers = [run("sh", "-c", line.replace("curl", "curl -sS --fail", 1)) for line in lines]
-    answer, models = json.loads(answers[1]), json.loads(answers[3])
+    answer, many, models = json.loads(answers[1]), json.loads(answers[4]), json.loads(answers[-1])
+    assert many == {"answers": [answer, answer]}
     assert models[0]["method"] == answer["method"] == "painted"
     size = Image.open(tmp_path / "photo.webp").size[::-1]
     assert coco_mask.decode(answer["masks"][0]["rle"]).shape == size
     assert Image.open(tmp_path / "masks.png").size[::-1] == size
+    assert Image.open(tmp_path / "overlay.png").width == size[1]
 
 
 def test_what_the_pages_are_made_of_is_in_the_package():

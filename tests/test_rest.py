@@ -276,9 +276,8 @@ def test_the_interface_is_described_for_programs_and_for_people(client):
     sent = described["paths"]["/v1/segment"]["post"]["requestBody"]["content"]
     assert set(sent) == {"multipart/form-data", "application/json"}
     assert set(sent["application/json"]["schema"]["required"]) == {"image"}
-    assert {"image", "names", "method", "format", "fill", "contrast", "min_score", "drop_absent"} == set(
-        sent["multipart/form-data"]["schema"]["properties"]
-    )
+    fields = {"image", "names", "method", "format", "fill", "contrast", "min_score", "drop_absent"}
+    assert fields | {"min_area", "tolerance"} == set(sent["multipart/form-data"]["schema"]["properties"])
 
 
 class Gate(Painted):

@@ -11,15 +11,22 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import yaml
 
 from wordmask import segmenters
 from wordmask.cli import options
-from wordmask.console import complain
+from wordmask.console import complain, show
+from wordmask.plugins import preset_words
 from wordmask.segmenters import DEFAULT_METHOD
 
+if TYPE_CHECKING:
+    from wordmask.serving.access_log import AccessLog
+    from wordmask.serving.config import ServeConfig
+
+PRESETS = f"Whose backbones and settings: {' or '.join(['paper', *preset_words()])}."
 KEY = "WORDMASK_API_KEY"
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 """As malloc.h of glibc has them."""
@@ -38,83 +45,140 @@ def serve(
     student: Annotated[
         list[str] | None, typer.Option(help="A student's file or URL, served under its name; may be repeated.")
     ] = None,
-    preset: options.Preset = "paper",
+    preset: Annotated[str | None, typer.Option(help=f"{PRESETS} [paper]")] = None,
     weights: options.Weights = None,
     settings: options.Settings = None,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [auto]")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16, int8, or auto: the fastest here. [auto]")] = None,
     host: Annotated[
-        str, typer.Option(help="The address to listen at; 0.0.0.0 is all of this machine's.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
-    page: Annotated[bool, typer.Option(help="The web page, beside the REST service.")] = True,
+        str | None, typer.Option(help="The address to listen at; 0.0.0.0 is all of this machine's. [127.0.0.1]")
+    ] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one. [8000]")] = None,
+    page: Annotated[
+        bool | None, typer.Option("--page/--no-page", help="The web page, beside the REST service. [page]")
+    ] = None,
     api_key: Annotated[
         str | None, typer.Option(envvar=KEY, help="What clients must say; better in the environment.")
     ] = None,
-    batch_size: options.BatchSize = 8,
-    max_mb: Annotated[int, typer.Option(min=1, help="Largest request, in MiB.")] = 20,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Largest picture.")] = 24_000_000,
-    max_names: Annotated[int, typer.Option(min=1, help="Most names in one request.")] = 200,
-    waiting: Annotated[int, typer.Option(min=1, help="Pictures that may wait; more are sent away.")] = 32,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for an answer.")] = 60.0,
-    connections: Annotated[int, typer.Option(min=1, help="Open connections; beyond it the idlest is closed.")] = 512,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures that are looked at together. [8]")] = None,
+    max_mb: Annotated[int | None, typer.Option(min=1, help="Largest request, in MiB. [20]")] = None,
+    max_pixels: Annotated[int | None, typer.Option(min=1, help="Largest picture. [24000000]")] = None,
+    max_names: Annotated[int | None, typer.Option(min=1, help="Most names in one request. [200]")] = None,
+    waiting: Annotated[int | None, typer.Option(min=1, help="Pictures that may wait; more are sent away. [32]")] = None,
+    timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds for an answer. [60]")] = None,
+    connections: Annotated[
+        int | None, typer.Option(min=1, help="Open connections; beyond it the idlest is closed. [512]")
+    ] = None,
     address_share: Annotated[
-        float, typer.Option(min=0.01, max=1, help="What one client may have of each limit, by its address.")
-    ] = 0.5,
+        float | None,
+        typer.Option(min=0.01, max=1, help="What one client may have of each limit, by its address. [0.5]"),
+    ] = None,
     stop_seconds: Annotated[
-        float, typer.Option(min=0.1, help="For answers that are being made when the service is told to stop.")
-    ] = 6.0,
+        float | None,
+        typer.Option(min=0.1, help="For answers that are being made when the service is told to stop. [6]"),
+    ] = None,
     trusted_proxy: Annotated[
         list[str] | None,
         typer.Option(help="A proxy's address or network (CIDR), believed in X-Forwarded-*; may be repeated."),
     ] = None,
+    access_log: Annotated[
+        str | None, typer.Option(metavar="FILE|-", help="A line of JSON for each answer; - is standard output.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A YAML file of settings; options go before it.", callback=options.local)
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print all settings as a file for --config, and end.")
+    ] = False,
 ) -> None:
     """Serve a web page and a REST interface (its description is at /docs).
 
     Example: `wordmask serve --student run/student/student.safetensors`
     """
     key = _key(api_key)
-    from wordmask.serving.running import Server
-    from wordmask.serving.server import build_app
-    from wordmask.serving.settings import ServeError, ServeSettings
-    from wordmask.serving.threads import settle_threads
+    from wordmask.serving.config import read_config
 
-    methods = [options.method(own, preset, weights) for own in method or ([] if student else [DEFAULT_METHOD])]
-    loads = [(own, options.segmenter(own, preset, weights, device, precision, settings)) for own in methods]
-    for file in student or []:
-        loads.append(
-            (Path(file).stem, options.segmenter("namedmask", "paper", file, device, precision, NAMED_BY_THE_FILE))
-        )
+    limits = {
+        "api_key": key,
+        "batch_size": batch_size,
+        "max_bytes": None if max_mb is None else max_mb * 2**20,
+        "max_pixels": max_pixels,
+        "max_names": max_names,
+        "waiting": waiting,
+        "answer_seconds": timeout,
+        "connections": connections,
+        "address_share": address_share,
+        "stop_seconds": stop_seconds,
+        "trusted_proxies": tuple(trusted_proxy) if trusted_proxy else None,
+    }
+    given = {"host": host, "port": port, "page": page, "methods": method, "students": student, "preset": preset}
+    given |= {"device": device, "precision": precision, "access_log": access_log}
+    if (method or student) and config is not None:  # who names some means these and no others
+        given |= {"methods": method or [], "students": student or []}
+    wanted = read_config(config, given, limits)
+    if print_config:
+        show(yaml.safe_dump(wanted.shown(), sort_keys=False).rstrip())
+        if key is not None:
+            complain("note: the key is not shown; leave it in WORDMASK_API_KEY")
+        return
+    before = {"preset": preset, "weights": weights, "device": device, "precision": precision}
+    _serve(wanted, _loads(wanted, before, settings))
+
+
+def _loads(
+    wanted: "ServeConfig", before: dict[str, str | None], settings: list[str] | None
+) -> dict[str, dict[str, Any]]:
+    """Return for each name of a method the arguments of `wordmask.load`.
+
+    before: what was said on the command line, which goes before what a file says of a method.
+    """
+    from wordmask.serving.config import Method
+    from wordmask.serving.settings import ServeError
+
+    loads: list[tuple[str, dict[str, Any]]] = []
+    for asked in wanted.methods or ([] if wanted.students else [DEFAULT_METHOD]):
+        own = asked if isinstance(asked, Method) else Method(method=asked)
+        preset = before["preset"] or own.preset or wanted.preset
+        file = before["weights"] or own.weights
+        device = before["device"] or own.device or wanted.device
+        precision = before["precision"] or own.precision or wanted.precision
+        name = options.method(own.method, preset, file)
+        loads.append((name, own.set | options.segmenter(name, preset, file, device, precision, settings)))
+    for student in wanted.students:
+        found = options.segmenter("namedmask", "paper", student, wanted.device, wanted.precision, NAMED_BY_THE_FILE)
+        loads.append((Path(student).stem, found))
     served = [name for name, _ in loads]
     if len(set(served)) < len(served):
         raise ServeError(f"two methods of one name: {', '.join(served)}; a student is called as its file")
-    checked = ServeSettings(  # before networks are loaded, which may take minutes
-        api_key=key,
-        batch_size=batch_size,
-        max_bytes=max_mb * 2**20,
-        max_pixels=max_pixels,
-        max_names=max_names,
-        waiting=waiting,
-        answer_seconds=timeout,
-        connections=connections,
-        address_share=address_share,
-        stop_seconds=stop_seconds,
-        trusted_proxies=tuple(trusted_proxy or ()),
-    )
+    return dict(loads)
+
+
+def _serve(wanted: "ServeConfig", loads: dict[str, dict[str, Any]]) -> None:
+    from wordmask.serving.access_log import AccessLog
+    from wordmask.serving.running import Server
+    from wordmask.serving.server import build_app
+    from wordmask.serving.threads import settle_threads
+
+    host, port = wanted.host, wanted.port
     _give_memory_back()
     with ExitStack() as stack:
         stack.enter_context(_ending_properly())
         listener = stack.enter_context(_bound(host, port))
-        if page:
+        log = None
+        if wanted.access_log is not None:
+            log = AccessLog(wanted.access_log)
+            stack.callback(log.close)
+            stack.enter_context(_reopening(log))
+        if wanted.page:
             # gradio wants a folder; nothing of what visitors send comes there.
             place = stack.enter_context(tempfile.TemporaryDirectory(prefix="wordmask-"))
             os.environ["GRADIO_TEMP_DIR"] = place
             os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        loaded = {name: segmenters.load(**load) for name, load in loads}
+        loaded = {name: segmenters.load(**load) for name, load in loads.items()}
         settle_threads(loaded.values())
         sys.setswitchinterval(SWITCH_SECONDS)
-        app = build_app(loaded, checked, page=page)
-        if key is None and host not in ("127.0.0.1", "localhost", "::1"):
+        app = build_app(loaded, wanted.settings, page=wanted.page, access_log=log)
+        if wanted.settings.api_key is None and host not in ("127.0.0.1", "localhost", "::1"):
             complain(f"note: anybody who reaches {host} may use this service; WORDMASK_API_KEY asks for a key")
         told = ", ".join(f"{name} in {segmenter.precision}" for name, segmenter in loaded.items())
         with _refused_in_words(host, port):
@@ -178,6 +242,19 @@ def _refused_in_words(host: str, port: int) -> Iterator[None]:
             f"--host {host} --port {port} cannot be listened at: {str(error.strerror or error).lower()}; "
             "choose another --port (0 takes a free one)"
         ) from error
+
+
+@contextmanager
+def _reopening(log: "AccessLog") -> Iterator[None]:
+    """SIGHUP begins the access log anew, as those expect who move it away; without a log it ends the service."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGHUP"):
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, lambda number, frame: log.reopen())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @contextmanager

@@ -125,6 +125,12 @@ class DecodingPool:
         return task.result
 
     @property
+    def is_up(self) -> bool:
+        """Return whether all its processes have been started, and each has a thread that replaces it when it ends."""
+        started = all(own.done() and own.exception() is None for own in self._started)
+        return started and not self._closed and all(thread.is_alive() for thread in self._threads)
+
+    @property
     def length(self) -> int:
         """Return how many pictures wait."""
         return len(self._waiting)

@@ -48,7 +48,7 @@ class Batcher:
         self,
         segmenters: Mapping[str, Segmenter],
         settings: ServeSettings,
-        on_batch: Callable[[int, float], None] = lambda pictures, seconds: None,
+        on_batch: Callable[[str, int, float], None] = lambda method, pictures, seconds: None,
     ):
         self._segmenters, self._settings, self._on_batch = segmenters, settings, on_batch
         self._waiting: deque[Job] = deque()
@@ -77,6 +77,10 @@ class Batcher:
         return max(1, math.ceil((len(self._waiting) + 1) * self._seconds_a_picture))
 
     @property
+    def is_up(self) -> bool:
+        return self._thread.is_alive() and not self._closed
+
+    @property
     def length(self) -> int:
         return len(self._waiting)
 
@@ -96,7 +100,7 @@ class Batcher:
             self._answer(batch)
             seconds = time.perf_counter() - start
             self._seconds_a_picture += 0.2 * (seconds / len(batch) - self._seconds_a_picture)
-            self._on_batch(len(batch), seconds)
+            self._on_batch(batch[0].method, len(batch), seconds)
 
     def _next_batch(self) -> list[Job]:
         """Jobs of one method, those that waited longest first; none when there will be no more."""

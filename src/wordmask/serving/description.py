@@ -13,7 +13,7 @@ from wordmask.html_page import Page
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.segmenters.base import Segmenter
 from wordmask.serving.examples import find_examples
-from wordmask.serving.reading import FORM, JSON, Asked, AskedAsJson
+from wordmask.serving.reading import FORM, JSON, Asked, AskedAsJson, ManyAskedAsJson
 
 STATIC = Path(__file__).parent / "static"
 EXAMPLE = "/docs/example.webp"
@@ -40,6 +40,18 @@ MASK = _object(
     },
     rle=RLE | {"description": "Which pixels those are, as pycocotools reads it."},
 )
+PART = _object(
+    box=_list(WHOLE, "x, y, width and height, in pixels."),
+    area=WHOLE | {"description": "How many pixels it has."},
+    score={"type": ["number", "null"], "description": "As the mask's, of this part alone."},
+) | {
+    "description": "A connected part.",
+}
+PART["properties"]["polygon"] = _list(
+    WHOLE, "With format=polygons its outline, x and y by turns; holes are joined to it by cuts of no width."
+)
+MASK["properties"]["parts"] = _list(PART, "In place of rle with format=polygons or boxes; background has none.")
+MASK["required"].remove("rle")
 ANSWER = _object(
     method=TEXT | {"description": "Who answered."},
     size=_list(WHOLE, "Height and width of the picture, and of every mask."),
@@ -94,11 +106,29 @@ REASONS = {
 }
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "With format=rle (the default) COCO run lengths, a mask a name; with format=png a palette PNG, "
-        "whose pixels are places in the list of names that stands inside it",
+        "description": "With format=rle (the default) COCO run lengths, a mask a name; with polygons or boxes each "
+        "connected part; with png a palette PNG, whose pixels are places in the list of names that stands inside it; "
+        "with overlay a PNG of the masks over the picture",
         "content": {JSON: {"schema": ANSWER}, "image/png": {"schema": {"type": "string", "format": "binary"}}},
     },
     **{status: {"description": reason, "content": {JSON: {"schema": ERROR}}} for status, reason in REASONS.items()},
+}
+MANY = _object(
+    answers=_list(
+        {"type": "object", "description": "As of one picture, or its error."},
+        "One for each picture, in their order: what POST /v1/segment answers, or {error: {code, reason}}.",
+    )
+)
+MANY_RESPONSES: dict[int | str, dict[str, Any]] = {
+    **RESPONSES,
+    200: {
+        "description": "An answer for each picture; one that fails does not cost the others theirs",
+        "content": {JSON: {"schema": MANY}},
+    },
+}
+READY: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Networks are loaded and measured, decoders are up, and it is not being stopped"},
+    503: {"description": "It is not, and says why", "content": {JSON: {"schema": ERROR}}},
 }
 MODELS: dict[int | str, dict[str, Any]] = {
     200: {
@@ -113,6 +143,18 @@ def request_body() -> dict[str, Any]:
     form["properties"]["image"] = {"type": "string", "format": "binary", "description": "The picture's file."}
     form["required"] = ["image"]
     content = {FORM: {"schema": form}, JSON: {"schema": AskedAsJson.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def many_body() -> dict[str, Any]:
+    form = Asked.model_json_schema()
+    form["properties"]["image"] = {
+        "type": "array",
+        "items": {"type": "string", "format": "binary"},
+        "description": "The pictures' files, a field each.",
+    }
+    form["required"] = ["image"]
+    content = {FORM: {"schema": form}, JSON: {"schema": ManyAskedAsJson.model_json_schema()}}
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -182,6 +224,8 @@ def _commands(address: str, names: list[str], *, has_key: bool) -> str:
             *([f"curl -o {photo} {address}{EXAMPLE}"] if has_picture else []),
             f"curl{key} -F image=@{photo} {asked} {address}/v1/segment",
             f"curl{key} -F image=@{photo} {asked} -F format=png -o masks.png {address}/v1/segment",
+            f"curl{key} -F image=@{photo} {asked} -F format=overlay -o overlay.png {address}/v1/segment",
+            f"curl{key} -F image=@{photo} -F image=@{photo} {asked} {address}/v1/segment_many",
             f"curl{key} {address}/v1/models",
         ]
     )

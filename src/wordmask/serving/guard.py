@@ -5,14 +5,16 @@ import time
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wordmask.serving.metrics import Metrics
-from wordmask.serving.proxies import as_told, client_of
-from wordmask.serving.rest import SEGMENT, error_answer
+from wordmask.serving.access_log import shown_path
+from wordmask.serving.proxies import as_told, client_of, sender_of
+from wordmask.serving.rest import RECEIVING, error_answer
 from wordmask.serving.service import Service
 from wordmask.serving.settings import RequestError
 from wordmask.serving.visits import Visit
 
 WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
+LONGEST_VERB = 20
+"""Characters of it in the log."""
 ALWAYS_SENT = 64 * 2**10
 """Bytes of an answer for which there is room always."""
 
@@ -21,7 +23,7 @@ class Guard:
     """What comes with a request is bounded in bytes, time and number, and what it says of proxies is checked. Every
     answer is counted, the page's as the REST interface's.
 
-    `POST /v1/segment` receives its body itself, as it looks at the key first.
+    What takes pictures receives its body itself, as it looks at the key first.
     """
 
     def __init__(self, app: ASGIApp, service: Service):
@@ -32,29 +34,57 @@ class Guard:
             await self.app(scope, receive, send)
             return
         client = client_of(scope, self.service.settings)
-        send = _noted(send, self.service.metrics)
         with self.service.visit(client) as visit:
+            note = _Note(scope, send, visit, self.service)
             try:
-                scope = as_told(scope, self.service.settings)
-                if scope["method"] not in WITHOUT_BODY and scope["path"] != SEGMENT:
-                    body = await self.service.receive(Request(scope, receive))
-                    receive = _again(body, visit)
-            except RequestError as error:
-                await error_answer(error)(scope, receive, send)
-                return
-            await self.app(scope, receive, _counted(scope, receive, send, visit))
+                await self._pass(scope, receive, note.send, visit)
+            finally:
+                note.log()
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
+        try:
+            scope = as_told(scope, self.service.settings)
+            if scope["method"] not in WITHOUT_BODY and scope["path"] not in RECEIVING:
+                body = await self.service.receive(Request(scope, receive))
+                receive = _again(body, visit)
+        except RequestError as error:
+            await error_answer(error)(scope, receive, send)
+            return
+        await self.app(scope, receive, _counted(scope, receive, send, visit))
 
 
-def _noted(send: Send, metrics: Metrics) -> Send:
-    """Return a `send` that notes answers for /metrics: each when it begins, and how long that took."""
-    start = time.perf_counter()
+class _Note:
+    """An answer as /metrics and the access log tell of it: the one when it begins, the other when it has been taken."""
 
-    async def noted(message: Message) -> None:
+    def __init__(self, scope: Scope, send: Send, visit: Visit, service: Service):
+        self._scope, self._send, self._visit, self._service = scope, send, visit, service
+        self._start = time.perf_counter()
+        self._status, self._bytes = None, 0
+
+    async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            metrics.answered(message["status"], time.perf_counter() - start)
-        await send(message)
+            self._status = message["status"]
+            self._service.metrics.answered(message["status"], self._seconds, self._visit.method)
+        await self._send(message)
+        self._bytes += len(message.get("body", b""))
 
-    return noted
+    @property
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._start
+
+    def log(self) -> None:
+        log = self._service.access_log
+        if log is not None:
+            log.write(
+                address=sender_of(self._scope, self._service.settings),
+                verb=self._scope["method"][:LONGEST_VERB],
+                path=shown_path(self._scope["path"]),
+                status=self._status,
+                seconds=round(self._seconds, 4),
+                bytes=self._bytes,
+                method=self._visit.method,
+                pictures=self._visit.pictures,
+            )
 
 
 def _counted(scope: Scope, receive: Receive, send: Send, visit: Visit) -> Send:

@@ -21,7 +21,7 @@ def client_of(scope: Scope, settings: ServeSettings) -> str:
     """Return the address that limits per client count by, of a request before `as_told` or after; an IPv6 one is cut to
     its network.
     """
-    address = _sender(scope, settings)
+    address = sender_of(scope, settings)
     parsed = _parsed(address)
     if isinstance(parsed, IPv6Address):
         return str(ip_network((int(parsed), CLIENTS_BITS), strict=False))
@@ -33,7 +33,7 @@ def as_told(scope: Scope, settings: ServeSettings) -> Scope:
     told = dict(scope)
     headers = [(name, value) for name, value in scope["headers"] if not _is_from_proxy(name)]
     if is_trusted(_peer(scope), settings):
-        told["client"] = (_sender(scope, settings), 0)
+        told["client"] = (sender_of(scope, settings), 0)
         said = dict(scope["headers"])
         scheme = said.get(b"x-forwarded-proto", b"").partition(b",")[0].strip()
         # The last: proxies that add to what the client said have theirs there.
@@ -53,8 +53,8 @@ def is_trusted(address: str, settings: ServeSettings) -> bool:
     return parsed is not None and any(parsed in network for network in _networks(settings.trusted_proxies))
 
 
-def _sender(scope: Scope, settings: ServeSettings) -> str:
-    """Return the last that is no named proxy. A proxy that names nobody is taken for the client."""
+def sender_of(scope: Scope, settings: ServeSettings) -> str:
+    """Return the address of the last that is no named proxy. A proxy that names nobody is taken for the client."""
     peer = _peer(scope)
     if not is_trusted(peer, settings):
         return peer

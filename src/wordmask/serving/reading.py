@@ -10,7 +10,7 @@ import json
 from collections.abc import AsyncGenerator, Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import Request
@@ -24,6 +24,7 @@ from wordmask.pictures.decoding import DecodersBusyError, DecodingLateError, Dec
 from wordmask.pictures.image_files import ImageReadError, first_line, format_by_magic, image_size
 from wordmask.pictures.images import read_image, shrunk
 from wordmask.pictures.reduced import Picture
+from wordmask.serving.answers import Format
 from wordmask.serving.settings import RequestError, ServeSettings
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -38,13 +39,18 @@ class Asked(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    names: list[str] | None = Field(
+    names: list[str] | dict[str, list[str]] | None = Field(
         None,
         min_length=1,
-        description="In a form a field each, or all in one as on the command line. A student brings its own.",
+        description="In a form a field each, or all in one as on the command line, where person: [man, woman] gives "
+        "synonyms; in JSON a list, or an object of each name's synonyms. A student brings its own.",
     )
     method: str | None = Field(None, max_length=100, description="One of GET /v1/models; else the first of them.")
-    format: Literal["rle", "png"] = Field("rle", description="What the masks are answered as; rle where not said.")
+    format: Format = Field(
+        "rle",
+        description="What the masks are answered as; rle where not said. polygons and boxes tell of each connected "
+        "part; png and overlay are pictures, and for one picture only.",
+    )
     fill: bool = Field(False, strict=False, description="Every pixel gets one of the names: no background is added.")
     contrast: str | list[str] = Field(
         "auto",
@@ -55,22 +61,36 @@ class Asked(BaseModel):
     drop_absent: float = Field(
         0.0, ge=0, le=1, strict=False, description="Names on less than this share of the picture are taken for absent."
     )
+    min_area: int = Field(
+        1, ge=1, le=2**31, strict=False, description="For polygons and boxes: parts with fewer pixels are left out."
+    )
+    tolerance: float = Field(
+        1.0, ge=0, le=100, strict=False, description="How many pixels a polygon may leave a mask's edge."
+    )
 
 
 class AskedAsJson(Asked):
     image: Annotated[str, Field(description="The file's bytes in base64.")]
 
 
+class ManyAskedAsJson(Asked):
+    images: Annotated[list[str], Field(min_length=1, description="The bytes of each file in base64.")]
+
+
 @dataclass(frozen=True)
 class Ask:
-    picture: bytes
+    """pictures: the bytes of their files, which whoever decodes one takes out."""
+
+    pictures: list[bytes]
     vocabulary: Vocabulary | None
     method: str | None
-    format: Literal["rle", "png"]
+    format: Format
     fill: bool
     contrast: str | tuple[str, ...]
     min_score: float
     drop_absent: float
+    min_area: int
+    tolerance: float
 
 
 def kind_of(request: Request) -> str:
@@ -80,22 +100,32 @@ def kind_of(request: Request) -> str:
     return kind
 
 
-def parse(headers: Headers, kind: str, body: bytes, settings: ServeSettings) -> Ask:
-    """Not for the thread that serves: 20 MB made to be hard to read take most of a second."""
+def parse(headers: Headers, kind: str, body: bytes, settings: ServeSettings, most: int = 1) -> Ask:
+    """Not for the thread that serves: 20 MB made to be hard to read take most of a second.
+
+    most: pictures that the request may bring; where that is more than one, JSON has a list of them.
+    """
+    asked: Asked
     try:
         if kind == FORM:
-            picture, fields = _from_form(headers, body, settings)
+            pictures, fields = _from_form(headers, body, settings, most)
             asked = Asked.model_validate(fields)
+        elif most > 1:
+            many = asked = ManyAskedAsJson.model_validate(_from_json(body, settings))
+            if len(many.images) > most:
+                raise RequestError(413, "pictures", f"{len(many.images)} pictures; {most} are allowed")
+            pictures = [base64.b64decode(image, validate=True) for image in many.images]
         else:
-            asked = AskedAsJson.model_validate(_from_json(body, settings))
-            picture = base64.b64decode(asked.image, validate=True)
+            one = asked = AskedAsJson.model_validate(_from_json(body, settings))
+            pictures = [base64.b64decode(one.image, validate=True)]
     except ValidationError as error:
         raise _invalid(error) from error
     except ValueError as error:
         raise RequestError(400, "image", f"image is not base64: {first_line(error)}") from error
     vocabulary = None if asked.names is None else _vocabulary(asked.names, settings, typed=kind == FORM)
     against = read_contrast(asked.contrast, settings)
-    return Ask(picture, vocabulary, asked.method, asked.format, asked.fill, against, asked.min_score, asked.drop_absent)
+    rest = (asked.min_score, asked.drop_absent, asked.min_area, asked.tolerance)
+    return Ask(pictures, vocabulary, asked.method, asked.format, asked.fill, against, *rest)
 
 
 def decode(
@@ -148,34 +178,34 @@ class FormInMemory(MultiPartParser):
     spool_max_size = 2**62
 
 
-def _from_form(headers: Headers, body: bytes, settings: ServeSettings) -> tuple[bytes, dict[str, Any]]:
+def _from_form(headers: Headers, body: bytes, settings: ServeSettings, most: int) -> tuple[list[bytes], dict[str, Any]]:
     async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
     parser = FormInMemory(
-        headers, stream(), max_files=1, max_fields=settings.max_names + 8, max_part_size=_longest_names(settings)
+        headers, stream(), max_files=most, max_fields=settings.max_names + 10, max_part_size=_longest_names(settings)
     )
     try:
         form = asyncio.run(parser.parse())
     except (MultiPartException, KeyError, ValueError) as error:
         raise RequestError(400, "form", f"the form cannot be read: {first_line(error)}") from error
-    picture: bytes | None = None
+    pictures: list[bytes] = []
     given: dict[str, Any] = {}
     names: list[str] = []
     for key, value in form.multi_items():
         if isinstance(value, UploadFile):
             if key != "image":
                 raise RequestError(400, "form", f"the picture's field is called image, not {key[:60]!r}")
-            picture = value.file.read()
+            pictures.append(value.file.read())
         elif key == "names":
             names.append(value)
         else:
             given[key[:60]] = value
-    if picture is None:
+    if not pictures:
         raise RequestError(400, "form", "there is no picture: send it as a file in the field image")
     if names:
         given["names"] = names
-    return picture, given
+    return pictures, given
 
 
 def _longest_names(settings: ServeSettings) -> int:
@@ -183,13 +213,13 @@ def _longest_names(settings: ServeSettings) -> int:
     return 4 * settings.max_names * (MAX_NAME_LENGTH + 2)
 
 
-def _vocabulary(names: list[str], settings: ServeSettings, *, typed: bool) -> Vocabulary:
+def _vocabulary(names: list[str] | dict[str, list[str]], settings: ServeSettings, *, typed: bool) -> Vocabulary:
     """typed: a single text may hold several names, as on the command line."""
-    if typed and len(names) == 1:
+    if typed and isinstance(names, list) and len(names) == 1:
         return typed_names(names[0], settings)
-    _check_count(len(names), settings)
+    _check_count(len(names) + (sum(map(len, names.values())) if isinstance(names, dict) else 0), settings)
     try:
-        return Vocabulary.of(names)
+        return Vocabulary.of(names if isinstance(names, list) else {name: own or None for name, own in names.items()})
     except VocabularyError as error:
         raise RequestError(400, "names", str(error)) from error
 

@@ -1,9 +1,9 @@
-"""The REST interface: POST /v1/segment, GET /v1/models, /healthz, /metrics."""
+"""The REST interface: POST /v1/segment and /v1/segment_many, GET /v1/models, /healthz, /readyz, /metrics."""
 
+import json
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,18 +13,21 @@ from fastapi.routing import APIRoute
 
 from wordmask._version import __version__
 from wordmask.errors import WordmaskError
-from wordmask.masks.segmentation import Segmentation
 from wordmask.methods import methods_of
-from wordmask.names.vocabulary import ROOM, Vocabulary
-from wordmask.pictures.reduced import size_of
-from wordmask.segmenters.base import Seen, Segmenter, contrasted
-from wordmask.serving.description import MODELS, RESPONSES, request_body
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.segmenters.base import Segmenter
+from wordmask.serving.answers import PICTURES, as_json, as_response
+from wordmask.serving.asking import asked_of, segmented
+from wordmask.serving.description import MANY_RESPONSES, MODELS, READY, RESPONSES, many_body, request_body
+from wordmask.serving.many import each_of
 from wordmask.serving.metrics import CONTENT_TYPE
-from wordmask.serving.reading import Ask, kind_of, parse
+from wordmask.serving.reading import JSON, Ask, kind_of, parse
 from wordmask.serving.service import Service, vocabulary_of
-from wordmask.serving.settings import RequestError
+from wordmask.serving.settings import RETRY_SOON, RequestError
 
-SEGMENT = "/v1/segment"
+SEGMENT, SEGMENT_MANY = "/v1/segment", "/v1/segment_many"
+RECEIVING = (SEGMENT, SEGMENT_MANY)
+"""Addresses that receive bodies themselves."""
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 
 _logger = logging.getLogger(__name__)
@@ -52,18 +55,38 @@ def routes(service: Service) -> APIRouter:
         service.check_key(request)
         return await answered(service, request)
 
+    @router.post(
+        SEGMENT_MANY,
+        summary="Masks of several pictures by names",
+        openapi_extra=many_body(),
+        responses=MANY_RESPONSES,
+    )
+    async def segment_many(request: Request) -> Response:
+        service.check_key(request)
+        return await answered_many(service, request)
+
     @router.get("/v1/models", summary="The methods of this service", responses=MODELS)
     async def models(request: Request) -> list[dict[str, Any]]:
         service.check_key(request)
         return [_described(name, segmenter) for name, segmenter in service.segmenters.items()]
 
-    @router.get("/healthz", summary="Whether the service is up", response_description="It is")
+    @router.get("/healthz", summary="Whether the service is alive", response_description="It is")
     @router.head("/healthz", include_in_schema=False)
     async def healthz() -> dict[str, str]:
         return {"status": "ok", "version": __version__}
 
+    @router.get("/readyz", summary="Whether the service can answer", responses=READY)
+    @router.head("/readyz", include_in_schema=False)
+    async def readyz() -> dict[str, str]:
+        if reasons := service.not_ready():
+            raise RequestError(503, "not_ready", "; ".join(reasons), retry_after=RETRY_SOON)
+        return {"status": "ready", "version": __version__}
+
     @router.get(
-        "/metrics", summary="Counters for Prometheus", response_class=PlainTextResponse, response_description="As text"
+        "/metrics",
+        summary="Counters, gauges and histograms for Prometheus",
+        response_class=PlainTextResponse,
+        response_description="As text",
     )
     async def metrics(request: Request) -> Response:
         service.check_key(request)
@@ -80,36 +103,51 @@ def routes(service: Service) -> APIRouter:
 
 async def answered(service: Service, request: Request) -> Response:
     """Answer a request with masks of the picture that it brings."""
+    ask, method, vocabulary, note, deadline = await _asked(service, request, most=1)
+    write = as_response(method, note, ask.format, ask.min_area, ask.tolerance)
+    answer: Response = await segmented(
+        service,
+        method,
+        ask.pictures,
+        vocabulary,
+        deadline,
+        write,
+        whole=ask.format == "overlay",
+        min_score=ask.min_score,
+        drop_absent=ask.drop_absent,
+    )
+    return answer
+
+
+async def answered_many(service: Service, request: Request) -> Response:
+    """Answer a request with masks of each picture that it brings, or with why there are none of it."""
+    ask, method, vocabulary, note, deadline = await _asked(service, request, most=service.settings.max_pictures)
+    if ask.format in PICTURES:
+        raise RequestError(400, "fields", f"format: {ask.format} is for one picture; several come as JSON")
+    form = as_json(method, note, ask.format, ask.min_area, ask.tolerance)
+    write = lambda result: json.dumps(form(result)).encode()  # noqa: E731
+    own = partial(segmented, min_score=ask.min_score, drop_absent=ask.drop_absent)
+    pictures = [[picture] for picture in ask.pictures]
+    ask.pictures.clear()
+    answers = await each_of(
+        service, pictures, deadline, lambda part: own(service, method, part, vocabulary, deadline, write), len
+    )
+    told = [answer if isinstance(answer, bytes) else error_answer(answer).body for answer in answers]
+    return Response(b'{"answers": [' + b", ".join(map(bytes, told)) + b"]}", media_type=JSON)
+
+
+async def _asked(service: Service, request: Request, *, most: int) -> tuple[Ask, str, Vocabulary, str | None, float]:
+    """Return what is asked, of which method, for which names, a note on those, and until when an answer is wanted."""
     kind = kind_of(request)
     body = await service.receive(request)
-    ask = await service.in_thread(parse, request.headers, kind, body, service.settings)
+    ask = await service.in_thread(parse, request.headers, kind, body, service.settings, most)
     del body
     deadline = time.monotonic() + service.settings.answer_seconds
     method = service.method(ask.method)
-    segmenter = service.segmenters[method]
-    vocabulary, note = _asked_of(segmenter, ask)
+    vocabulary, note = asked_of(service.segmenters[method], ask)
     # Before the picture is decoded: new names may take long, and a file holds less than its pixels do.
     await service.waiting_in_thread(service.read_names, method, vocabulary, deadline)
-    read = partial(service.picture, ask.picture, deadline, segmenter=segmenter)
-    write = _as_png if ask.format == "png" else partial(_as_json, method, note)
-    answer = partial(_written, vocabulary, ask.min_score, ask.drop_absent, write)
-    del ask
-    picture = await service.waiting_in_thread(read)
-    del read  # the file's bytes
-    service.current.body.close()
-    seen = await service.seen(method, picture, deadline)
-    return await service.answered(size_of(picture), len(vocabulary), partial(answer, seen))
-
-
-def _asked_of(segmenter: Segmenter, ask: Ask) -> tuple[Vocabulary, str | None]:
-    """Return the names that a segmenter is asked for, and a note where background was added to them."""
-    vocabulary = ask.vocabulary or vocabulary_of(segmenter)
-    if vocabulary is None:
-        raise RequestError(400, "names", "names: field required; only students have names of their own")
-    if not ask.fill and ask.vocabulary is not None:
-        vocabulary = vocabulary.with_room()
-    note = f"{ROOM}; fill=true gives every pixel one of the names" if vocabulary.has_made_room else None
-    return contrasted(vocabulary, ask.contrast, segmenter), note
+    return ask, method, vocabulary, note, deadline
 
 
 def _described(name: str, segmenter: Segmenter) -> dict[str, Any]:
@@ -127,32 +165,6 @@ def _described(name: str, segmenter: Segmenter) -> dict[str, Any]:
         "licence": None if registered is None else registered.licence,
         "names": None if vocabulary is None else list(vocabulary.names),
     }
-
-
-def _written(
-    vocabulary: Vocabulary,
-    min_score: float,
-    drop_absent: float,
-    write: Callable[[Segmentation], Response],
-    seen: Seen,
-) -> Response:
-    """Without the picture: whoever sent it has it."""
-    result = seen.segment(vocabulary, fill=True, min_score=min_score, drop_absent=drop_absent)
-    return write(replace(result, image=None))
-
-
-def _as_png(result: Segmentation) -> Response:
-    return Response(result.to_png(), media_type="image/png")
-
-
-def _as_json(method: str, note: str | None, result: Segmentation) -> Response:
-    scores = {name: round(mean, 4) for name, mean in result.mean_scores.items()}
-    masks = [
-        {"name": name, "area": result.pixels[name], "score": scores.get(name), "rle": code}
-        for name, code in result.rles().items()
-    ]
-    told: dict[str, Any] = {"method": method, "size": list(result.size), "names": result.names, "masks": masks}
-    return JSONResponse(told if note is None else {**told, "note": note})
 
 
 def error_answer(error: Exception) -> JSONResponse:

@@ -14,6 +14,7 @@ from torch import Tensor
 from wordmask._version import __version__
 from wordmask.names.text_embeddings import PhraseCache, TextEmbedder
 from wordmask.segmenters.base import Segmenter
+from wordmask.serving.access_log import AccessLog
 from wordmask.serving.budget import Budget
 from wordmask.serving.description import EXAMPLE, describe, example_picture
 from wordmask.serving.guard import Guard
@@ -24,13 +25,23 @@ from wordmask.serving.visits import CURRENT
 
 
 def build_app(
-    segmenters: Mapping[str, Segmenter], settings: ServeSettings | None = None, *, page: bool = True
+    segmenters: Mapping[str, Segmenter],
+    settings: ServeSettings | None = None,
+    *,
+    page: bool = True,
+    access_log: AccessLog | None = None,
 ) -> FastAPI:
-    """segmenters: what clients may choose from, the first by default. page: mount the web page at /."""
+    """segmenters: what clients may choose from, the first by default. page: mount the web page at /.
+
+    access_log: where each answer is noted; whoever made it closes it.
+    """
     settings = settings or ServeSettings()
     for segmenter in segmenters.values():
         share_words(segmenter)
     service = Service(segmenters, settings)
+    service.access_log = access_log
+    if access_log is not None:
+        service.metrics.counts["wordmask_access_log_lost_total"] = access_log.lost
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

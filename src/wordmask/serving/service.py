@@ -17,6 +17,7 @@ from wordmask.pictures.decoding import DecodingPool
 from wordmask.pictures.images import size_with_longer_side
 from wordmask.pictures.reduced import Picture
 from wordmask.segmenters.base import Seen, Segmenter
+from wordmask.serving.access_log import AccessLog
 from wordmask.serving.arriving import Arrivals
 from wordmask.serving.batching import Batcher, Job
 from wordmask.serving.budget import Budget, Claim
@@ -54,7 +55,8 @@ class Service:
 
     def __init__(self, segmenters: Mapping[str, Segmenter], settings: ServeSettings):
         self.segmenters, self.settings = segmenters, settings
-        self.metrics = Metrics()
+        self.metrics = Metrics(list(segmenters))
+        self.access_log: AccessLog | None = None
         self.batcher = Batcher(segmenters, settings, self.metrics.batch)
         for_large = settings.decoders // 2
         self.pool = decoding_pool(settings, settings.decoders - for_large)
@@ -68,6 +70,7 @@ class Service:
         self._visits: set[Visit] = set()
         self._stopping: RequestError | None = None
         self.metrics.gauges |= {
+            "wordmask_ready": lambda: float(not self.not_ready()),
             "wordmask_waiting": lambda: self.batcher.length,
             "wordmask_in_flight": lambda: self.places.held,
             "wordmask_arriving": lambda: len(self.arrivals),
@@ -157,6 +160,7 @@ class Service:
     async def seen(self, method: str, picture: Picture, deadline: float) -> Seen:
         """Return a picture as seen, after the network has looked at it together with those of others."""
         visit = self.current
+        visit.method, visit.pictures = method, visit.pictures + 1
         job = Job(method, picture, deadline, visit.client)
         return await visit.waited(self.batcher.submit(job), deadline, self.late())
 
@@ -206,7 +210,14 @@ class Service:
         method = next(iter(self.segmenters)) if asked is None else asked
         if method not in self.segmenters:
             raise RequestError(404, "method", f"no method {method!r} here; there is {', '.join(self.segmenters)}")
+        self.current.method = method
         return method
+
+    def not_ready(self) -> list[str]:
+        """Return what keeps the service from answering; networks are loaded before there is one."""
+        reasons = ["the service is being stopped"] if self._stopping is not None else []
+        reasons += [] if self.batcher.is_up else ["the networks' thread has ended"]
+        return reasons + ([] if all(pool.is_up for pool in self._pools) else ["the decoders are not up"])
 
     async def in_thread(self, work: Any, *arguments: Any, lane: Budget | None = None, handicap: float = 0.0) -> Any:
         """Run work in a thread when it is its turn."""

@@ -49,6 +49,7 @@ def _addresses(given: tuple[str, ...]) -> tuple[str, ...]:
 @dataclass(frozen=True)
 class ServeSettings:
     """max_bytes: of a whole request. max_pixels: of a picture, known from its header before it is decoded.
+    max_names: names and their synonyms in one request. max_pictures: pictures in one request that may bring several.
 
     address_share: what one client may have of each number below, so that others find some left; it is told by its
     address.
@@ -75,6 +76,7 @@ class ServeSettings:
     max_bytes: PositiveInt = 20 * 2**20
     max_pixels: PositiveInt = 24_000_000
     max_names: PositiveInt = 200
+    max_pictures: PositiveInt = 16
     address_share: Annotated[PositiveFloat, Field(le=1)] = 0.5
     connections: PositiveInt = 512
     idle_seconds: PositiveFloat = 10.0

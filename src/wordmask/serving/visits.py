@@ -22,6 +22,11 @@ class Visit:
     def __init__(self, client: str, body: Claim, picture: Claim, place: Claim):
         self.client = client
         self.body, self.picture, self.place = body, picture, place
+        self.method: str | None = None
+        """One of the service's, once it is known; for the log and /metrics."""
+        self.pictures = 0
+        self.parts: list[Visit] = []
+        """Of a request with several pictures, those that are at work."""
         self.ended: RequestError | None = None
         self.gone = asyncio.Event()
         self._pending: Future[Any] | None = None
@@ -55,6 +60,8 @@ class Visit:
     def end(self, why: RequestError) -> None:
         """Stop waiting."""
         self.ended = why
+        for part in self.parts:
+            part.end(why)
         if self._pending is not None:
             self._pending.cancel()
 
