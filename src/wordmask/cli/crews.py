@@ -1,9 +1,13 @@
 """Options of verbs whose work several may share, and who they are then: processes, shares of an array, a cluster."""
 
+import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from wordmask.console import show
 
 if TYPE_CHECKING:
     from wordmask.runs.crew import Crew
@@ -66,3 +70,11 @@ def share(shards: str | None) -> "Share | None":
         return Share.read(shards)
     except ShardError as error:
         raise typer.BadParameter(f"--shards {error}") from error
+
+
+def tell_of_share(out: Path, share: "Share", missing: int, *, as_json: bool) -> None:
+    """Print that a share is made, and what of all is not."""
+    if as_json:
+        show(json.dumps({"out": str(out), "share": str(share), "missing": missing}))
+    else:
+        show(f"{out}: share {share} is made; {missing} shards are still missing")

@@ -74,10 +74,10 @@ def embed(
                 f"{out}: {len(missing)} shards are missing, as {missing[0]}: make them, without --merge"
             )
         about = None if missing else work.finish()
-    if about is None:
-        told = {"out": str(out), "share": shards, "missing": len(missing)}
-        show(json.dumps(told) if as_json else f"{out}: share {shards} is made; {len(missing)} shards are still missing")
+    if share is not None and about is None:
+        crews.tell_of_share(out, share, len(missing), as_json=as_json)
         return
+    assert about is not None  # without shares, all is made or something was raised
     if as_json:
         show(json.dumps({"out": str(out), "pictures": about["pictures"], "bad": about["bad_pictures"]}))
         return

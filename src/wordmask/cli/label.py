@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wordmask import segmenters
-from wordmask.cli import options
+from wordmask.cli import crews, options
 from wordmask.console import LeftOut, complain, show
 from wordmask.console.progress import progress_bar
 from wordmask.segmenters import DEFAULT_METHOD
@@ -58,7 +58,12 @@ def label(
         Path | None,
         typer.Option(help="What a person corrected: of the review, COCO, Label Studio, PNGs. [OUT/corrections.json]"),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; each loads the segmenter.")] = 1,
+    workers: crews.Workers = None,
+    cluster: crews.Cluster = None,
+    shards: crews.Shards = None,
+    merge: crews.Merge = False,
+    time_limit: crews.TimeLimit = None,
+    per_shard: Annotated[int, typer.Option(min=1, help="Pictures that make a shard of --shards and --cluster.")] = 1000,
     method: options.Method = DEFAULT_METHOD,
     preset: options.Preset = "paper",
     weights: options.Weights = None,
@@ -93,6 +98,8 @@ def label(
 
     Example: `wordmask label photos --names "dog, cat" --format coco,yolo --keep-features --out labels`
     """
+    crews.check(workers, cluster, shards, merge=merge)
+    share = crews.share(shards)
     chosen = settings_of(
         format=format,
         min_area=min_area,
@@ -116,10 +123,12 @@ def label(
     from wordmask.cli.batch_job import tell_of_room
     from wordmask.compute import AUTO, Compute
     from wordmask.labelling import Job, label_folder
+    from wordmask.labelling.share import label_share
     from wordmask.pictures.left_out import LEFT_OUT
 
     compute = Compute(device, precision)
-    load = load | {"device": compute.device, "method": options.method(method, preset, weights)}
+    here = device if cluster else compute.device  # machines of a cluster look for their own
+    load = load | {"device": here, "method": options.method(method, preset, weights)}
     segmenter = None
     if vocabulary is None:
         segmenter = segmenters.load(**load)
@@ -134,8 +143,9 @@ def label(
         fill=fill,
         contrast=against,
         keep="halves" if keep_halves else "features" if keep_features else "nothing",
-        threads=max(1, (os.cpu_count() or 1) // workers) if workers > 1 else None,
+        threads=max(1, (os.cpu_count() or 1) // workers) if workers and workers > 1 else None,
     )
+    crew = crews.crew(workers, cluster, time_limit, device) if cluster or time_limit or share else None
     left_out = LeftOut(f"{out / LEFT_OUT} lists them")
     has_begun = False
 
@@ -146,17 +156,29 @@ def label(
         has_begun = True
         progress(done, total)
 
+    told = {
+        "segmenter": segmenter if (workers or 1) == 1 and crew is None else None,
+        "batch_size": batch_size,
+        "on_bad": left_out,
+        "on_progress": on_progress,
+        "on_note": lambda note: complain(f"note: {note}"),
+        "crew": crew,
+        "per_shard": per_shard,
+    }
     with progress_bar("labelling" if precision == AUTO else f"labelling in {precision}", None) as progress:
+        if share is not None and (missing := label_share(job, share, **told)):
+            left_out.finish()
+            crews.tell_of_share(out, share, missing, as_json=as_json)
+            return
+        if share is not None:
+            told |= {"segmenter": None, "crew": None}
         labels = label_folder(
             job,
-            segmenter=segmenter if workers == 1 else None,
-            workers=workers,
-            batch_size=batch_size,
-            on_bad=left_out,
-            on_progress=on_progress,
-            on_note=lambda note: complain(f"note: {note}"),
+            workers=workers or 1,
             prune=prune,
             corrections=corrections,
+            merge=merge or share is not None,
+            **told,
         )
     left_out.finish()
     tell(out, chosen.format, labels, as_json=as_json)

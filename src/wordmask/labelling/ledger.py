@@ -104,16 +104,22 @@ class Ledger:
         names = self._db.execute(f"SELECT name FROM rows {VANISHED} AND NOT error")
         return frozenset(os.fsdecode(name).casefold() for (name,) in names)
 
-    def reach(self, entries: Sequence[Entry], place: int) -> bool:
+    def has(self, entries: Sequence[Entry], *, also_errors: bool = False) -> bool:
+        """Return whether all these are done, as they are. also_errors: those that could not be read count as well."""
+        for entry in entries:
+            key = os.fsencode(entry.picture)
+            row = self._db.execute("SELECT stamp, name, error FROM rows WHERE picture = ?", (key,)).fetchone()
+            if row is None or row[:2] != (entry.stamp, os.fsencode(entry.name)) or (row[2] and not also_errors):
+                return False
+        return True
+
+    def reach(self, entries: Sequence[Entry], place: int, *, also_errors: bool = False) -> bool:
         """Return whether all these are done, as they are; then they have taken the places from `place` on.
 
         One that could not be read may be now: the disk is there again, or the limit is another.
         """
-        for entry in entries:
-            key = os.fsencode(entry.picture)
-            row = self._db.execute("SELECT stamp, name, error FROM rows WHERE picture = ?", (key,)).fetchone()
-            if row is None or row != (entry.stamp, os.fsencode(entry.name), False):
-                return False
+        if not self.has(entries, also_errors=also_errors):
+            return False
         with self._db:
             self._db.executemany(
                 "UPDATE rows SET place = ? WHERE picture = ?",

@@ -11,10 +11,10 @@ import os
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,6 +30,7 @@ from wordmask.labelling.features import FOLDER, path_of, told_of_room
 from wordmask.labelling.fingerprints_kept import KeptFingerprints
 from wordmask.labelling.formats import LabelFormat, load_format
 from wordmask.labelling.ledger import Entry, Ledger, Row, explained
+from wordmask.labelling.parts import PER_SHARD, LabelTask, LoadWorker, check_labelled, spread, take_parts, tasks_of
 from wordmask.labelling.places import ResultNames
 from wordmask.labelling.review import write_review
 from wordmask.labelling.settings import LabelError
@@ -38,6 +39,7 @@ from wordmask.methods import check_method
 from wordmask.pictures.image_files import ImageReadError, find_images, warn_left_out
 from wordmask.pictures.left_out import LEFT_OUT, write_left_out
 from wordmask.runs.claim import STATE, check_claim, claimed
+from wordmask.runs.crew import Crew
 from wordmask.runs.processes import shared_out
 from wordmask.segmenters.base import Segmenter, asked
 
@@ -83,34 +85,45 @@ def label_folder(
     on_note: Callable[[str], None] = warn,
     prune: bool = False,
     corrections: Path | None = None,
+    crew: Crew | None = None,
+    per_shard: int = PER_SHARD,
+    merge: bool = False,
 ) -> Labels:
     """Label every picture below `job.folder` into `job.out`; with several `workers`, each loads its own segmenter.
 
     writer: what writes the labels in place of a segmenter, which is not loaded then.
     prune: drop the labels of pictures that are no longer there, which are kept otherwise. corrections: a file of the
-    review's or of another tool; by default `corrections.json` in `job.out`, if it is there.
+    review's or of another tool; by default `corrections.json` in `job.out`, if it is there. crew: who
+    labels, shards of `per_shard` pictures each. merge: label nothing, only join what shares have labelled.
     """
     start = time.perf_counter()
     out, state = job.out, job.out / STATE
-    _check_places(job)
+    check_places(job)
     said, note_of_them = corrections_for(out, job.folder, corrections)
     fingerprints = KeptFingerprints(state / "fingerprints.json", job.folder)
     corrected = CorrectedLabels(state, said, fingerprints)
     given = [name for name in corrected.names if name not in job.vocabulary.names]
     files = load_format(out, [*job.vocabulary.names, *given], job.settings)
-    asked(job.vocabulary, True, job.settings.min_score, job.settings.drop_absent)  # refuses what cannot be done
-    if segmenter is None and writer is None:
-        _check_method(job.load)
+    check_work(job, loads=segmenter is None and writer is None)
     check_claim(out, VERB, error=LabelError)  # before anything is loaded
     is_new = not (state / "ledger.sqlite").exists()
     first = _first_picture(job) if is_new else None
     if writer is None:
-        job, segmenter = _prepared(job, segmenter, workers, first, on_note)
+        for_itself = segmenter is None and (workers > 1 or crew is not None or merge)
+        job, segmenter = _prepared(job, segmenter, for_itself, first, on_note)
     with ExitStack() as stack:
         stack.enter_context(claimed(out, VERB, sweeps=(*files.folders, FOLDER), error=LabelError))
         stack.enter_context(explained(state / "ledger.sqlite"))
         ledger = Ledger(state / "ledger.sqlite")
         stack.callback(ledger.close)
+        relabelled: set[str] = set()
+
+        def on_row(row: Row) -> None:
+            _tell_of_bad(job, on_bad, row)
+            if row.picture in corrected:
+                relabelled.add(row.picture)
+
+        new = take_parts(ledger, out, on_row)
         claim(state / "settings.json", job, batch_size, has_labels=ledger.has_labels)
         vanished = _look_for_vanished(job, ledger, on_note, prune=prune) if ledger.has_rows else 0
         if note_of_them:
@@ -119,8 +132,17 @@ def label_folder(
             on_note(f"{corrected.unknown} corrections are of pictures that are not in {job.folder}, or have changed")
         corrected.take_back(files, ledger)
         taken = frozenset[str]() if prune or not vanished else ledger.names_of_vanished()
-        walk = _Walk(job, files, ledger, taken, corrected)
-        new = walk.label(segmenter, writer, workers, batch_size, on_bad, on_progress)
+        walk = Walk(job, files, ledger, taken, corrected, relabelled)
+        if crew is not None:
+            tasks = walk.tasks(batch_size, per_shard, on_bad)
+            with CountAhead(pictures_found(job)) as counted:
+                report = partial(_report, on_progress, counted)
+                new += spread(tasks, LoadWorker(job), ledger, crew, on_row, report, on_note)
+        if merge or crew is not None:
+            ledger.forget_passed()
+            check_labelled(walk.entries(on_bad if merge else lambda _: None), ledger, out, batch_size)
+        else:
+            new += walk.label(segmenter, writer, workers, batch_size, on_bad, on_progress)
         if walk.lost:
             on_note(f"the {walk.what} of {walk.lost} pictures that were done were gone: they have been made anew")
         for name in ledger.gone():
@@ -140,18 +162,15 @@ def label_folder(
         on_note(note)
     seconds = round(time.perf_counter() - start, 2)
     passed_over = dict(sorted(endings.items()))
-    return Labels(
-        pictures, instances, left_out, seconds, new, vanished, passed_over, corrected.changed, rejected
-    )
+    return Labels(pictures, instances, left_out, seconds, new, vanished, passed_over, corrected.changed, rejected)
 
 
 def _prepared(
-    job: Job, segmenter: Segmenter | None, workers: int, first: Path | None, on_note: Callable[[str], None]
+    job: Job, segmenter: Segmenter | None, for_itself: bool, first: Path | None, on_note: Callable[[str], None]
 ) -> tuple[Job, Segmenter | None]:
-    """Return a job that says what it computes with, and the segmenter unless workers load their own. first: a picture
-    of a run that has not begun.
+    """Return a job that says what it computes with, and the segmenter unless workers load their own (`for_itself`).
+    first: a picture of a run that has not begun.
     """
-    for_itself = segmenter is None and workers > 1
     job, segmenter, told = settle_precision(job, segmenter)
     if told:
         on_note(told)
@@ -164,7 +183,7 @@ def _prepared(
     return job, None if for_itself else segmenter
 
 
-def _check_places(job: Job) -> None:
+def check_places(job: Job) -> None:
     folder, out = job.folder.resolve(), job.out.resolve()
     if out == folder:
         raise LabelError(f"--out {job.out} is the folder of the pictures themselves: choose another")
@@ -181,7 +200,7 @@ def _look_for_vanished(job: Job, ledger: Ledger, on_note: Callable[[str], None],
     """
     unlisted: list[ImageReadError] = []
     vanished, there = ledger.compare(
-        picture.relative_to(job.folder).as_posix() for picture in _pictures(job, unlisted.append)
+        picture.relative_to(job.folder).as_posix() for picture in pictures_found(job, unlisted.append)
     )
     if prune and unlisted:
         raise LabelError(f"--prune drops nothing while it cannot be told what is gone: {unlisted[0]}")
@@ -197,32 +216,44 @@ def _look_for_vanished(job: Job, ledger: Ledger, on_note: Callable[[str], None],
     return 0 if prune else vanished
 
 
+def check_work(job: Job, *, loads: bool) -> None:
+    """Refuse what cannot be done, before anything is loaded or any process is started for it."""
+    asked(job.vocabulary, True, job.settings.min_score, job.settings.drop_absent)
+    if loads:
+        _check_method(job.load)
+
+
 def _check_method(load: dict[str, Any]) -> None:
-    """Before any process is started for it."""
     settings = load.keys() - {"method", "preset", "weights", "device", "precision", "onnx", "correct"}
     check_method("segmenter", load["method"], preset=load.get("preset", "paper"), settings=sorted(settings))
 
 
 def _first_picture(job: Job) -> Path:
-    first = next(_pictures(job, lambda _: None), None)
+    first = next(pictures_found(job), None)
     if first is None:
         raise LabelError(f"no pictures found in {job.folder}")
     return first
 
 
-class _Walk:
+class Walk:
     """Through the folder, batch after batch. lost: pictures that were done, and whose label files were gone.
 
     relabelled: of the pictures that somebody corrected, those that were labelled now.
     """
 
     def __init__(
-        self, job: Job, files: LabelFormat, ledger: Ledger, taken: frozenset[str], corrected: CorrectedLabels
+        self,
+        job: Job,
+        files: LabelFormat,
+        ledger: Ledger,
+        taken: frozenset[str],
+        corrected: CorrectedLabels,
+        relabelled: set[str],
     ):
         self.job, self.files, self.ledger, self.taken = job, files, ledger, taken
         self.lost = 0
         self.what = "label files" if job.keep == "nothing" else "label files or features"
-        self.relabelled: set[str] = set()
+        self.relabelled = relabelled
         self._corrected, self._rejected = corrected, corrected.rejected
         self._listing = lru_cache(maxsize=FOLDERS_REMEMBERED)(_listing)
 
@@ -238,7 +269,7 @@ class _Walk:
         """Label what is not done yet. Gives how many pictures that were."""
         new = done = 0
         self.ledger.forget_passed()
-        with CountAhead(_pictures(self.job, lambda _: None, lambda _: None)) as counted:
+        with CountAhead(pictures_found(self.job)) as counted:
 
             def advance(more: int) -> None:
                 nonlocal done
@@ -251,16 +282,32 @@ class _Walk:
                 new += len(batch)
                 self.relabelled |= {row.picture for row in rows if row.picture in self._corrected}
                 for row in rows:
-                    if row.error is not None:
-                        on_bad(ImageReadError(str(self.job.folder / row.picture), row.error))
+                    _tell_of_bad(self.job, on_bad, row)
                 advance(len(batch))
         return new
+
+    def tasks(
+        self,
+        batch_size: int,
+        per_shard: int,
+        on_bad: Callable[[ImageReadError], None],
+        *,
+        again: bool = True,
+    ) -> Iterator[LabelTask]:
+        """Yield all shards; what is done already is not in them. again: what could not be read is tried once more."""
+
+        def is_done(batch: Sequence[Entry]) -> bool:
+            if not self.ledger.has(batch, also_errors=not again):
+                return False
+            return all(self._has_files(entry) for entry in batch if self.ledger.has([entry]))
+
+        return tasks_of(self.job.out, self.entries(on_bad), is_done, batch_size, per_shard)
 
     def _missing(
         self, batch_size: int, on_bad: Callable[[ImageReadError], None], advance: Callable[[int], None]
     ) -> Iterator[tuple[int, list[Entry]]]:
         place = 0
-        entries = self._entries(on_bad)
+        entries = self.entries(on_bad)
         while batch := list(islice(entries, batch_size)):
             lost = 0
             if done := self.ledger.reach(batch, place):
@@ -272,9 +319,9 @@ class _Walk:
                 yield place, batch
             place += len(batch)
 
-    def _entries(self, on_bad: Callable[[ImageReadError], None]) -> Iterator[Entry]:
+    def entries(self, on_bad: Callable[[ImageReadError], None]) -> Iterator[Entry]:
         folder, names = self.job.folder, ResultNames(self.taken)
-        for picture in _pictures(self.job, on_bad, self._pass_over):
+        for picture in pictures_found(self.job, on_bad, self._pass_over):
             try:
                 status = picture.stat()
             except OSError as error:  # it went while we walked
@@ -296,6 +343,15 @@ class _Walk:
         return any(all(path.name in self._listing(path.parent) for path in made) for made in ways)
 
 
+def _report(on_progress: Progress, counted: CountAhead, done: int, total: int | None) -> None:
+    on_progress(done, counted.total)
+
+
+def _tell_of_bad(job: Job, on_bad: Callable[[ImageReadError], None], row: Row) -> None:
+    if row.error is not None:
+        on_bad(ImageReadError(str(job.folder / row.picture), row.error))
+
+
 def _listing(folder: Path) -> frozenset[str]:
     """Look into a folder of results once, and not once for every file."""
     try:
@@ -305,9 +361,9 @@ def _listing(folder: Path) -> frozenset[str]:
         return frozenset()
 
 
-def _pictures(
+def pictures_found(
     job: Job,
-    on_bad: Callable[[ImageReadError], None],
+    on_bad: Callable[[ImageReadError], None] = lambda _: None,
     on_passed: Callable[[ImageReadError], None] = lambda _: None,
 ) -> Iterator[Path]:
     out = job.out.resolve()
