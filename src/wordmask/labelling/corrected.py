@@ -31,7 +31,7 @@ MOST_BYTES = 2**30
 
 
 def corrections_for(out: Path, folder: Path, given: Path | None) -> tuple[Corrections, str | None]:
-    """Return the corrections that are given, or else those that lie beside the labels, and what is to be said of them."""
+    """Return the corrections that are given, or else those beside the labels, and what is to be said of them."""
     path = given if given is not None else out / FILE_NAME
     if given is None and not path.is_file():
         return Corrections(), None
@@ -87,12 +87,11 @@ class CorrectedLabels:
         """Remove the files of pictures that are no longer corrected, so that they are labelled again."""
         for picture in [own for own in self._applied if own not in self._corrections]:
             if (row := ledger.find(picture)) is not None:
-                for file in files.files_of(row.name):
-                    file.unlink(missing_ok=True)
+                _remove(files, row)
             del self._applied[picture]
 
     def apply(self, files: LabelFormat, ledger: Ledger, folder: Path, relabelled: set[str]) -> None:
-        """Write the files of corrected pictures anew. relabelled: of those, the ones that this run has just labelled."""
+        """Write the files of corrected pictures anew. relabelled: those of them that this run has just labelled."""
         applied = {}
         for picture, correction in self._corrections.items():
             row = ledger.find(picture)
@@ -103,8 +102,7 @@ class CorrectedLabels:
             if before is not None and before.digest == digest and picture not in relabelled:
                 applied[picture] = before
             elif correction.verdict == REJECTED:
-                for file in files.files_of(row.name):
-                    file.unlink(missing_ok=True)
+                _remove(files, row)
                 applied[picture] = Applied(digest, None)
             else:
                 parts = corrected_parts(row, correction)
@@ -146,6 +144,11 @@ def corrected_parts(row: Row, correction: Correction) -> list[Part]:
     return parts
 
 
+def _remove(files: LabelFormat, row: Row) -> None:
+    for file in files.files_of(row.name):
+        file.unlink(missing_ok=True)
+
+
 def _part(name: str, counts: str, size: tuple[int, int]) -> Part:
     instance = _instance(mask_of(lengths_of(counts, size), size), 0, None)
     return part_of(instance, [name], size)
@@ -173,5 +176,7 @@ def _written(files: LabelFormat, folder: Path, row: Row) -> Row:
         instance.paste_into(labels, instance.label)
     source = folder / row.picture
     segmentation = Segmentation(labels, list(names), source=str(source))
-    more: Sequence[Any] = files.write_picture(Labelled(Entry(row.picture, row.name, ""), source, segmentation, instances))
+    more: Sequence[Any] = files.write_picture(
+        Labelled(Entry(row.picture, row.name, ""), source, segmentation, instances)
+    )
     return replace(row, parts=tuple(replace(part, more=own) for part, own in zip(parts, more, strict=True)))

@@ -140,9 +140,7 @@ def label_folder(
         on_note(note)
     seconds = round(time.perf_counter() - start, 2)
     passed_over = dict(sorted(endings.items()))
-    return Labels(
-        pictures, instances, left_out, seconds, new, vanished, passed_over, corrected.changed, rejected
-    )
+    return Labels(pictures, instances, left_out, seconds, new, vanished, passed_over, corrected.changed, rejected)
 
 
 def _prepared(
@@ -216,9 +214,7 @@ class _Walk:
     relabelled: of the pictures that somebody corrected, those that were labelled now.
     """
 
-    def __init__(
-        self, job: Job, files: LabelFormat, ledger: Ledger, taken: frozenset[str], corrected: CorrectedLabels
-    ):
+    def __init__(self, job: Job, files: LabelFormat, ledger: Ledger, taken: frozenset[str], corrected: CorrectedLabels):
         self.job, self.files, self.ledger, self.taken = job, files, ledger, taken
         self.lost = 0
         self.what = "label files" if job.keep == "nothing" else "label files or features"
