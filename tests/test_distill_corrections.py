@@ -8,10 +8,13 @@ from support.tiny_collection import write_pictures
 from support.tiny_run import NAMES, Listener, pipeline_with
 from wordmask.cli import app
 from wordmask.collection.archive import Archive
-from wordmask.corrections import ACCEPTED, REJECTED, Correction, MaskVerdict, write_corrections
+from wordmask.collection.references import ImageRef
+from wordmask.corrections import ACCEPTED, REJECTED, Correction, Corrections, MaskVerdict, write_corrections
 from wordmask.distillation.batches import Examples
+from wordmask.distillation.corrected_targets import corrected, put_truths_in_targets
 from wordmask.distillation.corrections import NOT_THERE, Used
 from wordmask.distillation.records import MaskTable
+from wordmask.distillation.targets import Target, TargetTable, write_targets
 from wordmask.fingerprints import file_digest
 from wordmask.masks.run_lengths import encoded_mask
 from wordmask.weights.loading import read_metadata
@@ -84,7 +87,7 @@ def test_truths_replace_pseudo_masks_and_count_more(tmp_path, pile):
     assert pipeline.note == note
     assert read_metadata(run / "student" / "student.safetensors")["note"] == note
     report = (run / "report" / "report.html").read_text()
-    assert report.count(f"N{note[1:]}") == 1 + report.count("<table")
+    assert report.count(f"N{note[1:]}") == report.count("<table") == 2
     assert "and no labels" not in report
 
 
@@ -140,6 +143,50 @@ def test_single_masks_settle_their_name_only_when_all_of_it_are_judged():
     whole = judged(("red", None, None), ("red", REJECTED, None), verdict=ACCEPTED)
     np.testing.assert_array_equal(whole.truth_of("red"), first)
     assert not whole.truth_of("blue").any()
+
+
+def test_what_a_teacher_said_gives_way_to_a_person():
+    said = np.zeros(SIZE, np.uint8)
+    said[:6], said[6:] = 1, 2  # red above, green below
+    target = Target(ImageRef("a.png"), said, np.full((1, 1), 100, np.uint8), digest="0" * 64)
+    code = encoded_mask(corner())["counts"]
+
+    whole = Correction("a.png", "0" * 64, SIZE, ACCEPTED, (MaskVerdict("red", code),))
+    made, settled = corrected(target, whole, ("red", "green"))
+    np.testing.assert_array_equal(made.labels, corner())
+    assert settled == 2
+    assert not made.ignored(1.0, 0.0).any()
+
+    part = Correction("a.png", "0" * 64, SIZE, None, (MaskVerdict("red", code, ACCEPTED),))
+    made, settled = corrected(target, part, ("red", "green"))
+    assert settled == 1
+    np.testing.assert_array_equal(made.labels, np.where(corner(), 1, np.where(said == 2, 2, 0)))
+    np.testing.assert_array_equal(made.ignored(0.0, 0.0), (said == 1) & ~corner())  # nobody knows what that is
+    np.testing.assert_array_equal(made.sure()[corner()], 1)
+    assert (made.sure()[said == 2] < 0.4).all()
+
+
+def test_targets_without_rejected_pictures_and_with_corrected_ones_by_their_weight(tmp_path):
+    digests = [letter * 64 for letter in "abc"]
+    targets = [
+        Target(ImageRef(f"{digest[0]}.png"), np.ones(SIZE, np.uint8), np.full((1, 1), 200, np.uint8), digest=digest)
+        for digest in digests
+    ]
+    write_targets(tmp_path / "taught" / "t_00000.arrow", targets, first=0, root=tmp_path, names=["red"])
+    code = encoded_mask(corner())["counts"]
+    corrections = Corrections(
+        (
+            Correction("a.png", digests[0], SIZE, REJECTED),
+            Correction("b.png", digests[1], SIZE, ACCEPTED, (MaskVerdict("red", code), MaskVerdict("lynx", code))),
+        )
+    )
+    used = put_truths_in_targets(TargetTable(tmp_path / "taught"), corrections, tmp_path / "out", 3)
+    assert used == Used(pictures=1, truths=1, rejected=1, unknown=0, weight=3, others=("lynx",))
+    table = TargetTable(tmp_path / "out")
+    assert [target.image.path for target in (table[number] for number in range(len(table)))] == ["b.png"] * 3 + [
+        "c.png"
+    ]
+    np.testing.assert_array_equal(table[1].labels, corner())
 
 
 def test_a_file_that_is_not_there_stops_a_run_before_it_works(tmp_path, pile):

@@ -75,7 +75,9 @@ def corrected(target: Target, correction: Correction, names: tuple[str, ...]) ->
     labels = target.labels.copy()
     sure = np.ceil(target.sure() * STEPS).astype(np.uint8)
     unknown = np.zeros(labels.shape, bool) if target.unknown is None or whole else target.unknown.copy()
-    settled = {label: truth for label, name in enumerate(names, start=1) if (truth := correction.truth_of(name)) is not None}
+    settled = {
+        label: truth for label, name in enumerate(names, start=1) if (truth := correction.truth_of(name)) is not None
+    }
     lost = np.isin(labels, list(settled))
     labels[lost] = 0
     unknown |= lost & (not whole)

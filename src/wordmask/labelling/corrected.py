@@ -107,7 +107,9 @@ class CorrectedLabels:
             else:
                 parts = corrected_parts(row, correction)
                 if parts != list(row.parts) or before is not None:
-                    applied[picture] = Applied(digest, _written(files, folder, replace(row, parts=tuple(parts))))
+                    specks = () if correction.verdict == ACCEPTED else row.specks or ()
+                    own = replace(row, parts=tuple(parts))
+                    applied[picture] = Applied(digest, _written(files, folder, own, specks))
         self._applied = applied
         told = {
             picture: {"digest": own.digest, "row": None if own.row is None else json.loads(own.row.to_json())}
@@ -137,7 +139,7 @@ def corrected_parts(row: Row, correction: Correction) -> list[Part]:
         if own is None:
             parts += [] if complete else [part]
         elif own.verdict != REJECTED:
-            parts.append(replace(part, name=own.name))
+            parts.append(part if own.was is None else replace(part, name=own.name))
     for mask in said.values():  # mended elsewhere
         if correction.holds(mask):
             parts.append(_part(mask.name, mask.counts, row.size))
@@ -162,8 +164,10 @@ def _instance(mask: np.ndarray, label: int, score: float | None) -> Instance:
     return Instance(label, top, left, mask[top : rows[-1] + 1, left : columns[-1] + 1], score)
 
 
-def _written(files: LabelFormat, folder: Path, row: Row) -> Row:
-    """Write a picture's own files from its masks, the larger ones below the smaller."""
+def _written(files: LabelFormat, folder: Path, row: Row, specks: Sequence[tuple[str, str]]) -> Row:
+    """Write a picture's own files from its masks, the larger ones below the smaller. specks: names and run lengths of
+    what is too small to be one.
+    """
     names = files.names if any(name.casefold() == BACKGROUND for name in files.names) else [*files.names, BACKGROUND]
     ground = next(label for label, name in enumerate(names) if name.casefold() == BACKGROUND)
     labels = np.full(row.size, ground, np.min_scalar_type(len(names)))
@@ -172,6 +176,8 @@ def _written(files: LabelFormat, folder: Path, row: Row) -> Row:
         _instance(mask_of(lengths_of(part.rle, row.size), row.size), names.index(part.name), part.score)
         for part in parts
     ]
+    for name, counts in specks:
+        labels[mask_of(lengths_of(counts, row.size), row.size)] = names.index(name)
     for instance in instances:
         instance.paste_into(labels, instance.label)
     source = folder / row.picture

@@ -153,7 +153,7 @@ def _shown(row: Row, correction: Correction | None) -> list[_Shown]:
         own = said.pop(part.rle, None)
         if own is not None:
             masks.append(
-                _Shown(part.name, part.score, part.rle, own.verdict, own.name if own.name != part.name else None)
+                _Shown(part.name, part.score, part.rle, own.verdict, own.name if own.was is not None else None)
             )
         else:  # in a picture that was accepted, what is not there was taken away
             gone = REJECTED if correction is not None and correction.verdict == ACCEPTED else None
