@@ -33,6 +33,13 @@ def distill(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE, such as archive.size=50; may be repeated.")
     ] = None,
+    corrections: Annotated[
+        Path | None,
+        typer.Option(
+            help="What a person corrected: of the review, COCO, Label Studio, PNGs. Its masks are truths then, and "
+            "count corrections.weight times (4)."
+        ),
+    ] = None,
     prune: Annotated[
         bool, typer.Option("--prune", help="Go on without pictures that are no longer there; a run stops at them else.")
     ] = False,
@@ -65,10 +72,17 @@ def distill(
         told["names"] = options.names(names)
     if teacher is not None:
         told["masks"] = {"teacher": teacher, "pictures": "all"}
+    if corrections is not None:
+        told["corrections"] = {"file": str(corrections)}
     run = make_run(*layers, told, *map(setting, settings or []))
-    Pipeline(run, OnStderr(), prune=prune).run_all()
+    pipeline = Pipeline(run, OnStderr(), prune=prune)
+    pipeline.run_all()
     student, report = run.out / "student" / STUDENT_FILE, run.out / "report" / REPORT
     if as_json:
-        show(json.dumps({"student": str(student), "report": str(report), "names": list(run.names.names)}))
+        show(
+            json.dumps(
+                {"student": str(student), "report": str(report), "names": list(run.names.names), "note": pipeline.note}
+            )
+        )
     else:
-        show(f"student: {student}\nreport:  {report}")
+        show(f"student: {student}\nreport:  {report}" + (f"\n{pipeline.note}" if pipeline.note else ""))

@@ -95,7 +95,7 @@ def evaluate(
     load = settings_under(protocol, method, opened.name, preset=preset, kind=kind) | load
     if unsure := find_wording(vocabulary).unsure_on(opened.name):
         complain(f"note: of the words of {vocabulary} for {opened.name} it is not known {unsure}")
-    asked = {"weights": weights}
+    asked, told = {"weights": weights}, None
     with progress_bar("evaluating", len(opened)) as progress:
         report: Any
         if kind == "saliency":
@@ -123,8 +123,10 @@ def evaluate(
                 on_progress=progress,
             )
         else:
+            segmenter = segmenters.load(**load)
+            told = getattr(segmenter, "metadata", {}).get("note")
             report = evaluation.evaluate(
-                segmenters.load(**load),
+                segmenter,
                 opened,
                 batch_size=batch_size,
                 out=out,
@@ -134,6 +136,8 @@ def evaluate(
                 protocol=protocol,
                 on_progress=progress,
             )
+    if told:
+        complain(f"note: {told}")
     show(json.dumps(report.as_json(), ensure_ascii=False) if as_json else report.table())
     if out is not None:
         complain(f"written: {out}")

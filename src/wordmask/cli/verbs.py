@@ -40,7 +40,10 @@ VERBS = {
         "wordmask.cli.label:label",
         "Label a folder of pictures. Started again after a stop, it goes on where it was.",
         resumes=True,
-        below={"convert": "wordmask.cli.label_convert:convert"},
+        below={
+            "convert": "wordmask.cli.label_convert:convert",
+            "corrections": "wordmask.cli.label_corrections:corrections",
+        },
     ),
     "saliency": Verb(
         "wordmask.cli.saliency:saliency",

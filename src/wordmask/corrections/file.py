@@ -54,7 +54,9 @@ class MaskVerdict:
     @classmethod
     def from_json(cls, told: Any, size: tuple[int, int]) -> "MaskVerdict":
         """Raise ValueError for what is no mask of a picture (H, W)."""
-        found = cls(_name(told["name"]), told["counts"], _verdict(told), None if told.get("was") is None else told["was"])
+        found = cls(
+            _name(told["name"]), told["counts"], _verdict(told), None if told.get("was") is None else told["was"]
+        )
         if not isinstance(found.counts, str) or not isinstance(found.was, str | None):
             raise ValueError("counts and was are texts")
         lengths_of(found.counts, size)
@@ -168,7 +170,7 @@ def read_corrections(path: Path) -> Corrections:
 
 def parse_corrections(path: Path, data: Any) -> Corrections:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise CorrectionsError(f"{path}: is no file of corrections: it does not say \"format\": \"{FORMAT}\"")
+        raise CorrectionsError(f'{path}: is no file of corrections: it does not say "format": "{FORMAT}"')
     if data.get("version") != VERSION:
         raise CorrectionsError(
             f"{path}: is of version {shown(data.get('version'))}, and this wordmask reads {VERSION}: save it anew"

@@ -59,9 +59,8 @@ class Pictures:
         for start in range(len(parts)):  # a path may begin above the folder
             below = "/".join(parts[start:])
             file = self.folder / below
-            if start < len(parts) - 1 or len(parts) == 1:
-                if self._is_inside(file):
-                    return self._known(below, file)
+            if (start < len(parts) - 1 or len(parts) == 1) and self._is_inside(file):
+                return self._known(below, file)
         for name in dict.fromkeys((parts[-1], _UPLOADED.sub("", parts[-1], count=1))):
             found = self._by_name.get(name, [])
             if len(found) == 1:

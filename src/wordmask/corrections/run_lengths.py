@@ -6,8 +6,8 @@ pycocotools writes as many pixels as the lengths say, whatever the size says bes
 import numpy as np
 
 OFFSET, MORE, SIGN, BITS = 48, 32, 16, 5
-"""Of COCO's letters: each is 48 and six bits, of which the sixth says that the number goes on, and the fifth of its last
-letter that it is negative."""
+"""Of COCO's letters: each is 48 and six bits, of which the sixth says that the number goes on, and the fifth of its
+last letter that it is negative."""
 MOST_LETTERS = 7
 """Of one number: 35 bits."""
 

@@ -1,5 +1,6 @@
 """For every name, the pictures of a collection that look most like it (the paper's equation 1)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ConfigDict, PositiveInt
@@ -10,7 +11,7 @@ from wordmask.collection.embedding_folder import EmbeddingFolder
 from wordmask.collection.search import queries_of
 from wordmask.console.progress import Progress
 from wordmask.distillation.curation import curate
-from wordmask.distillation.filters import FilterSettings, filters_of
+from wordmask.distillation.filters import Filter, FilterSettings, filters_of
 from wordmask.distillation.records import DistillationError
 from wordmask.names.text_embeddings import TextEmbedder, embed_phrases
 from wordmask.names.vocabulary import Vocabulary
@@ -34,16 +35,20 @@ def build_archive(
     out: Path,
     chosen: ArchiveSettings | None = None,
     *,
+    more: Sequence[Filter] = (),
     progress: Progress | None = None,
 ) -> Archive:
-    """Write `out` (archive.parquet) for every name of a vocabulary but "background"."""
+    """Write `out` (archive.parquet) for every name of a vocabulary but "background".
+
+    more: filters beside the chosen ones.
+    """
     chosen = chosen or ArchiveSettings()
     vocabulary = vocabulary.without_background()
     queries = queries_of(vocabulary, embedder, folder)
     filters = filters_of(
         chosen.filters, folder, lambda texts: embed_phrases(embedder.encoder, texts, embedder.templates).cpu().numpy()
     )
-    found = list(curate(folder, queries, vocabulary.names, filters, chosen.size, progress))
+    found = list(curate(folder, queries, vocabulary.names, [*more, *filters], chosen.size, progress))
     counts = {name: own for name, (_, own) in zip(vocabulary.names, found, strict=True)}
     _check_none_empty(counts, folder)
     return write_archive(

@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 from wordmask.collection.embedding import EmbeddingSettings
 from wordmask.distillation import experts, student
 from wordmask.distillation.archive import ArchiveSettings
+from wordmask.distillation.corrections import CorrectionSettings
 from wordmask.distillation.experts import ExpertSettings
 from wordmask.distillation.pseudo_masks import MaskSettings
 from wordmask.distillation.records import DistillationError
@@ -42,7 +43,7 @@ FREE = frozenset(
 
 TAUGHT, TARGETS = "taught", "targets"
 """Folders of a run: what a teacher says, and that with masks of things on top."""
-PATHS = ("image_root", "archive.published", "archive.filters.faces", "validation.root")
+PATHS = ("image_root", "archive.published", "archive.filters.faces", "corrections.file", "validation.root")
 WEIGHTS = ("clip_weights", "masks.weights", "masks.teacher_weights", "experts.start", "student.start")
 """Paths, or else names of what is published: see `wordmask.weights.loading.resolve`."""
 NO_PATHS = ("opencv", "timm")
@@ -80,6 +81,7 @@ class RunConfig:
     archive: ArchiveSettings = ArchiveSettings()
     stuff: tuple[str, ...] = ()
     masks: MaskSettings = Field(default_factory=MaskSettings)
+    corrections: CorrectionSettings = CorrectionSettings()
     experts: ExpertSettings | None = experts.PRESETS["paper"]
     student: StudentSettings = student.PRESETS["paper"]
     validation: Validation | None = None

@@ -25,7 +25,7 @@ from wordmask.names.vocabulary import Vocabulary
 from wordmask.runs.parts import Say, warn, write_part
 from wordmask.segmenters.base import Names
 from wordmask.segmenters.deeplab import DeepLabV3Plus, fill_backbone
-from wordmask.segmenters.namedmask import PRESET
+from wordmask.segmenters.namedmask import NOTE, PRESET
 from wordmask.segmenters.open_student import (
     OpenDeepLab,
     OpenStudent,
@@ -130,6 +130,7 @@ def train_open_student(
     progress: Progress | None = None,
     validation: "Benchmark | None" = None,
     preset: str | None = None,
+    note: str | None = None,
     say: Say = warn,
 ) -> Path:
     """As `student.train_student`, of a student that answers to any names. texts: what reads them."""
@@ -155,6 +156,7 @@ def train_open_student(
 
     def finish(network: DeepLabV3Plus, run: str) -> None:
         told = {RUN: run, "steps": str(settings.steps)} | ({} if preset is None else {PRESET: preset})
+        told |= {} if note is None else {NOTE: note}
         write_open_student(path, student_of(network, told), write=write_part)
 
     def check(network: DeepLabV3Plus) -> Mapping[str, float]:

@@ -18,9 +18,12 @@ from wordmask.collection.embedding_folder import EmbeddingFolder, is_embedding_f
 from wordmask.collection.piles import Pile, open_pile
 from wordmask.compute import Compute
 from wordmask.console.progress import Progress
+from wordmask.corrections import REJECTED
 from wordmask.distillation import experts, open_student, published, student
 from wordmask.distillation.archive import build_archive
 from wordmask.distillation.config import ConfigError, Run, as_dict, make_run, read_config
+from wordmask.distillation.corrected_targets import put_truths_in_targets
+from wordmask.distillation.corrections import USED, Used, put_truths, rejecting, seen_pictures, tell
 from wordmask.distillation.known_masks import KnownMasks
 from wordmask.distillation.pseudo_masks import check_none_empty, make_masks
 from wordmask.distillation.records import MaskTable
@@ -28,10 +31,10 @@ from wordmask.distillation.report import write_report
 from wordmask.distillation.sources import start_of
 from wordmask.distillation.targets import TargetTable
 from wordmask.distillation.taught_report import write_taught_report
-from wordmask.distillation.taught_stages import TaughtSources
+from wordmask.distillation.taught_stages import OUTPUTS, TaughtSources
 from wordmask.extras import need
 from wordmask.files import atomic_write
-from wordmask.fingerprints import file_digest, listing_digest
+from wordmask.fingerprints import digest_of_lines, file_digest, listing_digest
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.runs.claim import claimed
 from wordmask.runs.stages import Console, Silent, Stage, Stages, earlier
@@ -41,7 +44,8 @@ from wordmask.text_files import read_yaml
 VERB, CONFIG = "distill", "config.yaml"
 REPORT = "report.html"
 PICKLES = (".pkl", ".pickle")
-THE_ARCHIVE, THE_MASKS = "the archive", "the masks"
+THE_ARCHIVE, THE_MASKS, THE_CORRECTIONS = "the archive", "the masks", "the corrections"
+CORRECTED, CORRECTED_REFINED, CORRECTED_TARGETS = "corrected", "corrected-refined", "corrected-targets"
 REGROUPED = (THE_MASKS, "groups", "experts.groups", "experts.most_pixels", "experts.edges")
 """Inputs of the experts' stage that may change while one of them stays as it is."""
 
@@ -90,6 +94,7 @@ class Pipeline(TaughtSources):
         if self.config.archive.filters.faces is not None:
             need("cv2")  # the stages that come before the filters take hours
         self.check_teacher()
+        self.corrections  # noqa: B018  # likewise: what is wrong with the file is said now
         if self.stages.leads:
             with _claimed(self.out, self.run.images):
                 self._write_config()
@@ -101,22 +106,37 @@ class Pipeline(TaughtSources):
     def _run_stages(self) -> Path:
         archive = self._archive_stages() if self.config.has_archives else ""
         if self.config.teaches_all:
-            taught = self.stages.run_stage(self.taught_stage())
-            return self._last_stages(archive, taught, TargetTable(self.out / self.config.targets_folder))
-        masks = self.stages.run_stage(self._masks_stage())
-        learnt_from = self._table("masks")
+            return self._taught(archive, self.stages.run_stage(self.taught_stage()))
+        found = self.stages.run_stage(self._masks_stage())
+        masks = self._with_truths(found, "masks", CORRECTED)
+        learnt_from = self._pseudo_masks
         if self.config.experts is not None:
             trained = self.stages.run_stage(self._experts_stage(masks))
-            masks = self.stages.run_stage(self._refined_stage(masks, trained))
-            learnt_from = self._table("refined")
+            masks = self.stages.run_stage(self._refined_stage(found, trained))
+            masks = self._with_truths(masks, "refined", CORRECTED_REFINED)
+            learnt_from = self._table("refined" if self.corrections is None else CORRECTED_REFINED)
             check_none_empty(
                 learnt_from, "give its expert other steps or another group (experts.steps, experts.groups)"
             )
         if self.config.has_teacher:
             taught = self.stages.run_stage(self.taught_stage())
-            masks = self.stages.run_stage(self.targets_stage(taught, masks, learnt_from))
-            return self._last_stages(archive, masks, TargetTable(self.out / self.config.targets_folder))
+            return self._taught(archive, self.stages.run_stage(self.targets_stage(taught, masks, learnt_from)))
         return self._last_stages(archive, masks, learnt_from)
+
+    def _taught(self, archive: str, targets: str) -> Path:
+        """Go on with what a teacher said of pictures, and a person's truths in it."""
+        source, name = self.config.targets_folder, CORRECTED_TARGETS
+        corrections = self.corrections
+        if corrections is None:
+            return self._last_stages(archive, targets, TargetTable(self.out / source))
+
+        def make(report: Progress) -> None:
+            weight, table = self.config.corrections.weight, TargetTable(self.out / source)
+            tell(put_truths_in_targets(table, corrections, self.out / name, weight, progress=report), self.say)
+
+        inputs = self._inputs("corrections.weight") | {"the targets": targets, THE_CORRECTIONS: corrections.digest}
+        done = self.stages.run_stage(Stage(name, self.out / name, inputs, (*OUTPUTS, USED), make))
+        return self._last_stages(archive, done, TargetTable(self.out / name))
 
     def _last_stages(self, archive: str, masks: str, learnt_from: MaskTable | TargetTable) -> Path:
         done = self.stages.run_stage(self._student_stage(masks, learnt_from))
@@ -141,16 +161,20 @@ class Pipeline(TaughtSources):
 
             return self.stages.run_stage(Stage("archive", path.parent, inputs, ("archive.parquet",), take))
         folder, digest = self._embeddings()
+        without = {each.fingerprint for each in self.corrections or () if each.verdict == REJECTED}
 
         def search(report: Progress) -> None:
             opened = EmbeddingFolder(folder, root=self._image_root if folder == self.run.images else None)
-            build_archive(opened, self.run.names, self.embedder, path, chosen, progress=report)
+            more = [rejecting(self.corrections)] if self.corrections and without else []
+            build_archive(opened, self.run.names, self.embedder, path, chosen, more=more, progress=report)
 
         inputs = self._inputs("archive", "clip", "clip_weights", "templates", "image_root") | {
             "the embeddings": digest,
             "the CLIP": self._clip_identity,
             "names": self._phrases,
         }
+        if without:
+            inputs["the rejected pictures"] = digest_of_lines(sorted(without))
         return self.stages.run_stage(Stage("archive", path.parent, inputs, ("archive.parquet",), search))
 
     def _embeddings(self) -> tuple[Path, str]:
@@ -218,11 +242,40 @@ class Pipeline(TaughtSources):
         """Folders of masks beside the run's own, and what each was made from."""
         return earlier(self.out, "masks")
 
+    def _with_truths(self, masks: str, source: str, name: str) -> str:
+        """See that a person's masks stand in the place of those of `source`, where the run is told of any."""
+        corrections = self.corrections
+        if corrections is None:
+            return masks
+        folder = self.out / name
+
+        def make(report: Progress) -> None:
+            weight = self.config.corrections.weight
+            used = put_truths(self._table(source), corrections, seen_pictures(self.out / "masks"), folder, weight)
+            if source == "masks" and not self.config.has_teacher:
+                tell(used, self.say)
+
+        inputs = self._inputs("corrections.weight") | {THE_MASKS: masks, THE_CORRECTIONS: corrections.digest}
+        done = self.stages.run_stage(Stage(name, folder, inputs, ("corrected_*.arrow", USED), make))
+        check_none_empty(self._table(name), "correct fewer of its pictures as holding none of it")
+        return done
+
+    @property
+    def _pseudo_masks(self) -> MaskTable:
+        """Return what experts learn from, a person's masks among them where there are some."""
+        return self._table("masks" if self.corrections is None else CORRECTED)
+
+    @property
+    def note(self) -> str | None:
+        """Return what must be known with every figure of the run, once its masks are made."""
+        folder = self.out / (CORRECTED_TARGETS if self.config.has_teacher else CORRECTED)
+        return None if self.corrections is None else Used.read(folder).note
+
     def _experts_stage(self, masks: str) -> Stage:
         folder = self.out / "experts"
 
         def make(report: Progress) -> None:
-            table, chosen = self._table("masks"), self._experts
+            table, chosen = self._pseudo_masks, self._experts
             for number, group in enumerate(self.groups):
                 whole = Part(report, number, len(self.groups))
                 place = folder / f"{number:03d}"
@@ -245,7 +298,7 @@ class Pipeline(TaughtSources):
                 for place in where.glob(f"*/{experts.EXPERT_FILE}")
             ]
             if others:
-                table = self._table("masks")
+                table = self._pseudo_masks
                 taken = [
                     experts.take_expert(
                         others,
@@ -298,6 +351,7 @@ class Pipeline(TaughtSources):
                 "progress": report,
                 "validation": self._validation(),
                 "preset": self.run.preset,
+                "note": self.note,
                 "say": self.say,
             }
             own, names = self.config.student, self.run.names
@@ -316,9 +370,11 @@ class Pipeline(TaughtSources):
     def _report_stage(self, archive: str, trained: str) -> Stage:
         def make(report: Progress) -> None:
             write = write_report if self.config.has_archives else write_taught_report
-            write(self.out, self.run, seconds=self.stages.seconds(), progress=report)
+            write(self.out, self.run, seconds=self.stages.seconds(), note=self.note, progress=report)
 
         inputs = self._inputs("validation") | {"the archive": archive, "the student": trained}
+        if self.corrections is not None:
+            inputs[THE_CORRECTIONS] = self.corrections.digest
         return Stage("report", self.out / "report", inputs, (REPORT,), make)
 
     def _write_config(self) -> None:

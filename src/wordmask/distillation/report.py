@@ -32,8 +32,17 @@ MOST_NAMES = 200
 UNSEEN = 12
 
 
-def write_report(out: Path, run: Run, *, seconds: Mapping[str, float], progress: Progress | None = None) -> Path:
-    """Write `out/report/report.html`. seconds: how long each stage took."""
+def write_report(
+    out: Path,
+    run: Run,
+    *,
+    seconds: Mapping[str, float],
+    note: str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write `out/report/report.html`. seconds: how long each stage took. note: what is to stand with every table, as
+    that a person corrected some of the masks.
+    """
     archive = Archive(out / "archive" / "archive.parquet")
     config = run.config
     masks = MaskTable(out / (config.targets_folder if config.teaches_all else "masks"))
@@ -41,7 +50,7 @@ def write_report(out: Path, run: Run, *, seconds: Mapping[str, float], progress:
     compute = Compute(run.config.device, "fp32")
     student = NamedMask.build(NamedMaskSettings(), compute, weights=out / "student" / STUDENT_FILE)
     stories = [_story(name, archive, masks, refined) for name in archive.names]
-    page = RunPage(f"{len(archive.names)} names, and no labels")
+    page = RunPage(f"{len(archive.names)} names, and {'no labels' if note is None else 'some labels'}", note)
     page.text(_summary(run, archive, masks))
     colours = dict(zip(student.vocabulary.names, colours_of(list(student.vocabulary.names)), strict=True))
     page.links({story.name: colours[story.name] for story in stories[:MOST_NAMES]})

@@ -30,7 +30,16 @@ svg .grid { stroke: var(--line) } svg .curve { fill: none; stroke-width: 2 } svg
 
 
 class RunPage(Page):
-    """A page with rows of small pictures, links and drawings."""
+    """A page with rows of small pictures, links and drawings. note: what is to stand with every table."""
+
+    def __init__(self, title: str, note: str | None = None):
+        super().__init__(title)
+        self._note = None if note is None else f"{note[:1].upper()}{note[1:]}."
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        if self._note is not None:
+            self.text(self._note)
+        super().table(columns, rows)
 
     def subheading(self, text: str, mark: Colour) -> None:
         self._parts.append(f'<h3 id="{_anchor(text)}">{_swatch(mark)}{escape(text)}</h3>')

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from wordmask import saliency
 from wordmask.collection.archive import Archive
 from wordmask.compute import AUTO, Compute
+from wordmask.corrections import Corrections
+from wordmask.corrections.reading import corrections_from
 from wordmask.distillation import experts
 from wordmask.distillation.config import FREE, Run
 from wordmask.distillation.identities import brought_identity, clip_identity, start_identity, weights_identity
@@ -56,6 +58,14 @@ class Sources:
             device=self.config.device,
             **{"precision": "fp32", **chosen.settings},
         )
+
+    @cached_property
+    def corrections(self) -> Corrections | None:
+        """What a person corrected, if the run is told of any."""
+        chosen = self.config.corrections.file
+        if chosen is None:
+            return None
+        return corrections_from(Path(chosen), self._image_root or self.run.images)
 
     @cached_property
     def archive(self) -> Archive:

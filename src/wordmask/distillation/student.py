@@ -15,7 +15,7 @@ from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 from wordmask.runs.parts import Parts, Say, warn, write_part
 from wordmask.segmenters.base import Names
 from wordmask.segmenters.deeplab import DeepLabV3Plus
-from wordmask.segmenters.namedmask import PRESET, NamedMask
+from wordmask.segmenters.namedmask import NOTE, PRESET, NamedMask
 from wordmask.segmenters.student_file import Student, write_student
 from wordmask.training.checkpoints import forget_checkpoints
 from wordmask.weights.loading import read_metadata
@@ -75,9 +75,10 @@ def train_student(
     progress: Progress | None = None,
     validation: "Benchmark | None" = None,
     preset: str | None = None,
+    note: str | None = None,
     say: Say = warn,
 ) -> Path:
-    """Run, or go on with, the training of a student; its file, which says by which preset.
+    """Run, or go on with, the training of a student; its file, which says by which preset, and bears the note, if any.
 
     Figures on `validation` go to the log as it learns, and nothing is chosen by them: true labels only tell how good it
     is. masks: or other examples, whose labels are those of the names.
@@ -90,6 +91,7 @@ def train_student(
 
     def finish(network: DeepLabV3Plus, run: str) -> None:
         told = {RUN: run, "steps": str(settings.steps)} | ({} if preset is None else {PRESET: preset})
+        told |= {} if note is None else {NOTE: note}
         write_student(path, network, vocabulary, told, write=write_part)
 
     train(

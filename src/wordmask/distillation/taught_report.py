@@ -23,15 +23,22 @@ SAMPLED = 200
 """Masks of a name by which its area and sureness are told."""
 
 
-def write_taught_report(out: Path, run: Run, *, seconds: Mapping[str, float], progress: Progress | None = None) -> Path:
-    """Write `out/report/report.html`. seconds: how long each stage took."""
+def write_taught_report(
+    out: Path,
+    run: Run,
+    *,
+    seconds: Mapping[str, float],
+    note: str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write `out/report/report.html`. seconds: how long each stage took. note: what is to stand with every table."""
     config = run.config
     targets, masks = TargetTable(out / config.targets_folder), MaskTable(out / config.targets_folder)
     compute = Compute(config.device, "fp32")
     student = NamedMask.build(NamedMaskSettings(), compute, weights=out / "student" / STUDENT_FILE)
     names = student.vocabulary.names
     colours = dict(zip(names, colours_of(list(names)), strict=True))
-    page = RunPage(f"{len(targets.names)} names, and no labels")
+    page = RunPage(f"{len(targets.names)} names, and {'no labels' if note is None else 'some labels'}", note)
     page.text(
         f"{config.masks.teacher} has labelled {len(targets):,} pictures of {run.images} with all the names at once, "
         f"and one network has learnt from that. Seed {config.seed}, preset {run.preset}."

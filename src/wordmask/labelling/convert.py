@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from wordmask import segmenters
 from wordmask.console.progress import Progress
+from wordmask.corrections import FILE_NAME
 from wordmask.labelling.claim import BEFORE
 from wordmask.labelling.features import Features, has_features, loaded_with
 from wordmask.labelling.ledger import Entry, Ledger, Row, explained
@@ -151,6 +152,7 @@ def convert_labels(
             on_progress=on_progress,
             on_note=on_note,
             prune=False,
+            corrections=old / FILE_NAME if (old / FILE_NAME).is_file() and not (out / FILE_NAME).is_file() else None,
         )
     if writer.new or writer.changed:
         on_note(

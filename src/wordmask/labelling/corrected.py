@@ -31,7 +31,7 @@ MOST_BYTES = 2**30
 
 
 def corrections_for(out: Path, folder: Path, given: Path | None) -> tuple[Corrections, str | None]:
-    """Return the corrections that are given, or else those that lie beside the labels, and what is to be said of them."""
+    """Return the corrections that are given, or else those beside the labels, and what is to be said of them."""
     path = given if given is not None else out / FILE_NAME
     if given is None and not path.is_file():
         return Corrections(), None
@@ -87,12 +87,11 @@ class CorrectedLabels:
         """Remove the files of pictures that are no longer corrected, so that they are labelled again."""
         for picture in [own for own in self._applied if own not in self._corrections]:
             if (row := ledger.find(picture)) is not None:
-                for file in files.files_of(row.name):
-                    file.unlink(missing_ok=True)
+                _remove(files, row)
             del self._applied[picture]
 
     def apply(self, files: LabelFormat, ledger: Ledger, folder: Path, relabelled: set[str]) -> None:
-        """Write the files of corrected pictures anew. relabelled: of those, the ones that this run has just labelled."""
+        """Write the files of corrected pictures anew. relabelled: those of them that this run has just labelled."""
         applied = {}
         for picture, correction in self._corrections.items():
             row = ledger.find(picture)
@@ -103,13 +102,14 @@ class CorrectedLabels:
             if before is not None and before.digest == digest and picture not in relabelled:
                 applied[picture] = before
             elif correction.verdict == REJECTED:
-                for file in files.files_of(row.name):
-                    file.unlink(missing_ok=True)
+                _remove(files, row)
                 applied[picture] = Applied(digest, None)
             else:
                 parts = corrected_parts(row, correction)
                 if parts != list(row.parts) or before is not None:
-                    applied[picture] = Applied(digest, _written(files, folder, replace(row, parts=tuple(parts))))
+                    specks = () if correction.verdict == ACCEPTED else row.specks or ()
+                    own = replace(row, parts=tuple(parts))
+                    applied[picture] = Applied(digest, _written(files, folder, own, specks))
         self._applied = applied
         told = {
             picture: {"digest": own.digest, "row": None if own.row is None else json.loads(own.row.to_json())}
@@ -139,11 +139,16 @@ def corrected_parts(row: Row, correction: Correction) -> list[Part]:
         if own is None:
             parts += [] if complete else [part]
         elif own.verdict != REJECTED:
-            parts.append(replace(part, name=own.name))
+            parts.append(part if own.was is None else replace(part, name=own.name))
     for mask in said.values():  # mended elsewhere
         if correction.holds(mask):
             parts.append(_part(mask.name, mask.counts, row.size))
     return parts
+
+
+def _remove(files: LabelFormat, row: Row) -> None:
+    for file in files.files_of(row.name):
+        file.unlink(missing_ok=True)
 
 
 def _part(name: str, counts: str, size: tuple[int, int]) -> Part:
@@ -159,8 +164,10 @@ def _instance(mask: np.ndarray, label: int, score: float | None) -> Instance:
     return Instance(label, top, left, mask[top : rows[-1] + 1, left : columns[-1] + 1], score)
 
 
-def _written(files: LabelFormat, folder: Path, row: Row) -> Row:
-    """Write a picture's own files from its masks, the larger ones below the smaller."""
+def _written(files: LabelFormat, folder: Path, row: Row, specks: Sequence[tuple[str, str]]) -> Row:
+    """Write a picture's own files from its masks, the larger ones below the smaller. specks: names and run lengths of
+    what is too small to be one.
+    """
     names = files.names if any(name.casefold() == BACKGROUND for name in files.names) else [*files.names, BACKGROUND]
     ground = next(label for label, name in enumerate(names) if name.casefold() == BACKGROUND)
     labels = np.full(row.size, ground, np.min_scalar_type(len(names)))
@@ -169,9 +176,13 @@ def _written(files: LabelFormat, folder: Path, row: Row) -> Row:
         _instance(mask_of(lengths_of(part.rle, row.size), row.size), names.index(part.name), part.score)
         for part in parts
     ]
+    for name, counts in specks:
+        labels[mask_of(lengths_of(counts, row.size), row.size)] = names.index(name)
     for instance in instances:
         instance.paste_into(labels, instance.label)
     source = folder / row.picture
     segmentation = Segmentation(labels, list(names), source=str(source))
-    more: Sequence[Any] = files.write_picture(Labelled(Entry(row.picture, row.name, ""), source, segmentation, instances))
+    more: Sequence[Any] = files.write_picture(
+        Labelled(Entry(row.picture, row.name, ""), source, segmentation, instances)
+    )
     return replace(row, parts=tuple(replace(part, more=own) for part, own in zip(parts, more, strict=True)))

@@ -38,7 +38,7 @@ COPY = 1600
 """Pixels of the longer side, of a copy of another kind."""
 CALL = "wordmaskReview"
 STATIC = Path(__file__).parent / "static"
-SCRIPTS = ("review_masks.js", "review.js")
+SCRIPTS = ("review_masks.js", "review_state.js", "review_view.js", "review_keys.js")
 
 
 def masks_file(number: int) -> str:
@@ -78,8 +78,8 @@ def write_review(
     there = [(picture, digest) for picture, digest in known if digest is not None]  # labels may outlive their pictures
     places = {picture: place for place, picture in enumerate(sorted(picture for picture, _ in there))}
     all_names = {name: number for number, name in enumerate(names)}
-    for correction in corrections:
-        for mask in correction.masks:
+    for each in corrections:
+        for mask in each.masks:
             for name in filter(None, (mask.was, mask.name)):
                 all_names.setdefault(name, len(all_names))
     lines, verdicts, chunk, copies = [], {}, [], set()
@@ -152,7 +152,9 @@ def _shown(row: Row, correction: Correction | None) -> list[_Shown]:
     for part in row.parts:
         own = said.pop(part.rle, None)
         if own is not None:
-            masks.append(_Shown(part.name, part.score, part.rle, own.verdict, own.name if own.name != part.name else None))
+            masks.append(
+                _Shown(part.name, part.score, part.rle, own.verdict, own.name if own.was is not None else None)
+            )
         else:  # in a picture that was accepted, what is not there was taken away
             gone = REJECTED if correction is not None and correction.verdict == ACCEPTED else None
             masks.append(_Shown(part.name, part.score, part.rle, gone))

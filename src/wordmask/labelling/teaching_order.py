@@ -7,13 +7,13 @@ import numpy as np
 from wordmask.labelling.ledger import Row
 
 STEPS = 20
-"""Of sureness, each with as many pictures as the next. Within one it makes little difference, and other things count."""
+"""Of sureness, each with as many pictures as the next. Within one other things count."""
 MOST_PARTS = 100
 """The largest ones of a picture, whose boxes are compared."""
 RULE = (
-    f"Order: the least sure pictures first, by the mean score of their pixels, in {STEPS} steps of equally many; within a "
-    "step those in which two names claim the same place (by how much the boxes of their masks overlap), then those with "
-    "the rarest name."
+    f"Order: the least sure pictures first, by the mean score of their pixels, in {STEPS} steps of equally many; in "
+    "a step those in which two names claim the same place (by how much the boxes of their masks overlap), then those "
+    "with the rarest name."
 )
 
 

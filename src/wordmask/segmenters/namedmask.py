@@ -47,6 +47,8 @@ PIXELS_PER_PASS = 2_000_000
 """Pictures of one size go through the network together up to so many pixels: more take memory and gain no time."""
 PRESET = "preset"
 """The key of a student's metadata that says which preset it was distilled by."""
+NOTE = "note"
+"""The key of a student's metadata that says what whoever reads figures of it must know."""
 OPEN_STUDENT = "wordmask.segmenters.open_student:OpenStudent"
 """What students are that answer to any names."""
 EXPERT = "namedmask-expert-"
