@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from support.live_service import png
 from support.painted import NAMES, Painted, paint, painted_folder
-from support.served_client import client_of, form, reason
+from support.served_client import Counting, client_of, form, reason
 from wordmask.pictures.images import read_image
 from wordmask.serving import answers as answers_module
 from wordmask.serving.many import at_once
@@ -130,18 +130,6 @@ def test_several_are_bounded_and_come_as_json(photos):
         assert "3 pictures; 2 are allowed" in reason(refused, 413)
         assert "format: png is for one picture" in reason(many(client, photos[:2], format="png"), 400)
         assert "images" in reason(client.post("/v1/segment_many", json={"images": [], "names": NAMES}), 400)
-
-
-class Counting(Painted):
-    def __init__(self, service=None):
-        super().__init__()
-        self.service, self.most, self.held = service, 0, []
-
-    def look_many(self, images, sources):
-        self.most = max(self.most, len(images))
-        if self.service is not None:
-            self.held.append((self.service.places.held, self.service.pictures.held))
-        return super().look_many(images, sources)
 
 
 def test_parts_of_a_request_go_through_the_network_together_and_count_in_the_budgets():

@@ -26,6 +26,8 @@ EXTRA_OF = {
     "transformers": "sam",
     "faiss": "faiss",
     "sentencepiece": "tips",
+    "fiftyone": "fiftyone",
+    "av": "films",
 }
 """The name that is imported -> the extra."""
 BRINGS = {
@@ -39,6 +41,8 @@ BRINGS = {
     "sam": "regions by SAM 2 or SAM 3, which were trained on masks",
     "faiss": "an approximate index for banks of many millions of regions",
     "tips": "the words of TIPSv2",
+    "fiftyone": "masks and label folders for FiftyOne",
+    "films": "films: frames in, masks out, masks back as a film",
 }
 """The extra -> what it is for."""
 

@@ -6,6 +6,20 @@ from support.painted import NAMES, Painted
 from wordmask.serving import ServeSettings, build_app
 
 
+class Counting(Painted):
+    """Notes the most pictures that it looked at together, and what its service held of places and bytes then."""
+
+    def __init__(self, service=None):
+        super().__init__()
+        self.service, self.most, self.held = service, 0, []
+
+    def look_many(self, images, sources):
+        self.most = max(self.most, len(images))
+        if self.service is not None:
+            self.held.append((self.service.places.held, self.service.pictures.held))
+        return super().look_many(images, sources)
+
+
 def client_of(segmenter=None, *, page=False, **settings):
     app = build_app({"painted": segmenter or Painted()}, ServeSettings(**settings), page=page)
     return TestClient(app, raise_server_exceptions=False)

@@ -84,6 +84,17 @@ def serve(
     access_log: Annotated[
         str | None, typer.Option(metavar="FILE|-", help="A line of JSON for each answer; - is standard output.")
     ] = None,
+    label_studio: Annotated[
+        bool, typer.Option("--label-studio", help="Also speak the protocol of Label Studio's ML backends.")
+    ] = False,
+    label_studio_host: Annotated[
+        str | None,
+        typer.Option(help="With it: the Label Studio that pictures may be fetched from, as http://HOST:8080."),
+    ] = None,
+    label_studio_files: Annotated[
+        Path | None,
+        typer.Option(help="With it: the folder that holds Label Studio's pictures.", callback=options.local),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="A YAML file of settings; options go before it.", callback=options.local)
     ] = None,
@@ -111,8 +122,18 @@ def serve(
         "stop_seconds": stop_seconds,
         "trusted_proxies": tuple(trusted_proxy) if trusted_proxy else None,
     }
-    given = {"host": host, "port": port, "page": page, "methods": method, "students": student, "preset": preset}
+    given: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "page": page,
+        "methods": method,
+        "students": student,
+        "preset": preset,
+    }
     given |= {"device": device, "precision": precision, "access_log": access_log}
+    hosted = {"host": label_studio_host, "files": label_studio_files}
+    if label_studio or any(hosted.values()):
+        given["label_studio"] = {name: str(own) for name, own in hosted.items() if own is not None}
     if (method or student) and config is not None:  # who names some means these and no others
         given |= {"methods": method or [], "students": student or []}
     wanted = read_config(config, given, limits)
@@ -177,7 +198,7 @@ def _serve(wanted: "ServeConfig", loads: dict[str, dict[str, Any]]) -> None:
         loaded = {name: segmenters.load(**load) for name, load in loads.items()}
         settle_threads(loaded.values())
         sys.setswitchinterval(SWITCH_SECONDS)
-        app = build_app(loaded, wanted.settings, page=wanted.page, access_log=log)
+        app = build_app(loaded, wanted.settings, page=wanted.page, access_log=log, label_studio=wanted.label_studio)
         if wanted.settings.api_key is None and host not in ("127.0.0.1", "localhost", "::1"):
             complain(f"note: anybody who reaches {host} may use this service; WORDMASK_API_KEY asks for a key")
         told = ", ".join(f"{name} in {segmenter.precision}" for name, segmenter in loaded.items())

@@ -27,6 +27,7 @@ from wordmask.runs import marks
 from wordmask.text_files import shown
 
 if TYPE_CHECKING:
+    from fiftyone import Detections as FiftyOneDetections
     from supervision import Detections
     from torch import Tensor
 
@@ -234,6 +235,12 @@ class Segmentation:
         need("supervision")
         found = self.instances(min_area=min_area)
         return detections_of(found, self.names, self.size, scored=self.scores is not None)
+
+    def to_fiftyone(self, *, min_area: int = 1) -> "FiftyOneDetections":
+        """FiftyOne's detections with masks: one an instance of `min_area` pixels or more."""
+        from wordmask.masks import fiftyone
+
+        return fiftyone.detections_of(self.instances(min_area=min_area), self.names, self.size)
 
     def to_coco(self, *, min_area: int = 1) -> dict[str, Any]:
         """COCO's JSON of this picture as a dictionary: images, categories, and an annotation an instance."""

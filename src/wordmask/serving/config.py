@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from wordmask.serving.label_studio_pictures import LabelStudio
 from wordmask.serving.settings import ServeError, ServeSettings
 from wordmask.text_files import read_yaml
 
@@ -40,6 +41,8 @@ class ServeConfig(BaseModel):
     methods: names of methods, or objects with a method's own preset, weights, device, precision and settings (set).
     students: files or URLs of students.
     preset, device, precision: of the methods that do not say.
+    label_studio: what the backend of Label Studio may open; null for no such backend, {} for one that opens what tasks
+    bring themselves.
     access_log: a file, or - for standard output; null for none.
     limits: whatever `ServeSettings` has.
     """
@@ -55,6 +58,7 @@ class ServeConfig(BaseModel):
     device: str = "auto"
     precision: str = "auto"
     access_log: str | None = None
+    label_studio: LabelStudio | None = None
     limits: dict[str, Any] = {}
 
     @property
@@ -70,7 +74,7 @@ class ServeConfig(BaseModel):
         limits = asdict(self.settings)
         del limits[SECRET]
         limits["trusted_proxies"] = list(limits["trusted_proxies"])
-        return {**self.model_dump(), "limits": limits}
+        return {**self.model_dump(mode="json"), "limits": limits}
 
 
 def read_config(path: Path | None, given: Mapping[str, Any], limits: Mapping[str, Any]) -> ServeConfig:

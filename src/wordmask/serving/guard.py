@@ -6,13 +6,16 @@ from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wordmask.serving.access_log import shown_path
+from wordmask.serving.label_studio import PREDICT
 from wordmask.serving.proxies import as_told, client_of, sender_of
-from wordmask.serving.rest import RECEIVING, error_answer
+from wordmask.serving.rest import SEGMENT, SEGMENT_MANY, error_answer
 from wordmask.serving.service import Service
 from wordmask.serving.settings import RequestError
 from wordmask.serving.visits import Visit
 
 WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
+RECEIVING = (SEGMENT, SEGMENT_MANY, PREDICT)
+"""Addresses that receive bodies themselves."""
 LONGEST_VERB = 20
 """Characters of it in the log."""
 ALWAYS_SENT = 64 * 2**10

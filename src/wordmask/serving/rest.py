@@ -26,28 +26,27 @@ from wordmask.serving.service import Service, vocabulary_of
 from wordmask.serving.settings import RETRY_SOON, RequestError
 
 SEGMENT, SEGMENT_MANY = "/v1/segment", "/v1/segment_many"
-RECEIVING = (SEGMENT, SEGMENT_MANY)
-"""Addresses that receive bodies themselves."""
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 
 _logger = logging.getLogger(__name__)
 
 
+class Explained(APIRoute):
+    """Every failure is JSON with a reason."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def explained(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except Exception as error:
+                return error_answer(error)
+
+        return explained
+
+
 def routes(service: Service) -> APIRouter:
-    class Explained(APIRoute):
-        """Every failure is JSON with a reason."""
-
-        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-            handler = super().get_route_handler()
-
-            async def explained(request: Request) -> Response:
-                try:
-                    return await handler(request)
-                except Exception as error:
-                    return error_answer(error)
-
-            return explained
-
     router = APIRouter(route_class=Explained)
 
     @router.post(SEGMENT, summary="Masks of a picture by names", openapi_extra=request_body(), responses=RESPONSES)

@@ -18,6 +18,8 @@ from wordmask.serving.access_log import AccessLog
 from wordmask.serving.budget import Budget
 from wordmask.serving.description import EXAMPLE, describe, example_picture
 from wordmask.serving.guard import Guard
+from wordmask.serving.label_studio import routes as label_studio_routes
+from wordmask.serving.label_studio_pictures import LabelStudio
 from wordmask.serving.rest import error_answer, routes
 from wordmask.serving.service import Service
 from wordmask.serving.settings import RequestError, ServeSettings
@@ -30,10 +32,12 @@ def build_app(
     *,
     page: bool = True,
     access_log: AccessLog | None = None,
+    label_studio: LabelStudio | None = None,
 ) -> FastAPI:
     """segmenters: what clients may choose from, the first by default. page: mount the web page at /.
 
-    access_log: where each answer is noted; whoever made it closes it.
+    access_log: where each answer is noted; whoever made it closes it. label_studio: what a backend of Label Studio may
+    open, where there is to be one.
     """
     settings = settings or ServeSettings()
     for segmenter in segmenters.values():
@@ -61,6 +65,8 @@ def build_app(
     app.state.service = service
     app.add_middleware(Guard, service=service)
     app.include_router(routes(service))
+    if label_studio is not None:
+        app.include_router(label_studio_routes(service, label_studio))
 
     @app.exception_handler(RequestError)
     async def refused(_: Request, error: Exception) -> Response:

@@ -1,5 +1,6 @@
 """What the REST interface and the page share: the path of a picture from its bytes to what a network saw of it."""
 
+import base64
 import hmac
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -245,6 +246,8 @@ class Service:
             return
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         given = bearer.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+        if scheme.lower() == "basic":  # as Label Studio says it; any user name
+            given = basic_password(bearer)
         # Headers are bytes that Starlette reads as Latin-1.
         if not hmac.compare_digest(given.encode("latin-1"), self.settings.api_key.encode()):
             raise RequestError(401, "key", "give this service's key as `Authorization: Bearer KEY`")
@@ -268,3 +271,11 @@ def vocabulary_of(segmenter: Segmenter) -> Vocabulary | None:
     """Return a student's names; None of a segmenter that takes any."""
     found = getattr(segmenter, "vocabulary", None)
     return found if isinstance(found, Vocabulary) else None
+
+
+def basic_password(credentials: str) -> str:
+    """Return the password of HTTP's basic credentials; nothing of what is none."""
+    try:
+        return base64.b64decode(credentials.strip(), validate=True).decode("latin-1").partition(":")[2]
+    except ValueError:
+        return ""
