@@ -321,3 +321,30 @@ def test_the_world_builds_a_bank_from_the_command_line_and_asks_it(tmp_path, cap
     assert segmenter.dino is None
     assert settings_of("segmenter", "corrclip", "world").bank_shorter_side == 128
     assert bank_building.VERB == "bank build"
+
+
+@pytest.mark.slow
+def test_processes_build_the_very_same_bank(tmp_path, command, pile):
+    line = (
+        "bank",
+        "build",
+        pile.root,
+        "--preset",
+        "world",
+        "--device",
+        "cpu",
+        "--set",
+        "regions=support.own_regions:halves",
+    )
+    for out, more in (("one", ()), ("out", ("--workers", 2))):
+        status, _, err = command(*line, "-o", tmp_path / out, *more)
+        assert status == 0, err
+    files = {
+        out: {
+            str(path.relative_to(tmp_path / out)): path.read_bytes()
+            for path in sorted((tmp_path / out).rglob("*.*"))
+            if path.is_file() and ".wordmask" not in path.parts
+        }
+        for out in ("one", "out")
+    }
+    assert files["one"] == files["out"]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 STALE_SECONDS = 60.0
@@ -65,8 +66,13 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     """Open for writing under a temporary name in the same folder; flushed, synced and renamed when all went well.
 
     A process killed half-way leaves at most a file whose name starts with a dot; an error leaves nothing. A full disk
-    is a `NoRoomError`, whatever the library that was writing makes of it.
+    is a `NoRoomError`, whatever the library that was writing makes of it. What is for an object store is sent when all
+    went well.
     """
+    if not isinstance(path, str | Path):
+        with _sent_whole(path) as file:
+            yield file
+        return
     path = Path(path)
     temporary = temporary_beside(path)
     raw: _Raw | None = None
@@ -84,6 +90,22 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
         if isinstance(error, Exception) and isinstance(trouble, OSError) and trouble.errno in NO_ROOM:
             raise NoRoomError(path, trouble) from error
         raise
+
+
+@contextmanager
+def _sent_whole(path: Any) -> Iterator[IO[bytes]]:
+    """Open for writing what goes to an object store when all went well: there an object is whole or not there."""
+    with TemporaryDirectory(prefix="wordmask-") as folder:
+        draft = Path(folder) / "object"
+        with naming_a_full_disk(draft):
+            with draft.open("wb") as file:
+                yield file
+            try:
+                path.fs.put_file(str(draft), path.path)
+            except Exception as error:  # each store's library has errors of its own
+                if isinstance(error, OSError):
+                    raise
+                raise OSError(errno.EIO, str(error), str(path)) from error
 
 
 Writer = Callable[[Path], AbstractContextManager[IO[bytes]]]

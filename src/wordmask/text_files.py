@@ -25,6 +25,9 @@ class TextFileError(WordmaskError):
 
 def read_small(path: str | Path, *, most_bytes: int = MOST_BYTES) -> bytes:
     """Return the content of a regular file. A pipe or a device is refused, not waited for."""
+    if not isinstance(path, str | Path):  # of an object store, which has no pipes
+        with path.open("rb") as file:
+            return _of_bounded_size(path, file.read(most_bytes + 1), most_bytes)
     path = Path(path)
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -36,6 +39,10 @@ def read_small(path: str | Path, *, most_bytes: int = MOST_BYTES) -> bytes:
         raise TextFileError(f"{path}: cannot be read ({error.strerror or error})") from error
     except ValueError as error:  # a null byte in the path
         raise TextFileError(f"{shown(str(path))}: cannot be read ({error})") from error
+    return _of_bounded_size(path, content, most_bytes)
+
+
+def _of_bounded_size(path: Path, content: bytes, most_bytes: int) -> bytes:
     if len(content) > most_bytes:
         raise TextFileError(f"{path}: is larger than {most_bytes / 2**20:g} MiB")
     return content

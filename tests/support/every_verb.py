@@ -45,6 +45,7 @@ READING = {
     "segment compare": f"segment data/images {NAMES} {WORLD} --compare --method maskclip --out sheets",
     "saliency": f"saliency data/images {WORLD} --out maps",
     "label": f"label data/images {NAMES} {WORLD} --out labels",
+    "embed": f"embed data/images {WORLD} --out embeddings",
     "search": f"search dog --collection data/images {WORLD} --sheet sheet.html",
     "contrast build": "contrast build data/shards --out contrast.json",
     "bank build": f"bank build data/images {WORLD} --set regions=support.own_regions:halves --out bank",
@@ -77,7 +78,7 @@ NEEDING_EXTRAS = {
     "export": f"export {WORLD} --out network.onnx",
     "segment by onnx": f"segment data/images {NAMES} {WORLD} --runtime onnx --out masks",
     "saliency, spectral": f"saliency data/images {WORLD} --method spectral --out spectral",
-    **{verb: READING[verb] for verb in ("search", "train-selfmask", "distill")},
+    **{verb: READING[verb] for verb in ("embed", "search", "train-selfmask", "distill")},
 }
 NEEDING_OPENCV = {
     "distill without faces": "distill --config faceless.json --names names.txt --images data/images --out faceless",
@@ -92,6 +93,7 @@ NEEDING_A_NETWORK = {
     "segment, a URL": "segment data/images --names dog --method clip-dinoiser --weights https://example.org/w.pt",
     "saliency": "saliency data/images --out maps",
     "label": f"label data/images {NAMES} --out labels",
+    "embed": "embed data/images --out embeddings",
     "search": "search dog --collection data/images",
     "bank build": "bank build data/images --out bank",
     "evaluate": "evaluate --benchmark folder --root data --out evaluated",

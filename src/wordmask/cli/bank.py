@@ -1,14 +1,18 @@
 """`wordmask bank`: regions of your own unlabelled pictures, by which CorrCLIP names those of others."""
 
 import json
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wordmask.cli import options
+from wordmask.cli import crews, options
 from wordmask.console import say, show
 from wordmask.console.progress import progress_bar
+
+if TYPE_CHECKING:
+    from wordmask.segmenters.bank_building import BankReaders
 
 bank = typer.Typer(
     name="bank",
@@ -29,6 +33,9 @@ def build(
     ] = False,
     device: options.Device = "auto",
     precision: options.StatedPrecision = "fp32",
+    workers: crews.Workers = None,
+    cluster: crews.Cluster = None,
+    time_limit: crews.TimeLimit = None,
     as_json: options.Json = False,
 ) -> None:
     """Build a bank from pictures, or add pictures to one. Started again after a stop, it goes on where it was.
@@ -37,18 +44,18 @@ def build(
     corrclip --set bank=bank`
     """
     from wordmask.collection.piles import open_pile
-    from wordmask.compute import Compute
     from wordmask.extras import need
     from wordmask.regions.bank import MANIFEST, RegionBank
-    from wordmask.segmenters.bank_building import build_bank, load_readers
+    from wordmask.segmenters.bank_building import build_bank
 
     if index:
         need("faiss")
     pile = open_pile(pictures)
     changes = options.changes(settings, device=None, precision=None)
-    readers = load_readers(preset, Compute(device, precision), **changes)
+    crew = crews.crew(workers, cluster, time_limit, device)
+    load = partial(_load, preset, device, precision, changes)
     with progress_bar("regions", None) as progress:
-        built = build_bank(pile, readers, out, progress=progress, say=say)
+        built = build_bank(pile, load(), out, progress=progress, say=say, crew=crew, load=load)
     if index:
         RegionBank(out).build_index()
     if as_json:
@@ -60,3 +67,11 @@ def build(
         say(f"{built.unreadable} pictures cannot be read; {out / MANIFEST} says why")
     show(f"{out}: {built.regions} regions of {built.pictures} pictures")
     say(f"use it with `--method corrclip --preset {preset} --set bank={out}`")
+
+
+def _load(preset: str, device: str, precision: str, changes: dict[str, Any]) -> "BankReaders":
+    """Load the networks, also in a process of its own."""
+    from wordmask.compute import Compute
+    from wordmask.segmenters.bank_building import load_readers
+
+    return load_readers(preset, Compute(device, precision), **changes)

@@ -72,7 +72,7 @@ def share(shards: str | None) -> "Share | None":
         raise typer.BadParameter(f"--shards {error}") from error
 
 
-def tell_of_share(out: Path, share: "Share", missing: int, *, as_json: bool) -> None:
+def tell_of_share(out: str | Path, share: "Share", missing: int, *, as_json: bool) -> None:
     """Print that a share is made, and what of all is not."""
     if as_json:
         show(json.dumps({"out": str(out), "share": str(share), "missing": missing}))

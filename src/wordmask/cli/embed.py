@@ -1,8 +1,8 @@
 """`wordmask embed`: pictures become a folder of embeddings."""
 
 import json
+from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,8 +18,17 @@ VERB = "embed"
 
 
 def embed(
-    pictures: Annotated[str, typer.Argument(help="A folder of pictures, a list of such (.txt), or webdataset tars.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder of embeddings: new, or one to go on with.")],
+    pictures: Annotated[
+        str,
+        typer.Argument(
+            help="A folder of pictures, a list of such (.txt), or webdataset tars; the last two also at s3://, gs:// "
+            "and https://."
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Option("--out", "-o", help="The folder of embeddings: new, or one to go on with; also s3:// or gs://."),
+    ],
     preset: options.Preset = "paper",
     clip: Annotated[
         str | None, typer.Option(help="ARCHITECTURE/TAG of an open_clip model, in place of the preset's.")
@@ -54,6 +63,7 @@ def embed(
     from wordmask.collection.embedding import BAD_IMAGES, Embedding, EmbeddingSettings, is_ours
     from wordmask.collection.piles import open_pile
     from wordmask.collection.references import CollectionError
+    from wordmask.collection.stores import is_in_store, place_to_write
     from wordmask.distillation.config import find_preset
     from wordmask.runs.claim import claimed, joined
 
@@ -62,8 +72,12 @@ def embed(
     crew = crews.crew(workers, cluster, time_limit, device)
     chosen = EmbeddingSettings(batch=batch_size, per_part=per_shard, max_pixels=max_pixels)
     load = partial(load_clip, clip or find_preset(preset).clip, device)
-    work = Embedding(pile, load(), out, chosen, survey=survey, say=say)
-    with (joined if share else claimed)(out, VERB, was_ours=is_ours, error=CollectionError):
+    place = place_to_write(out)
+    work = Embedding(pile, load(), place, chosen, survey=survey, say=say)
+    with ExitStack() as held:
+        if not is_in_store(place):  # stores know no locks, and shards need none
+            hold = joined if share else claimed
+            held.enter_context(hold(place, VERB, was_ours=is_ours, error=CollectionError))
         work.begin(prune=prune)
         if not merge:
             with progress_bar("embeddings", None, counts=False) as report:
@@ -82,7 +96,7 @@ def embed(
         show(json.dumps({"out": str(out), "pictures": about["pictures"], "bad": about["bad_pictures"]}))
         return
     if bad := about["bad_pictures"]:
-        say(f"{bad} pictures cannot be read; {out / BAD_IMAGES} lists them")
+        say(f"{bad} pictures cannot be read; {place / BAD_IMAGES} lists them")
     show(f"{out}: embeddings of {about['pictures']} pictures")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wordmask.cli import options
+from wordmask.cli import crews, options
 from wordmask.console import say, show
 from wordmask.console.progress import progress_bar
 from wordmask.fingerprints import digest_of
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     Found = tuple[float, ImageRef | None, dict[str, Any]]
     """Of a picture: similarity, where it is, its metadata."""
+
+VERB = "search"
 
 
 def search(
@@ -43,25 +45,41 @@ def search(
     prune: Annotated[
         bool, typer.Option("--prune", help="Forget pictures that were embedded before and are no longer there.")
     ] = False,
+    parts: Annotated[
+        Path | None,
+        typer.Option(help="Where --shards, --cluster and --workers put the best of each shard, which are joined then."),
+    ] = None,
+    workers: crews.Workers = None,
+    cluster: crews.Cluster = None,
+    shards: crews.Shards = None,
+    merge: crews.Merge = False,
+    time_limit: crews.TimeLimit = None,
     as_json: options.JsonLines = False,
 ) -> None:
     """Find the pictures that are most like a phrase, by CLIP.
 
     Example: `wordmask search "a red bus" --collection pictures --top 20`
     """
+    crews.check(workers, cluster, shards, merge=merge)
+    share = crews.share(shards)
+    if parts is None and (workers or cluster or shards or merge):
+        raise typer.BadParameter("--parts is missing: where the best of each shard are put")
     if bool(phrases) == (names is not None):
         raise typer.BadParameter("give either phrases to look for, or --names")
     from wordmask.names.vocabulary import Vocabulary
 
     vocabulary = options.names(names) if names is not None else Vocabulary.of(phrases or ())
+    from wordmask.collection.references import CollectionError
     from wordmask.collection.search import queries_of
     from wordmask.collection.search import search as find_best
+    from wordmask.collection.search_shards import Searched, joined_parts, missing_parts, search_by_shards
     from wordmask.compute import Compute
     from wordmask.distillation.config import find_preset
     from wordmask.distillation.report_page import RunPage
     from wordmask.encoders.clip_building import clip_at
     from wordmask.names.prompts import templates
     from wordmask.names.text_embeddings import TextEmbedder
+    from wordmask.runs.claim import claimed, joined
 
     settings = find_preset(preset)
     page = RunPage("What was found", "search")
@@ -71,7 +89,19 @@ def search(
     encoder = clip_at(model, None, Compute(device, "fp32"))
     folder = _embeddings(collection, encoder, model, image_root, prune=prune)
     embedder = TextEmbedder(encoder, templates(settings.templates))
-    best = find_best(folder, queries_of(vocabulary, embedder, folder), top)
+    searched = Searched(folder, queries_of(vocabulary, embedder, folder), top)
+    if parts is None:
+        best = find_best(folder, searched.queries, top)
+    else:
+        crew = crews.crew(workers, cluster, time_limit, "cpu")
+        with (joined if share else claimed)(parts, VERB, error=CollectionError):
+            if not merge:
+                with progress_bar("search", None, counts=False) as report:
+                    search_by_shards(searched, parts, crew=crew, share=share, progress=report, say=say)
+            if share is not None and (missing := missing_parts(searched, parts)):
+                crews.tell_of_share(parts, share, len(missing), as_json=as_json)
+                return
+            best = joined_parts(searched, parts)
     for number, phrase in enumerate(vocabulary.names):
         told = folder.told(best.rows[number])
         refs = folder.references(told)

@@ -199,7 +199,8 @@ def _embedded(out: Path, kind: str) -> Iterator[list[str]]:
     column = "tar" if kind == "tars" else "image_path"
     for path in sorted((out / "metadata").glob("metadata_*.parquet")):
         try:
-            table = pq.read_table(path, columns=[column]) if column in pq.read_schema(path).names else None
+            with path.open("rb") as file:
+                table = pq.read_table(file, columns=[column]) if column in pq.read_schema(file).names else None
         except (pa.ArrowException, OSError):
             continue  # it is made anew
         if table is not None:
@@ -234,13 +235,13 @@ class EmbedTask:
 
     def make(self, encoder: "ClipEncoder", progress: Progress) -> None:
         out, number, settings = self.out, self.number, self.settings
-        pictures, bad = self.part.load()
         rows: list[dict[str, Any]] = []
         vectors: list[np.ndarray] = []
-        for seen in _batches(pictures, self.root, encoder.image_size, settings, bad, progress):
-            rows.extend(row for row, _ in seen)
-            images = torch.stack([image for _, image in seen]).float().div_(255)  # (B, 3, H, W)
-            vectors.append(encoder.encode_image(images).cpu().numpy().astype(settings.stored))
+        with self.part.at_hand(self.root) as (root, pictures, bad):
+            for seen in _batches(pictures, root, encoder.image_size, settings, bad, progress):
+                rows.extend(row for row, _ in seen)
+                images = torch.stack([image for _, image in seen]).float().div_(255)  # (B, 3, H, W)
+                vectors.append(encoder.encode_image(images).cpu().numpy().astype(settings.stored))
         matrix = np.concatenate(vectors) if vectors else np.zeros((0, encoder.embedding_size), settings.stored)
         with write_part(out / embedding_name(number)) as file:
             np.lib.format.write_array(file, matrix, allow_pickle=False)

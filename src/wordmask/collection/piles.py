@@ -7,6 +7,7 @@ collection too: see `embedding_folder.py`.)
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from wordmask.collection.references import CollectionError, ImageRef
+from wordmask.collection.stores import answering, copied, is_in_store, place_at, size_and_state
 from wordmask.collection.tars import TarError, pictures_in
 from wordmask.files import is_special
 from wordmask.fingerprints import digest_of, digest_of_lines
@@ -45,6 +47,16 @@ class Part:
     weight: int
     load: Callable[[], tuple[list[Picture], list[Bad]]]
     begins: str = "files that cannot be listed"
+    tar: str | None = None
+
+    @contextmanager
+    def at_hand(self, root: Path) -> Iterator[tuple[Path, list[Picture], list[Bad]]]:
+        """Yield the pictures, and what they are relative to: a tar of a store is fetched in one go for that."""
+        if self.tar is None or not is_in_store(root):
+            yield root, *self.load()
+            return
+        with copied(root / self.tar) as copy:
+            yield copy.parent, *_load_tar(copy.parent, self.tar)
 
 
 @dataclass(frozen=True)
@@ -146,7 +158,9 @@ class TarPile(Pile):
     def parts(self) -> Iterator[Part]:
         for name in self.tars:
             size, changed = _size_and_time(self.root / name)
-            yield Part(digest_of_lines([f"{name}\0{size}\0{changed}"]), size, partial(_load_tar, self.root, name), name)
+            yield Part(
+                digest_of_lines([f"{name}\0{size}\0{changed}"]), size, partial(_load_tar, self.root, name), name, name
+            )
 
     def sources(self) -> Iterator[str]:
         return iter(self.tars)
@@ -157,7 +171,10 @@ def open_pile(source: str | Path, *, root: str | Path | None = None, per_part: i
 
     root: what the paths of a list are relative to, where that is not the list's own folder.
     """
-    given, source = source, Path(source).expanduser().resolve()
+    given, source = source, _resolved(source)
+    if is_in_store(source):
+        with answering(given):
+            return _pile_in_store(source, _resolved(root) if root else None, per_part)
     if source.is_dir():
         tars = sorted(path.name for path in source.glob("*.tar") if path.is_file())
         if not tars:
@@ -173,9 +190,26 @@ def open_pile(source: str | Path, *, root: str | Path | None = None, per_part: i
     if source.is_file():
         if source.suffix not in (".txt", ".lst"):
             raise CollectionError(f"{source} is neither a folder, nor a tar, nor a list of pictures (.txt)")
-        return ListPile(source, Path(root).expanduser().resolve() if root else None, per_part)
+        return ListPile(source, _resolved(root) if root else None, per_part)
     trouble = f"{given} is a pipe or a device" if is_special(source) else f"there is no {source}"
     raise CollectionError(f"{trouble}: give a folder of pictures, webdataset tars, or a list file")
+
+
+def _resolved(path: str | Path) -> Path:
+    return place_at(path) if is_in_store(path) else Path(path).expanduser().resolve()
+
+
+def _pile_in_store(source: Path, root: Path | None, per_part: int) -> Pile:
+    if source.suffix == ".tar" and source.is_file():
+        return TarPile(source.parent, [source.name])
+    if source.suffix in (".txt", ".lst") and source.is_file():
+        return ListPile(source, root, per_part)
+    tars = sorted(path.name for path in source.glob("*.tar"))
+    if not tars:
+        raise CollectionError(
+            f"no tars found in {source}: of a store, give webdataset tars, one of them, or a list of pictures (.txt)"
+        )
+    return TarPile(source, tars)
 
 
 def _parts_of_files(root: Path, names: Iterator[str], per_part: int, unlisted: list[ImageReadError]) -> Iterator[Part]:
@@ -219,6 +253,8 @@ def _size_and_time(path: Path) -> tuple[int, int]:
     """Stand for a file's content, which cannot be read of millions of files at every start. A file that is not there
     is found out about when it is opened.
     """
+    if is_in_store(path):
+        return size_and_state(path)
     try:
         status = path.stat()
     except (OSError, ValueError):

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
+from wordmask.collection.stores import content_of, is_in_store, stretch_of
 from wordmask.errors import WordmaskError
 from wordmask.pictures.image_files import ImageReadError
 from wordmask.pictures.images import read_image
+
+MOST_PICTURE_BYTES = 256 * 2**20
+"""Of a picture in a tar or in a store, where it is read whole."""
 
 
 class CollectionError(WordmaskError):
@@ -28,6 +32,8 @@ class ImageRef:
 
     def bytes_of(self, root: Path) -> bytes | Path:
         """Return what `read_image` takes: the file's path, or the member's bytes."""
+        if is_in_store(root):
+            return self._fetched(root)
         if self.member is None:
             return root / self.path
         try:
@@ -38,6 +44,18 @@ class ImageRef:
             raise ImageReadError(str(self), f"cannot be read ({error.strerror or error})") from error
         if len(content) < self.length:
             raise ImageReadError(str(self), "is cut short: the tar ends before it does")
+        return content
+
+    def _fetched(self, root: Path) -> bytes:
+        """Return the bytes of a picture in an object store. One that does not answer is a `StoreError`."""
+        try:
+            if self.member is not None:
+                return stretch_of(root / self.path, self.offset, self.length)
+            content = content_of(root / self.path, most_bytes=MOST_PICTURE_BYTES)
+        except FileNotFoundError as error:
+            raise ImageReadError(str(self), "there is no such file") from error
+        if len(content) > MOST_PICTURE_BYTES:
+            raise ImageReadError(str(self), f"has more bytes than the limit of {MOST_PICTURE_BYTES}")
         return content
 
     def open(self, root: Path, max_pixels: int | None = None) -> np.ndarray:

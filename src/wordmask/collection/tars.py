@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from wordmask.collection.references import CollectionError, ImageRef
+from wordmask.collection.references import MOST_PICTURE_BYTES, CollectionError, ImageRef
 from wordmask.pictures.image_files import EXTENSIONS
 
 MOST_HEADER_BYTES = 2**20
 """Of a member's long name and attributes, which `tarfile` reads whole: a path has 4,096 bytes at most."""
 MOST_MEMBERS = 2_000_000
 """Of one tar: img2dataset writes 30,000."""
-MOST_PICTURE_BYTES = 256 * 2**20
 MOST_JSON_BYTES = 2**20
 TOLD = {"caption": str, "url": str, "NSFW": str, "punsafe": float, "pwatermark": float}
 """What is kept of a sample's JSON: LAION's columns, by the names that img2dataset passes on."""

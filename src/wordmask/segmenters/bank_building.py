@@ -6,7 +6,7 @@ bank holds of pictures that are gone stays.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import count
@@ -34,8 +34,10 @@ from wordmask.pictures.windows import Patch, SlidingWindows, merge_maps
 from wordmask.regions.bank import ABOUT, FORMAT, MANIFEST, BankError, lines_of, manifests, tables_of
 from wordmask.regions.base import described, region_map
 from wordmask.runs.claim import claimed
+from wordmask.runs.crew import Crew
 from wordmask.runs.parts import Parts, Say, warn, write_part
 from wordmask.runs.records import check_settings, plain
+from wordmask.runs.shards import run_shards
 from wordmask.segmenters.corrclip import CorrClip, CorrClipSettings, bank_mark, whole_picture
 from wordmask.segmenters.region_correlations import on_grid
 from wordmask.text_files import read_json
@@ -70,8 +72,12 @@ def build_bank(
     per_part: int = PER_PART,
     progress: Progress | None = None,
     say: Say = warn,
+    crew: Crew | None = None,
+    load: "Callable[[], BankReaders] | None" = None,
 ) -> Built:
-    """Add a pile's pictures to the bank `out`, which is made where there is none."""
+    """Add a pile's pictures to the bank `out`, which is made where there is none. crew: who makes its parts, each with
+    networks of its own from `load`; by default this process does.
+    """
     with claimed(out, VERB, error=BankError):
         told = {"format": FORMAT, **readers.about}
         _check_about(out / ABOUT, told)
@@ -82,10 +88,16 @@ def build_bank(
         known = {line["image"] for manifest in manifests(out) for line in lines_of(manifest)}
         new = [picture for picture in _pictures(pile, say) if _name(picture, pile.root) not in known]
         starts = range(0, len(new), per_part)
-        for start, number in zip(starts, _free_numbers(out), strict=False):
-            report = partial(_report, progress, start, len(new))
-            _make(number, new[start : start + per_part], pile.root, readers, out, report)
-        _report(progress, len(new), len(new), 0)
+        numbers = zip(starts, _free_numbers(out), strict=False)
+        run_shards(
+            [BankTask(out, number, pile.root, tuple(new[start : start + per_part])) for start, number in numbers],
+            partial(_checked, load, readers.about) if crew and load else lambda: readers,
+            is_made=lambda task: False,  # pictures that are in the bank are not among the new ones
+            crew=crew,
+            total=len(new),
+            progress=progress,
+            say=say,
+        )
         lines = [line for manifest in manifests(out) for line in lines_of(manifest)]
         built = Built(
             sum("trouble" not in line for line in lines),
@@ -156,34 +168,52 @@ def _own_size(plan: SlidingWindows, features: Tensor, patch: Patch, size: tuple[
         yield merge_maps(plan, features[:, channels], patch, size)
 
 
-def _make(
-    number: int,
-    pictures: Sequence[Picture],
-    root: Path,
-    readers: BankReaders,
-    out: Path,
-    report: Callable[[int], None],
-) -> None:
-    """Write a part; the manifest last, which says that it is whole."""
-    lines: list[dict[str, Any]] = []
-    found: list[list[np.ndarray]] = []
-    opened = ahead(partial(_open, root=root), pictures, threads=READERS)
-    for done, (picture, image) in enumerate(zip(pictures, opened, strict=True)):
-        report(done)
-        if isinstance(image, Bad):
-            lines.append({"image": _name(picture, root), "regions": 0, "trouble": image.reason})
-            continue
-        features = readers.read(image)
-        found.append(features)
-        lines.append({"image": _name(picture, root), "regions": len(features[0])})
-    manifest = out / MANIFEST / f"{number:06}.jsonl"
-    for place, path in enumerate(tables_of(manifest, with_auxiliary=readers.has_auxiliary).values()):
-        rows = [features[place] for features in found]
-        table = np.concatenate(rows) if rows else np.zeros((0, 1), np.float16)
-        with write_part(path) as file:
-            np.lib.format.write_array(file, table, allow_pickle=False)
-    with write_part(manifest) as file:
-        file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
+@dataclass(frozen=True)
+class BankTask:
+    """A part of a bank to be made, of pictures that are in none."""
+
+    out: Path
+    number: int
+    root: Path
+    pictures: tuple[Picture, ...]
+
+    @property
+    def name(self) -> str:
+        return f"part {self.number}, from {self.pictures[0].ref}"
+
+    @property
+    def weight(self) -> int:
+        return len(self.pictures)
+
+    def make(self, readers: BankReaders, progress: Progress) -> None:
+        """Write the part; the manifest last, which says that it is whole."""
+        lines: list[dict[str, Any]] = []
+        found: list[list[np.ndarray]] = []
+        opened = ahead(partial(_open, root=self.root), self.pictures, threads=READERS)
+        for done, (picture, image) in enumerate(zip(self.pictures, opened, strict=True)):
+            progress(done, len(self.pictures))
+            if isinstance(image, Bad):
+                lines.append({"image": _name(picture, self.root), "regions": 0, "trouble": image.reason})
+                continue
+            features = readers.read(image)
+            found.append(features)
+            lines.append({"image": _name(picture, self.root), "regions": len(features[0])})
+        manifest = self.out / MANIFEST / f"{self.number:06}.jsonl"
+        for place, path in enumerate(tables_of(manifest, with_auxiliary=readers.has_auxiliary).values()):
+            rows = [features[place] for features in found]
+            table = np.concatenate(rows) if rows else np.zeros((0, 1), np.float16)
+            with write_part(path) as file:
+                np.lib.format.write_array(file, table, allow_pickle=False)
+        with write_part(manifest) as file:
+            file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
+
+
+def _checked(load: Callable[[], BankReaders], about: dict[str, Any]) -> BankReaders:
+    """Load the networks of a worker, which may be on another machine: they have to be the same ones."""
+    readers = load()
+    if readers.about != about:
+        raise BankError("a worker has other networks than those that the bank is begun with: use the same files")
+    return readers
 
 
 def _name(picture: Picture, root: Path) -> str:
@@ -204,11 +234,6 @@ def _pictures(pile: Pile, say: Say) -> Iterator[Picture]:
         for each in bad:
             say(f"{each.image} is left out: {each.reason}")
         yield from pictures
-
-
-def _report(progress: Progress | None, before: int, total: int, done: int) -> None:
-    if progress:
-        progress(before + done, total)
 
 
 def _free_numbers(out: Path) -> Iterator[int]:
