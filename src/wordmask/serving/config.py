@@ -41,6 +41,7 @@ class ServeConfig(BaseModel):
     students: files or URLs of students.
     preset, device, precision: of the methods that do not say.
     access_log: a file, or - for standard output; null for none.
+    review: a folder of `wordmask label`, reviewed at /review/; without methods and students, that alone is served.
     limits: whatever `ServeSettings` has.
     """
 
@@ -55,6 +56,7 @@ class ServeConfig(BaseModel):
     device: str = "auto"
     precision: str = "auto"
     access_log: str | None = None
+    review: str | None = None
     limits: dict[str, Any] = {}
 
     @property

@@ -19,6 +19,8 @@ from wordmask.serving.budget import Budget
 from wordmask.serving.description import EXAMPLE, describe, example_picture
 from wordmask.serving.guard import Guard
 from wordmask.serving.rest import error_answer, routes
+from wordmask.serving.review import mount_review
+from wordmask.serving.review_folder import ReviewFolder
 from wordmask.serving.service import Service
 from wordmask.serving.settings import RequestError, ServeSettings
 from wordmask.serving.visits import CURRENT
@@ -30,10 +32,12 @@ def build_app(
     *,
     page: bool = True,
     access_log: AccessLog | None = None,
+    review: ReviewFolder | None = None,
 ) -> FastAPI:
     """segmenters: what clients may choose from, the first by default. page: mount the web page at /.
 
-    access_log: where each answer is noted; whoever made it closes it.
+    access_log: where each answer is noted; whoever made it closes it. review: labels that are reviewed at /review/;
+    whoever opened them closes them.
     """
     settings = settings or ServeSettings()
     for segmenter in segmenters.values():
@@ -61,6 +65,8 @@ def build_app(
     app.state.service = service
     app.add_middleware(Guard, service=service)
     app.include_router(routes(service))
+    if review is not None:
+        mount_review(app, service, review)
 
     @app.exception_handler(RequestError)
     async def refused(_: Request, error: Exception) -> Response:
@@ -74,6 +80,8 @@ def build_app(
 
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
+        if not segmenters:
+            raise service.no_methods()
         address = str(request.base_url).rstrip("/")
         return HTMLResponse(describe(app.openapi(), address, segmenters, has_key=settings.api_key is not None))
 
