@@ -77,7 +77,7 @@ def test_no_letters_make_other_than_a_whole_mask(counts):
     assert mask_of(lengths, (5, 7)).shape == (5, 7)
 
 
-@pytest.mark.parametrize("change", [lambda code: code[:-3], lambda code: code[:20] + [999], lambda code: [0] * 40])
+@pytest.mark.parametrize("change", [lambda code: code[:-3], lambda code: [*code[:20], 999], lambda code: [0] * 40])
 def test_brushes_that_are_cut_short_or_of_another_size_are_refused(change):
     with pytest.raises(ValueError, match="brush"):
         decode_brush(change(encode_brush(box(1, 1, 5, 5))), SIZE)

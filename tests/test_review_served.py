@@ -179,3 +179,4 @@ def test_a_service_of_a_review_alone_says_so(reviewed):
     with client_of(reviewed) as client:
         assert client.get("/v1/models").json() == []
         assert client.get("/docs").status_code == 404
+        assert client.get("/").url.path == "/review/"

@@ -39,6 +39,8 @@ FORM = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Review</ti
 def mount_review(app: FastAPI, service: Service, folder: ReviewFolder) -> None:
     """Mount the review at /review/. Whoever opened the folder closes it."""
     app.include_router(routes(service, folder))
+    if not service.segmenters:  # there is nothing else to look at
+        app.add_api_route("/", lambda: RedirectResponse(f"{PLACE}/"), include_in_schema=False)
 
 
 def routes(service: Service, folder: ReviewFolder) -> APIRouter:
