@@ -308,24 +308,6 @@ def test_masks_csv_lists_every_mask_with_its_confidence(folder, tmp_path):
     assert all(0 < float(row["score"]) <= 1 and int(row["area"]) >= 4 for row in rows)
 
 
-def test_review_shows_the_most_unsure_picture_first(folder, tmp_path):
-    label(folder, tmp_path / "out", review=3)
-    page = (tmp_path / "out" / "review.html").read_text()
-    sure = {str(p.relative_to(folder)): paint(p)[1].mean() for p in folder.rglob("*.png")}
-    wanted = sorted(sure, key=sure.get)[:3]
-    places = [page.index(f"<h3>{name}</h3>") for name in wanted]
-    assert places == sorted(places)
-    assert page.count("<h3>") == 3
-
-
-def test_names_of_pictures_are_text_in_the_review(folder, tmp_path):
-    (folder / "ring.png").rename(folder / "<b>&.png")
-    label(folder, tmp_path / "out")
-    page = (tmp_path / "out" / "review.html").read_text()
-    assert "<b>&.png" not in page
-    assert "&lt;b&gt;&amp;.png" in page
-
-
 def test_more_names_than_a_palette_holds_are_refused(folder, tmp_path):
     with pytest.raises(LabelError, match="choose coco or png"):
         label(folder, tmp_path / "out", "voc", names=[f"n{i}" for i in range(255)])

@@ -11,7 +11,9 @@ def job(folder, out, format="coco", *, names=NAMES, **changes):
 
 def label(folder, out, format="coco", *, segmenter=None, **options):
     """Label a folder, by a painted segmenter if no other is given; `options` are of the run, or settings of the job."""
-    run = {key: options.pop(key) for key in ("batch_size", "prune", "on_bad", "on_note") if key in options}
+    run = {
+        key: options.pop(key) for key in ("batch_size", "prune", "on_bad", "on_note", "corrections") if key in options
+    }
     return label_folder(job(folder, out, format, **options), segmenter=segmenter or Painted(), **run)
 
 

@@ -77,6 +77,13 @@ def serve(
         float | None,
         typer.Option(min=0.1, help="For answers that are being made when the service is told to stop. [6]"),
     ] = None,
+    review: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labels of `label` that are reviewed at /review/; alone, without --method, if none is named.",
+            callback=options.local,
+        ),
+    ] = None,
     trusted_proxy: Annotated[
         list[str] | None,
         typer.Option(help="A proxy's address or network (CIDR), believed in X-Forwarded-*; may be repeated."),
@@ -105,6 +112,8 @@ def serve(
     """Serve a web page and a REST interface (its description is at /docs).
 
     Example: `wordmask serve --student run/student/student.safetensors`
+
+    Example: `wordmask serve --review labels`
     """
     key = _key(api_key)
     from wordmask.serving.config import read_config
@@ -134,6 +143,7 @@ def serve(
     hosted = {"host": label_studio_host, "files": label_studio_files}
     if label_studio or any(hosted.values()):
         given["label_studio"] = {name: str(own) for name, own in hosted.items() if own is not None}
+    given["review"] = None if review is None else str(review)
     if (method or student) and config is not None:  # who names some means these and no others
         given |= {"methods": method or [], "students": student or []}
     wanted = read_config(config, given, limits)
@@ -157,7 +167,7 @@ def _loads(
     from wordmask.serving.settings import ServeError
 
     loads: list[tuple[str, dict[str, Any]]] = []
-    for asked in wanted.methods or ([] if wanted.students else [DEFAULT_METHOD]):
+    for asked in wanted.methods or ([] if wanted.students or wanted.review else [DEFAULT_METHOD]):
         own = asked if isinstance(asked, Method) else Method(method=asked)
         preset = before["preset"] or own.preset or wanted.preset
         file = before["weights"] or own.weights
@@ -176,6 +186,7 @@ def _loads(
 
 def _serve(wanted: "ServeConfig", loads: dict[str, dict[str, Any]]) -> None:
     from wordmask.serving.access_log import AccessLog
+    from wordmask.serving.review_folder import ReviewFolder
     from wordmask.serving.running import Server
     from wordmask.serving.server import build_app
     from wordmask.serving.threads import settle_threads
@@ -185,12 +196,16 @@ def _serve(wanted: "ServeConfig", loads: dict[str, dict[str, Any]]) -> None:
     with ExitStack() as stack:
         stack.enter_context(_ending_properly())
         listener = stack.enter_context(_bound(host, port))
-        log = None
+        log = reviewed = None
         if wanted.access_log is not None:
             log = AccessLog(wanted.access_log)
             stack.callback(log.close)
             stack.enter_context(_reopening(log))
-        if wanted.page:
+        if wanted.review is not None:
+            reviewed = ReviewFolder(Path(wanted.review))
+            stack.callback(reviewed.close)
+        page = wanted.page and bool(loads)
+        if page:
             # gradio wants a folder; nothing of what visitors send comes there.
             place = stack.enter_context(tempfile.TemporaryDirectory(prefix="wordmask-"))
             os.environ["GRADIO_TEMP_DIR"] = place
@@ -198,14 +213,16 @@ def _serve(wanted: "ServeConfig", loads: dict[str, dict[str, Any]]) -> None:
         loaded = {name: segmenters.load(**load) for name, load in loads.items()}
         settle_threads(loaded.values())
         sys.setswitchinterval(SWITCH_SECONDS)
-        app = build_app(loaded, wanted.settings, page=wanted.page, access_log=log, label_studio=wanted.label_studio)
+        beside = {"access_log": log, "label_studio": wanted.label_studio, "review": reviewed}
+        app = build_app(loaded, wanted.settings, page=page, **beside)
         if wanted.settings.api_key is None and host not in ("127.0.0.1", "localhost", "::1"):
             complain(f"note: anybody who reaches {host} may use this service; WORDMASK_API_KEY asks for a key")
-        told = ", ".join(f"{name} in {segmenter.precision}" for name, segmenter in loaded.items())
+        served = [f"{name} in {segmenter.precision}" for name, segmenter in loaded.items()]
+        told = ", ".join([*served, *([] if reviewed is None else [f"the review of {reviewed.folder} (/review/)"])])
         with _refused_in_words(host, port):
             listener.listen()
         address = f"[{host}]" if ":" in host else host
-        complain(f"serving {told} at http://{address}:{listener.getsockname()[1]} (REST: /docs)")
+        complain(f"serving {told} at http://{address}:{listener.getsockname()[1]}{' (REST: /docs)' if loaded else ''}")
         # What has been loaded stays: nobody's answer waits while it is looked through for garbage.
         gc.collect()
         gc.freeze()

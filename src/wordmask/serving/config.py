@@ -44,6 +44,7 @@ class ServeConfig(BaseModel):
     label_studio: what the backend of Label Studio may open; null for no such backend, {} for one that opens what tasks
     bring themselves.
     access_log: a file, or - for standard output; null for none.
+    review: a folder of `wordmask label`, reviewed at /review/; without methods and students, that alone is served.
     limits: whatever `ServeSettings` has.
     """
 
@@ -59,6 +60,7 @@ class ServeConfig(BaseModel):
     precision: str = "auto"
     access_log: str | None = None
     label_studio: LabelStudio | None = None
+    review: str | None = None
     limits: dict[str, Any] = {}
 
     @property

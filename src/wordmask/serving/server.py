@@ -21,6 +21,8 @@ from wordmask.serving.guard import Guard
 from wordmask.serving.label_studio import routes as label_studio_routes
 from wordmask.serving.label_studio_pictures import LabelStudio
 from wordmask.serving.rest import error_answer, routes
+from wordmask.serving.review import mount_review
+from wordmask.serving.review_folder import ReviewFolder
 from wordmask.serving.service import Service
 from wordmask.serving.settings import RequestError, ServeSettings
 from wordmask.serving.visits import CURRENT
@@ -33,11 +35,12 @@ def build_app(
     page: bool = True,
     access_log: AccessLog | None = None,
     label_studio: LabelStudio | None = None,
+    review: ReviewFolder | None = None,
 ) -> FastAPI:
     """segmenters: what clients may choose from, the first by default. page: mount the web page at /.
 
     access_log: where each answer is noted; whoever made it closes it. label_studio: what a backend of Label Studio may
-    open, where there is to be one.
+    open, where there is to be one. review: labels that are reviewed at /review/; whoever opened them closes them.
     """
     settings = settings or ServeSettings()
     for segmenter in segmenters.values():
@@ -67,6 +70,8 @@ def build_app(
     app.include_router(routes(service))
     if label_studio is not None:
         app.include_router(label_studio_routes(service, label_studio))
+    if review is not None:
+        mount_review(app, service, review)
 
     @app.exception_handler(RequestError)
     async def refused(_: Request, error: Exception) -> Response:
@@ -80,6 +85,8 @@ def build_app(
 
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
+        if not segmenters:
+            raise service.no_methods()
         address = str(request.base_url).rstrip("/")
         return HTMLResponse(describe(app.openapi(), address, segmenters, has_key=settings.api_key is not None))
 

@@ -206,8 +206,13 @@ class Service:
         reason = f"no answer within {self.settings.answer_seconds:g} seconds"
         return RequestError(503, "late", reason, retry_after=self.batcher.retry_after())
 
+    def no_methods(self) -> RequestError:
+        return RequestError(404, "method", "this service serves a review alone: it was started without --method")
+
     def method(self, asked: str | None) -> str:
         """Return the method that is asked for, by default the first."""
+        if not self.segmenters:
+            raise self.no_methods()
         method = next(iter(self.segmenters)) if asked is None else asked
         if method not in self.segmenters:
             raise RequestError(404, "method", f"no method {method!r} here; there is {', '.join(self.segmenters)}")

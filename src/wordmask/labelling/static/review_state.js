@@ -1,7 +1,7 @@
 // A person's verdicts on labelled pictures. Data come by scripts beside the page, as a page from a file can fetch none.
 "use strict";
 
-const ROW = 72, SPARE_ROWS = 4, CHUNKS_KEPT = 24, MOST_CANVAS = 2400, HIGH = 0.56, MOST_ENLARGED = 4;
+const ROW = 72, SPARE_ROWS = 4, CHUNKS_KEPT = 24, MOST_CANVAS = 2400, HIGH = 0.5, MOST_ENLARGED = 4;
 const $ = (id) => document.getElementById(id);
 const api = document.documentElement.dataset.api;
 const [plain, over, canvas] = [$("plain").querySelector("img"), $("over").querySelector("img"), $("over").querySelector("canvas")];

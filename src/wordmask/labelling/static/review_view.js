@@ -143,6 +143,7 @@ function showState() {
   $("state").className = verdict;
   $("state").textContent = { none: "no verdict yet", part: "single masks judged" }[verdict] ?? verdict;
   $("masks").replaceChildren(...picture.masks.map(([, score], number) => maskLine(picture, number, score)));
+  $("masks").querySelector(".chosen")?.scrollIntoView({ block: "nearest" });
   draw();
 }
 
