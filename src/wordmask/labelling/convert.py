@@ -100,7 +100,7 @@ def convert_labels(
     on_progress: Progress = lambda done, total: None,
     on_note: Callable[[str], None] = warn,
 ) -> Labels:
-    """Make labels in `out` of those in `old`. segmenter: whose features were kept, where it is not to be loaded anew."""
+    """Make labels in `out` of those in `old`. segmenter: that of the features, where it is not to be loaded anew."""
     before = Before(old)
     if out.resolve() == old.resolve():
         raise LabelError(f"--out {out} is the folder of the labels themselves: choose another")

@@ -62,7 +62,8 @@ class Features:
     def claim(self, load: Mapping[str, Any]) -> None:
         """Say which segmenter the features are of, or make sure that those that are there are of the same."""
         if has_features(self.out):
-            return self.check()
+            self.check()
+            return
         path = self.out / FOLDER / SEGMENTER
         told = {"format": FORMAT, "segmenter": self.mark, "load": {key: _placed(key, own) for key, own in load.items()}}
         with atomic_write(path) as file:
