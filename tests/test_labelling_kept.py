@@ -130,7 +130,7 @@ def test_label_files_that_are_gone_are_made_anew(folder, out, format):
 
 def test_a_picture_that_cannot_be_read_for_once_keeps_its_labels(folder, out):
     class Blind(Painted):
-        def segment_many(self, images, names, *, on_bad, **options):
+        def view_many(self, images, *, on_bad, **options):
             for image in images:
                 on_bad(ImageReadError(image, "Input/output error"))
             return iter(())

@@ -46,6 +46,8 @@ READING = {
     "saliency": f"saliency data/images {WORLD} --out maps",
     "label": f"label data/images {NAMES} {WORLD} --out labels",
     "embed": f"embed data/images {WORLD} --out embeddings",
+    "label convert": "label convert labelled --format yolo --rename dog=hound --out converted",
+    "label convert, asking": "label convert labelled --names dog,tree --out asked",
     "search": f"search dog --collection data/images {WORLD} --sheet sheet.html",
     "contrast build": "contrast build data/shards --out contrast.json",
     "bank build": f"bank build data/images {WORLD} --set regions=support.own_regions:halves --out bank",
@@ -136,6 +138,7 @@ HEAVY = (
     "wordmask.collection.search",
     "wordmask.distillation.pipeline",
     "wordmask.export",
+    "wordmask.labelling.convert",
     "wordmask.labelling.run",
     "wordmask.segmenters.bank_building",
     "wordmask.training.clip_dinoiser",
@@ -161,6 +164,7 @@ def main(condition: str, folder: Path) -> None:
     Path("faceless.json").write_text(json.dumps(TINY | {"archive": {"size": 2, "filters": {"faces": "opencv"}}}))
     done("world make --out data --count 4 --size 32 --workers 1")
     done("world make --out data/shards --shards --count 4 --size 128 --workers 1")
+    done(f"label data/images {NAMES} {WORLD} --keep-features --out labelled")
     if condition == "no network":
         cut_the_network()
     elif condition == "later":

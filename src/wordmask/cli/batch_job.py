@@ -2,7 +2,7 @@
 
 import errno
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,8 @@ class SegmentError(WordmaskError):
 
 class BatchJob:
     """Pictures in turn, without those that are done. One that fails is named at once, and counted at the end; all that
-    were left out or passed over are listed in `left-out.txt` beside the results.
+    were left out or passed over are listed in `left-out.txt` beside the results. called: what messages call a picture
+    that is not to be named by its path.
     """
 
     def __init__(
@@ -34,13 +35,14 @@ class BatchJob:
         skip_done: bool,
         error: type[WordmaskError] = SegmentError,
         done: str = "segmented",
+        called: Mapping[str, str] | None = None,
     ):
         missing = [image for image in places.images if not image.exists()]
         if len(missing) == len(places.images):
             raise error(f"there is no {' and no '.join(map(str, missing))}")
         self.places, self.skip_done = places, skip_done
         self.done = self.skipped = self.failed = 0
-        self._error, self._what = error, done
+        self._error, self._what, self._called = error, done, called or {}
         self._listed: list[tuple[str, str]] = []
         self._named = LeftOut("name a folder as --out to have them listed")
         if places.left_out is not None:
@@ -63,6 +65,8 @@ class BatchJob:
         return self.skip_done and target.exists()
 
     def leave_out(self, error: WordmaskError, source: str = "") -> None:
+        if isinstance(error, ImageReadError) and error.source in self._called:
+            error = ImageReadError(self._called[error.source], error.reason)
         self.failed += 1
         self._named(error)
         if isinstance(error, ImageReadError):
@@ -128,8 +132,10 @@ class BatchJob:
 class MasksJob(BatchJob):
     """Masks are done if they are of the names that are asked for."""
 
-    def __init__(self, places: Places, vocabulary: Vocabulary, *, skip_done: bool):
-        super().__init__(places, skip_done=skip_done)
+    def __init__(
+        self, places: Places, vocabulary: Vocabulary, *, skip_done: bool, called: Mapping[str, str] | None = None
+    ):
+        super().__init__(places, skip_done=skip_done, called=called)
         self._names = list(vocabulary.names)
         self._of_other_names = 0
 

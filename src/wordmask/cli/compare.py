@@ -22,9 +22,11 @@ FORMATS = ("jpg", "png")
 SUFFIXES = (".jpg", ".png")
 
 
-def places_of_sheets(pictures: list[Path], out: Path, format: str | None) -> Places:
+def places_of_sheets(
+    pictures: list[Path], out: Path, format: str | None, *, roots: Mapping[Path, Path] | None = None
+) -> Places:
     suffix = format_of(out, format, FORMATS, SUFFIXES)
-    return Places(pictures, out, suffix, verb="segment", kind=COMPARISON, file_suffixes=SUFFIXES)
+    return Places(pictures, out, suffix, verb="segment", kind=COMPARISON, file_suffixes=SUFFIXES, roots=roots)
 
 
 def compare_methods(

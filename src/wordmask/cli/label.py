@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wordmask import segmenters
-from wordmask.cli import crews, options
+from wordmask.cli import crews, inputs, options
 from wordmask.console import LeftOut, complain, show
 from wordmask.console.progress import progress_bar
 from wordmask.segmenters import DEFAULT_METHOD
@@ -22,8 +22,11 @@ KINDS = "coco, yolo, voc, png or label-studio; several as coco,yolo, each in a f
 
 def label(
     folder: Annotated[
-        Path, typer.Argument(help="A folder of pictures; folders below it count.", callback=options.local)
-    ],
+        str | None,
+        typer.Argument(help="A folder of pictures; folders below it count. Or a pattern: 'photos/**/*.jpg'."),
+    ] = None,
+    from_list: inputs.FromList = None,
+    null: inputs.Null = False,
     names: options.Names = None,
     names_file: options.NamesFile = None,
     fill: options.Fill = False,
@@ -100,6 +103,7 @@ def label(
     """
     crews.check(workers, cluster, shards, merge=merge)
     share = crews.share(shards)
+    place, only = inputs.one_folder(folder, from_list, null=null)
     chosen = settings_of(
         format=format,
         min_area=min_area,
@@ -134,8 +138,9 @@ def label(
         segmenter = segmenters.load(**load)
         vocabulary, fill = segmenter.vocabulary, True  # type: ignore[attr-defined]
     job = Job(
-        folder=folder,
+        folder=place,
         out=out,
+        only=only,
         vocabulary=vocabulary,
         settings=chosen,
         load=load,

@@ -1,8 +1,9 @@
 """Which pictures a command works on, and where each one's results go."""
 
 import json
+import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -32,7 +33,8 @@ class Places:
     `photo.jpg` becomes `photo.png`, or `photo.jpg.png` where the folder has another picture called photo, or where
     `photo.png` is there and is anything but what the same command made of this picture.
 
-    verb: the command. kind: what its results say that they are. overlays: whether each has one beside it.
+    verb: the command. kind: what its results say that they are. overlays: whether each has one beside it. roots: of
+    pictures that keep their folders below `out`, the folder that these are counted from.
     """
 
     def __init__(
@@ -45,7 +47,10 @@ class Places:
         kind: str,
         overlays: bool = False,
         file_suffixes: tuple[str, ...] = FILE_SUFFIXES,
+        roots: Mapping[Path, Path] | None = None,
     ):
+        self._roots = roots or {}
+        images = [given for given in images if not (given in self._roots and _is_below(given, out))]
         self.images, self.out, self.suffix = images, out, suffix
         self.verb, self.kind, self.overlays = verb, kind, overlays
         self.as_file = out.suffix.lower() in file_suffixes and not out.is_dir()
@@ -168,8 +173,10 @@ class Places:
         if self.as_file:
             targets = dict.fromkeys(pictures, self.out)
         else:
-            names = _result_names(sorted({picture.name for picture in pictures}), self.suffix)
-            targets = {picture: self.out / names[picture.name] for picture in pictures}
+            targets = {}
+            for folder, own in self._by_folder(pictures).items():
+                names = _result_names(sorted({picture.name for picture in own}), self.suffix)
+                targets |= {picture: self.out / folder / names[picture.name] for picture in own}
         owners: dict[Path, Path] = {}
         for picture, target in targets.items():
             if target in owners:
@@ -186,6 +193,19 @@ class Places:
             if self.overlays:
                 check_output(self.overlay_of(self.out), OVERLAY)
         return targets
+
+    def _by_folder(self, pictures: list[Path]) -> dict[Path, list[Path]]:
+        """Single pictures by the folder below `out` that their results go to."""
+        found: dict[Path, list[Path]] = {}
+        for picture in pictures:
+            root = self._roots.get(picture)
+            folder = Path() if root is None else Path(os.path.relpath(picture.parent, root))
+            found.setdefault(folder, []).append(picture)
+        return found
+
+
+def _is_below(picture: Path, out: Path) -> bool:
+    return picture.parent.resolve().is_relative_to(out.resolve())
 
 
 def format_of(out: Path, chosen: str | None, formats: tuple[str, ...], suffixes: tuple[str, ...]) -> str:

@@ -1,6 +1,7 @@
 """`wordmask saliency`: foreground of pictures, without a name."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wordmask import saliency as methods
-from wordmask.cli import options
+from wordmask.cli import inputs, options
 from wordmask.console import show
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def saliency(
-    images: Annotated[list[str], typer.Argument(help="Pictures, or folders of pictures.")],
+    images: inputs.Pictures = None,
+    from_list: inputs.FromList = None,
+    null: inputs.Null = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="A folder, or a .png file if there is one picture.")] = Path(
         "saliency"
     ),
@@ -52,17 +55,21 @@ def saliency(
         raise typer.BadParameter("--set refine=... is an option of its own: --refine")
     if out.suffix.lower() == ".json" and not out.is_dir():
         raise SaliencyError(f"--out {out}: maps are written as .png, or into a folder")
-    places = Places(options.paths(images), out, "png", verb="saliency", kind=SALIENCY, overlays=overlay)
-    job = BatchJob(places, skip_done=skip_done, error=SaliencyError, done="done")
-    looking = methods.load(**load, refine=refine)
-    with job.progress(f"looking in {looking.precision}"):
-        stream = looking.look_many(job.pictures(), batch_size=batch_size, on_bad=job.leave_out, max_pixels=max_pixels)
-        for seen in stream:
-            target = places.target(Path(seen.source))
-            drawn = places.overlay_of(target) if overlay else None
-            if job.write(seen.source, target, partial(_save, seen, target, drawn)):
-                show(_line(seen, target, drawn) if as_json else target)
-    job.finish()
+    with inputs.given_pictures(images, from_list, null=null) as given:
+        places = Places(given.paths, out, "png", verb="saliency", kind=SALIENCY, overlays=overlay, roots=given.roots)
+        job = BatchJob(places, skip_done=skip_done, error=SaliencyError, done="done", called=given.called)
+        looking = methods.load(**load, refine=refine)
+        with job.progress(f"looking in {looking.precision}"):
+            stream = looking.look_many(
+                job.pictures(), batch_size=batch_size, on_bad=job.leave_out, max_pixels=max_pixels
+            )
+            for seen in stream:
+                target = places.target(Path(seen.source))
+                drawn = places.overlay_of(target) if overlay else None
+                if job.write(seen.source, target, partial(_save, seen, target, drawn)):
+                    named = replace(seen, source=given.name_of(seen.source))
+                    show(_line(named, target, drawn) if as_json else target)
+        job.finish()
 
 
 def _line(seen: "SaliencyMap", target: Path, overlay: Path | None) -> str:

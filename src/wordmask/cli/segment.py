@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wordmask import segmenters
-from wordmask.cli import options
+from wordmask.cli import inputs, options
 from wordmask.console import complain, show
 from wordmask.segmenters import DEFAULT_METHOD
 
@@ -21,7 +22,9 @@ FORMATS = ("png", "json")
 
 
 def segment(
-    images: Annotated[list[str], typer.Argument(help="Pictures, or folders of pictures.")],
+    images: inputs.Pictures = None,
+    from_list: inputs.FromList = None,
+    null: inputs.Null = False,
     names: options.Names = None,
     names_file: options.NamesFile = None,
     fill: options.Fill = False,
@@ -33,7 +36,8 @@ def segment(
         typer.Option(
             "--out",
             "-o",
-            help="A folder (masks, or comparisons), or a .png or .json file (.jpg or .png to compare) for one picture.",
+            help="A folder (masks, or comparisons); for one picture also a .png or .json file (.jpg or .png to "
+            "compare), or - for stdout.",
             show_default=False,
         ),
     ] = None,
@@ -70,6 +74,10 @@ def segment(
 
     Example: `wordmask segment photo.jpg --names "dog, cat" --out masks`
 
+    From a pipe into a pipe: `cat photo.jpg | wordmask segment - --names dog --out - > masks.png`
+
+    Of a list: `find photos -name "*.jpg" -print0 | wordmask segment --from-list - -0 --names dog`
+
     Several methods on one sheet, settings of one of them behind colons:
     `wordmask segment photo.jpg --names "dog, cat" --method "maskclip, maskclip:refine=pamr, clip-diy" --compare`
     """
@@ -77,48 +85,58 @@ def segment(
     from wordmask.cli.places import FILE_SUFFIXES, Places, format_of
     from wordmask.runs.marks import MASKS
 
-    pictures = options.paths(images)
-    vocabulary = options.vocabulary(names, names_file, method="" if compare else method, fill=fill)
-    on_onnx = options.runtime(runtime, onnx)
-    asked: dict[str, Any] = {
-        "fill": True,  # what room there is to be, the vocabulary has
-        "contrast": options.contrast(contrast),
-        "min_score": min_score,
-        "drop_absent": drop_absent,
-    }
-    reading: dict[str, Any] = {"batch_size": batch_size, "max_pixels": max_pixels}
-    if compare:
-        from wordmask.cli.compare import compare_methods, places_of_sheets
+    if out == Path(inputs.STDIN) and (as_json or compare):
+        raise typer.BadParameter("--out - writes masks to stdout: leave out --json and --compare")
+    with inputs.given_pictures(images, from_list, null=null) as given:
+        vocabulary = options.vocabulary(names, names_file, method="" if compare else method, fill=fill)
+        on_onnx = options.runtime(runtime, onnx)
+        asked: dict[str, Any] = {
+            "fill": True,  # what room there is to be, the vocabulary has
+            "contrast": options.contrast(contrast),
+            "min_score": min_score,
+            "drop_absent": drop_absent,
+        }
+        reading: dict[str, Any] = {"batch_size": batch_size, "max_pixels": max_pixels}
+        if compare:
+            from wordmask.cli.compare import compare_methods, places_of_sheets
 
-        if on_onnx:
-            raise typer.BadParameter("--runtime is for one method; to compare, write METHOD:onnx=FILE behind --method")
-        loads = _of_each(method, preset, weights, device, precision, settings)
-        places = places_of_sheets(pictures, out or Path("comparisons"), format)
-        assert vocabulary is not None  # as no method was named that could bring its own
-        compare_methods(BatchJob(places, skip_done=skip_done), loads, vocabulary, asked, reading, as_json=as_json)
-        return
-    if "," in method:
-        raise typer.BadParameter(f"--method {method!r} names several: add --compare to see them side by side")
-    load = options.segmenter(method, preset, weights, device, precision, settings) | on_onnx
-    out = out or Path("masks")
-    suffix = format_of(out, format, FORMATS, FILE_SUFFIXES)
-    places = Places(pictures, out, suffix, verb="segment", kind=MASKS, overlays=overlay)
-    segmenter = None
-    if vocabulary is None:  # the student's own
-        segmenter = segmenters.load(**load)
-        vocabulary = segmenter.vocabulary  # type: ignore[attr-defined]
-    job = MasksJob(places, vocabulary, skip_done=skip_done)
-    segmenter = segmenter or segmenters.load(**load)
-    tell_of_room(vocabulary)
-    with job.progress(f"segmenting in {segmenter.precision}"):
-        for result in segmenter.segment_many(job.pictures(), vocabulary, on_bad=job.leave_out, **asked, **reading):
-            target = places.target(Path(str(result.source)))
-            save = partial(_save, result, target, places.overlay_of(target) if overlay else None)
-            if job.write(str(result.source), target, save):
-                show(_row(result, target) if as_json else target)
-    if skip_done:
-        complain(job.told_of_skipped())
-    job.finish()
+            if on_onnx:
+                raise typer.BadParameter(
+                    "--runtime is for one method; to compare, write METHOD:onnx=FILE behind --method"
+                )
+            loads = _of_each(method, preset, weights, device, precision, settings)
+            places = places_of_sheets(given.paths, out or Path("comparisons"), format, roots=given.roots)
+            assert vocabulary is not None  # as no method was named that could bring its own
+            sheets = BatchJob(places, skip_done=skip_done, called=given.called)
+            compare_methods(sheets, loads, vocabulary, asked, reading, as_json=as_json)
+            return
+        if "," in method:
+            raise typer.BadParameter(f"--method {method!r} names several: add --compare to see them side by side")
+        load = options.segmenter(method, preset, weights, device, precision, settings) | on_onnx
+        out = out or Path("masks")
+        suffix = format_of(out, format, FORMATS, FILE_SUFFIXES)
+        if is_piped := out == Path(inputs.STDIN):
+            out, overlay = given.for_stdout(suffix), False
+        places = Places(given.paths, out, suffix, verb="segment", kind=MASKS, overlays=overlay, roots=given.roots)
+        segmenter = None
+        if vocabulary is None:  # the student's own
+            segmenter = segmenters.load(**load)
+            vocabulary = segmenter.vocabulary  # type: ignore[attr-defined]
+        job = MasksJob(places, vocabulary, skip_done=skip_done, called=given.called)
+        segmenter = segmenter or segmenters.load(**load)
+        tell_of_room(vocabulary)
+        with job.progress(f"segmenting in {segmenter.precision}"):
+            for result in segmenter.segment_many(job.pictures(), vocabulary, on_bad=job.leave_out, **asked, **reading):
+                target = places.target(Path(str(result.source)))
+                named = replace(result, source=given.name_of(result.source))
+                save = partial(_save, named, target, places.overlay_of(target) if overlay else None)
+                if job.write(str(result.source), target, save) and not is_piped:
+                    show(_row(named, target) if as_json else target)
+        if skip_done:
+            complain(job.told_of_skipped())
+        job.finish()
+        if is_piped:
+            inputs.to_stdout(out)
 
 
 def _row(result: "Segmentation", target: Path) -> str:

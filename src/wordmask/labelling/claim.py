@@ -21,8 +21,9 @@ from wordmask.runs.records import WAY_OUT, WIDE, explained, keep_settings
 from wordmask.segmenters.base import Segmenter
 from wordmask.text_files import read_json, shown
 
-FREE = ("review", "max_pixels")
-"""What may change from start to start: more of the pictures that were left out as too large may be read."""
+FREE = ("review", "max_pixels", "only")
+"""What may change from start to start: more of the pictures that were left out as too large may be read, or others of
+the folder than those that were chosen."""
 ONLY_FOR = {"val": ("yolo",), "pictures": ("yolo", "voc")}
 """Settings that the files of other formats do not hang on."""
 BEFORE = {"files": {}, "val": 0.0, "pictures": "link", "min_score": 0.0, "drop_absent": 0.0, "contrast": "none"}
@@ -121,6 +122,7 @@ def _settings(job: Job, batch_size: int) -> dict[str, Any]:
         "batch_size": batch_size,
         "max_pixels": pixel_limit(job.max_pixels),
         "version": __version__,
+        **({} if job.only is None else {"only": True}),
         **job.inherited,
     }
 

@@ -87,7 +87,7 @@ class Before:
             return "auto"  # nothing was asked for, as nothing would have raced
         if isinstance(told, list):
             return tuple(told)
-        return None if DIGEST.fullmatch(str(told)) else str(told)  # type: ignore[return-value]
+        return None if DIGEST.fullmatch(str(told)) else str(told)
 
 
 def convert_labels(
@@ -101,7 +101,7 @@ def convert_labels(
     on_progress: Progress = lambda done, total: None,
     on_note: Callable[[str], None] = warn,
 ) -> Labels:
-    """Make labels in `out` of those in `old`. segmenter: whose features were kept, where it is not to be loaded anew."""
+    """Make labels in `out` of those in `old`. segmenter: that of the features, where it is not to be loaded anew."""
     before = Before(old)
     if out.resolve() == old.resolve():
         raise LabelError(f"--out {out} is the folder of the labels themselves: choose another")
@@ -143,7 +143,9 @@ def convert_labels(
             writer = FromFeatures(job, before, ledger, segmenter)
         else:
             writer = FromMasks(job, before, ledger, changes)
-        _tell_of_gone(folder, out, ledger, on_note)
+        if before.told.get("only"):  # of the others of the folder nothing was asked
+            job = replace(job, only=ledger.pictures_in(folder))
+        _tell_of_gone(folder, ledger, on_note)
         labels = label_folder(
             job,
             writer=writer,
@@ -311,7 +313,7 @@ def _way_to_features(before: Before) -> str:
     return f"the command that made it keeps them, if it is started again with --keep-features --out {before.out}"
 
 
-def _tell_of_gone(folder: Path, out: Path, ledger: Ledger, on_note: Callable[[str], None]) -> None:
+def _tell_of_gone(folder: Path, ledger: Ledger, on_note: Callable[[str], None]) -> None:
     gone, _ = ledger.compare(
         picture.relative_to(folder).as_posix() for picture in find_images(folder, lambda _: None, lambda _: None)
     )

@@ -62,7 +62,8 @@ class Features:
     def claim(self, load: Mapping[str, Any]) -> None:
         """Say which segmenter the features are of, or make sure that those that are there are of the same."""
         if has_features(self.out):
-            return self.check()
+            self.check()
+            return
         path = self.out / FOLDER / SEGMENTER
         told = {"format": FORMAT, "segmenter": self.mark, "load": {key: _placed(key, own) for key, own in load.items()}}
         with atomic_write(path) as file:
@@ -167,7 +168,7 @@ def _write(path: Path, tensors: Mapping[str, Tensor], kept: Kept) -> None:
     narrow, told = {}, {}
     for name, value in tensors.items():
         # The same numbers in another order in memory may be added in another order, and differ in their last bit.
-        order = sorted(range(value.dim()), key=lambda axis: -value.stride(axis))
+        order = np.argsort([-step for step in value.stride()], kind="stable").tolist()
         narrow[name] = _narrowed(value.permute(order).contiguous())
         told[name] = {"dtype": str(value.dtype).removeprefix("torch."), "order": order}
     about = {

@@ -150,6 +150,13 @@ class Ledger:
             )
             self._db.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)", records)
 
+    def pictures_in(self, folder: Path) -> list[str]:
+        """Return those there are a row of, and that are still in a folder; each folder's together."""
+        rows = self._db.execute("SELECT picture FROM rows")
+        below = (Path(os.fsdecode(picture)) for (picture,) in rows)
+        there = sorted((path for path in below if (folder / path).exists()), key=lambda path: (path.parent, path.name))
+        return [path.as_posix() for path in there]
+
     def found(self, picture: str) -> tuple[str, Row] | None:
         """Return the state of a picture when it was last labelled, or tried, and what came of it."""
         key = os.fsencode(picture)

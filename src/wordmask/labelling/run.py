@@ -375,7 +375,8 @@ def pictures_found(
         if not is_result(Path(error.source)):
             on_passed(error)
 
-    for picture in find_images(job.folder, on_bad, pass_over):
+    chosen = (job.folder / picture for picture in job.only or ())
+    for picture in find_images(job.folder, on_bad, pass_over) if job.only is None else chosen:
         if not is_result(picture):
             yield picture
 

@@ -34,6 +34,7 @@ class Job:
     fill: every pixel bears one of the names. Without it "background" is added, if it is not among them. contrast: what
     they race against then, see `Seen.segment`. keep: whether what the network saw is kept, and of numbers that say so
     with the same labels the halves. inherited: settings that are those of labels which these are converted from.
+    only: which pictures, by their paths below the folder with /, each folder's together; by default all.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class Job:
     contrast: Contrast = "auto"
     keep: Literal["nothing", "features", "halves"] = "nothing"
     inherited: Mapping[str, Any] = field(default_factory=dict)
+    only: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if not self.fill:
