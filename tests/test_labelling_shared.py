@@ -7,6 +7,7 @@ from PIL import Image
 
 from support.labelling_job import files_in, job, label
 from support.painted import Painted
+from support.shard_tasks import OneHere
 from wordmask import segmenters
 from wordmask.labelling import LabelError
 from wordmask.labelling.run import label_folder
@@ -157,22 +158,6 @@ def test_a_crew_makes_the_very_same_labels_as_one_process(tmp_path, command):
 
 def test_a_shard_that_a_crew_cannot_label_is_named_and_the_rest_is_kept(pictures, tmp_path, monkeypatch):
     """The processes are other ones, and of painted segmenters they know nothing: so the crew is of this process."""
-    from concurrent.futures import Future
-
-    class Here:
-        name = "here"
-
-        def submit(self, do, *arguments):
-            future = Future()
-            future.set_result(do(*arguments))
-            return future
-
-        def end(self):
-            pass
-
-    class OneHere:
-        workers, time_limit, lost = 1, None, ()
-        begin = Here
 
     class Unwell(Painted):
         def look_many(self, images, sources):

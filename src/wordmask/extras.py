@@ -19,7 +19,6 @@ EXTRA_OF = {
     "cv2": "labels",
     "supervision": "labels",
     "ray": "cluster",
-    "fsspec": "cluster",
     "upath": "cluster",
     "tensorboard": "curves",
     "pillow_heif": "heic",

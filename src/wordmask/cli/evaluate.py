@@ -8,8 +8,8 @@ import typer
 
 from wordmask import benchmarks, saliency, segmenters
 from wordmask.benchmarks import default_benchmark, list_benchmarks, named_settings
-from wordmask.cli import options
-from wordmask.console import complain, show
+from wordmask.cli import crews, options
+from wordmask.console import complain, say, show
 from wordmask.console.progress import progress_bar
 from wordmask.methods import methods_of
 from wordmask.segmenters import DEFAULT_METHOD
@@ -58,6 +58,9 @@ def evaluate(
         Path | None,
         typer.Option("--out", "-o", help="A folder for every picture's scores, the result and a page; goes on there."),
     ] = None,
+    workers: crews.Workers = None,
+    cluster: crews.Cluster = None,
+    time_limit: crews.TimeLimit = None,
     as_json: options.Json = False,
 ) -> None:
     """Measure a segmenter on a benchmark: mIoU, pixel accuracy, every name's IoU.
@@ -79,6 +82,10 @@ def evaluate(
     devices = [name.strip() for name in device.split(",")]
     if len(devices) > 1 and out is None:
         raise typer.BadParameter(f"--device {device} shares the work through a folder: give --out")
+    if (workers or cluster or time_limit) and (out is None or len(devices) > 1):
+        raise typer.BadParameter(
+            "--workers and --cluster share the work through a folder, on one kind of device: give --out"
+        )
     load = options.segmenter(method, preset, weights, devices[0], precision, settings)
     from wordmask.benchmarks import evaluation
     from wordmask.benchmarks.datasets import BenchmarkError
@@ -99,8 +106,10 @@ def evaluate(
     with progress_bar("evaluating", len(opened)) as progress:
         report: Any
         if kind == "saliency":
-            if len(devices) > 1 or boundary or single:
-                raise BenchmarkError("saliency is evaluated on one device, and without --boundary or --single")
+            if len(devices) > 1 or boundary or single or workers or cluster or time_limit:
+                raise BenchmarkError(
+                    "saliency is evaluated on one device, and without --boundary, --single or --workers"
+                )
             from wordmask.benchmarks.saliency import evaluate_saliency
 
             report = evaluate_saliency(
@@ -121,6 +130,22 @@ def evaluate(
                 asked=asked,
                 protocol=protocol,
                 on_progress=progress,
+            )
+        elif out is not None and (crew := crews.crew(workers, cluster, time_limit, device)) is not None:
+            from wordmask.benchmarks.spreading import evaluate_by_crew
+
+            report = evaluate_by_crew(
+                load,
+                opening,
+                crew,
+                out=out,
+                batch_size=batch_size,
+                boundary=boundary,
+                single=single,
+                asked=asked,
+                protocol=protocol,
+                on_progress=progress,
+                say=say,
             )
         else:
             segmenter = segmenters.load(**load)

@@ -32,7 +32,7 @@ def place_at(path: str | Path) -> Path:
     """Return a path of this machine, or one of a store that answers as such."""
     if not is_in_store(path):
         return Path(path)
-    need("fsspec", "upath")
+    need("upath")
     from upath import UPath
 
     with answering(path):

@@ -1,0 +1,113 @@
+"""One evaluation by a crew: shards of some batches, whose scores are written down as they come."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wordmask import benchmarks, segmenters
+from wordmask.benchmarks.datasets import Benchmark, BenchmarkError
+from wordmask.benchmarks.evaluation import batches_of, configuration, finish, score_batches
+from wordmask.benchmarks.page import write_page
+from wordmask.benchmarks.protocols import OWN
+from wordmask.benchmarks.results import ResultFolder
+from wordmask.benchmarks.scores import Report
+from wordmask.console.progress import Progress
+from wordmask.runs.crew import Crew
+from wordmask.runs.parts import Say, warn
+from wordmask.runs.shards import run_shards
+from wordmask.segmenters.base import Segmenter
+
+BATCHES = 8
+"""Of a shard: a minute or so of a processor, which is what a kill can lose."""
+
+
+@dataclass(frozen=True)
+class EvaluateTask:
+    """Batches of a benchmark's pictures. counting: what is counted of each, as `score_batches` takes it."""
+
+    batch_size: int
+    batches: tuple[range, ...]
+    counting: Mapping[str, bool]
+
+    @property
+    def name(self) -> str:
+        return f"pictures {self.batches[0].start} to {self.batches[-1].stop - 1}"
+
+    @property
+    def weight(self) -> int:
+        return sum(map(len, self.batches))
+
+    def make(self, measured: "Measured", progress: Progress) -> list[str]:
+        """Return a line for every picture."""
+        scores = score_batches(
+            measured.segmenter, measured.benchmark, self.batch_size, batches=self.batches, **self.counting
+        )
+        return [score.as_line() for batch in scores for score in batch]
+
+
+@dataclass(frozen=True)
+class Measured:
+    segmenter: Segmenter
+    benchmark: Benchmark
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a worker loads: the arguments of `segmenters.load` and of `open_benchmark`."""
+
+    load: Mapping[str, Any]
+    opening: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    asked: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self) -> Measured:
+        """Load them, which on another machine have to be the same."""
+        found = Measured(segmenters.load(**self.load), benchmarks.open_benchmark(**self.opening))
+        if configuration(found.segmenter, found.benchmark, **self.asked) != self.plan:
+            raise BenchmarkError("a worker has another network or other pictures than where the work was begun")
+        return found
+
+
+def evaluate_by_crew(
+    load: Mapping[str, Any],
+    opening: Mapping[str, Any],
+    crew: Crew,
+    *,
+    out: Path,
+    batch_size: int = 8,
+    boundary: bool = False,
+    single: bool = False,
+    asked: Mapping[str, Any] | None = None,
+    protocol: str = OWN,
+    on_progress: Progress | None = None,
+    say: Say = warn,
+) -> Report:
+    """Evaluate as `evaluate` does, with the same scores; a folder that was begun otherwise is gone on with."""
+    benchmark = benchmarks.open_benchmark(**opening)
+    segmenter = segmenters.load(**{**load, "device": "cpu"})
+    told: dict[str, Any] = {
+        "batch_size": batch_size,
+        "boundary": boundary,
+        "asked": {**(asked or {}), **({"single": True} if single else {})},
+        "protocol": protocol,
+    }
+    plan = configuration(segmenter, benchmark, **told)
+    folder = ResultFolder(out, plan)
+    with folder.claimed():
+        done = folder.done()
+        batches = batches_of(len(benchmark), batch_size)
+        groups = [tuple(batches[start : start + BATCHES]) for start in range(0, len(batches), BATCHES)]
+        run_shards(
+            [EvaluateTask(batch_size, group, {"boundary": boundary, "single": single}) for group in groups],
+            Load(dict(load), dict(opening), plan, told),
+            is_made=lambda task: all(done.issuperset(batch) for batch in task.batches),
+            crew=crew,
+            total=len(benchmark),
+            progress=on_progress,
+            on_made=lambda task, lines: folder.append(0, lines),
+            say=say,
+        )
+        found = finish(folder, segmenter, benchmark, devices=[str(load.get("device", "auto"))])
+        write_page(folder, found, segmenter, benchmark)
+    return found
