@@ -22,7 +22,8 @@ def corrections(
         str | None, typer.Option(help="coco, label-studio or png; told by the content, if not given.")
     ] = None,
     names_file: Annotated[
-        Path | None, typer.Option(help="For PNGs that do not hold them: a name a line, from number 0, or `number name`.")
+        Path | None,
+        typer.Option(help="For PNGs that do not hold them: a name a line, from number 0, or `number name`."),
     ] = None,
     add_to: Annotated[
         Path | None, typer.Option(help="Corrections that are kept beside these, which go before them.")

@@ -50,6 +50,14 @@ def serve(
     settings: options.Settings = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [auto]")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, bf16, int8, or auto: the fastest here. [auto]")] = None,
+    contrast: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A file of `wordmask contrast build`: what few names race against where a request says nothing of it.",
+            callback=options.local,
+        ),
+    ] = None,
     host: Annotated[
         str | None, typer.Option(help="The address to listen at; 0.0.0.0 is all of this machine's. [127.0.0.1]")
     ] = None,
@@ -113,6 +121,7 @@ def serve(
     }
     given = {"host": host, "port": port, "page": page, "methods": method, "students": student, "preset": preset}
     given |= {"device": device, "precision": precision, "access_log": access_log}
+    given |= {"contrast": None if contrast is None else str(contrast)}
     if (method or student) and config is not None:  # who names some means these and no others
         given |= {"methods": method or [], "students": student or []}
     wanted = read_config(config, given, limits)
@@ -154,12 +163,14 @@ def _loads(
 
 
 def _serve(wanted: "ServeConfig", loads: dict[str, dict[str, Any]]) -> None:
+    from wordmask.names.contrast import read_concepts
     from wordmask.serving.access_log import AccessLog
     from wordmask.serving.running import Server
     from wordmask.serving.server import build_app
     from wordmask.serving.threads import settle_threads
 
     host, port = wanted.host, wanted.port
+    concepts = None if wanted.contrast is None else read_concepts(wanted.contrast)
     _give_memory_back()
     with ExitStack() as stack:
         stack.enter_context(_ending_properly())
@@ -175,6 +186,8 @@ def _serve(wanted: "ServeConfig", loads: dict[str, dict[str, Any]]) -> None:
             os.environ["GRADIO_TEMP_DIR"] = place
             os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         loaded = {name: segmenters.load(**load) for name, load in loads.items()}
+        for segmenter in loaded.values():
+            segmenter.given_concepts = concepts
         settle_threads(loaded.values())
         sys.setswitchinterval(SWITCH_SECONDS)
         app = build_app(loaded, wanted.settings, page=wanted.page, access_log=log)

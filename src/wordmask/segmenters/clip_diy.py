@@ -132,7 +132,9 @@ class SeenAtScales(Seen):
                 return F.interpolate((own.exp_() * at_zero)[None], size=small, mode="bilinear")[0]
 
             best, sure_of_it = refine_names(self.image, best, maps_of, self._segmenter.settings.refine)
-        return Segmentation(best.astype(label_type(count)), list(vocabulary.names), sure_of_it, self._image, self.source)
+        return Segmentation(
+            best.astype(label_type(count)), list(vocabulary.names), sure_of_it, self._image, self.source
+        )
 
     def _maps(self, grids: list[Tensor], chunk: slice, vocabulary: Vocabulary) -> Tensor:
         """Equations 1 to 3 for some of the names: (k, h, w)."""
@@ -181,6 +183,10 @@ class ClipDiy(Segmenter):
     @property
     def sees_objects(self) -> bool:
         return self.objectness is not None
+
+    @property
+    def races_alone(self) -> bool:
+        return self.sees_objects
 
     @classmethod
     def build(cls, settings: ClipDiySettings, compute: Compute) -> Self:

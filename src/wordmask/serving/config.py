@@ -40,6 +40,7 @@ class ServeConfig(BaseModel):
     methods: names of methods, or objects with a method's own preset, weights, device, precision and settings (set).
     students: files or URLs of students.
     preset, device, precision: of the methods that do not say.
+    contrast: a file of `wordmask contrast build`, for requests that say nothing of it; null for what is known.
     access_log: a file, or - for standard output; null for none.
     limits: whatever `ServeSettings` has.
     """
@@ -54,6 +55,7 @@ class ServeConfig(BaseModel):
     preset: str = "paper"
     device: str = "auto"
     precision: str = "auto"
+    contrast: str | None = None
     access_log: str | None = None
     limits: dict[str, Any] = {}
 
