@@ -30,7 +30,8 @@ WAYS = {
     "filled": {"fill": True},
     "the word": {"fill": True},
     "room made": {"contrast": "none"},
-    "and contrast": {"contrast": "auto"},
+    "auto": {"contrast": "auto"},
+    "concepts": {"contrast": "concepts"},
 }
 FOUR = 4
 

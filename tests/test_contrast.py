@@ -21,7 +21,10 @@ from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder, far_from_names
 from wordmask.names.vocabulary import RIVAL, Rivals, Vocabulary
 from wordmask.segmenters.base import SegmenterError, contrasted
+from wordmask.segmenters.clearclip import ClearClip
 from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
+from wordmask.segmenters.naclip import NaClip
+from wordmask.segmenters.sclip import Sclip
 
 TABLE = Concepts({"dog": ("grass", "cat", "ball"), "cat": ("sofa", "dog"), "red car": ("road",)}, {"hound": "dog"})
 
@@ -63,14 +66,46 @@ def test_a_method_that_sees_objects_races_against_no_grounds():
     names = Vocabulary.of(["dog"]).with_room()
     told = {"usual": TABLE, "grounds": ("grass", "sky")}
     assert rivals("auto", names, **told).words == ("background", "grass", "cat", "ball")
-    assert rivals("auto", names, **told, sees_objects=True).words == ("background", "cat", "ball")
+    assert rivals("auto", names, **told, sees_objects=True).words == ("cat", "ball")  # "background" would win things
+    assert rivals("auto", names, **told, reads_background=True).words == ("grass", "cat", "ball")
     assert rivals("none", names, **told) == rivals("auto", names, usual=None) == Rivals()
-    assert rivals(["sky", "background"], names, **told, sees_objects=True) == Rivals(("background", "sky"))
+    assert rivals(["sky", "background"], names, **told, sees_objects=True) == Rivals(("sky",))
+
+
+def test_a_single_name_races_by_itself_only_where_that_is_known_to_help():
+    one, two = Vocabulary.of(["dog"]).with_room(), Vocabulary.of(["dog", "ship"]).with_room()
+    told = {"usual": TABLE, "races_alone": False}
+    assert rivals("auto", one, **told) == Rivals()
+    assert rivals("auto", two, **told).words == rivals("concepts", one, **told).words
+    assert rivals(TABLE, one, **told).words == ("background", "grass", "cat", "ball")
+    assert rivals("concepts", one, usual=None) == Rivals()
+
+    segmenter = MaskClip(small_clip(), MaskClipSettings(templates="photo", shorter_side=32, window=32, stride=16))
+    assert segmenter.rivals("auto", one) == Rivals()
+    segmenter.given_concepts = Concepts({"dog": ("green",)})  # a service's own
+    assert segmenter.rivals("auto", one).words == ("background", "green")
+    assert segmenter.rivals("none", one) == Rivals()
+
+
+@pytest.mark.parametrize(("kind", "hears"), [(Sclip, True), (ClearClip, False), (NaClip, False)])
+def test_patches_that_cannot_be_told_from_grounds_race_against_none_where_a_threshold_makes_room(kind, hears):
+    small = {"templates": "photo", "shorter_side": 32, "window": 32, "stride": 16}
+    name = Vocabulary.of(["dog"]).with_room()
+    plain = kind(small_clip(), kind.Settings(**small))
+    rejecting = kind(small_clip(), kind.Settings(**small, background_threshold=0.5))
+    grounds = len(plain.embed.encoder.grounds)
+    assert len(plain.background_words) == 1 + grounds
+    assert not plain.races_alone
+    assert (len(rejecting.background_words) > 1, rejecting.races_alone) == (hears, not hears)
+    asked = contrasted(name, "auto", rejecting)
+    assert asked.rivals is not None
+    race = {*asked.all_phrases, *asked.rivals.words}
+    assert {"sea", "sky", "river"} <= race if hears else "river" not in race and "cat" in race
 
 
 def test_words_that_mean_nothing_or_a_name_are_refused():
     names = Vocabulary.of({"dog": ["hound"]}).with_room()
-    with pytest.raises(ContrastError, match='"auto", "none", a list of words or a file'):
+    with pytest.raises(ContrastError, match='"auto", "concepts", "none", a list of words or a file'):
         rivals("much", names, usual=TABLE)
     with pytest.raises(ContrastError, match="'Hound' is a name and a contrast"):
         rivals(["Hound"], names, usual=TABLE)

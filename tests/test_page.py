@@ -105,6 +105,12 @@ def test_below_the_least_score_is_background(client, folder):
     assert "Least score" in ask(client, noise, NAMES[:1], fill=True, least=0.5)["error"]  # the page's own words
 
 
+def test_nothing_may_be_raced_against_and_that_stands_alone(client, ring):
+    names = NAMES[:2]
+    assert "panels" in ask(client, ring, names, against=["none"])
+    assert '"none" among "Not these" stands alone' in ask(client, ring, names, against=["none", "green"])["error"]
+
+
 def test_two_methods_stand_side_by_side(client, work, ring):
     ask(client, ring)
     answer = ask(client, ring, method="other", beside="painted")

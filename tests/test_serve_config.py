@@ -95,3 +95,10 @@ def test_a_file_that_is_not_there_is_said(command):
 def test_settings_that_do_not_fit_are_an_error_of_the_service():
     with pytest.raises(ServeError, match="max_pictures"):
         read_config(None, {}, {"max_pictures": 0})
+
+
+def test_a_service_may_have_concepts_of_its_own(command, tmp_path):
+    file = tmp_path / "contrast.json"
+    assert read_config(None, {"contrast": str(file)}, {}).contrast == str(file)
+    status, _, err = command("serve", "--contrast", file, "--port", "0", "--preset", "world", "--method", "maskclip")
+    assert (status, "contrast.json" in err) == (1, True)  # before any network is loaded

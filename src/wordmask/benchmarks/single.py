@@ -5,8 +5,9 @@ reading of it: for every picture and every name that its truth bears, the pictur
 intersections and unions of the masks are added up over the pictures, name by name, and the IoUs are averaged over the
 names. A name that is not in the picture is asked for as well, one a picture: how much of it such a name takes.
 
-Four ways of asking: "filled" has nothing but the name, "background" names background beside it, "none" leaves room for
-it in the method's own way, and "auto" lets the name race against concepts too.
+Five ways of asking: "filled" has nothing but the name, "background" names background beside it, "none" leaves room for
+it in the method's own way, "auto" is the default, and "concepts" lets the name race against those known for it, also
+where the default does not.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ WAYS: Mapping[str, Way] = {
     "background": lambda seen, name: seen.segment(_beside_background(name), fill=True).labels,
     "none": lambda seen, name: seen.segment(name, contrast="none").labels,
     "auto": lambda seen, name: seen.segment(name).labels,
+    "concepts": lambda seen, name: seen.segment(name, contrast="concepts").labels,
 }
 
 

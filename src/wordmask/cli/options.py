@@ -42,9 +42,10 @@ Fill = Annotated[
 Contrast = Annotated[
     str,
     typer.Option(
-        metavar="auto|none|WORDS|FILE",
-        help='What a few names race against where background is added: concepts known for them (auto), none, "water, '
-        'dock" ("not these"), or a file of `wordmask contrast build`.',
+        metavar="auto|concepts|none|WORDS|FILE",
+        help="What a few names race against where background is added: concepts known for them, where that is known to "
+        'help (auto) or in any case (concepts), none, "water, dock" ("not these"), or a file of `wordmask contrast '
+        "build`.",
     ),
 ]
 MinScore = Annotated[
@@ -127,10 +128,10 @@ def vocabulary(given: str | None, file: Path | None = None, *, method: str, fill
 
 def contrast(given: str) -> "Contrast_":
     """Return what names are to race against, as it was typed."""
-    from wordmask.names.contrast import read_concepts
+    from wordmask.names.contrast import WORDS_FOR_CONTRAST, read_concepts
     from wordmask.names.lists import parse_names
 
-    if given in ("auto", "none"):
+    if given in WORDS_FOR_CONTRAST:
         return given
     if given.lower().endswith(".json"):
         return read_concepts(given)

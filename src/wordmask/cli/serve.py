@@ -50,6 +50,14 @@ def serve(
     settings: options.Settings = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [auto]")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, bf16, int8, or auto: the fastest here. [auto]")] = None,
+    contrast: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A file of `wordmask contrast build`: what few names race against where a request says nothing of it.",
+            callback=options.local,
+        ),
+    ] = None,
     host: Annotated[
         str | None, typer.Option(help="The address to listen at; 0.0.0.0 is all of this machine's. [127.0.0.1]")
     ] = None,
@@ -144,6 +152,7 @@ def serve(
     if label_studio or any(hosted.values()):
         given["label_studio"] = {name: str(own) for name, own in hosted.items() if own is not None}
     given["review"] = None if review is None else str(review)
+    given |= {"contrast": None if contrast is None else str(contrast)}
     if (method or student) and config is not None:  # who names some means these and no others
         given |= {"methods": method or [], "students": student or []}
     wanted = read_config(config, given, limits)
@@ -185,6 +194,7 @@ def _loads(
 
 
 def _serve(wanted: "ServeConfig", loads: dict[str, dict[str, Any]]) -> None:
+    from wordmask.names.contrast import read_concepts
     from wordmask.serving.access_log import AccessLog
     from wordmask.serving.review_folder import ReviewFolder
     from wordmask.serving.running import Server
@@ -192,6 +202,7 @@ def _serve(wanted: "ServeConfig", loads: dict[str, dict[str, Any]]) -> None:
     from wordmask.serving.threads import settle_threads
 
     host, port = wanted.host, wanted.port
+    concepts = None if wanted.contrast is None else read_concepts(wanted.contrast)
     _give_memory_back()
     with ExitStack() as stack:
         stack.enter_context(_ending_properly())
@@ -211,6 +222,8 @@ def _serve(wanted: "ServeConfig", loads: dict[str, dict[str, Any]]) -> None:
             os.environ["GRADIO_TEMP_DIR"] = place
             os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         loaded = {name: segmenters.load(**load) for name, load in loads.items()}
+        for segmenter in loaded.values():
+            segmenter.given_concepts = concepts
         settle_threads(loaded.values())
         sys.setswitchinterval(SWITCH_SECONDS)
         beside = {"access_log": log, "label_studio": wanted.label_studio, "review": reviewed}

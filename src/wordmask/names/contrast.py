@@ -70,7 +70,9 @@ class Concepts:
 
 
 Contrast = str | Path | Sequence[str] | Concepts
-"""What may be said of it: "auto", "none", a file of `wordmask contrast build`, words, or concepts."""
+"""What may be said of it: "auto", "concepts", "none", a file of `wordmask contrast build`, words, or concepts."""
+AUTO, KNOWN, NO_CONTRAST = "auto", "concepts", "none"
+WORDS_FOR_CONTRAST = (AUTO, KNOWN, NO_CONTRAST)
 
 
 def rivals(
@@ -80,33 +82,41 @@ def rivals(
     usual: Concepts | None,
     grounds: Sequence[str] = (),
     sees_objects: bool = False,
+    reads_background: bool = False,
+    races_alone: bool = True,
     nearest: Nearest | None = None,
 ) -> Rivals:
     """Return what names are to race against, "background" first as in the paper.
 
     usual: the concepts of "auto"; None of a method that knows no words. grounds: words for what lies behind things. A
-    method that sees what is an object (`sees_objects`) has no use for them: there they would win things. Words that a
-    user gives are taken as they are, and none of them is doubtful.
+    method that sees what is an object (`sees_objects`) has no use for them, nor for "background": there they would win
+    things. reads_background: whether "background" is in the race in any case. races_alone: whether "auto" holds a
+    single name against concepts; several names race in any case. Words that a user gives are taken as they are, and
+    none of them is doubtful.
     """
+    first = () if sees_objects or reads_background else (BACKGROUND,)
     if isinstance(contrast, Path) or (isinstance(contrast, str) and contrast.endswith(".json")):
         contrast = read_concepts(contrast)
     if isinstance(contrast, str):
-        if contrast not in ("auto", "none"):
+        if contrast not in WORDS_FOR_CONTRAST:
             raise ContrastError(
-                f'contrast is "auto", "none", a list of words or a file of `wordmask contrast build`, not '
+                f'contrast is "auto", "concepts", "none", a list of words or a file of `wordmask contrast build`, not '
                 f"{shown(contrast)}"
             )
-        found = usual if contrast == "auto" else None
+        is_left_out = contrast == NO_CONTRAST or (
+            contrast == AUTO and not races_alone and len(vocabulary.without_background()) == 1
+        )
+        found = None if is_left_out else usual
     elif isinstance(contrast, Concepts):
         found = contrast
     else:
-        return Rivals((BACKGROUND, *_given(contrast, vocabulary)))
+        return Rivals((*first, *_given(contrast, vocabulary)))
     if found is None or usual is None:
         return Rivals()
     words = found.against(vocabulary, nearest)
     words = tuple(word for word in words if word not in grounds) if sees_objects else words
     words = words[:MOST]
-    return Rivals((BACKGROUND, *words), frozenset(words)) if words else Rivals()
+    return Rivals((*first, *words), frozenset(words)) if words else Rivals()
 
 
 def _given(words: Sequence[str], vocabulary: Vocabulary) -> list[str]:

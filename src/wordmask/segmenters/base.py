@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -87,9 +87,9 @@ class Seen(ABC):
         """Return every pixel's name, at the picture's own size. No network runs for the picture.
 
         fill: every pixel bears one of the names. Without it "background" is added, if it is not among them.
-        contrast: what the names race against where background was added: "auto" is the concepts that are known for
-        them, if they are few; "none"; or a file of `wordmask contrast build`. Words of your own ("not these") race
-        beside any background.
+        contrast: what the names race against where background was added: "concepts" are those that are known for them,
+        if they are few; "auto" the same where that is known to help; "none"; or a file of `wordmask contrast build`.
+        Words of your own ("not these") race beside any background.
         min_score: what scores less becomes background. On what scale is the method's own affair.
         drop_absent: names that less than this share of the pixels bears are taken for absent, and the rest is asked for
         again without them. They stay in the result's `names`.
@@ -183,13 +183,26 @@ class Segmenter(Declared, ABC):
     """What makes the regions, each of which takes the name that most of its pixels bear; None leaves names as they are
     found. `load(..., correct=...)` sets it."""
 
+    given_concepts: Concepts | None = None
+    """A user's own, in place of those that are known; a service is given them once for all who ask."""
+
     @property
     def concepts(self) -> Concepts | None:
-        """What "auto" holds few names against: concepts of its text tower, or those of the benchmarks' names. None of a
+        """What few names are held against: concepts of its text tower, or those of the benchmarks' names. None of a
         method that cannot be asked for any word.
         """
         embed = getattr(self, "embed", None)
-        return None if embed is None else getattr(getattr(embed, "encoder", None), "concepts", None) or shipped()
+        if embed is None:
+            return None
+        return self.given_concepts or getattr(getattr(embed, "encoder", None), "concepts", None) or shipped()
+
+    background_competes: ClassVar[bool] = False
+    """Whether "background" is read in words, as other names are, although there is a `background_threshold`."""
+
+    @property
+    def races_alone(self) -> bool:
+        """Return whether "auto" holds a single name against concepts: where IoU-single rises by it, see docs/names.md."""
+        return True
 
     @property
     def sees_objects(self) -> bool:
@@ -205,6 +218,8 @@ class Segmenter(Declared, ABC):
             usual=self.concepts,
             grounds=getattr(getattr(embed, "encoder", None), "grounds", ()),
             sees_objects=self.sees_objects,
+            reads_background=self.background_competes,
+            races_alone=self.races_alone or self.given_concepts is not None,
             nearest=getattr(embed, "nearest", None),
         )
 

@@ -40,3 +40,4 @@ class ClearClip(LastBlock):
     Settings = ClearClipSettings
     presets = PRESETS
     reading = CLEARCLIP
+    hears_grounds = False

@@ -184,6 +184,10 @@ class ClipDiy(Segmenter):
     def sees_objects(self) -> bool:
         return self.objectness is not None
 
+    @property
+    def races_alone(self) -> bool:
+        return self.sees_objects
+
     @classmethod
     def build(cls, settings: ClipDiySettings, compute: Compute) -> Self:
         clip = clip_at(settings.clip, settings.clip_weights, compute)

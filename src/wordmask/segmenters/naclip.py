@@ -37,3 +37,4 @@ class NaClip(LastBlock):
     Settings = NaClipSettings
     presets = PRESETS
     reading = NACLIP
+    hears_grounds = False

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from wordmask.compute import Compute
 from wordmask.encoders.timm_building import dino_at
 from wordmask.masks.segmentation import Segmentation, label_type, reject_unsure
-from wordmask.names.contrast import Contrast
+from wordmask.names.contrast import NO_CONTRAST, Contrast
 from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
 from wordmask.names.vocabulary import BACKGROUND, Rivals, Vocabulary
 from wordmask.pictures.accelerator import on_device, windows_together
@@ -208,8 +208,8 @@ class OpenVocabularySegmenter(Segmenter):
     """A subclass says what to keep of a window (`read`) and how names score on it (`score`)."""
 
     patch_size: int
-    background_competes: ClassVar[bool] = False
-    """Whether "background" is read in words, as other names are, although there is a `background_threshold`."""
+    hears_grounds: ClassVar[bool] = True
+    """Whether its patches tell things from words for what lies behind them."""
 
     def __init__(self, embedder: TextEmbedder, sliding: Sliding, *, background_threshold: float | None = None):
         self.embed: TextEmbedder = embedder
@@ -234,11 +234,24 @@ class OpenVocabularySegmenter(Segmenter):
         """Without a threshold these methods choose among words, so there must be some for what is behind things."""
         return (BACKGROUND,) if self.background_threshold is not None else (BACKGROUND, *self.embed.encoder.grounds)
 
+    @property
+    def races_alone(self) -> bool:
+        """Where grounds race, concepts would take more of a single thing than of what stands beside it."""
+        return self.background_threshold is not None and not self.hears_grounds
+
     def rivals(self, contrast: Contrast, vocabulary: Vocabulary) -> Rivals:
-        """With a threshold one name alone still scores highest everywhere, so that grounds race as well."""
+        """With a threshold one name alone still scores highest everywhere, so that grounds race as well, if they can
+        be told from things.
+        """
         found = super().rivals(contrast, vocabulary)
         are_given = bool(found.words) and not found.doubtful
-        if contrast == "none" or are_given or len(self.background_words) > 1 or not vocabulary.has_made_room:
+        if (
+            contrast == NO_CONTRAST
+            or not self.hears_grounds
+            or are_given
+            or len(self.background_words) > 1
+            or not vocabulary.has_made_room
+        ):
             return found
         own = {text.casefold() for text in (*vocabulary.all_phrases, *vocabulary.names)}
         grounds = tuple(word for word in self.embed.encoder.grounds if word.casefold() not in own)

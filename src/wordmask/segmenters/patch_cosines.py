@@ -102,6 +102,8 @@ class PatchCosines(OpenVocabularySegmenter):
     @property
     def background_words(self) -> tuple[str, ...]:
         """Name the places behind things, threshold or not: among a few names alone, one is always probable."""
+        if self.background_threshold is not None and not self.hears_grounds:
+            return (BACKGROUND,)
         return (BACKGROUND, *self.embed.encoder.grounds)
 
     @abstractmethod

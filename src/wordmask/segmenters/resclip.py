@@ -79,6 +79,7 @@ class ResClip(PatchCosines):
     presets = PRESETS
     settings: ResClipSettings
     whole_in_one_step = False
+    hears_grounds = False
 
     def __init__(self, clip: ClipEncoder, settings: ResClipSettings | None = None):
         super().__init__(clip, settings)

@@ -128,6 +128,11 @@ class SaliencyClip(Segmenter):
     def sees_objects(self) -> bool:
         return True
 
+    @property
+    def races_alone(self) -> bool:
+        """A picture has one name here, and of several things in it a concept may win."""
+        return False
+
     @classmethod
     def build(cls, settings: SaliencyClipSettings, compute: Compute) -> Self:
         clip = clip_at(settings.clip, settings.clip_weights, compute)

@@ -86,7 +86,7 @@ class MappedText:
             )
         self.clip, self.mapper = clip, mapper
         self.embedding_size = mapper.linear_layer2.out_features
-        self.grounds = clip.grounds
+        self.grounds, self.concepts = clip.grounds, clip.concepts
 
     @cached_property
     def text_fingerprint(self) -> str:

@@ -43,6 +43,7 @@ class ServeConfig(BaseModel):
     preset, device, precision: of the methods that do not say.
     label_studio: what the backend of Label Studio may open; null for no such backend, {} for one that opens what tasks
     bring themselves.
+    contrast: a file of `wordmask contrast build`, for requests that say nothing of it; null for what is known.
     access_log: a file, or - for standard output; null for none.
     review: a folder of `wordmask label`, reviewed at /review/; without methods and students, that alone is served.
     limits: whatever `ServeSettings` has.
@@ -58,6 +59,7 @@ class ServeConfig(BaseModel):
     preset: str = "paper"
     device: str = "auto"
     precision: str = "auto"
+    contrast: str | None = None
     access_log: str | None = None
     label_studio: LabelStudio | None = None
     review: str | None = None

@@ -14,6 +14,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from wordmask.methods import methods_of, table_to_choose_by
+from wordmask.names.contrast import KNOWN, NO_CONTRAST
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.image_files import first_line
 from wordmask.segmenters.base import Segmenter
@@ -28,6 +29,7 @@ from wordmask.serving.uploads import Upload
 
 FIRST_NAMES = ["person", "dog", "tree", "grass", "sky"]
 ONE_METHOD = "none"
+CONTRASTS = [("Nothing: no concepts", NO_CONTRAST), ("All that is known beside the names", KNOWN)]
 STATIC = Path(__file__).parent / "static"
 ABOUT = (
     "Type names, see where they are. What none of them names is *background*, unless every pixel is to get one of the "
@@ -192,7 +194,7 @@ def build_blocks(work: PageWork) -> gr.Blocks:
                 against = gr.Dropdown(
                     label="Not these",
                     info="What looks like these is background; empty, what is known to be taken for your names",
-                    choices=[],
+                    choices=CONTRASTS,
                     multiselect=True,
                     allow_custom_value=True,
                     elem_id="wm-against",

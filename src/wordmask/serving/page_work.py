@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from wordmask.errors import WordmaskError
 from wordmask.masks.segmentation import Segmentation
+from wordmask.names.contrast import AUTO, WORDS_FOR_CONTRAST
 from wordmask.names.vocabulary import ROOM, Vocabulary
 from wordmask.segmenters.base import Seen, contrasted
 from wordmask.serving.examples import find_examples
@@ -114,7 +115,9 @@ class PageWork:
         start = time.perf_counter()
         deadline = time.monotonic() + self.service.settings.answer_seconds
         methods = list(dict.fromkeys(own for own in (question.method, question.beside) if own is not None))
-        against = read_contrast(", ".join(question.against) or "auto", self.service.settings)
+        if len(question.against) > 1 and (alone := {*question.against} & {*WORDS_FOR_CONTRAST}):
+            raise RequestError(400, "contrast", f'"{min(alone)}" among "Not these" stands alone: take out the others')
+        against = read_contrast(", ".join(question.against) or AUTO, self.service.settings)
         asked = {own: self._known_to(own, names, against, fill=question.fill) for own in methods}
         for own in methods:
             await self._read_names(own, asked[own][0], deadline)
@@ -152,7 +155,7 @@ class PageWork:
         if not fill:
             names = names.with_room()
         if own is not None:  # a student races against no word but its own
-            against = "auto"
+            against = AUTO
         return contrasted(names, against, segmenter), note
 
     async def _read_names(self, method: str, vocabulary: Vocabulary, deadline: float) -> None:

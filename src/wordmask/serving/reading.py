@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from wordmask.names.contrast import WORDS_FOR_CONTRAST
 from wordmask.names.lists import parse_names
 from wordmask.names.vocabulary import MAX_NAME_LENGTH, Vocabulary, VocabularyError
 from wordmask.pictures.decoding import DecodersBusyError, DecodingLateError, DecodingPool
@@ -54,8 +55,9 @@ class Asked(BaseModel):
     fill: bool = Field(False, strict=False, description="Every pixel gets one of the names: no background is added.")
     contrast: str | list[str] = Field(
         "auto",
-        description="What a few names race against where background is added: auto, none, or words whose pixels become "
-        "background (a list, or in a form as names on the command line).",
+        description="What a few names race against where background is added: auto, concepts (those known for them, "
+        "also where auto has none), none, or words whose pixels become background (a list, or in a form as names on "
+        "the command line).",
     )
     min_score: float = Field(0.0, ge=0, le=1, strict=False, description="What scores less becomes background.")
     drop_absent: float = Field(
@@ -225,8 +227,8 @@ def _vocabulary(names: list[str] | dict[str, list[str]], settings: ServeSettings
 
 
 def read_contrast(asked: str | list[str], settings: ServeSettings) -> str | tuple[str, ...]:
-    """Return "auto", "none", or words; never a file of the service's."""
-    if asked in ("auto", "none"):
+    """Return "auto", "concepts", "none", or words; never a file of the service's."""
+    if asked in WORDS_FOR_CONTRAST:
         return str(asked)
     words = typed_names(asked, settings) if isinstance(asked, str) else _vocabulary(asked, settings, typed=False)
     return words.names

@@ -188,6 +188,7 @@ TABLES = {
             alone("MaskCLIP, value path alone", "maskclip", residual=False),
             alone("MaskCLIP, with residual and MLP", "maskclip", residual=True),
             alone("CLIP-DIY", "clip-diy"),
+            alone("SelfMask + CLIP", "selfmask-clip"),
             alone("ClearCLIP", "clearclip"),
             alone("SCLIP", "sclip"),
             alone("NACLIP", "naclip", pamr=False),
@@ -203,7 +204,7 @@ TABLES = {
             f"{PICTURES_ALONE} pictures of several things, or as many as --pictures says; each name in a picture is "
             "asked for by itself.",
             "filled: nothing but the name. background: the word background beside it. none: room for background, in "
-            "the method's own way. auto: the name races against concepts, too.",
+            "the method's own way. auto: the default. concepts: the name races against all that is known beside it, too.",
         ),
         pictures=PICTURES_ALONE,
     ),
