@@ -19,7 +19,7 @@ from wordmask.encoders.clip_dense import DenseFeatures, DenseViT, NotDenseError,
 from wordmask.encoders.clip_dense_resnet import DenseResNet, dense_reader
 from wordmask.encoders.clip_regions import run_in_regions
 from wordmask.encoders.grid import CLIP_POSITIONS, PositionRule
-from wordmask.encoders.int8_agreement import Host
+from wordmask.encoders.int8_agreement import MARK, Host
 from wordmask.encoders.int8_blocks import NoInt8Error, Stack
 from wordmask.encoders.statistics import ImageStatistics
 from wordmask.errors import WordmaskError
@@ -104,7 +104,7 @@ class ClipEncoder:
     @property
     def image_fingerprint(self) -> str:
         """Changes whenever anything that shapes an image embedding does: a cache key."""
-        return digest_of(f"{self._tower_mark} int8") if self.precision == "int8" else digest_of(self._tower_mark)
+        return digest_of(f"{self._tower_mark} {MARK}") if self.precision == "int8" else digest_of(self._tower_mark)
 
     @cached_property
     def _tower_mark(self) -> str:

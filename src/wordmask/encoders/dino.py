@@ -24,7 +24,7 @@ from wordmask.encoders.grid import (
     to_maps,
 )
 from wordmask.encoders.heads import merge_heads, split_heads
-from wordmask.encoders.int8_agreement import Host
+from wordmask.encoders.int8_agreement import MARK, Host
 from wordmask.encoders.int8_blocks import Stack, Turns
 from wordmask.encoders.statistics import IMAGENET, ImageStatistics
 from wordmask.errors import WordmaskError
@@ -116,7 +116,7 @@ class DinoEncoder:
     @property
     def fingerprint(self) -> str:
         """Changes whenever anything that shapes a feature does: a cache key."""
-        return digest_of(f"{self._mark} int8") if self.precision == "int8" else digest_of(self._mark)
+        return digest_of(f"{self._mark} {MARK}") if self.precision == "int8" else digest_of(self._mark)
 
     @cached_property
     def _mark(self) -> str:

@@ -5,8 +5,8 @@ in the batch. Norms, attention's products, activations and sums stay in single p
 """
 
 import threading
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,60 +14,22 @@ import torch
 from torch import Tensor
 
 from wordmask.compute import INT8_PACKAGES
-from wordmask.encoders.int8_blocks import QUICK, Block, Layer, Linear, Norm, Rotation, Smoothed, Stacked, Turns
+from wordmask.encoders.int8_blocks import QUICK, Activation, Block, Layer, Norm, Rotation, Stacked, Turns
+from wordmask.encoders.int8_calibration import ACTIVATED, AROUND_ZERO, Bytes, Int8Block, Int8Linear
 from wordmask.extras import need
 
 OPSET, IR_VERSION = 18, 9
 RUNTIME = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
 TOKENS, COSINES, SINES, OUT = "tokens", "cosines", "sines", "out"
-LEAST_SCALE = 1e-12
-
-
-@dataclass(frozen=True)
-class Bytes:
-    """How a token's numbers become unsigned bytes, the form that processors multiply by signed ones: zero is at
-    `middle`, and the least number is no less than `least`, where that is known.
-    """
-
-    middle: int
-    least: float | None = None
-
-
-AROUND_ZERO = Bytes(128)
-ACTIVATED = Bytes(16, 0.17)
-"""Both activations have no number below -0.17, so that nearly all bytes are left for those above zero."""
-
-
-@dataclass(frozen=True)
-class Int8Linear:
-    """A layer whose weight is `weight * scales`."""
-
-    weight: np.ndarray  # (in, out) int8
-    scales: np.ndarray  # (out,)
-    bias: np.ndarray  # (out,)
-
-    @classmethod
-    def of(cls, layer: Linear, mean: Tensor) -> "Int8Linear":
-        """mean: of what the layer reads (in,). What rounding the weights makes of it goes into the bias, so that
-        outputs are not moved for all tokens alike.
-        """
-        weight = layer.weight.numpy()
-        scales = np.maximum(np.abs(weight).max(axis=1) / 127, LEAST_SCALE).astype(np.float32)
-        whole = np.rint(weight / scales[:, None]).astype(np.int8)
-        moved = (weight - whole * scales[:, None]) @ mean.numpy()
-        return cls(np.ascontiguousarray(whole.T), scales, layer.bias.numpy() + moved)
 
 
 class Int8Stack:
     """Blocks in int8. Threads may ask at once."""
 
-    def __init__(self, blocks: Iterable[Smoothed]):
+    def __init__(self, blocks: Sequence[Int8Block]):
         need(*INT8_PACKAGES)
-        self._blocks, self._scales = [], []
-        for own in blocks:
-            self._blocks.append(_quantised(own))
-            self._scales.append(own.scale.numpy())
+        self._blocks = list(blocks)
         self._alone = threading.Lock()
         self._session: Any = None
         self._taps: frozenset[str] = frozenset()
@@ -89,7 +51,7 @@ class Int8Stack:
         )
 
     def _arranged(self, table: Tensor) -> np.ndarray:
-        if self._blocks[0].rotation == "pairs":
+        if self._blocks[0].block.rotation == "pairs":
             table = table[:, halves_of_pairs(table.shape[1], 1)]
         return table.contiguous().numpy()
 
@@ -101,29 +63,8 @@ class Int8Stack:
             if self._session is None or not self._taps.issuperset(taps):
                 self._taps |= frozenset(taps)
                 self._session = None  # memory for one is enough
-                self._session = _session_of(graph_of(self._blocks, self._scales, self._taps))
+                self._session = _session_of(graph_of(self._blocks, self._taps))
             return self._session
-
-
-def _quantised(smoothed: Smoothed) -> Block[Int8Linear]:
-    block, (first, mixed, second, hidden) = smoothed.block, smoothed.means
-    made = {
-        "query": Int8Linear.of(_arranged(block.query, block), first),
-        "key": Int8Linear.of(_arranged(block.key, block), first),
-        "value": Int8Linear.of(block.value, first),
-        "out": Int8Linear.of(block.out, mixed),
-        "expand": Int8Linear.of(block.expand, second),
-        "contract": Int8Linear.of(block.contract, hidden),
-    }
-    return replace(block, **made)  # type: ignore[arg-type, return-value]
-
-
-def _arranged(layer: Linear, block: Block[Linear]) -> Linear:
-    """Return queries or keys with the channels that turn together in both halves of a head, wherever they were."""
-    if block.rotation != "pairs":
-        return layer
-    order = halves_of_pairs(block.width, block.heads)
-    return Linear(layer.weight[order], layer.bias[order])
 
 
 def halves_of_pairs(width: int, heads: int) -> Tensor:
@@ -142,18 +83,19 @@ def _session_of(model: bytes) -> Any:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def graph_of(blocks: list[Block[Int8Linear]], scales: list[np.ndarray], taps: Collection[str] = ()) -> bytes:
-    """Return the stack as an ONNX model, for batches and numbers of tokens of any size. scales: of each block, what
-    its norm_2 was divided by. taps: "output_I" and "normed_I" of blocks I.
+def graph_of(blocks: Sequence[Int8Block], taps: Collection[str] = ()) -> bytes:
+    """Return the stack as an ONNX model, for batches and numbers of tokens of any size. taps: "output_I" and "normed_I"
+    of blocks I.
     """
     from onnx import TensorProto, helper
 
-    writer = _Writer(blocks[0])
+    writer = _Writer(blocks[0].block)
     x = writer.node("Reshape", TOKENS, writer.rows)
-    for index, (block, scale) in enumerate(zip(blocks, scales, strict=True)):
-        x, normed = writer.block(x, block)
+    for index, own in enumerate(blocks):
+        x, normed = writer.block(x, own)
         if f"normed_{index}" in taps:
-            writer.output(f"normed_{index}", writer.node("Mul", normed, writer.constant(scale)))
+            wide = writer.node("Mul", normed, writer.constant(own.scale.numpy()))
+            writer.output(f"normed_{index}", writer.node("Add", wide, writer.constant(own.shift.numpy())))
         if f"output_{index}" in taps:
             writer.output(f"output_{index}", x)
     writer.output(OUT, x)
@@ -190,37 +132,47 @@ class _Writer:
         self.shape = self.node("Shape", TOKENS)
         self.rows = self.constant(np.array([-1, self.width]))
 
-    def block(self, x: str, block: Block[Int8Linear]) -> tuple[str, str]:
-        """Return the block's output, and what its MLP reads."""
+    def block(self, x: str, own: Int8Block) -> tuple[str, str]:
+        """Return the block's output, and what its norm_2 gives."""
+        block = own.block
         read = self.read(self.norm(x, block.norm_1))
-        q, k = (self.placed(self.linear(read, own), block.rotation) for own in (block.query, block.key))
+        q, k = (
+            self.placed(self.linear(read, self.arranged(each)), block.rotation) for each in (block.query, block.key)
+        )
         v = self.node("Reshape", self.linear(read, block.value), self.shape)
         mixed = self.node("MultiHeadAttention", q, k, v, domain=RUNTIME, num_heads=self.heads)
         x = self.node("Add", x, self.linear(self.read(self.node("Reshape", mixed, self.rows)), block.out))
         normed = self.norm(x, block.norm_2)
-        hidden = self.linear(self.read(normed), block.expand)
-        if block.activation == "gelu":
-            hidden = self.node("Gelu", hidden, domain=RUNTIME)
-        else:
-            hidden = self.node("QuickGelu", hidden, domain=RUNTIME, alpha=QUICK)
+        weight, bias = (self.constant(each.numpy()) for each in (own.loud_in.weight, own.loud_in.bias))
+        loud = self.activated(self.node("Gemm", normed, weight, bias, transB=1), block.activation)
+        x = self.node("Gemm", loud, self.constant(own.loud_out.numpy()), x, transB=1)
+        hidden = self.activated(self.linear(self.read(normed), block.expand), block.activation)
         return self.node("Add", x, self.linear(self.read(hidden, ACTIVATED), block.contract)), normed
+
+    def activated(self, x: str, activation: Activation) -> str:
+        if activation == "gelu":
+            return self.node("Gelu", x, domain=RUNTIME)
+        return self.node("QuickGelu", x, domain=RUNTIME, alpha=QUICK)
+
+    def arranged(self, layer: Int8Linear) -> Int8Linear:
+        """Return queries or keys with the channels that turn together in both halves of a head, wherever they were."""
+        return layer[halves_of_pairs(self.width, self.heads)] if self.rotation == "pairs" else layer
 
     def read(self, x: str, way: Bytes = AROUND_ZERO) -> _Read:
         """Rows (B*N, C) as bytes, each as finely as its largest number allows."""
         last = self.constant(np.array([-1]))
         largest = self.node("ReduceMax", x if way.least is not None else self.node("Abs", x), last, keepdims=0)
         scales = self.node("Mul", largest, self.constant(np.float32(1 / (255 - way.middle))))
-        least = LEAST_SCALE if way.least is None else way.least / way.middle
-        scales = self.node("Max", scales, self.constant(np.float32(least)))
+        scales = self.node("Max", scales, self.constant(np.float32(way.least_scale)))
         middle = self.node("Expand", self.constant(np.array([way.middle], np.uint8)), self.node("Shape", scales))
         values = self.node("QuantizeLinear", x, scales, middle, axis=0)
         return _Read(values, self.node("Unsqueeze", scales, self.constant(np.array([1]))), way.middle)
 
     def linear(self, x: _Read, layer: Int8Linear) -> str:
         one, middle, zero = (self.constant(own) for own in (np.float32(1), np.uint8(x.middle), np.int8(0)))
-        weight, scales = self.constant(layer.weight), self.constant(layer.scales)
+        weight, scales = (self.constant(own) for own in (layer.weight.T.contiguous().numpy(), layer.scales.numpy()))
         out = self.node("MatMulIntegerToFloat", x.values, weight, one, scales, middle, zero, domain=RUNTIME)
-        return self.node("Add", self.node("Mul", out, x.scales), self.constant(layer.bias))
+        return self.node("Add", self.node("Mul", out, x.scales), self.constant(layer.bias.numpy()))
 
     def norm(self, x: str, norm: Norm) -> str:
         gain, bias = self.constant(norm.gain.numpy()), self.constant(norm.bias.numpy())

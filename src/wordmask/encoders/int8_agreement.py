@@ -1,19 +1,21 @@
-"""Whether a network says the same in int8: it is asked about drawn pictures, once for its weights, and the answer kept
-below `cache_dir()` with what its channels reach on them.
+"""A network in int8, and whether it says the same: made by some drawn pictures and asked about others, once for its
+weights, and kept below `cache_dir()` with the answer.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wordmask.console.progress import progress_bar
 from wordmask.encoders.int8 import Int8Stack
-from wordmask.encoders.int8_blocks import Block, Channels, Linear, PlainStack, Stack, blocks_of, smoothed
+from wordmask.encoders.int8_blocks import Block, Linear, PlainStack, Stack, blocks_of
+from wordmask.encoders.int8_calibration import Int8Block, in_int8
 from wordmask.files import is_special
 from wordmask.fingerprints import digest_of
 from wordmask.weights.cache import cache_dir
@@ -26,10 +28,15 @@ patches change four, the others one (`benchmarks/same_labels.py`)."""
 DIRECTIONS, DRAWS = 21, 20
 """As many as a benchmark has names, so many times."""
 PICTURES, SIDE = 4, 224
+ENOUGH_TOKENS, MOST_PICTURES = 2500, 16
+"""That layers are rounded by; the pictures that have them are none of those that the network is asked about."""
 LEAVES = 250
-"""Of a picture: they cover all of it."""
-FOLDER, FORMAT = "int8", "1"
-MOST_BYTES = 1 << 26
+"""Of a picture: they cover nearly all of it."""
+FOLDER, FORMAT = "int8", "2"
+MARK = f"int8 {FORMAT}"
+"""Of what a network in int8 says: in another format it says something else."""
+MOST_BYTES = 1 << 31
+"""Of a file; the largest vision transformers have half as many weights."""
 _log = logging.getLogger(__name__)
 
 
@@ -50,11 +57,10 @@ class Host:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How many patches of drawn pictures say the same in int8. channels: what those of each block are there."""
+    """How many patches of drawn pictures say the same in int8."""
 
     what: str
     same: float
-    channels: Sequence[Channels]
 
     @property
     def is_enough(self) -> bool:
@@ -69,27 +75,37 @@ def compute_in_int8(host: Host) -> Agreement:
     path = cache_dir() / FOLDER / f"{digest_of(f'{FORMAT} {host.fingerprint}')}.safetensors"
     known = _read(path, blocks)
     if known is not None:
-        host.place(Int8Stack(map(smoothed, blocks, known.channels)))
-        return known
-    pictures, plain = leaves(PICTURES, SIDE), PlainStack(blocks)
+        found, made = known
+        host.place(Int8Stack(made))
+        return found
     try:
+        plain = PlainStack(blocks)
         host.place(plain)
+        made = _made(host, plain, blocks)
+        pictures = leaves(PICTURES, SIDE)
         exact = host.features(pictures)
-        host.place(Int8Stack(map(smoothed, blocks, plain.channels)))
-        same = min(map(same_directions, exact, host.features(pictures)))
+        host.place(Int8Stack(made))
+        found = Agreement(host.what, min(map(same_directions, exact, host.features(pictures))))
     except BaseException:
         host.place(None)
         raise
-    found = Agreement(host.what, same, plain.channels)
-    _write(path, found)
-    _log.debug("%s says the same of %.2f%% of patches in int8", host.what, 100 * same)
+    _write(path, found, made)
+    _log.debug("%s says the same of %.2f%% of patches in int8", host.what, 100 * found.same)
     return found
+
+
+def _made(host: Host, plain: PlainStack, blocks: Sequence[Block[Linear]]) -> list[Int8Block]:
+    """Return blocks in int8, by what enters them on drawn pictures; `plain` is in their place."""
+    host.features(leaves(1, SIDE, seed=1))
+    count = math.ceil(ENOUGH_TOKENS / plain.entered[0].shape[1])
+    host.features(leaves(min(count, MOST_PICTURES), SIDE, seed=1))
+    with progress_bar(f"{host.what}: preparing int8, once on this machine", len(blocks), counts=False) as report:
+        return in_int8(blocks, *plain.entered, report=report)
 
 
 def kept() -> list[Agreement]:
     """Return what the cache holds."""
-    paths = sorted((cache_dir() / FOLDER).glob("*.safetensors"))
-    found = (_read(path, None) for path in paths)
+    found = map(_agreement, sorted((cache_dir() / FOLDER).glob("*.safetensors")))
     return sorted((own for own in found if own is not None), key=lambda own: own.what)
 
 
@@ -106,12 +122,12 @@ def same_directions(exact: Tensor, other: Tensor) -> float:
     return torch.stack(same).float().mean().item()
 
 
-def leaves(count: int, side: int) -> Tensor:
+def leaves(count: int, side: int, seed: int = 0) -> Tensor:
     """Draw pictures (B, 3, H, W) of dead leaves: discs of many sizes that cover one another, whose statistics are near
     to those of photographs (Lee, Mumford and Huang, IJCV 2001).
     """
-    chance, (rows, columns) = np.random.default_rng(0), np.mgrid[:side, :side]
-    drawn = np.empty((count, side, side, 3))
+    chance, (rows, columns) = np.random.default_rng(seed), np.mgrid[:side, :side]
+    drawn = np.full((count, side, side, 3), 0.5)
     for picture in drawn:
         for _ in range(LEAVES):
             radius, (row, column) = side / (2 + 30 * chance.random()), side * chance.random(2)
@@ -120,39 +136,42 @@ def leaves(count: int, side: int) -> Tensor:
     return torch.from_numpy(drawn.clip(0, 1)).permute(0, 3, 1, 2).float()
 
 
-def _read(path: Path, blocks: Sequence[Block[Linear]] | None) -> Agreement | None:
+def _agreement(path: Path) -> Agreement | None:
+    """Return what a file says, without its blocks; None where there is none of ours."""
     try:
         if not path.exists():
             return None
         if is_special(path) or path.stat().st_size > MOST_BYTES:
             raise WeightsError("too large")
-        metadata, state = read_metadata(path), read_state_dict(path)
-        count = len(state) // (2 * len(PARTS))
-        channels = [
-            Channels(*(tuple(state[f"{index}.{what}.{part}"] for part in PARTS) for what in ("largest", "means")))
-            for index in range(count)
-        ]
-        found = Agreement(metadata["what"], float(metadata["same"]), channels)
-        fits = blocks is None or [len(own.means[0]) for own in channels] == [block.width for block in blocks]
-        if metadata["format"] != FORMAT or not fits or not 0 <= found.same <= 1:
-            raise WeightsError("nothing of these blocks")
+        metadata = read_metadata(path)
+        found = Agreement(metadata["what"], float(metadata["same"]))
+        if metadata["format"] != FORMAT or not 0 <= found.same <= 1:
+            raise WeightsError("of another format")
     except (OSError, RuntimeError, WeightsError, KeyError, ValueError) as error:
         _log.debug("%s cannot be read, so that int8 is tried anew: %s", path, error)
         return None
     return found
 
 
-PARTS = ("norm_1", "attention", "norm_2", "activation")
-"""What a file calls those of `Channels`."""
+def _read(path: Path, blocks: Sequence[Block[Linear]]) -> tuple[Agreement, list[Int8Block]] | None:
+    found = _agreement(path)
+    if found is None:
+        return None
+    try:
+        state = read_state_dict(path)
+        made = [Int8Block.of(block, _below(f"{index}.", state)) for index, block in enumerate(blocks)]
+    except (OSError, RuntimeError, WeightsError, KeyError, ValueError) as error:
+        _log.debug("%s has nothing of these blocks, so that int8 is tried anew: %s", path, error)
+        return None
+    return found, made
 
 
-def _write(path: Path, found: Agreement) -> None:
-    state: dict[str, Any] = {
-        f"{index}.{what}.{part}": value
-        for index, own in enumerate(found.channels)
-        for what, values in (("largest", own.largest), ("means", own.means))
-        for part, value in zip(PARTS, values, strict=True)
-    }
+def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _write(path: Path, found: Agreement, made: Sequence[Int8Block]) -> None:
+    state = {f"{index}.{name}": value for index, own in enumerate(made) for name, value in own.tensors().items()}
     try:
         write_state_dict(path, state, {"format": FORMAT, "what": found.what, "same": repr(found.same)})
     except (OSError, WeightsError, RuntimeError) as error:

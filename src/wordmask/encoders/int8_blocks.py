@@ -3,7 +3,7 @@ rotary positions (DINOv3). What is not of this form stays with torch.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import torch
@@ -172,25 +172,6 @@ def _check(holds: bool, what: str) -> None:
 
 
 @dataclass(frozen=True)
-class Channels:
-    """What the channels that a block's linear layers read are on some pictures: behind norm_1, behind attention, behind
-    norm_2, and behind the activation.
-    """
-
-    largest: tuple[Tensor, ...]  # four magnitudes, (C,) each, the last (hidden,)
-    means: tuple[Tensor, ...]
-
-    @classmethod
-    def of(cls, *read: Tensor) -> "Channels":
-        """Of what is read, (B, N, C) each."""
-        largest, means = ([value.flatten(0, 1) for value in found] for found in ([x.abs() for x in read], read))
-        return cls(
-            tuple(value.amax(dim=0) for value in largest),
-            tuple(value.mean(dim=0) for value in means),
-        )
-
-
-@dataclass(frozen=True)
 class Stacked:
     """What a stack of blocks makes of tokens."""
 
@@ -210,95 +191,39 @@ class Stack(Protocol):
 
 
 class PlainStack:
-    """Blocks in single precision, which remember what their layers read last."""
+    """Blocks in single precision. entered: the tokens that came last (B, N, C), and their places."""
 
     def __init__(self, blocks: Sequence[Block[Linear]]):
         self._blocks = list(blocks)
-        self.channels: list[Channels] = []
+        self.entered: tuple[Tensor, Turns | None]
 
     def __call__(
         self, x: Tensor, turns: Turns | None = None, *, outputs: Collection[int] = (), normed: Collection[int] = ()
     ) -> Stacked:
         kept, taken = {}, {}
-        self.channels = []
+        self.entered = x, turns
         for index, block in enumerate(self._blocks):
-            first = block.norm_1(x)
-            q, k, v = (split_heads(own(first), block.heads) for own in (block.query, block.key, block.value))
-            if turns is not None:
-                q, k = (turned(part, turns, block.rotation) for part in (q, k))
-            mixed = merge_heads(F.scaled_dot_product_attention(q, k, v))
-            x = x + block.out(mixed)
+            x = x + block.out(mixed(block, block.norm_1(x), turns))
             second = block.norm_2(x)
             if index in normed:
                 taken[index] = second
-            hidden = block.expand(second)
-            hidden = F.gelu(hidden) if block.activation == "gelu" else quick_gelu(hidden)
-            x = x + block.contract(hidden)
+            x = x + block.contract(activated(block.expand(second), block.activation))
             if index in outputs:
                 kept[index] = x
-            self.channels.append(Channels.of(first, mixed, second, hidden))
         return Stacked(x, kept, taken)
 
 
-def quick_gelu(x: Tensor) -> Tensor:
-    return x * torch.sigmoid(QUICK * x)
+def mixed(block: Block[Any], read: Tensor, turns: Turns | None) -> Tensor:
+    """Return what attention makes of what its layers read, (B, N, C)."""
+    q, k, v = (split_heads(own(read), block.heads) for own in (block.query, block.key, block.value))
+    if turns is not None:
+        q, k = (turned(part, turns, block.rotation) for part in (q, k))
+    return merge_heads(F.scaled_dot_product_attention(q, k, v))
+
+
+def activated(x: Tensor, activation: Activation) -> Tensor:
+    return F.gelu(x) if activation == "gelu" else x * torch.sigmoid(QUICK * x)
 
 
 QUICK = 1.702
 """Of OpenAI's activation."""
-
-
-@dataclass(frozen=True)
-class Smoothed:
-    """A block that computes the same with channels of more equal ranges. scale: what its norm_2 was divided by. means:
-    of what its layers read, as in `Channels`.
-    """
-
-    block: Block[Linear]
-    scale: Tensor  # (C,)
-    means: tuple[Tensor, ...]
-
-
-def smoothed(block: Block[Linear], channels: Channels) -> Smoothed:
-    """Move half of each channel's range (SmoothQuant, Xiao et al., ICML 2023, Equation 4) from what a linear layer
-    reads into its weights, where each output has a scale of its own: into those behind both norms, and, by the values,
-    into the one behind attention, which mixes tokens and not channels.
-    """
-    first = _scale(channels.largest[0], block.query, block.key, block.value)
-    third = _scale(channels.largest[1], block.out)
-    second = _scale(channels.largest[2], block.expand)
-    value = _reading(block.value, first)
-    return Smoothed(
-        replace(
-            block,
-            norm_1=_divided(block.norm_1, first),
-            query=_reading(block.query, first),
-            key=_reading(block.key, first),
-            value=Linear(value.weight / third[:, None], value.bias / third),
-            out=_reading(block.out, third),
-            norm_2=_divided(block.norm_2, second),
-            expand=_reading(block.expand, second),
-        ),
-        second,
-        (channels.means[0] / first, channels.means[1] / third, channels.means[2] / second, channels.means[3]),
-    )
-
-
-def _scale(largest: Tensor, *layers: Linear) -> Tensor:
-    weights = torch.stack([layer.weight.abs().amax(dim=0) for layer in layers]).amax(dim=0)
-    scale = (largest / weights.clamp(min=TINY)).sqrt()
-    scale = (scale / scale.mean().clamp(min=TINY)).clamp(1 / MOST_SMOOTHED, MOST_SMOOTHED)
-    return ((2 * scale.log2()).round() / 2).exp2()  # the same on machines that sum in another order
-
-
-def _divided(norm: Norm, scale: Tensor) -> Norm:
-    return replace(norm, gain=norm.gain / scale, bias=norm.bias / scale)
-
-
-def _reading(layer: Linear, scale: Tensor) -> Linear:
-    return replace(layer, weight=layer.weight * scale)
-
-
-TINY = 1e-9
-MOST_SMOOTHED = 1e3
-"""Channels that are always zero, or hardly read, keep finite numbers."""

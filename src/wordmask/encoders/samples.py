@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from wordmask.compute import Precision
 from wordmask.encoders.clip_dense import DenseViT
 from wordmask.encoders.int8 import Int8Stack
-from wordmask.encoders.int8_blocks import NoInt8Error, PlainStack, Turns, blocks_of, smoothed
+from wordmask.encoders.int8_blocks import NoInt8Error, Turns, blocks_of
+from wordmask.encoders.int8_calibration import in_int8
+from wordmask.encoders.int8_rounding import to_nearest
 from wordmask.encoders.precision import Sample
 
 USUAL_SIDE = 448
@@ -93,9 +95,7 @@ def _in_int8(module: Any, x: Tensor) -> Callable[[], object]:
     turns = None
     if block.rotation is not None:
         turns = Turns.of(torch.zeros(x.shape[1], 2 * block.width // block.heads), 0)
-    plain = PlainStack([block])
-    plain(x, turns)
-    stack = Int8Stack([smoothed(block, plain.channels[0])])
+    stack = Int8Stack(in_int8([block], x, turns, rounding=to_nearest))
     return lambda: [stack(x, turns).x]
 
 
