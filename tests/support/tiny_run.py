@@ -86,13 +86,14 @@ class Listener:
 
 
 def pipeline_with(pictures: Path, out: Path, *layers: dict[str, Any], console: Any = None, prune: bool = False) -> Any:
-    """A pipeline whose CLIP and saliency know colours."""
+    """A pipeline whose CLIP, saliency and teacher know colours."""
     from support.tiny_collection import ColourClip
+    from support.tiny_teacher import ColourTeacher
     from wordmask.distillation.config import make_run
     from wordmask.distillation.pipeline import Pipeline
 
     class Tiny(Pipeline):
-        clip, saliency = ColourClip(), Bright()  # type: ignore[assignment]
+        clip, saliency, teacher = ColourClip(), Bright(), ColourTeacher()  # type: ignore[assignment]
 
     told = {"names": NAMES, "images": pictures, "out": out}
     return Tiny(make_run(SETTINGS, told, *layers), console, prune=prune)
@@ -103,6 +104,8 @@ def contents(run: Path) -> dict[str, str]:
     patterns = (
         "archive/*.parquet",
         "masks/*.arrow",
+        "taught/*.[afs]*",
+        "targets/*.[afs]*",
         "experts/*/*.safetensors",
         "refined/*.arrow",
         "student/*.safetensors",
@@ -117,11 +120,13 @@ def nursery() -> None:
     """For every [pictures, out, settings...] of the input, a forked child's id, and when it is over its exit code."""
     import torch
 
-    from wordmask.distillation import experts, pseudo_masks
+    from wordmask.distillation import experts, merging, pseudo_masks, teacher
     from wordmask.distillation.config import setting
 
     torch.set_num_threads(1)
-    pseudo_masks.PICTURES_PER_SHARD, experts.MASKS_PER_SHARD = 3, 4
+    for module in (merging, pseudo_masks, teacher):
+        module.PICTURES_PER_SHARD = 3  # type: ignore[attr-defined]
+    experts.MASKS_PER_SHARD = 4
     for line in sys.stdin:
         pictures, out, *settings = json.loads(line)
         child = os.fork()
@@ -139,6 +144,10 @@ def nursery() -> None:
 
 
 if __name__ == "__main__":
-    for module in ("support.tiny_collection", "wordmask.distillation.pipeline"):  # so that no child need import them
+    for module in (
+        "support.tiny_collection",
+        "support.tiny_teacher",
+        "wordmask.distillation.pipeline",
+    ):  # so that no child need import them
         import_module(module)
     nursery()

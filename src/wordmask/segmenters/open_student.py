@@ -6,7 +6,7 @@ which is held against texts by cosines, and the last says how much a place is ba
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
@@ -149,8 +149,9 @@ class OpenStudent(NamedMask):
         own = Student(student.network, student.vocabulary, student.metadata)
         super().__init__(own, settings, device=device, precision=precision)
         self.tower, self.temperature = student.tower, student.temperature
-        phrases = student.vocabulary.without_background().all_phrases
-        self._known = {phrase.casefold(): vector for phrase, vector in zip(phrases, student.vectors, strict=True)}
+        told = student.vocabulary.without_background()
+        self._own_words = {name.casefold(): own for name, own in zip(told.names, told.phrases, strict=True)}
+        self._known = {own.casefold(): vector for own, vector in zip(told.all_phrases, student.vectors, strict=True)}
 
     @classmethod
     def build(cls, settings: NamedMaskSettings, compute: Compute, *, weights: str | Path | None = None) -> Self:
@@ -186,7 +187,10 @@ class OpenStudent(NamedMask):
         return TextEmbedder(encoder, templates(self.tower.templates))
 
     def embed_names(self, vocabulary: Vocabulary) -> TextEmbeddings:
-        """Read names, none of which is background."""
+        """Read names, none of which is background; one that it was distilled for, and that nobody words otherwise, in
+        its own words.
+        """
+        vocabulary = replace(vocabulary, phrases=tuple(map(self._words_of, vocabulary.names, vocabulary.phrases)))
         phrases = vocabulary.all_phrases
         missing = tuple(dict.fromkeys(phrase for phrase in phrases if phrase.casefold() not in self._known))
         if missing:
@@ -196,6 +200,9 @@ class OpenStudent(NamedMask):
         owner = torch.tensor([label for label, own in enumerate(vocabulary.phrases) for _ in own])
         vectors = torch.stack([self._known[phrase.casefold()] for phrase in phrases])
         return TextEmbeddings(vocabulary, vectors, owner)
+
+    def _words_of(self, name: str, phrases: tuple[str, ...]) -> tuple[str, ...]:
+        return self._own_words.get(name.casefold(), phrases) if phrases == (name,) else phrases
 
     def others(self, asked: TextEmbeddings) -> TextEmbeddings | None:
         """Return the names that it was distilled for and that nobody asks for, but for those that may be other words

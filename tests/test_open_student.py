@@ -1,0 +1,289 @@
+"""Students of an open vocabulary: their features, their losses, their files, and their answers to any names."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import wordmask
+from support.small_archive import NAMES, QUICK, TINY, make_archive
+from support.stopped_training import Killed, log_of, stop_at
+from support.tiny_collection import COLOURS, ColourClip, embedder, picture, write_pictures
+from support.tiny_teacher import ColourTeacher
+from wordmask.benchmarks.datasets import Sample
+from wordmask.collection.piles import open_pile
+from wordmask.distillation.open_student import FeatureSamples, OpenLoss, Texts, train_open_student
+from wordmask.distillation.records import DistillationError
+from wordmask.distillation.student import StudentSettings, examples_of
+from wordmask.distillation.target_examples import TargetExamples
+from wordmask.distillation.teacher import Lesson, blocks_of_pile, teach
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.segmenters import open_student
+from wordmask.segmenters.base import SegmenterError
+from wordmask.segmenters.open_student import (
+    OpenStudent,
+    OpenStudentFile,
+    TextTower,
+    new_open_network,
+    open_logits,
+    read_open_student,
+    write_open_student,
+)
+from wordmask.weights.loading import WeightsError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+COLOUR_NAMES = ("red", "green", "blue")
+TEXTS = Texts(embedder(), TextTower("tiny", None, "plain", ColourClip.text_fingerprint))
+OPEN = replace(QUICK, vocabulary="open", temperature=0.1)
+
+
+def texts_of(names):
+    return TEXTS.embed(Vocabulary.of(names))
+
+
+@pytest.fixture
+def targets(tmp_path):
+    write_pictures(tmp_path / "pictures", 9)
+    lesson = Lesson(Vocabulary.of(COLOUR_NAMES), features=True)
+    pile = open_pile(tmp_path / "pictures")
+    return teach(blocks_of_pile(pile), pile.root, ColourTeacher(), lesson, tmp_path / "taught")
+
+
+def learn(examples, out, settings=OPEN, names=COLOUR_NAMES, **options):
+    return train_open_student(examples, names, settings, out, texts=TEXTS, seed=1, device="cpu", **options)
+
+
+def test_logits_are_background_and_cosines_by_temperature():
+    output = torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(0))
+    text = texts_of({"red": ["green"], "blue": None})
+    found = open_logits(output, text, 0.04)
+    assert found.shape == (2, 3, 3, 5)
+    unit = {name: np.array(COLOURS[name]) / np.linalg.norm(COLOURS[name]) for name in COLOURS}
+    for at in ((0, 0, 0), (1, 2, 4)):
+        own = output[at[0], :, at[1], at[2]].double().numpy()
+        feature = own[:3] / np.linalg.norm(own[:3])
+        expected = [
+            own[3] / 0.2,
+            max(feature @ unit["red"], feature @ unit["green"]) / 0.04,
+            feature @ unit["blue"] / 0.04,
+        ]
+        assert found[at[0], :, at[1], at[2]].tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_loss_is_cross_entropy_and_the_distance_to_the_teachers_features():
+    dice = torch.Generator().manual_seed(1)
+    output, teacher = (
+        torch.randn(2, 4, 2, 3, generator=dice),
+        F.normalize(torch.randn(2, 3, 2, 3, generator=dice), dim=1),
+    )
+    teacher[:, :, 0, 1] = 0  # nothing to be learnt there
+    labels = torch.randint(0, 4, (2, 4, 6), generator=dice)
+    labels[0, :2] = 255
+    settings = replace(OPEN, batch=4, features_weight=0.7)
+    loss = OpenLoss(TEXTS, Vocabulary.of(COLOUR_NAMES), settings)
+    counted = torch.tensor(40)
+    found = loss(output, labels, teacher, ignore=255, counted=counted)
+    logits = F.interpolate(open_logits(output, texts_of(COLOUR_NAMES), 0.1), size=(4, 6), mode="bilinear")
+    chances = logits.softmax(dim=1)
+    expected = (
+        sum(
+            -float(chances[b, labels[b, y, x], y, x].log())
+            for b in range(2)
+            for y in range(4)
+            for x in range(6)
+            if labels[b, y, x] != 255
+        )
+        / 40
+    )
+    apart = 0.0
+    for b in range(2):
+        for y, x in ((0, 0), (0, 2), (1, 0), (1, 1), (1, 2)):
+            own = output[b, :3, y, x]
+            apart += 1 - float(own @ teacher[b, :, y, x] / own.norm())
+    assert float(found) == pytest.approx(expected + 0.7 * apart / (4 * 6), rel=1e-4)
+    alone = loss(output, labels, None, ignore=255, counted=counted)
+    assert float(alone) == pytest.approx(expected, rel=1e-4)
+
+
+def test_samples_bring_the_teachers_features_and_none_where_something_was_pasted(targets):
+    examples = TargetExamples(targets)
+    options = {"seed": 0, "ignore": 255, "stride": 4}
+    plain = FeatureSamples(examples, OPEN.augmentation, most_pasted=1, **options)
+    pasted = FeatureSamples(examples, OPEN.augmentation, most_pasted=3, **options)
+    batch = plain.at(range(4))
+    assert batch.beside.shape == (4, 3, 8, 8)
+    hidden = 0
+    for place in range(12):
+        (image, _, features), (other, _, others) = plain.one(place), pasted.one(place)
+        touched = F.max_pool2d((image != other).any(dim=0)[None].float(), 4)[0] > 0
+        assert torch.equal(others, features * ~touched)
+        hidden += int(touched.any())
+    assert hidden > 3
+
+
+@pytest.mark.parametrize("stops", [[1, 3], [4, 5]])
+def test_a_training_that_is_stopped_anywhere_ends_with_the_same_file(targets, tmp_path, stops):
+    whole = learn(TargetExamples(targets), tmp_path / "whole")
+    for step in stops:
+        with pytest.raises(Killed):
+            learn(TargetExamples(targets), tmp_path / "stopped", progress=stop_at(step))
+    assert learn(TargetExamples(targets), tmp_path / "stopped").read_bytes() == whole.read_bytes()
+    assert log_of(tmp_path / "stopped") == log_of(tmp_path / "whole")
+
+
+def test_the_teachers_features_change_what_is_learnt_and_so_do_settings(targets, tmp_path):
+    first = learn(TargetExamples(targets), tmp_path / "1").read_bytes()
+    assert learn(TargetExamples(targets), tmp_path / "2", replace(OPEN, features_weight=0.0)).read_bytes() != first
+    with pytest.raises(DistillationError, match="other settings or masks"):
+        learn(TargetExamples(targets), tmp_path / "1", replace(OPEN, temperature=0.2))
+
+
+def test_settings_of_open_students_are_no_part_of_what_others_are_known_by(targets):
+    examples = TargetExamples(targets)
+    plain, changed = StudentSettings(), StudentSettings(temperature=0.5, features_weight=3.0)
+    assert plain.identity(0, examples) == changed.identity(0, examples)
+    assert not {"vocabulary", "temperature", "features_weight"} & set(plain.told())
+    assert replace(plain, vocabulary="open").identity(0, examples) != replace(changed, vocabulary="open").identity(
+        0, examples
+    )
+
+
+def test_archives_teach_an_open_student_too(tmp_path):
+    masks = make_archive(tmp_path / "archive")
+    names = {name: {"instead": colour} for name, colour in zip(NAMES, COLOUR_NAMES, strict=True)}
+    path = learn(examples_of(masks, names), tmp_path / "student", names=Vocabulary.of(names))
+    student = wordmask.load("namedmask", weights=path, device="cpu", precision="fp32")
+    assert isinstance(student, OpenStudent)
+    assert student.vocabulary.names == ("background", *NAMES)
+
+
+class Validation:
+    name, split, ignore = "tiny", "all", 255
+    vocabulary = Vocabulary.of(["background", *COLOUR_NAMES])
+
+    def __len__(self):
+        return 2
+
+    def __iter__(self):
+        return (self[index] for index in range(2))
+
+    def key(self, index):
+        return str(index)
+
+    def __getitem__(self, index):
+        return Sample(picture(index), np.ones((12, 16), np.uint8), self.key(index), 1)
+
+
+def test_figures_on_a_validation_set_change_nothing(targets, tmp_path):
+    plain = learn(TargetExamples(targets), tmp_path / "plain")
+    watched = learn(
+        TargetExamples(targets), tmp_path / "watched", replace(OPEN, check_every=3), validation=Validation()
+    )
+    assert watched.read_bytes() == plain.read_bytes()
+    assert [line["step"] for line in log_of(tmp_path / "watched") if line.get("pictures") == "held-out"] == [3, 6]
+
+
+# Files and answers
+
+
+def student_file(seed=0):
+    torch.manual_seed(seed)
+    network = new_open_network(3, TINY).eval()
+    with torch.no_grad():
+        network.classifier.classifier[-1].weight.normal_()
+    vocabulary = Vocabulary.of({"background": None, "red": None, "green": ["grey"]})
+    return OpenStudentFile(
+        network, vocabulary, texts_of({"red": None, "green": ["grey"]}).vectors, TEXTS.tower, 0.1, {"steps": "3"}
+    )
+
+
+@pytest.fixture
+def path(tmp_path):
+    write_open_student(tmp_path / "student.safetensors", student_file())
+    return tmp_path / "student.safetensors"
+
+
+@pytest.fixture
+def student(path, monkeypatch):
+    monkeypatch.setattr(open_student, "clip_at", lambda *_: ColourClip())
+    return wordmask.load("namedmask", weights=path, device="cpu", precision="fp32")
+
+
+def test_a_new_network_has_no_opinion_of_what_is_background():
+    output = new_open_network(3, TINY).eval()(torch.randn(1, 3, 32, 32))
+    assert output.shape == (1, 4, 8, 8)
+    assert (output[:, -1] == 0).all()
+
+
+def test_a_file_holds_all_of_it_and_a_damaged_one_says_so(path, tmp_path):
+    kept, own = read_open_student(path), student_file()
+    assert (kept.vocabulary, kept.tower, kept.temperature, kept.metadata) == (
+        own.vocabulary,
+        own.tower,
+        0.1,
+        own.metadata,
+    )
+    assert torch.equal(kept.vectors, own.vectors)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(kept.network.state_dict().values(), own.network.state_dict().values(), strict=True)
+    )
+    again = tmp_path / "again.safetensors"
+    write_open_student(again, kept)
+    assert again.read_bytes() == path.read_bytes()
+    write_open_student(again, replace(own, vectors=own.vectors[:1]))
+    with pytest.raises(WeightsError, match="is damaged"):
+        read_open_student(again)
+    with pytest.raises(WeightsError, match="is no student"):
+        wordmask.segmenters.student_file.read_student(path)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (24, 40)])
+@pytest.mark.parametrize("names", [["red", "blue"], ["blue", "background"], ["red", "green", "background"]])
+def test_it_answers_to_any_names_by_their_texts(student, names, size):
+    image = picture(3, "blue", size)
+    answer = student.segment(image, names, fill="background" not in names)
+    network, statistics = student.network, student.network.statistics
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+    with torch.no_grad():
+        output = network(statistics.normalise(pixels))
+    maps = {"background": output[:, -1] / 0.1**0.5}
+    unit = F.normalize(output[:, :3], dim=1)
+    for phrase in ("red", "green", "grey", "blue"):
+        maps[phrase] = torch.einsum("d,bdhw->bhw", texts_of([phrase]).vectors[0], unit) / 0.1
+    maps["green"] = torch.maximum(maps["green"], maps.pop("grey"))
+    logits = [maps[name] for name in names]
+    if "background" in names:  # which is also what it knows and nobody has asked for
+        logits += [maps[name] for name in ("red", "green") if name not in names]
+    whole = F.interpolate(torch.stack(logits, dim=1), size=size, mode="bilinear", align_corners=False)[0]
+    best = whole.argmax(dim=0).clamp(max=len(names) - 1).numpy()
+    if "background" in names:
+        best[whole.argmax(dim=0).numpy() >= len(names)] = names.index("background")
+    assert answer.names == names
+    assert (answer.labels == best).mean() > 0.999
+    assert np.allclose(answer.scores, whole.softmax(dim=0).amax(dim=0).numpy(), atol=1e-4)
+
+
+def test_names_that_it_knows_need_no_clip_and_others_need_the_right_one(path, monkeypatch):
+    student = wordmask.load("namedmask", weights=path, device="cpu", precision="fp32")
+    assert student.segment(picture(0), ["red", "background"]).size == (12, 16)
+    other = ColourClip()
+    other.text_fingerprint = "another"
+    monkeypatch.setattr(open_student, "clip_at", lambda *_: other)
+    with pytest.raises(SegmenterError, match="by the text tower of tiny"):
+        student.segment(picture(0), ["blue", "background"])
+
+
+def test_a_batch_says_what_its_pictures_say_alone_and_asking_again_runs_no_network(student):
+    images = [picture(seed, size=(24, 32)) for seed in range(3)]
+    together = list(student.segment_many(images, ["red", "blue"]))
+    for image, answer in zip(images, together, strict=True):
+        alone = student.look(image)
+        assert np.array_equal(alone.segment(["red", "blue"]).labels, answer.labels)
+        assert alone.segment(["green"], fill=True).labels.max() == 0
+    view = student.look(images[0])
+    student._ready = None
+    assert view.segment(["blue"], contrast=["red"]).names == ["blue", "background"]
