@@ -16,7 +16,8 @@ Killed and started again it goes on where it was. The defaults tell a direction;
 import argparse
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,13 @@ from wordmask.benchmarks.datasets import Sample
 from wordmask.benchmarks.evaluation import evaluate
 from wordmask.console.progress import OnStderr
 from wordmask.distillation.config import make_run, setting
-from wordmask.distillation.pipeline import Pipeline
 from wordmask.files import atomic_write
 from wordmask.segmenters.base import Segmenter
 from wordmask_world.benchmark import World
 from wordmask_world.drawing.names import NAMES, STUFF
 from wordmask_world.drawing.scenes import draw_scene
 from wordmask_world.files.writing import write_folder
+from wordmask_world.tables.branches import Branch
 
 COLLECTION_SEED = 21
 """Of the pictures that students learn from; wordmask's own tables and models take others."""
@@ -75,10 +76,10 @@ def main() -> None:
     kinds = arguments.only.split(",")
     print(f"{'':34} {'all':>6} {'held out':>9} {'others':>7} {'s/picture':>10}")
     for teacher in arguments.teachers.split(","):
-        show(arguments, teacher, lambda: loaded(teacher, arguments.device))
+        show(arguments, teacher, partial(loaded, teacher, arguments.device))
         for kind, changed in students(teacher).items():
             if kind in kinds:
-                show(arguments, f"{teacher}, {kind}", lambda: learnt(arguments, f"{teacher}-{kind}", changed))
+                show(arguments, f"{teacher}, {kind}", partial(learnt, arguments, f"{teacher}-{kind}", changed))
 
 
 def students(teacher: str) -> dict[str, dict[str, Any]]:
@@ -106,7 +107,9 @@ def learnt(arguments: argparse.Namespace, name: str, changed: Mapping[str, Any])
         "student": {"steps": arguments.steps},
         "experts": {"steps": max(1, arguments.steps // 12)},
     }
-    student: Segmenter = Pipeline(make_run(told, changed, *map(setting, arguments.set)), OnStderr()).run_all()
+    run = make_run(told, changed, *map(setting, arguments.set))
+    lenders = sorted(path.parent for path in arguments.out.glob("*/stages"))
+    student: Segmenter = Branch(run, OnStderr(), lenders=lenders).run_all()  # a teacher looks at pictures once
     return student
 
 
@@ -115,7 +118,7 @@ def run_of(arguments: argparse.Namespace) -> str:
     return f"{arguments.pictures}-{arguments.steps}{own}"
 
 
-def show(arguments: argparse.Namespace, label: str, make: Any) -> None:
+def show(arguments: argparse.Namespace, label: str, make: Callable[[], Segmenter]) -> None:
     """Print a row; its figures are kept beside the runs, and taken once."""
     run = run_of(arguments) if "," in label else "teacher"
     path = arguments.out / "figures" / f"{label.replace(', ', '-')}-{run}-{arguments.validation}.json"

@@ -19,9 +19,12 @@ from wordmask.distillation.records import DistillationError
 from wordmask.distillation.student import StudentSettings, examples_of
 from wordmask.distillation.target_examples import TargetExamples
 from wordmask.distillation.teacher import Lesson, blocks_of_pile, teach
+from wordmask.export.graphs import graph_of
+from wordmask.hub import Card, HubError, save_folder
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.segmenters import open_student
 from wordmask.segmenters.base import SegmenterError
+from wordmask.segmenters.onnx_file import ExportError
 from wordmask.segmenters.open_student import (
     OpenStudent,
     OpenStudentFile,
@@ -287,3 +290,10 @@ def test_a_batch_says_what_its_pictures_say_alone_and_asking_again_runs_no_netwo
     view = student.look(images[0])
     student._ready = None
     assert view.segment(["blue"], contrast=["red"]).names == ["blue", "background"]
+
+
+def test_it_is_neither_exported_nor_shared_for_what_it_is_not(student, tmp_path):
+    with pytest.raises(ExportError, match="has no ONNX form"):
+        graph_of(student)
+    with pytest.raises(HubError, match="hand on its file"):
+        save_folder(student, tmp_path / "hub", Card("cc0", "drawn", {}))

@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from wordmask.errors import WordmaskError
 from wordmask.files import atomic_write
 from wordmask.segmenters.namedmask import NamedMask
+from wordmask.segmenters.open_student import OpenStudent
 from wordmask.segmenters.student_file import Student, read_student, write_student
 from wordmask.weights.addresses import resolve
 
@@ -45,6 +46,8 @@ LIMITS = (
 def save_folder(segmenter: NamedMask, folder: str | Path, card: Card) -> Path:
     """Write a folder as the hub holds it: the weights, and the card."""
     folder = Path(folder)
+    if isinstance(segmenter, OpenStudent):
+        raise HubError("a student of an open vocabulary cannot be shared so yet: hand on its file")
     if "background" not in {name.casefold() for name in segmenter.vocabulary.names}:
         raise HubError("this student has no background among its names: it is not one that can be shared alone")
     write_student(folder / WEIGHTS, segmenter.network, segmenter.vocabulary, segmenter.metadata)

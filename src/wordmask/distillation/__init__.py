@@ -9,7 +9,9 @@ deleted and made again:
     pseudo_masks.py, known_masks.py
                                   -> RUN/masks/*.arrow: what is salient in each
     experts.py                    -> RUN/experts/NNN/expert.safetensors, and RUN/refined/*.arrow
-    student.py                    -> RUN/student/student.safetensors
+    teacher.py, targets.py        -> RUN/taught/*: what a teacher says of whole pictures, where there is one
+    merging.py                    -> RUN/targets/*: that with masks of things on top
+    student.py, open_student.py   -> RUN/student/student.safetensors
     report.py                     -> RUN/report/report.html
 
 Masks, salient and refined, are read alike (`records.py`):

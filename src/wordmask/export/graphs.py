@@ -15,6 +15,7 @@ from wordmask.segmenters.clip_dinoiser import GUIDING_BLOCK, TINY, ClipDinoiser
 from wordmask.segmenters.maskclip import MaskClip
 from wordmask.segmenters.namedmask import NamedMask
 from wordmask.segmenters.onnx_file import FEATURES, LOGITS, OBJECTNESS, PIXELS, WORDS, ExportError
+from wordmask.segmenters.open_student import OpenStudent
 from wordmask.segmenters.open_vocabulary import COSINE_SCALE
 
 
@@ -92,6 +93,10 @@ def graph_of(segmenter: Segmenter) -> Graph:
         return MaskClipGraph(segmenter).eval()
     if isinstance(segmenter, ClipDinoiser):
         return ClipDinoiserGraph(segmenter).eval()
+    if isinstance(segmenter, OpenStudent):
+        raise ExportError(
+            "a student of an open vocabulary has no ONNX form: distil one of your names (closed) for that"
+        )
     if isinstance(segmenter, NamedMask):
         return StudentGraph(segmenter).eval()
     raise ExportError(
