@@ -18,6 +18,7 @@ from filelock import FileLock
 from typer.testing import CliRunner
 
 import wordmask
+from support.nursery import Nursery, last_begun
 from support.tiny_collection import ColourClip, encoded, picture, write_pictures
 from support.tiny_run import NAMES, Listener, contents, pipeline_with
 from wordmask.cli import app
@@ -220,36 +221,6 @@ def test_a_run_takes_names_as_a_list_or_a_file(tmp_path, monkeypatch):
         assert cli("distill", "--names", given, "--images", tmp_path, "--out", tmp_path / "run").exit_code == 130
     assert [names.phrases for names in asked] == 2 * [(("red", "scarlet"), ("blue",))]
     assert asked[0] == asked[1]
-
-
-class Nursery:
-    """Runs in processes of their own, to be killed."""
-
-    def __init__(self):
-        script = Path(__file__).parent / "support" / "tiny_run.py"
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[1])}
-        self.process = subprocess.Popen(
-            [sys.executable, str(script)], env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-
-    def start(self, *arguments: object) -> int:
-        print(json.dumps([str(argument) for argument in arguments]), file=self.process.stdin, flush=True)
-        return int(self.process.stdout.readline())
-
-    def wait(self) -> int:
-        return int(self.process.stdout.readline())
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-
-def last_begun(run: Path) -> float:
-    """When a stage was last begun or ended."""
-    return max((path.stat().st_mtime for path in (run / "stages").glob("*.json")), default=0.0)
 
 
 @pytest.mark.slow

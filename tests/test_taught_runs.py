@@ -14,9 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 import wordmask
+from support.nursery import Nursery, last_begun
 from support.tiny_collection import picture, write_pictures
 from support.tiny_run import NAMES, Listener, contents, pipeline_with
-from test_pipeline import Nursery, last_begun
 from wordmask.cli import app
 from wordmask.distillation.config import ConfigError
 from wordmask.distillation.records import MaskTable

@@ -217,7 +217,12 @@ def cross_entropy(output: Tensor, labels: Tensor, beside: Tensor | None, *, igno
 
 
 def _gradients(
-    together: nn.Module, batch: Batch, settings: SegmenterTraining, team: Team, ignore: int, loss_of: Loss
+    together: nn.Module,
+    batch: Batch,
+    settings: SegmenterTraining,
+    team: Team,
+    ignore: int,
+    loss_of: Loss = cross_entropy,
 ) -> Tensor:
     """Leaves the gradient of the mean loss over all pixels of the whole batch that teach something, however the batch
     is shared; returns that mean.
