@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from support.embedding_files import SETTINGS, files_in
 from support.killing import kill_when
+from support.labelling_job import files_in as labels_in
 from support.shard_tasks import Loaf, colour_clip, oven
 from support.tiny_collection import ColourClip, write_pictures
-from test_embedding_shared import SETTINGS, files_in
 from wordmask.collection.embedding import embed
 from wordmask.collection.piles import open_pile
 from wordmask.runs.ray_crew import RayCrew
@@ -121,10 +122,21 @@ def test_a_node_that_is_killed_loses_nothing(cluster, tmp_path):
     assert loaves(out) == whole(24)
 
 
+def test_labels_of_a_cluster_are_those_of_one_process(cluster, tmp_path, command):
+    assert command("world", "make", "--out", tmp_path / "data", "--count", 6, "--size", 32, "--workers", 1)[0] == 0
+    line = ("label", tmp_path / "data/images", "--names", "dog, cat", "--preset", "world", "--method", "maskclip")
+    line += ("--precision", "fp32", "--device", "cpu", "--batch-size", 2, "--per-shard", 2, "--out")
+    assert command(*line, tmp_path / "one")[0] == 0
+    status, _, err = command(*line, tmp_path / "out", "--cluster", cluster.address, "--workers", 2)
+    assert status == 0, err
+    assert labels_in(tmp_path / "out") == labels_in(tmp_path / "one")
+
+
 DRIVER = """
     import sys
     from pathlib import Path
-    from support.shard_tasks import Loaf, oven
+    from support.embedding_files import SETTINGS, files_in
+from support.shard_tasks import Loaf, oven
     from wordmask.runs.ray_crew import RayCrew
     from wordmask.runs.shards import run_shards
 

@@ -4,25 +4,14 @@ import json
 
 import pytest
 
+from support.embedding_files import SETTINGS, files_in
 from support.shard_tasks import colour_clip, other_clip
 from support.tiny_collection import ColourClip, encoded, picture, write_pictures, write_tar
-from wordmask.collection.embedding import Embedding, EmbeddingSettings, embed
+from wordmask.collection.embedding import Embedding, embed
 from wordmask.collection.piles import open_pile
 from wordmask.runs.claim import ClaimError, claimed, joined
 from wordmask.runs.crew import CrewError, Processes
 from wordmask.runs.shards import Share
-
-SETTINGS = EmbeddingSettings(batch=2, per_part=3)
-
-
-def files_in(out):
-    """Every file but what says who has the folder; of checksums the lines, whose order is that of the work."""
-    found = {}
-    for path in sorted(out.rglob("*")):
-        if path.is_file() and ".wordmask" not in path.parts:
-            content = path.read_bytes()
-            found[str(path.relative_to(out))] = set(content.splitlines()) if path.name == ".checksums" else content
-    return found
 
 
 @pytest.fixture(params=["folder", "tars"])

@@ -6,11 +6,14 @@ import pytest
 
 from support.shard_tasks import OneHere
 from support.squares import Guess, Squares
-from test_evaluation import figures
 from wordmask import benchmarks, segmenters
 from wordmask.benchmarks import spreading
 from wordmask.benchmarks.evaluation import evaluate
 from wordmask.runs.shards import ShardError
+
+
+def figures(report):
+    return {**report.as_json(), "seconds": 0}
 
 
 class Unwell(Guess):

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from support.embedding_files import SETTINGS, files_in
 from support.shard_tasks import colour_clip
 from support.tiny_collection import ColourClip, encoded, picture, write_pictures, write_tar
-from test_embedding_shared import SETTINGS, files_in
 from wordmask.collection.embedding import Embedding, embed
 from wordmask.collection.piles import open_pile
 from wordmask.collection.references import CollectionError

@@ -103,6 +103,8 @@ def label(
     """
     crews.check(workers, cluster, shards, merge=merge)
     share = crews.share(shards)
+    if share is not None and prune:
+        raise typer.BadParameter("--prune is for whoever joins the shares: leave it out, and give it with --merge")
     place, only = inputs.one_folder(folder, from_list, null=null)
     chosen = settings_of(
         format=format,

@@ -4,7 +4,7 @@ The workers are processes of this machine, or actors of a cluster; who they are,
 is one shard at a time, when they have finished the one before, so that nothing piles up.
 
 A worker that is lost is replaced, and its shard is given to another. One whose shard takes longer than the crew's time
-limit is ended. One whose disk is full is given no more.
+limit is ended. One that cannot begin, or whose disk is full, is given no more.
 """
 
 import multiprocessing
@@ -185,14 +185,9 @@ class _Watch:
         except self.crew.lost as lost:
             yield from self._lose(doing, lost)
             return
-        if doing.task is None and trouble is not None:
-            raise CrewError(f"{doing.member.name} cannot begin: {trouble}")
         self._lost_at_once = 0
-        if is_full:
-            self.say(f"{doing.member.name} is given no more: {trouble}")
-            doing.member.end()
-            if not self._idle and not self._busy:
-                raise CrewError(f"no worker is left: {trouble}")
+        if is_full or (doing.task is None and trouble is not None):
+            self._dismiss(doing, f"{'cannot begin' if doing.task is None else 'is given no more'}: {trouble}")
         else:
             self._idle.append(doing.member)
         if doing.task is None:
@@ -201,6 +196,13 @@ class _Watch:
             self._again.append((doing.task, doing.tries))
         else:
             yield doing.task, told, trouble
+
+    def _dismiss(self, doing: _Doing, why: str) -> None:
+        """Go on without a worker whose machine is not well, as long as there are others."""
+        if not self._idle and not self._busy:
+            raise CrewError(f"no worker is left: {doing.member.name} {why}")
+        self.say(f"{doing.member.name} {why}")
+        doing.member.end()
 
     def _lose(self, doing: _Doing, lost: Exception) -> Generator[tuple[Any, Any, str | None], None, None]:
         doing.member.end()
