@@ -163,6 +163,12 @@ def test_label_takes_a_pattern_and_a_list_and_goes_on_with_more(photos, tmp_path
     assert json.loads(end.stdout)["pictures"] == 3, told(end)
 
 
+def test_what_is_not_chosen_this_time_stays_and_is_not_gone(photos, tmp_path):
+    assert wordmask("label", "photos/**/one.png", *NAMES, "--out", "labels").exit_code == 0
+    end = wordmask("label", "photos/**/*.jpg", *NAMES, "--out", "labels", "--json", "--prune")
+    assert (json.loads(end.stdout)["pictures"], json.loads(end.stdout)["vanished"]) == (3, 0), told(end)
+
+
 def test_label_of_a_pattern_is_converted_without_what_else_there_is(photos, tmp_path):
     assert wordmask("label", "photos/**/one.png", *NAMES, "--out", "labels").exit_code == 0
     end = wordmask("label", "convert", "labels", "--format", "png", "--out", "masks", "--json")

@@ -163,7 +163,7 @@ def label(
         has_begun = True
         progress(done, total)
 
-    told = {
+    told: dict[str, Any] = {
         "segmenter": segmenter if (workers or 1) == 1 and crew is None else None,
         "batch_size": batch_size,
         "on_bad": left_out,

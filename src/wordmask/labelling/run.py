@@ -199,9 +199,9 @@ def _look_for_vanished(job: Job, ledger: Ledger, on_note: Callable[[str], None],
     kept without a picture.
     """
     unlisted: list[ImageReadError] = []
-    vanished, there = ledger.compare(
-        picture.relative_to(job.folder).as_posix() for picture in pictures_found(job, unlisted.append)
-    )
+    found = (picture.relative_to(job.folder).as_posix() for picture in pictures_found(job, unlisted.append))
+    # Those that were not chosen this time are not gone.
+    vanished, there = ledger.compare(found if job.only is None else chain(found, ledger.pictures_in(job.folder)))
     if prune and unlisted:
         raise LabelError(f"--prune drops nothing while it cannot be told what is gone: {unlisted[0]}")
     if vanished and not there and not prune:

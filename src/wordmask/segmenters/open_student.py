@@ -25,7 +25,7 @@ from wordmask.names.contrast import Concepts, Contrast, rivals, shipped
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings, far_from_names
 from wordmask.names.vocabulary import Rivals, Vocabulary, VocabularyError
-from wordmask.pictures.reduced import Picture
+from wordmask.pictures.reduced import Picture, Reduced
 from wordmask.pictures.windows import label_dtype, upsample_argmax, upsample_shares
 from wordmask.refinement.by_name import refine_names
 from wordmask.segmenters.base import MissingWeightsError, Seen, SegmenterError
@@ -234,6 +234,10 @@ class OpenStudent(NamedMask):
             if isinstance(view, SeenByStudent)
         ]
 
+    @torch.inference_mode()
+    def see_again(self, kept: Mapping[str, Tensor], size: tuple[int, int], source: str) -> Seen:
+        return SeenByOpenStudent(self, Reduced.gone(size), source, kept["kept"].to(self.device))
+
 
 class SeenByOpenStudent(Seen):
     """A picture's features before the last layer, on the network's own grid."""
@@ -242,6 +246,9 @@ class SeenByOpenStudent(Seen):
         super().__init__(picture, source)
         self._segmenter = segmenter
         self._kept = kept  # (width, h, w)
+
+    def kept(self) -> dict[str, Tensor]:
+        return {"kept": self._kept}
 
     @torch.inference_mode()
     def in_text_space(self) -> Tensor:
