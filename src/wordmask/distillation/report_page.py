@@ -36,10 +36,10 @@ class RunPage(Page):
         super().__init__(title)
         self._note = None if note is None else f"{note[:1].upper()}{note[1:]}."
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, best: bool = False) -> None:
         if self._note is not None:
             self.text(self._note)
-        super().table(columns, rows)
+        super().table(columns, rows, best=best)
 
     def subheading(self, text: str, mark: Colour) -> None:
         self._parts.append(f'<h3 id="{_anchor(text)}">{_swatch(mark)}{escape(text)}</h3>')
