@@ -7,7 +7,6 @@ looked like.
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from support.browsing import PHONE, WIDE, browser_or_skip, contrast
 from support.painted import Painted
 from support.served_app import listening
 from wordmask.serving import ServeSettings, build_app
@@ -28,13 +28,7 @@ from wordmask_world import draw_scene
 
 pytestmark = pytest.mark.slow
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 PATIENCE = 60_000  # milliseconds; the machine may be busy
-QUIET = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
 NAMES = ("dog", "tree", "grass", "sky")
 METHODS = ("maskclip", "clip-dinoiser", "namedmask")
 PROMISE = 150
@@ -43,14 +37,8 @@ PROMISE = 150
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    found = next((path for path in map(shutil.which, BROWSERS) if path), None)
-    if found is None:
-        pytest.skip(f"needs a browser, one of {', '.join(BROWSERS)}: apt-get install chromium")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=found, args=list(QUIET))
+    with browser_or_skip() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -297,17 +285,6 @@ def test_an_example_with_another_method_shows_its_own_picture_and_what_it_does_n
     error, bare = (page.locator(f"#wm-viewer {what}").bounding_box() for what in (".error", ".bare img"))
     assert error["y"] < bare["y"]
     assert contrast(page, "#wm-viewer .error") > 7
-
-
-def contrast(page, selector):
-    """Of the text to its ground, as WCAG reckons it."""
-    told = page.locator(selector).evaluate(
-        "box => [getComputedStyle(box).color, getComputedStyle(box).backgroundColor]"
-    )
-    channels = np.array([re.findall(r"\d+", colour)[:3] for colour in told], float) / 255
-    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    dark, light = sorted(linear @ [0.2126, 0.7152, 0.0722] + 0.05)
-    return light / dark
 
 
 def test_work_is_seen_at_once_and_the_old_picture_goes(page):

@@ -5,16 +5,15 @@ Needs playwright and a Chromium of the system's; WORDMASK_SCREENSHOTS=FOLDER kee
 
 import json
 import os
-import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from support.browsing import PHONE, WIDE, browser_or_skip, contrast
 from support.many_reviewed import NAMES, write_many
 from support.served_app import listening
-from test_browser import BROWSERS, PHONE, QUIET, WIDE, contrast
 from wordmask.corrections import FILE_NAME, read_corrections
 from wordmask.corrections.run_lengths import lengths_of, mask_of
 from wordmask.labelling.review import read_script
@@ -31,14 +30,8 @@ KEY = "secret"
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    found = next((path for path in map(shutil.which, BROWSERS) if path), None)
-    if found is None:
-        pytest.skip(f"needs a browser, one of {', '.join(BROWSERS)}: apt-get install chromium")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=found, args=list(QUIET))
+    with browser_or_skip() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +97,7 @@ def test_thousands_of_pictures_are_there_at_once(context, tmp_path):
     for _ in range(3):  # the best of some, as the machine has other work
         start = time.perf_counter()
         page = opened(context, path)
-        page.wait_for_function("document.querySelector('#over canvas').dataset.drawn")
+        page.wait_for_selector("#over canvas[data-drawn]")
         times.append(time.perf_counter() - start)
         assert page.locator(".row").count() < 40  # what is seen, and little more
         page.close()
@@ -169,7 +162,7 @@ def test_the_file_is_the_one_that_python_reads_and_opens_again(context, browser,
 
 def test_masks_are_drawn_where_their_run_lengths_say(context, made):
     page = opened(context, made)
-    page.wait_for_function("document.querySelector('#over canvas').dataset.drawn")
+    page.wait_for_selector("#over canvas[data-drawn]")
     index = read_script(made.parent / "review" / "index.js", "index")
     path, _, _, height, width, *_ = index["pictures"][0]
     assert where(page) == path
@@ -239,7 +232,7 @@ def test_through_the_service_verdicts_are_beside_the_labels(context, tmp_path):
         page.keyboard.type(KEY)
         press(page, "Enter")
         page.wait_for_selector("html[data-ready]")
-        page.wait_for_function("document.querySelector('#over canvas').dataset.drawn")
+        page.wait_for_selector("#over canvas[data-drawn]")
         first = where(page)
         press(page, "a", "r")
         deadline = time.monotonic() + 20
