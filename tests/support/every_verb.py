@@ -79,6 +79,8 @@ NEEDING_EXTRAS = {
     "serve without a page": f"serve {WORLD} --port 0 --no-page",
     "export": f"export {WORLD} --out network.onnx",
     "segment by onnx": f"segment data/images {NAMES} {WORLD} --runtime onnx --out masks",
+    "segment a film": f"segment film.mp4 {NAMES} {WORLD} --out film-masks.mp4",
+    "label a film": f"label film.mp4 {NAMES} {WORLD} --out film-labels",
     "saliency, spectral": f"saliency data/images {WORLD} --method spectral --out spectral",
     **{verb: READING[verb] for verb in ("embed", "search", "train-selfmask", "distill")},
 }
@@ -160,6 +162,7 @@ def main(condition: str, folder: Path) -> None:
     folder.mkdir(parents=True)
     os.chdir(folder)
     Path("names.txt").write_text("dog\ncat\n")
+    Path("film.mp4").write_text("no film")
     Path("tiny.json").write_text(json.dumps(TINY))
     Path("faceless.json").write_text(json.dumps(TINY | {"archive": {"size": 2, "filters": {"faces": "opencv"}}}))
     done("world make --out data --count 4 --size 32 --workers 1")

@@ -23,7 +23,9 @@ KINDS = "coco, yolo, voc, png or label-studio; several as coco,yolo, each in a f
 def label(
     folder: Annotated[
         str | None,
-        typer.Argument(help="A folder of pictures; folders below it count. Or a pattern: 'photos/**/*.jpg'."),
+        typer.Argument(
+            help="A folder of pictures; folders below it count. Or a pattern: 'photos/**/*.jpg'; or a film."
+        ),
     ] = None,
     from_list: inputs.FromList = None,
     null: inputs.Null = False,
@@ -75,6 +77,7 @@ def label(
     precision: options.Precision = "auto",
     batch_size: options.BatchSize = 8,
     max_pixels: options.MaxPixels = None,
+    every: options.Every = None,
     prune: Annotated[
         bool, typer.Option("--prune", help="Drop the labels of pictures that are no longer there, which are kept else.")
     ] = False,
@@ -99,13 +102,19 @@ def label(
 
     Example: `wordmask label photos --names "dog, cat" --format yolo --out labels`
 
+    A film (extra `films`), by frames that come into labels-frames:
+    `wordmask label film.mp4 --every 1s --names "dog" --out labels`
+
     Example: `wordmask label photos --names "dog, cat" --format coco,yolo --keep-features --out labels`
     """
+    from wordmask.cli import films
+
     crews.check(workers, cluster, shards, merge=merge)
     share = crews.share(shards)
     if share is not None and prune:
         raise typer.BadParameter("--prune is for whoever joins the shares: leave it out, and give it with --merge")
     place, only = inputs.one_folder(folder, from_list, null=null)
+    film = films.only_film([place], every)
     chosen = settings_of(
         format=format,
         min_area=min_area,
@@ -135,6 +144,8 @@ def label(
     compute = Compute(device, precision)
     here = device if cluster else compute.device  # machines of a cluster look for their own
     load = load | {"device": here, "method": options.method(method, preset, weights)}
+    if film is not None:
+        place = films.frames_of_film(film, out, every=every, max_pixels=max_pixels)
     segmenter = None
     if vocabulary is None:
         segmenter = segmenters.load(**load)

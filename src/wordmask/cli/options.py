@@ -70,6 +70,9 @@ Runtime = Annotated[str, typer.Option(help="torch, or onnx: the network runs fro
 Onnx = Annotated[Path, typer.Option(help="That file.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Pictures that are looked at together.")]
 MaxPixels = Annotated[int | None, typer.Option(min=1, help="Largest picture that is decoded.")]
+Every = Annotated[
+    str | None, typer.Option(metavar="TIME", help="For films: how far frames are to be apart, as 1s, 500ms or 2min.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object a picture.")]
 

@@ -37,7 +37,7 @@ def segment(
             "--out",
             "-o",
             help="A folder (masks, or comparisons); for one picture also a .png or .json file (.jpg or .png to "
-            "compare), or - for stdout.",
+            "compare), or - for stdout; for a film .mp4 (masks over it) or .mkv (labels).",
             show_default=False,
         ),
     ] = None,
@@ -66,6 +66,7 @@ def segment(
         bool, typer.Option("--skip-done", help="Leave out pictures whose results are there: go on after a stop.")
     ] = False,
     max_pixels: options.MaxPixels = None,
+    every: options.Every = None,
     as_json: options.JsonLines = False,
 ) -> None:
     """Segment pictures by names. What none of them names is background, unless --fill says otherwise.
@@ -78,16 +79,20 @@ def segment(
 
     Of a list: `find photos -name "*.jpg" -print0 | wordmask segment --from-list - -0 --names dog`
 
+    A film, as a film of masks (extra `films`): `wordmask segment film.mp4 --names "dog" --out film-masks.mp4`
+
     Several methods on one sheet, settings of one of them behind colons:
     `wordmask segment photo.jpg --names "dog, cat" --method "maskclip, maskclip:refine=pamr, clip-diy" --compare`
     """
     from wordmask.cli.batch_job import BatchJob, MasksJob, tell_of_room
+    from wordmask.cli.films import only_film, segment_film
     from wordmask.cli.places import FILE_SUFFIXES, Places, format_of
     from wordmask.runs.marks import MASKS
 
     if out == Path(inputs.STDIN) and (as_json or compare):
         raise typer.BadParameter("--out - writes masks to stdout: leave out --json and --compare")
     with inputs.given_pictures(images, from_list, null=null) as given:
+        film = None if compare else only_film(given.paths, every)
         vocabulary = options.vocabulary(names, names_file, method="" if compare else method, fill=fill)
         on_onnx = options.runtime(runtime, onnx)
         asked: dict[str, Any] = {
@@ -113,6 +118,10 @@ def segment(
         if "," in method:
             raise typer.BadParameter(f"--method {method!r} names several: add --compare to see them side by side")
         load = options.segmenter(method, preset, weights, device, precision, settings) | on_onnx
+        if film is not None:
+            masks = out or film.with_name(f"{film.stem}-masks.mp4")
+            segment_film(film, masks, load, vocabulary, asked, every=every, as_json=as_json, **reading)
+            return
         out = out or Path("masks")
         suffix = format_of(out, format, FORMATS, FILE_SUFFIXES)
         if is_piped := out == Path(inputs.STDIN):

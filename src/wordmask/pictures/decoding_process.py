@@ -23,6 +23,7 @@ CLOCK = 4
 """Seconds of the clock for each of the processor: as on a machine that four such processes share."""
 NICE = 15
 """Of 19: on processors that are all taken, such a process gets a thirtieth of what others do."""
+WORKER = "wordmask.pictures.decoding_worker"
 OUT_OF_TIME = getattr(signal, "SIGPROF", 0)
 
 
@@ -46,7 +47,7 @@ class Decoder:
             if self._ended:
                 raise OSError("the decoder has been ended")
             self._drop()
-            self._process = _started(self._memory_bytes)
+            self._process = started(self._memory_bytes)
             if self._gives_way and hasattr(os, "setpriority"):
                 with contextlib.suppress(OSError):  # it has ended already, as the next lines will say
                     os.setpriority(os.PRIO_PROCESS, self._process.pid, NICE)
@@ -139,7 +140,7 @@ class Decoder:
         return message
 
 
-def _started(memory_bytes: int) -> "subprocess.Popen[bytes]":
+def started(memory_bytes: int, module: str = WORKER) -> "subprocess.Popen[bytes]":
     """Start a process that imports what this one would, ends when this one does, and hears no signal of a terminal."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
@@ -148,7 +149,7 @@ def _started(memory_bytes: int) -> "subprocess.Popen[bytes]":
         "MALLOC_MMAP_THRESHOLD_": str(MMAP_THRESHOLD),
     }
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "wordmask.pictures.decoding_worker", str(memory_bytes)],
+        [sys.executable, "-P", "-m", module, str(memory_bytes)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,

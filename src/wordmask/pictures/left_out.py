@@ -24,7 +24,7 @@ HEIC = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
 HAS_HEIC = is_installed("pillow_heif")
 HEIC_EXTRA = "pip install 'wordmask[heic]'"
 
-_FILMS = frozenset(
+FILMS = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".wmv", ".flv", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp", ".ogv"}
 )
 _RAW = frozenset(
@@ -101,7 +101,7 @@ def why_not_read(path: Path, *, look_inside: bool = True) -> str | None:
     One without an ending is told by its first bytes (`look_inside`).
     """
     suffix = path.suffix.lower()
-    if suffix in _FILMS:
+    if suffix in FILMS:
         return "is a film, and only pictures are read"
     if suffix in _RAW:
         return "is a camera's raw file, which is not read; save it as JPEG, PNG or TIFF"

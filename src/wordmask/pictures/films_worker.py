@@ -1,0 +1,160 @@
+"""What a film's process does: decode the frames that are asked for, one at a time, within what `FilmLimits` allows.
+
+ffmpeg is large, and films come from anywhere: so it runs in a process of bounded memory and time, which opens no
+address and no file but the one that it is given.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import IO, Any
+
+import numpy as np
+
+from wordmask.pictures.decoding_worker import limit_memory, limit_processor, receive, send
+
+PROBED_BYTES, PROBED_MICROSECONDS = 5_000_000, 5_000_000
+"""What ffmpeg may read to find out what a file is: its own defaults, stated because a limit is meant."""
+
+
+class FilmError(Exception):
+    """A film that is not read: why."""
+
+
+def main(memory_bytes: int) -> None:
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    questions, answers = os.fdopen(os.dup(0), "rb", buffering=0), os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # what a library prints must not come between the answers
+    import av
+
+    av.logging.set_level(av.logging.PANIC)
+    limit_memory(memory_bytes)
+    try:
+        asked = receive(questions)
+        answer(questions, answers, asked)
+    except (EOFError, BrokenPipeError):
+        return
+
+
+def answer(questions: IO[bytes], answers: IO[bytes], asked: dict[str, Any]) -> None:
+    """Tell what the film is, and then, each time that it is asked, the next frame."""
+    import av
+
+    try:
+        limit_processor(asked["seconds"])
+        with opened(asked) as container:
+            stream = container.streams.video[0]
+            send(answers, {"about": about(container, stream)})
+            every = None if asked["every"] is None else Fraction(asked["every"])
+            frames = chosen(frames_of(container, stream, asked), every)
+            while receive(questions)["next"]:
+                limit_processor(asked["seconds"])
+                found = next(frames, None)
+                limit_processor(0)
+                if found is None:
+                    send(answers, {"end": True})
+                    return
+                _send_frame(answers, *found)
+    except FilmError as error:
+        send(answers, {"error": str(error)})
+    except MemoryError:
+        send(answers, {"error": "needs more memory than a film may take"})
+    except (av.FFmpegError, ValueError, LookupError, OSError, AttributeError) as error:
+        send(answers, {"error": f"is damaged, or no film ({type(error).__name__})"})
+
+
+def opened(asked: dict[str, Any]) -> Any:
+    """Open a film's container: one file of the kinds that are allowed, checked before a frame is decoded."""
+    import av
+
+    options = {
+        "format_whitelist": ",".join(asked["formats"]),
+        "codec_whitelist": ",".join(asked["codecs"]),
+        "protocol_whitelist": "file",
+        "probesize": str(PROBED_BYTES),
+        "analyzeduration": str(PROBED_MICROSECONDS),
+    }
+    container = av.open(f"file:{asked['path']}", options=options)
+    if not container.streams.video:
+        container.close()
+        raise FilmError("holds no pictures")
+    stream = container.streams.video[0]
+    stream.thread_type, stream.codec_context.thread_count = "NONE", 1
+    length = seconds_of(container, stream)
+    codec, (height, width) = stream.codec_context.name, (stream.codec_context.height, stream.codec_context.width)
+    why = None
+    if codec not in asked["codecs"]:
+        why = f"is coded in {codec}; {', '.join(asked['codecs'])} are read"
+    elif height * width > asked["pixels"]:
+        why = f"has frames of {width} x {height} pixels, above the limit of {asked['pixels']}"
+    elif length is not None and length > asked["length"]:
+        why = f"is {float(length):.0f} seconds long, above the limit of {asked['length']:g}"
+    if why is not None:
+        container.close()
+        raise FilmError(why)
+    return container
+
+
+def about(container: Any, stream: Any) -> dict[str, Any]:
+    length = seconds_of(container, stream)
+    rate = stream.average_rate or stream.guessed_rate
+    return {
+        "size": [stream.codec_context.height, stream.codec_context.width],
+        "seconds": None if length is None else float(length),
+        "rate": None if not rate else str(rate),
+        "codec": stream.codec_context.name,
+    }
+
+
+def seconds_of(container: Any, stream: Any) -> Fraction | None:
+    if stream.duration is not None and stream.time_base is not None:
+        return Fraction(stream.duration * stream.time_base)
+    return None if container.duration is None else Fraction(container.duration, 1_000_000)
+
+
+def frames_of(container: Any, stream: Any, asked: dict[str, Any]) -> Iterator[tuple[Fraction, Any]]:
+    """Every frame with its time, which begins with 0; what a file claimed of its length need not be true."""
+    first = None
+    for number, frame in enumerate(container.decode(stream)):
+        limit_processor(asked["seconds"])
+        if number >= asked["frames"]:
+            raise FilmError(f"has more than {asked['frames']} frames")
+        if frame.width * frame.height > asked["pixels"]:
+            raise FilmError(f"has a frame of {frame.width} x {frame.height} pixels, above the limit")
+        time = Fraction(number, 25) if frame.pts is None else frame.pts * frame.time_base
+        first = time if first is None else first
+        if time - first > asked["length"]:
+            raise FilmError(f"is longer than {asked['length']:g} seconds")
+        yield time - first, frame
+
+
+def chosen(frames: Iterator[tuple[Fraction, Any]], every: Fraction | None) -> Iterator[tuple[Fraction, Any]]:
+    """Return the first frame of each stretch of `every` seconds; all of them where it is None."""
+    due = Fraction(0)
+    for time, frame in frames:
+        if every is None:
+            yield time, frame
+        elif time >= due:
+            yield time, frame
+            due = (time // every + 1) * every
+
+
+def upright(image: np.ndarray, rotation: int) -> np.ndarray:
+    """Return a frame as a player shows it; rotation: degrees counter-clockwise, as cameras say it."""
+    return np.ascontiguousarray(np.rot90(image, k=round(rotation / 90) % 4))
+
+
+def _send_frame(answers: IO[bytes], time: Fraction, frame: Any) -> None:
+    image = upright(frame.to_ndarray(format="rgb24"), int(getattr(frame, "rotation", 0) or 0))
+    send(answers, {"shape": image.shape, "time": str(time)})
+    view = image.data.cast("B")
+    while view:
+        view = view[answers.write(view) :]
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
