@@ -59,9 +59,8 @@ def measure(way: str, precision: Any, arguments: argparse.Namespace) -> float:
     import numpy as np
     import torch
     from PIL import Image
+    from random_clip import random_clip
 
-    from wordmask.encoders.clip import ClipEncoder
-    from wordmask.encoders.clip_building import build_clip
     from wordmask.encoders.dino import DinoEncoder
     from wordmask.encoders.timm_building import build_dino
     from wordmask.names.vocabulary import Vocabulary
@@ -71,11 +70,7 @@ def measure(way: str, precision: Any, arguments: argparse.Namespace) -> float:
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    encoder = ClipEncoder(
-        build_clip("ViT-B-16", precision=precision),
-        lambda prompts: torch.zeros(len(prompts), 77, dtype=torch.long),
-        name="random",
-    )
+    encoder = random_clip("ViT-B-16", precision)
     heads, names = DinoiserHeads(768).eval().requires_grad_(False), Vocabulary.of(NAMES)
     text = torch.nn.functional.normalize(torch.randn(len(NAMES), 512), dim=-1)
     segmenter: Any

@@ -50,19 +50,16 @@ def measure(way: str, arguments: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
     import torch
     from PIL import Image
+    from random_clip import random_clip
 
-    from wordmask.encoders.clip import ClipEncoder
-    from wordmask.encoders.clip_building import build_clip
     from wordmask.names.vocabulary import Vocabulary
     from wordmask.segmenters.clip_diy import ClipDiy, ClipDiySettings
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    model = build_clip("ViT-B-32").eval()
+    encoder = random_clip("ViT-B-32")
     if way == "bf16":
-        reduced = build_clip("ViT-B-32", precision="bf16")
-        reduced.load_state_dict(model.state_dict())
-        model = reduced
+        encoder = random_clip("ViT-B-32", "bf16", like=encoder.model)
     generator = np.random.default_rng(0)
     side = arguments.size
     pictures = []
@@ -70,7 +67,6 @@ def measure(way: str, arguments: argparse.Namespace) -> dict[str, Any]:
         coarse = Image.fromarray(generator.integers(0, 256, (24, 24, 3), dtype=np.uint8))
         pictures.append(np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC)))
     text = torch.nn.functional.normalize(torch.randn(len(NAMES), 512), dim=-1)
-    encoder = ClipEncoder(model, lambda prompts: torch.zeros(len(prompts), 77, dtype=torch.long), name="random")
     chosen = ClipDiySettings(
         windows=tuple(arguments.windows), templates="plain", saliency="none", shorter_side=arguments.size
     )

@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--protocol", default="own")
-    parser.add_argument("--only", action="append", help="methods whose label holds this, beside MaskCLIP")
+    parser.add_argument("--only", action="append", help="a method of this label, or those whose label holds it, beside MaskCLIP")
     arguments = parser.parse_args()
     import torch
 
@@ -71,7 +71,11 @@ def main() -> None:
 
 
 def is_asked(label: str, only: list[str] | None) -> bool:
-    return not only or any(part.casefold() in label.casefold() for part in only)
+    """Return whether a method is among those asked for: by its label, or by a part of it that is no label itself."""
+    whole = {own.casefold() for own in METHODS}
+    asked = [part.casefold() for part in only or ()]
+    own = label.casefold()
+    return not asked or any(part == own if part in whole else part in own for part in asked)
 
 
 def built(
@@ -152,13 +156,9 @@ def random_networks() -> Iterator[None]:
 
 @cache
 def clip(architecture: str, precision: Any) -> Any:
-    import torch
+    from random_clip import random_clip
 
-    from wordmask.encoders.clip import ClipEncoder
-    from wordmask.encoders.clip_building import build_clip
-
-    model = build_clip(architecture, precision=precision)
-    return ClipEncoder(model, lambda prompts: torch.zeros(len(prompts), 77, dtype=torch.long), name="random")
+    return random_clip(architecture, precision)
 
 
 @cache

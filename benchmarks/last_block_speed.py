@@ -39,17 +39,15 @@ def main() -> None:
     import numpy as np
     import open_clip
     import torch
+    from random_clip import random_clip
 
-    from wordmask.encoders.clip import ClipEncoder
-    from wordmask.encoders.clip_building import build_clip
     from wordmask.methods import methods_of
     from wordmask.names.vocabulary import Vocabulary
     from wordmask.plugins import named
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    model = build_clip("ViT-B-16", quick_gelu=True, precision=arguments.precision)
-    clip = ClipEncoder(model, open_clip.get_tokenizer("ViT-B-16"), name="ViT-B-16")
+    clip = random_clip("ViT-B-16", arguments.precision, tokenizer=open_clip.get_tokenizer("ViT-B-16"), quick_gelu=True)
     generator = np.random.default_rng(0)
     pictures = [generator.integers(0, 256, (*SIZE, 3), dtype=np.uint8) for _ in range(arguments.pictures)]
     names = Vocabulary.of([f"thing {number}" for number in range(arguments.names)])

@@ -44,16 +44,16 @@ def measure(batch_size: int, arguments: argparse.Namespace) -> dict[str, float]:
     import numpy as np
     import torch
     from PIL import Image
+    from random_clip import CONTEXT, random_clip
 
-    from wordmask.encoders.clip import ClipEncoder
-    from wordmask.encoders.clip_building import build_clip
     from wordmask.names.vocabulary import Vocabulary
     from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    model = build_clip("ViT-B-16", precision=arguments.precision)
-    encoder = ClipEncoder(model, lambda prompts: torch.randint(1, 40_000, (len(prompts), 77)), name="random")
+    encoder = random_clip(
+        "ViT-B-16", arguments.precision, tokenizer=lambda prompts: torch.randint(1, 40_000, (len(prompts), CONTEXT))
+    )
     with tempfile.TemporaryDirectory() as folder:
         segmenter = MaskClip(encoder, MaskClipSettings(templates="plain"))
         segmenter.embed.cache.path = Path(folder) / "text.sqlite"

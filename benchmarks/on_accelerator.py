@@ -32,13 +32,13 @@ import torch.nn.functional as F
 from clip_dinoiser_speed import plain_forward
 from maskclip_speed import NAMES, processor
 from PIL import Image
+from random_clip import random_clip
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from support import plain_deeplab
 from wordmask.compute import set_tf32
 from wordmask.encoders.clip import ClipEncoder
-from wordmask.encoders.clip_building import build_clip
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.accelerator import on_device
 from wordmask.pictures.images import read_image, to_tensor
@@ -189,14 +189,8 @@ def pictures(count: int, height: int, width: int) -> list[np.ndarray]:
 
 
 def clips(architecture: str, bench: Bench) -> dict[str, ClipEncoder]:
-    exact, half = build_clip(architecture), build_clip(architecture, precision="bf16")
-    half.load_state_dict(exact.state_dict())
-
-    def tokenize(prompts: list[str]) -> Tensor:
-        return torch.zeros(len(prompts), 77, dtype=torch.long)
-
-    both = {"fp32": exact, "bf16": half}
-    return {name: ClipEncoder(own.to(bench.device), tokenize, name="random") for name, own in both.items()}
+    exact = random_clip(architecture, device=bench.device)
+    return {"fp32": exact, "bf16": random_clip(architecture, "bf16", like=exact.model, device=bench.device)}
 
 
 def asking(segmenter: Any, images: Sequence[np.ndarray], text: Tensor | None = None) -> Way:

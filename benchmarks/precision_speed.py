@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from clip_dinoiser_speed import plain_forward
 from maskclip_speed import NAMES, processor
 from PIL import Image
+from random_clip import random_clip
 from same_labels import like_trained, names_among, read_by
 from torch import Tensor
 
@@ -111,16 +112,14 @@ def picture(height: int = SIDE, width: int = SIDE) -> np.ndarray:
 
 def clips(architecture: str) -> dict[str, ClipEncoder]:
     """Return one CLIP by what it computes in."""
-    exact = build_clip(architecture)
+    exact = random_clip(architecture).model
     like_trained(exact.visual.transformer.resblocks)
 
     def sample() -> Sample:
         return clip_sample(architecture, lambda own: build_clip(architecture, precision=own, device="meta"))
 
     def make(chosen: Compute) -> ClipEncoder:
-        model = build_clip(architecture, precision=chosen.of_parameters)
-        model.load_state_dict(exact.state_dict())
-        return ClipEncoder(model, lambda prompts: torch.zeros(len(prompts), 77, dtype=torch.long), name=architecture)
+        return random_clip(architecture, chosen.of_parameters, like=exact)
 
     found = {}
     for way in ("fp32", *OTHERS, "auto"):

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from random_clip import random_clip
 from torch import Tensor, nn
 
 import wordmask
 from wordmask.compute import has_int8
 from wordmask.encoders.clip import ClipEncoder
-from wordmask.encoders.clip_building import build_clip
 from wordmask.encoders.int8_agreement import LEAST_SAME, compute_in_int8, kept, same_directions
 from wordmask.encoders.int8_agreement import leaves as drawn_pictures
 from wordmask.extras import is_installed
@@ -110,13 +110,10 @@ def photographs() -> list[np.ndarray]:
 
 def clip_like_trained(architecture: str, precision: str) -> ClipEncoder:
     torch.manual_seed(0)
-    model = build_clip(architecture)
-    like_trained(model.visual.transformer.resblocks)
+    clip = random_clip(architecture)
+    like_trained(clip.model.visual.transformer.resblocks)
     if precision == "bf16":
-        half = build_clip(architecture, precision="bf16")
-        half.load_state_dict(model.state_dict())
-        model = half
-    clip = ClipEncoder(model, lambda prompts: torch.zeros(len(prompts), 77, dtype=torch.long), name=architecture)
+        clip = random_clip(architecture, "bf16", like=clip.model)
     if precision == "int8":
         compute_in_int8(clip.int8_host())
     return clip

@@ -16,6 +16,7 @@ from wordmask.benchmarks.names import class_names
 from wordmask.collection import captions
 from wordmask.collection.captions import WordCounts, as_file, count_words
 from wordmask.collection.references import CollectionError
+from wordmask.collection.tars import captions_in, pictures_in
 from wordmask.names.contrast import FEW, MOST, Concepts, ContrastError, read_concepts, rivals, shipped, singular
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder, far_from_names
@@ -289,12 +290,31 @@ def test_captions_come_of_json_or_text_and_the_file_is_read_back(tmp_path, comma
     assert found.nearest
     assert found.of("kitten", lambda phrase, words: words.index("cat")) == ("sofa",)
     assert as_file(count_words([tmp_path / "shards/0.tar"], ()), gamma=0.01, tars=[out])["captions"] == 12
+    status, _, err = command("contrast", "build", tmp_path, "--out", out)  # as everywhere, a folder's own tars
+    assert (status, "holds no webdataset tars" in err) == (1, True)
     shard(tmp_path / "empty.tar", {"0.jpg": b"no picture"})
     with pytest.raises(CollectionError, match="no captions"):
         count_words([tmp_path / "empty.tar"], ())
     (tmp_path / "mine.json").write_text('{"names": ["dog"]}')
     status, _, err = command("contrast", "build", tmp_path / "shards", "--out", tmp_path / "mine.json")
     assert (status, "choose another --out" in err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("json_", "text", "caption"),
+    [
+        ({"caption": "of json"}, b"of text", "of json"),
+        ({"caption": " "}, b"of text\n", "of text"),
+        ({"caption": None}, b"of text", "of text"),
+        ({"key": 1}, b"", None),
+    ],
+)
+@pytest.mark.parametrize("text_first", [True, False])
+def test_captions_are_the_same_with_pictures_and_without(tmp_path, json_, text, caption, text_first):
+    samples = {"0.jpg": b"no picture", "0.json": json.dumps(json_).encode(), "0.txt": text}
+    shard(tmp_path / "0.tar", dict(sorted(samples.items(), reverse=text_first)))
+    assert [*captions_in(tmp_path / "0.tar")] == ([] if caption is None else [caption])
+    assert [own.told.get("caption") for own in pictures_in(tmp_path / "0.tar", "0.tar")] == [caption]
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,9 @@ def rows(entries: Iterable[Weight]) -> str:
     """Return a table in Markdown."""
     lines = ["| name | licence | size | from |", "|---|---|---|---|"]
     for entry in entries:
-        size = f"{entry.bytes / 1e6:,.0f} MB" if entry.bytes >= 1e6 else f"{entry.bytes / 1e3:,.0f} kB"
+        count = entry.bytes
+        known = "not known" if count is None else f"{count / 1e3:,.0f} kB"
+        size = f"{count / 1e6:,.0f} MB" if count is not None and count >= 1e6 else known
         origin = "<br>".join(part for part in (link(entry.source), entry.note) if part)
         lines.append(f"| `{entry.name}` | {entry.licence} | {size} | {origin} |")
     return "\n".join(lines)

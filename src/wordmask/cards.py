@@ -25,8 +25,8 @@ class Card:
     """What to choose a segmenter by; all of it is of its preset "paper".
 
     figures: published mIoU in percent, by benchmark. protocol: whose sizes, windows and words they were made with.
-    source: where they are printed. backbones: what they were made with. cost: multiply-adds for a picture as multiples
-    of MaskCLIP's, an estimate. weights: names of the catalogue that it loads. wants: what has to be given besides.
+    source: where they are printed. backbones: what they were made with. cost: what a picture takes as a multiple of
+    MaskCLIP's; data/methods.toml says how it was had. weights: names of the catalogue that it loads. wants: what has to be given besides.
     beyond: what the figures were made with that the preset does not have.
     """
 

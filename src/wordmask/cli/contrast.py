@@ -37,6 +37,7 @@ def build(
     Example: `wordmask contrast build shards --out contrast.json`
     """
     from wordmask.collection.captions import as_file, count_words
+    from wordmask.collection.piles import TarPile, open_pile
     from wordmask.collection.references import CollectionError
     from wordmask.files import atomic_write
 
@@ -46,9 +47,10 @@ def build(
         raise CollectionError(f"{out} is there and no file of `contrast build`: choose another --out")
     found: list[Path] = []
     for path in options.paths(tars):
-        found += sorted(path.glob("**/*.tar")) if path.is_dir() else [path]
-    if not found:
-        raise CollectionError(f"there are no tars in {', '.join(tars)}: give webdataset tars with captions")
+        pile = open_pile(path)
+        if not isinstance(pile, TarPile):
+            raise CollectionError(f"{path} holds no webdataset tars: captions are read from their .txt and .json")
+        found += [pile.root / name for name in pile.tars]
     known = shipped()
     with progress_bar("counting words", len(found)) as progress:
         counts = count_words(found, (*known.words, *known.same), progress)

@@ -35,13 +35,19 @@ def models(
         _print_list(entries, [row["local"] is not None for row in rows])
 
 
+def _size(count: int | None) -> str:
+    if count is None:
+        return "?"
+    return f"~{count / 1e6:.0f} MB" if count >= 5e5 else f"~{count / 1e3:.0f} kB"
+
+
 def _print_list(entries: list[catalogue.Weight], here: list[bool]) -> None:
     width = max(len(entry.name) for entry in entries)
     licences = max(len(entry.licence) for entry in entries)
     for kind, group in groupby(zip(entries, here, strict=True), key=lambda pair: pair[0].kind):
         print(f"{kind}")
         for entry, is_here in group:
-            size = f"~{entry.bytes / 1e6:.0f} MB" if entry.bytes >= 5e5 else f"~{entry.bytes / 1e3:.0f} kB"
+            size = _size(entry.bytes)
             mark = "here" if is_here else "-"
             print(f"  {entry.name:{width}}  {size:>8}  {entry.licence:{licences}}  {mark:4}  {entry.source}")
-    print("\n~ about. `wordmask models --fetch NAME` downloads; WORDMASK_CACHE says where to.")
+    print("\n~ about, ? not known. `wordmask models --fetch NAME` downloads; WORDMASK_CACHE says where to.")

@@ -43,13 +43,14 @@ def pictures_in(tar: Path, path: str) -> Iterator[TarPicture]:
     """
     sample: list[TarPicture] = []
     told: dict[str, Any] = {}
+    text = ""
     key: str | None = None
     damage: TarError | None = None
     try:
         for member, content in _members(tar):
             if _key(member.name) != key:
-                yield from _with(told, sample)
-                key, sample, told = _key(member.name), [], {}
+                yield from _with(_captioned(told, text), sample)
+                key, sample, told, text = _key(member.name), [], {}, ""
             suffix, name = PurePosixPath(member.name).suffix.lower(), PurePosixPath(member.name).name
             if suffix in EXTENSIONS and not name.startswith("."):
                 ref = ImageRef(path, member.name, member.offset_data, member.size)
@@ -57,33 +58,43 @@ def pictures_in(tar: Path, path: str) -> Iterator[TarPicture]:
             elif suffix == ".json" and member.isreg() and member.size <= MOST_JSON_BYTES:
                 told = told | _told(content.read_member(member))
             elif suffix == ".txt" and member.isreg() and member.size <= MOST_JSON_BYTES:
-                told = {"caption": content.read_member(member).decode(errors="replace").strip()} | told
+                text = content.read_member(member).decode(errors="replace")
     except TarError as error:
         damage = error
-    yield from _with(told, sample)
+    yield from _with(_captioned(told, text), sample)
     if damage is not None:
         raise damage
 
 
 def captions_in(tar: Path) -> Iterator[str]:
-    """Yield the caption of every sample: that of its JSON, or else its .txt file. No picture is read."""
+    """Yield the caption of every sample that has one, as `pictures_in` tells it. No picture is read."""
     key: str | None = None
-    told: dict[str, str] = {}
+    told: dict[str, Any] = {}
+    text = ""
     for member, content in _members(tar):
         if _key(member.name) != key:
-            yield from _caption_of(told)
-            key, told = _key(member.name), {}
+            yield from _caption_of(told, text)
+            key, told, text = _key(member.name), {}, ""
         suffix = PurePosixPath(member.name).suffix.lower()
-        if suffix in (".json", ".txt") and member.isreg() and member.size <= MOST_JSON_BYTES:
-            text = content.read_member(member)
-            told[suffix] = str(_told(text).get("caption", "")) if suffix == ".json" else text.decode(errors="replace")
-    yield from _caption_of(told)
+        if suffix not in (".json", ".txt") or not member.isreg() or member.size > MOST_JSON_BYTES:
+            continue
+        if suffix == ".json":
+            told = told | _told(content.read_member(member))
+        else:
+            text = content.read_member(member).decode(errors="replace")
+    yield from _caption_of(told, text)
 
 
-def _caption_of(told: dict[str, str]) -> Iterator[str]:
-    caption = (told.get(".json") or told.get(".txt") or "").strip()
-    if caption:
+def _caption_of(told: dict[str, Any], text: str) -> Iterator[str]:
+    if caption := str(_captioned(told, text).get("caption", "")):
         yield caption
+
+
+def _captioned(told: dict[str, Any], text: str) -> dict[str, Any]:
+    """Return what is told of a sample, with the caption of its JSON or, where that is empty, its .txt file."""
+    said = told.get("caption")
+    caption = ("" if said is None else str(said)).strip() or text.strip()
+    return told | {"caption": caption} if caption or "caption" in told else told
 
 
 def _with(told: dict[str, Any], sample: list[TarPicture]) -> Iterator[TarPicture]:

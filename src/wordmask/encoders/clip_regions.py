@@ -26,6 +26,9 @@ def run_in_regions(
     """Run a normalised picture (1, 3, H, W) through all blocks but the last, as `DenseViT.run` does, and the copies of
     CLS through all of them: the picture's tokens, and the copies (R, C) as the last block gives them.
 
+    Copies look at every block's keys and values, so that the blocks are computed here in the model's own numbers, also
+    where `DenseViT.run` has them in int8.
+
     members: (R, h*w) bool, which patches are of each region. keep: blocks whose outputs are wanted too, from 0.
     """
     grid = (image.shape[-2] // vit.patch, image.shape[-1] // vit.patch)

@@ -101,8 +101,9 @@ def _can_be_had(entry: Weight, closed: Container[str]) -> bool:
 def _why(card: Card, missing: list[Weight], better: list[str]) -> str:
     """better: those before it, whose weights cannot be had."""
     if missing:
-        size = sum(entry.bytes for entry in missing) / 1e6
-        where = f"{', '.join(entry.name for entry in missing)} can be fetched (about {size:.0f} MB)"
+        known = [entry.bytes for entry in missing if entry.bytes is not None]
+        size = f"{'about' if len(known) == len(missing) else 'more than'} {sum(known) / 1e6:.0f} MB"
+        where = f"{', '.join(entry.name for entry in missing)} can be fetched ({size})"
     else:
         where = "its weights are on this machine"
     first = f"; {', '.join(better)} cannot be had without a network" if better else ""

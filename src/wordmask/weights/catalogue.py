@@ -25,7 +25,7 @@ class Weight:
     """One published file.
 
     `source` and `mirrors` are addresses of the same tensors, though not always the same bytes: a URL,
-    `open_clip:ARCHITECTURE/TAG` or `timm:NAME`. `bytes` is an estimate. `sha256`, where its publisher
+    `open_clip:ARCHITECTURE/TAG` or `timm:NAME`. `bytes` is an estimate, or None where none is known. `sha256`, where its publisher
     gives one, is of the file behind the entry's only URL.
     """
 
@@ -33,7 +33,7 @@ class Weight:
     kind: Kind
     source: str
     licence: str
-    bytes: int
+    bytes: int | None = None
     sha256: str | None = None
     mirrors: tuple[str, ...] = ()
     gated: bool = False  # the hub asks for a sign-in and a consent first

@@ -204,7 +204,7 @@ TABLES = {
             f"{PICTURES_ALONE} pictures of several things, or as many as --pictures says; each name in a picture is "
             "asked for by itself.",
             "filled: nothing but the name. background: the word background beside it. none: room for background, in "
-            "the method's own way. auto: the default. concepts: the name races against all that is known beside it, too.",
+            "the method's own way. auto: the default. concepts: the name also races against all that is known.",
         ),
         pictures=PICTURES_ALONE,
     ),
