@@ -34,6 +34,7 @@ from wordmask.encoders import grid
 from wordmask.encoders.clip_building import clip_at
 from wordmask.encoders.timm_building import dino_at
 from wordmask.encoders.towers import tower_at, towers_at
+from wordmask.errors import WordmaskError
 from wordmask.export import compare, export, load_onnx
 from wordmask.hub import Card, from_pretrained, save_folder
 from wordmask.segmenters.head import Decoder, HeadNetwork, HeadSettings
@@ -466,6 +467,14 @@ def test_students_of_the_first_kind_are_known_by_what_they_always_were(masks):
         assert settings.identity(3, examples).startswith(
             f"{type(settings).__name__} {{'network': {{'backbone': 'resnet50'"
         )
+
+
+def test_encoders_that_are_not_there_are_said_before_anything_is_made(tmp_path, monkeypatch):
+    write_pictures(tmp_path / "pictures", 4)
+    monkeypatch.setitem(tiny_run.SETTINGS, "student", {"kind": "head", "backbones": ["no-such-encoder"]})
+    with pytest.raises(WordmaskError, match="no-such-encoder"):
+        pipeline_with(tmp_path / "pictures", tmp_path / "run").run_all()
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_whole_run_with_a_head_is_done_once_and_keeps_nothing_else(tmp_path, towers, monkeypatch):

@@ -59,6 +59,12 @@ class HeadStudentSettings(Training):
         return json.dumps(used | {"zoom": self.head.zoom, "seed": seed, "masks": examples.fingerprint}, sort_keys=True)
 
 
+def check_backbones(settings: Training, out: Path) -> None:
+    """Find out whether a head's encoders can be had, before stages that take hours, where there is no student yet."""
+    if isinstance(settings, HeadStudentSettings) and not any(out.glob("*.safetensors")):
+        towers_at(settings.backbones)
+
+
 def backbones_identity(backbones: tuple[str, ...]) -> list[str]:
     """Return what tells whether encoders have changed: what a package brings may, as a file of the user's may."""
     told = [(address, fingerprint_of(address, ROLE)) for address in backbones]

@@ -233,7 +233,9 @@ def cross_entropy(output: Tensor, labels: Tensor, beside: Tensor | None, *, igno
     return F.cross_entropy(output.float(), labels, ignore_index=ignore, reduction="sum") / counted
 
 
-def _gradients(together: nn.Module, batch: Batch, settings: Training, team: Team, ignore: int, loss_of: Loss) -> Tensor:
+def _gradients(
+    together: nn.Module, batch: Batch, settings: Training, team: Team, ignore: int, loss_of: Loss = cross_entropy
+) -> Tensor:
     """Leaves the gradient of the mean loss over all pixels of the whole batch that teach something, however the batch
     is shared; returns that mean.
     """
