@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from wordmask.errors import WordmaskError
 from wordmask.files import atomic_write
+from wordmask.segmenters.head import HeadNetwork
 from wordmask.segmenters.namedmask import NamedMask
 from wordmask.segmenters.open_student import OpenStudent
 from wordmask.segmenters.student_file import Student, read_student, write_student
@@ -71,13 +72,15 @@ def push(segmenter: NamedMask, repository: str, card: Card, *, private: bool = T
     return str(address)
 
 
-def from_pretrained(source: str | Path, **options: Any) -> NamedMask:
-    """Load a student from a folder, or from "user/name" on the hub. `options` are those of `NamedMask`."""
+def from_pretrained(source: str | Path, *, backbones: Sequence[str] | None = None, **options: Any) -> NamedMask:
+    """Load a student from a folder, or from "user/name" on the hub. `options` are those of `NamedMask`. backbones:
+    where the frozen encoders of a light head are, if not where its file says.
+    """
     folder = Path(source)
     path = folder / WEIGHTS if folder.is_dir() else resolve(f"hf-hub:{source}/{WEIGHTS}")
     if not path.is_file():
         raise HubError(f"{source} holds no {WEIGHTS}: it was not written by wordmask")
-    student: Student = read_student(path)
+    student: Student = read_student(path, backbones)
     return NamedMask(student, **options)
 
 
@@ -99,13 +102,17 @@ def card_text(segmenter: NamedMask, card: Card) -> str:
     )
     figures = "\n".join(f"| {what} | {value:.1f} |" for what, value in card.figures.items()) or "| none measured | |"
     limits = "\n".join(f"- {limit}" for limit in (*LIMITS, *card.limits))
-    settings = segmenter.network.settings
+    network = segmenter.network
+    if isinstance(network, HeadNetwork):
+        what = f"A {network.title}, which this folder does not hold,"
+    else:
+        what = f"A {network.settings.backbone} with a DeepLabV3+ head"
     return f"""---
 {header.to_yaml()}
 ---
 # {card.title}
 
-A {settings.backbone} with a DeepLabV3+ head that segments {len(segmenter.vocabulary) - 1} names and background. No mask
+{what} that segments {len(segmenter.vocabulary) - 1} names and background. No mask
 was drawn to train it: it was distilled by `wordmask`, after NamedMask (Shin, Xie and Albanie, 2022).
 
 ```python

@@ -95,8 +95,8 @@ class Plugin:
 
     presets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Method -> preset -> the settings that differ from the method's own, by name. Also a training (`train-found`,
-    `train-selfmask`, `train-dinoiser`, `train-talk2dino`) -> preset -> the same, and `distill` -> preset -> a
-    `RunConfig`."""
+    `train-selfmask`, `train-dinoiser`, `train-talk2dino`) -> preset -> the same; `distill` -> preset -> a `RunConfig`,
+    and `distill-head` -> preset -> the `HeadStudentSettings` that its student has where it is of that kind."""
     methods: Mapping[str, str] = field(default_factory=dict)
     """Method -> what describes it: `wordmask.methods.Method`."""
     addresses: Mapping[str, str] = field(default_factory=dict)

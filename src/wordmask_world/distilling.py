@@ -1,14 +1,17 @@
 """What `wordmask distill --preset world` does: the paper's steps on small pictures, in minutes on two cores."""
 
+from dataclasses import replace
 from typing import Any
 
 from wordmask.distillation.archive import ArchiveSettings
 from wordmask.distillation.augmentations import Augmentation
 from wordmask.distillation.config import RunConfig
 from wordmask.distillation.experts import ExpertSettings
+from wordmask.distillation.head_student import HeadStudentSettings
 from wordmask.distillation.pseudo_masks import MaskSettings
 from wordmask.distillation.student import StudentSettings
 from wordmask.segmenters.deeplab import small_resnet_settings
+from wordmask.segmenters.head import HeadSettings
 
 VIEWS = Augmentation(crop=96, scale=(0.75, 1.25), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
 """The world's pictures are small: at a tenth of their size nobody would know what is on them. A training of minutes
@@ -34,3 +37,14 @@ RUN = RunConfig(
     experts=ExpertSettings(steps=200, edges="pamr", **SMALL),
     student=StudentSettings(steps=2400, **SMALL),
 )
+HEAD = HeadStudentSettings(
+    backbones=("world:clip", "world:dino"),
+    head=HeadSettings(width=96, fine=48, guide=16),
+    augmentation=replace(VIEWS, crop=128),
+    views=3,
+    steps=500,
+    save_every=50,
+    log_every=10,
+    check_every=100,
+)
+"""What `--set student.kind=head` makes of it."""

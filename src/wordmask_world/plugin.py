@@ -21,6 +21,7 @@ PLUGIN = Plugin(
         "train-dinoiser": {"world": "wordmask_world.recipes:TRAIN_DINOISER"},
         "train-talk2dino": {"world": "wordmask_world.recipes:TRAIN_TALK2DINO"},
         "distill": {"world": "wordmask_world.distilling:RUN"},
+        "distill-head": {"world": "wordmask_world.distilling:HEAD"},
     },
     addresses={"world": "wordmask_world.models:find"},
     aliases={"world-clip": "world:clip-resnet", "world/dino": "world:dino"},

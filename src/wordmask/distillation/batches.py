@@ -9,7 +9,8 @@ import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ class Batch:
     images: Tensor  # (B, 3, S, S) float in [0, 1]
     labels: Tensor  # (B, S, S) int16
     beside: Tensor | None = None  # (B, D, h, w), what a teacher's own features are there
+    maps: tuple[Tensor, ...] = field(default=(), kw_only=True)  # (B, C, h, w) each: what frozen towers say of them
 
 
 class Examples:
@@ -80,6 +82,18 @@ class Examples:
         return None
 
 
+class Source(Protocol):
+    """What batches are made of: `one` at each place of a run's order, and several `together`."""
+
+    ignore: int
+
+    def one(self, place: int) -> Any: ...
+
+    def together(self, made: Sequence[Any]) -> Batch: ...
+
+    def at(self, places: range) -> Batch: ...
+
+
 class Samples:
     """`samples.at(places)`: what lies at these places of the run's order.
 
@@ -115,12 +129,14 @@ class Samples:
             paste(image, labels, other, other_labels, chance, ignore=self.ignore, thing=thing)
         return image, labels
 
-    def _view(self, index: int, chance: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def _view(
+        self, index: int, chance: np.random.Generator, augmentation: Augmentation | None = None
+    ) -> tuple[Tensor, Tensor]:
         image, mask, label = self.examples.read(index)
-        crop = self.augmentation.crop
-        view = draw_view(chance, mask.shape, self.augmentation)
-        pixels, labels = see(image, mask, view, crop, label=label, ignore=self.ignore)
-        return coloured(pixels, draw_colours(chance, self.augmentation)), labels
+        chosen = augmentation or self.augmentation
+        view = draw_view(chance, mask.shape, chosen)
+        pixels, labels = see(image, mask, view, chosen.crop, label=label, ignore=self.ignore)
+        return coloured(pixels, draw_colours(chance, chosen)), labels
 
     def together(self, made: Sequence[tuple[Tensor, ...]]) -> Batch:
         return Batch(*(torch.stack(parts) for parts in zip(*made, strict=True)))
@@ -129,7 +145,7 @@ class Samples:
         return self.together([self.one(place) for place in places])
 
 
-def stream(samples: Samples, batches: Iterable[range], workers: int) -> Generator[Batch, None, None]:
+def stream(samples: Source, batches: Iterable[range], workers: int) -> Generator[Batch, None, None]:
     """One batch after the other; with `workers`, so many threads make the next ones in the meantime."""
     if workers == 0:
         for places in batches:
@@ -150,7 +166,7 @@ def _alone(ready: threading.Barrier) -> None:
 
 
 class _Ahead:
-    def __init__(self, samples: Samples, workers: int):
+    def __init__(self, samples: Source, workers: int):
         self._samples = samples
         # Pictures are shared among threads; that torch shares the work on one among more would only get in the way.
         own = torch.get_num_threads()
@@ -160,7 +176,7 @@ class _Ahead:
             self._pool.submit(int)
         ready.wait()
         torch.set_num_threads(own)
-        self._waiting: list[list[Future[tuple[Tensor, ...]]]] = []
+        self._waiting: list[list[Future[Any]]] = []
 
     def __len__(self) -> int:
         return len(self._waiting)

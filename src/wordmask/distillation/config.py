@@ -19,7 +19,7 @@ from wordmask.distillation.corrections import CorrectionSettings
 from wordmask.distillation.experts import ExpertSettings
 from wordmask.distillation.pseudo_masks import MaskSettings
 from wordmask.distillation.records import DistillationError
-from wordmask.distillation.student import StudentSettings
+from wordmask.distillation.student import AnyStudentSettings
 from wordmask.names.lists import read_names
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.plugins import presets_of, where_from
@@ -68,7 +68,8 @@ class RunConfig:
     """clip: an `open_clip` architecture and the tag of its weights, or another address; clip_weights: a file or URL in
     place of the tag's. image_root: where the pictures are, if `images` is a list, embeddings, or a published archive is
     given. experts: none for a student that learns from the saliency masks as they are. stuff: names of no things, as
-    grass and sky, which saliency cannot find and `masks.teacher` does.
+    grass and sky, which saliency cannot find and `masks.teacher` does. student: a DeepLabV3+, or with kind=head a light
+    decoder on frozen encoders, which has settings of its own.
     """
 
     clip: str = "ViT-L-14-336/openai"
@@ -83,7 +84,7 @@ class RunConfig:
     masks: MaskSettings = Field(default_factory=MaskSettings)
     corrections: CorrectionSettings = CorrectionSettings()
     experts: ExpertSettings | None = experts.PRESETS["paper"]
-    student: StudentSettings = student.PRESETS["paper"]
+    student: Annotated[AnyStudentSettings, Field(discriminator="kind")] = student.PRESETS["paper"]
     validation: Validation | None = None
 
     @property
@@ -136,6 +137,10 @@ class Run:
     config: RunConfig
 
 
+HEADS = "distill-head"
+"""What plug-ins call the students of the kind `head` that their presets of whole runs have."""
+
+
 def list_presets() -> Mapping[str, RunConfig]:
     """Return the settings of whole runs by their names: the paper's, then those of plug-ins."""
     return presets_of("distill", PRESETS)
@@ -149,6 +154,15 @@ def find_preset(name: Any) -> RunConfig:
         raise ConfigError(f"preset {shown(name)} is unknown; choose one of {', '.join(presets)}{brought}")
     found: RunConfig = presets[name]
     return found
+
+
+def _student_of(preset: str, kind: Any) -> AnyStudentSettings:
+    """Return what a preset's student is where it is told to be of another kind than the preset has."""
+    kinds: dict[str, Mapping[str, AnyStudentSettings]]
+    kinds = {"deeplab": student.PRESETS, "head": presets_of(HEADS, student.HEADS)}
+    if kind not in kinds:
+        raise ConfigError(f"student.kind={shown(kind)} is no kind of student: choose one of {', '.join(kinds)}")
+    return kinds[kind].get(preset, kinds[kind]["paper"])
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -182,6 +196,9 @@ def make_run(*layers: Mapping[str, Any]) -> Run:
     ):
         if value is None:
             raise ConfigError(f"{key} is missing: give {how}")
+    asked = told.get("student")
+    if isinstance(asked, Mapping) and asked.get("kind", base["student"]["kind"]) != base["student"]["kind"]:
+        base["student"] = TypeAdapter(AnyStudentSettings).dump_python(_student_of(preset, asked["kind"]), mode="json")
     merged = _merged(base, told)
     if isinstance(merged["experts"], Mapping):  # also where one layer has said "none" and a later one has said more
         merged["experts"] = _merged(base["experts"], merged["experts"])
@@ -297,7 +314,9 @@ def _check_keys(told: Mapping[str, Any], base: Mapping[str, Any], at: str = "") 
 
 def _explained(error: ValidationError) -> str:
     first = error.errors()[0]
-    key = ".".join(str(part)[:MOST_LETTERS] for part in first["loc"])
+    where = first["loc"]
+    where = (*where[:1], *where[2:]) if where[:1] == ("student",) else where  # the second says of which kind it is
+    key = ".".join(str(part)[:MOST_LETTERS] for part in where)
     return f"{key}={shown(first['input'])} cannot be used: {first['msg'][:1].lower()}{first['msg'][1:]}"
 
 

@@ -24,6 +24,7 @@ from wordmask.distillation.archive import build_archive
 from wordmask.distillation.config import ConfigError, Run, as_dict, make_run, read_config
 from wordmask.distillation.corrected_targets import put_truths_in_targets
 from wordmask.distillation.corrections import USED, Used, put_truths, rejecting, seen_pictures, tell
+from wordmask.distillation.head_student import FEATURES, check_backbones
 from wordmask.distillation.known_masks import KnownMasks
 from wordmask.distillation.pseudo_masks import check_none_empty, make_masks
 from wordmask.distillation.records import MaskTable
@@ -94,6 +95,7 @@ class Pipeline(TaughtSources):
         if self.config.archive.filters.faces is not None:
             need("cv2")  # the stages that come before the filters take hours
         self.check_teacher()
+        check_backbones(self.config.student, self.out / "student")
         self.corrections  # noqa: B018  # likewise: what is wrong with the file is said now
         if self.stages.leads:
             with _claimed(self.out, self.run.images):
@@ -359,7 +361,7 @@ class Pipeline(TaughtSources):
             if own.vocabulary == "open":
                 open_student.train_open_student(examples, names, own, folder, texts=self.texts, **options)
             else:
-                student.train_student(examples, names, own, folder, **options)
+                student.train_student(examples, names, own, folder, features=self.out / FEATURES, **options)
 
         inputs = (
             self._inputs("student", "seed") | start_of(self.config.student) | {THE_MASKS: masks, "names": self._phrases}

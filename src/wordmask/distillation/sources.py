@@ -14,11 +14,12 @@ from wordmask.corrections import Corrections
 from wordmask.corrections.reading import corrections_from
 from wordmask.distillation import experts
 from wordmask.distillation.config import FREE, Run
+from wordmask.distillation.head_student import HeadStudentSettings, backbones_identity
 from wordmask.distillation.identities import brought_identity, clip_identity, start_identity, weights_identity
 from wordmask.distillation.pseudo_masks import OF_TEACHERS
 from wordmask.distillation.records import MaskTable
 from wordmask.distillation.student import OF_OPEN
-from wordmask.distillation.training import SegmenterTraining
+from wordmask.distillation.training import SegmenterTraining, Training
 from wordmask.encoders.clip import ClipEncoder
 from wordmask.encoders.clip_building import clip_at
 from wordmask.methods import DEFAULT_PRESET, Kind, presets_by_name, settings_of
@@ -113,9 +114,10 @@ class Sources:
 
     def _is_used(self, key: str) -> bool:
         """Return whether a setting plays a part where its section alone is told."""
-        return key not in OF_TEACHERS and (
-            self.config.student.vocabulary == "open" or key not in {f"student.{name}" for name in OF_OPEN}
-        )
+        student = self.config.student
+        unused = [name for name in OF_OPEN if student.vocabulary != "open"]
+        unused += ["kind"] if student.kind == "deeplab" else []  # as stages were told when there was no other
+        return key not in OF_TEACHERS and key not in {f"student.{name}" for name in unused}
 
     @property
     def _phrases(self) -> str:
@@ -142,7 +144,12 @@ def preset_of(kind: Kind, method: str, preset: str) -> str:
     return preset if preset in presets_by_name(kind, method) else DEFAULT_PRESET
 
 
-def start_of(settings: SegmenterTraining) -> dict[str, str]:
-    """Return what a training starts from, where its name alone does not say that."""
+def start_of(settings: Training) -> dict[str, str]:
+    """Return what a training starts from, or stands on, where its name alone does not say that."""
+    if isinstance(settings, HeadStudentSettings):
+        told = backbones_identity(settings.backbones)
+        return {} if told == list(settings.backbones) else {"what it stands on": json.dumps(told)}
+    if not isinstance(settings, SegmenterTraining):
+        return {}
     identity = start_identity(settings.start)
     return {} if identity is None or identity == settings.start else {"what it starts from": identity}

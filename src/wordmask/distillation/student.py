@@ -1,6 +1,7 @@
 """The student: one network for all names, distilled from their archives and the masks that nobody drew."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -9,14 +10,14 @@ from pydantic.dataclasses import dataclass
 
 from wordmask.console.progress import Progress
 from wordmask.distillation.batches import Examples
+from wordmask.distillation.head_student import FEATURES, HeadStudentSettings, train_head
 from wordmask.distillation.records import DistillationError, MaskTable
 from wordmask.distillation.training import Check, SegmenterTraining, train
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 from wordmask.runs.parts import Parts, Say, warn, write_part
 from wordmask.segmenters.base import Names
-from wordmask.segmenters.deeplab import DeepLabV3Plus
 from wordmask.segmenters.namedmask import NOTE, PRESET, NamedMask
-from wordmask.segmenters.student_file import Student, write_student
+from wordmask.segmenters.student_file import Student, StudentNetwork, write_student
 from wordmask.training.checkpoints import forget_checkpoints
 from wordmask.weights.loading import read_metadata
 
@@ -32,25 +33,33 @@ RUN = "run"
 class StudentSettings(SegmenterTraining):
     """20,000 steps of 16 pictures; 80,000 for ImageNet-S.
 
+    kind: what the student is; a head on frozen encoders has other settings, `HeadStudentSettings`.
     vocabulary: "open" for a student that answers to any names, by CLIP's texts; `open_student`. temperature: by which
     it divides cosines, CLIP's own. features_weight: how much it is to have its teacher's features, beside the labels.
     """
 
+    kind: Literal["deeplab"] = "deeplab"
     vocabulary: Literal["closed", "open"] = "closed"
     temperature: Annotated[float, Field(gt=0, le=1)] = 0.01
     features_weight: Annotated[float, Field(ge=0)] = 1.0
 
     def told(self) -> dict[str, Any]:
-        unused = () if self.vocabulary == "open" else OF_OPEN
+        unused = ("kind", *(() if self.vocabulary == "open" else OF_OPEN))
         return {name: value for name, value in super().told().items() if name not in unused}
 
 
 OF_OPEN = ("vocabulary", "temperature", "features_weight")
 """Settings that say nothing of a student with a vocabulary of its own."""
+AnyStudentSettings = StudentSettings | HeadStudentSettings
 PRESETS = {
     "paper": StudentSettings(),
     "imagenet-s": StudentSettings(steps=80_000),
 }
+HEADS = {
+    "paper": HeadStudentSettings(),
+    "imagenet-s": HeadStudentSettings(steps=8_000),
+}
+"""What a preset's student is where it is told to be of the kind `head`."""
 
 
 def with_background(names: Names) -> Vocabulary:
@@ -67,7 +76,7 @@ def examples_of(masks: MaskTable, names: Names) -> Examples:
 def train_student(
     masks: MaskTable | Examples,
     names: Names,
-    settings: StudentSettings,
+    settings: AnyStudentSettings,
     out: Path,
     *,
     seed: int = 0,
@@ -76,12 +85,14 @@ def train_student(
     validation: "Benchmark | None" = None,
     preset: str | None = None,
     note: str | None = None,
+    features: Path | None = None,
     say: Say = warn,
 ) -> Path:
     """Run, or go on with, the training of a student; its file, which says by which preset, and bears the note, if any.
 
     Figures on `validation` go to the log as it learns, and nothing is chosen by them: true labels only tell how good it
-    is. masks: or other examples, whose labels are those of the names.
+    is. masks: or other examples, whose labels are those of the names. features: the folder of what a head's encoders
+    say, by default in `out`.
     """
     vocabulary = with_background(names)
     examples = masks if isinstance(masks, Examples) else examples_of(masks, names)
@@ -89,12 +100,15 @@ def train_student(
     if is_done(path, settings.identity(seed, examples), say):
         return path
 
-    def finish(network: DeepLabV3Plus, run: str) -> None:
+    def finish(network: StudentNetwork, run: str) -> None:
         told = {RUN: run, "steps": str(settings.steps)} | ({} if preset is None else {PRESET: preset})
         told |= {} if note is None else {NOTE: note}
         write_student(path, network, vocabulary, told, write=write_part)
 
-    train(
+    learn: Callable[..., None] = train
+    if isinstance(settings, HeadStudentSettings):
+        learn = partial(train_head, features=features or out / FEATURES)
+    learn(
         len(vocabulary),
         examples,
         settings,
@@ -129,7 +143,7 @@ def check_on(validation: "Benchmark", vocabulary: Vocabulary) -> Check:
 
     from wordmask.benchmarks.evaluation import evaluate
 
-    def check(network: DeepLabV3Plus) -> Mapping[str, float]:
+    def check(network: StudentNetwork) -> Mapping[str, float]:
         device = next(network.parameters()).device
         segmenter = NamedMask(Student(deepcopy(network), vocabulary, {}), device=device, precision="fp32")
         report = evaluate(segmenter, validation)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from wordmask.console.progress import Progress
 from wordmask.distillation.augmentations import Augmentation
-from wordmask.distillation.batches import Batch, Examples, Samples, stream
+from wordmask.distillation.batches import Batch, Examples, Samples, Source, stream
 from wordmask.distillation.identities import start_identity
 from wordmask.distillation.records import DistillationError
 from wordmask.runs.parts import Say, warn
@@ -31,7 +31,7 @@ from wordmask.training.team import Team
 
 logger = logging.getLogger(__name__)
 
-Check = Callable[[DeepLabV3Plus], Mapping[str, float]]
+Check = Callable[[Any], Mapping[str, float]]
 """A network in evaluation mode -> figures on pictures with true labels."""
 
 MOST_WORKERS = 16
@@ -42,11 +42,17 @@ _FREE = ("workers", "threads", "save_every", "log_every", "check_every", "groups
 """Settings that may change while a run goes on: they change nothing, or only what comes before or after it."""
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class SegmenterTraining:
-    """Figures are the paper's.
+_AS_EVER = (
+    *("network", "start", "augmentation", "steps", "batch", "accumulate", "most_pasted"),
+    *("learning_rate", "backbone_rate"),
+)
+"""The order in which identities have always told settings; the others follow in theirs."""
 
-    start: whose weights the backbone begins with, as `fill_backbone` takes them; None is for random ones.
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Training:
+    """What holds for all that learns here; figures are the paper's.
+
     batch: pictures a step, of all processes together; accumulate: each process takes its share in so many parts, for
     less memory. The gradient is that of the whole batch but for batch norm, whose statistics are those of a part (of
     all processes on CUDA, of one alone on the CPU) and move on with each. most_pasted: the paper's n_max, 1 for none.
@@ -56,15 +62,12 @@ class SegmenterTraining:
     save_every, log_every, check_every: steps between checkpoints, lines of the log, and figures on a validation set.
     """
 
-    network: DeepLabSettings = DeepLabSettings()
-    start: str | None = "dino-resnet50"
     augmentation: Augmentation = Augmentation()
     steps: Annotated[int, Field(ge=1)] = 20_000
     batch: Annotated[int, Field(ge=2)] = 16
     accumulate: Annotated[int, Field(ge=1)] = 1
     most_pasted: Annotated[int, Field(ge=1)] = 2
     learning_rate: Annotated[float, Field(gt=0)] = 5e-4
-    backbone_rate: Annotated[float, Field(ge=0)] = 5e-5
     weight_decay: Annotated[float, Field(ge=0)] = 2e-4
     power: Annotated[float, Field(ge=0)] = 0.9
     floor: Annotated[float, Field(ge=0)] = 1e-6
@@ -82,16 +85,30 @@ class SegmenterTraining:
     def told(self) -> dict[str, Any]:
         """Return the settings that the outcome follows from."""
         told = TypeAdapter(type(self)).dump_python(self, mode="json")
-        return {name: value for name, value in told.items() if name not in _FREE} | {
-            "start": start_identity(self.start)
-        }
+        return {name: value for name, value in told.items() if name not in _FREE}
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class SegmenterTraining(Training):
+    """What holds for experts, and for students that are of their kind.
+
+    start: whose weights the backbone begins with, as `fill_backbone` takes them; None is for random ones.
+    """
+
+    network: DeepLabSettings = DeepLabSettings()
+    start: str | None = "dino-resnet50"
+    backbone_rate: Annotated[float, Field(ge=0)] = 5e-5
+
+    def told(self) -> dict[str, Any]:
+        told = super().told() | {"start": start_identity(self.start)}
+        return {name: told[name] for name in dict.fromkeys((*_AS_EVER, *told))}
 
 
 def ignore_label(classes: int) -> int:
     return IGNORE if classes <= IGNORE else max(MANY_IGNORE, classes)
 
 
-def poly_rate(base: float, step: int, settings: SegmenterTraining) -> float:
+def poly_rate(base: float, step: int, settings: Training) -> float:
     """Return the learning rate of a step, from `base` down to the floor."""
     return max(base * (1 - step / settings.steps) ** settings.power, settings.floor)
 
@@ -108,18 +125,18 @@ def new_network(settings: SegmenterTraining, classes: int, seed: int) -> DeepLab
 def train(
     classes: int,
     examples: Examples,
-    settings: SegmenterTraining,
+    settings: Training,
     out: Path,
     *,
     seed: int,
     device: str = "auto",
-    finish: Callable[[DeepLabV3Plus, str], None],
+    finish: Callable[[Any, str], None],
     progress: Progress | None = None,
     check: Check | None = None,
     say: Say = warn,
     run: str | None = None,
-    make: Callable[[], DeepLabV3Plus] | None = None,
-    sampler: Callable[..., Samples] = Samples,
+    make: Callable[[], nn.Module] | None = None,
+    sampler: Callable[..., Source] = Samples,
     loss: "Loss | None" = None,
 ) -> None:
     """Run, or go on with, a training whose checkpoint and log are in `out`. Labels of the examples are below
@@ -136,7 +153,7 @@ def train(
         keep_freed_memory()
     _check_shares(settings, team)
     run = run or settings.identity(seed, examples)
-    network = (make() if make else new_network(settings, classes, seed)).to(team.device)
+    network = _made(make, settings, classes, seed).to(team.device)
     network.to(memory_format=torch.channels_last)
     network = _bare(team.with_shared_statistics(network))
     optimiser = torch.optim.Adam(_groups(network, settings), weight_decay=settings.weight_decay, fused=True)
@@ -197,7 +214,7 @@ def train(
     team.wait()
 
 
-def _is_checked(done: int, settings: SegmenterTraining, check: Check | None) -> bool:
+def _is_checked(done: int, settings: Training, check: Check | None) -> bool:
     return check is not None and (done % settings.check_every == 0 or done == settings.steps)
 
 
@@ -217,12 +234,7 @@ def cross_entropy(output: Tensor, labels: Tensor, beside: Tensor | None, *, igno
 
 
 def _gradients(
-    together: nn.Module,
-    batch: Batch,
-    settings: SegmenterTraining,
-    team: Team,
-    ignore: int,
-    loss_of: Loss = cross_entropy,
+    together: nn.Module, batch: Batch, settings: Training, team: Team, ignore: int, loss_of: Loss = cross_entropy
 ) -> Tensor:
     """Leaves the gradient of the mean loss over all pixels of the whole batch that teach something, however the batch
     is shared; returns that mean.
@@ -233,16 +245,17 @@ def _gradients(
     total = torch.zeros((), device=team.device)
     pieces = [
         [None] * settings.accumulate if own is None else own.chunk(settings.accumulate)
-        for own in (batch.images, batch.labels, batch.beside)
+        for own in (batch.images, batch.labels, batch.beside, *batch.maps)
     ]
     parts = list(zip(*pieces, strict=True))
     statistics = _bare(together).statistics
-    for number, (images, labels, beside) in enumerate(parts, start=1):
+    for number, (images, labels, beside, *maps) in enumerate(parts, start=1):
         images = statistics.normalise(images.to(team.device, non_blocking=True))
         labels = labels.to(team.device, non_blocking=True).long()
         with contextlib.nullcontext() if number == len(parts) else team.quietly(together):
             with torch.autocast(team.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-                logits = together(images.contiguous(memory_format=torch.channels_last))
+                said = (each.to(team.device, non_blocking=True) for each in maps)
+                logits = together(images.contiguous(memory_format=torch.channels_last), *said)
             beside = None if beside is None else beside.to(team.device, non_blocking=True)
             loss = loss_of(logits, labels, beside, ignore=ignore, counted=counted)
             (loss * team.count).backward()  # processes exchange the mean of their gradients
@@ -250,25 +263,32 @@ def _gradients(
     return team.sum(total)
 
 
-def _bare(network: nn.Module) -> DeepLabV3Plus:
-    inner = getattr(network, "module", network)
-    assert isinstance(inner, DeepLabV3Plus)
-    return inner
+def _made(make: Callable[[], nn.Module] | None, settings: Training, classes: int, seed: int) -> nn.Module:
+    if make is not None:
+        return make()
+    assert isinstance(settings, SegmenterTraining)
+    return new_network(settings, classes, seed)
 
 
-def _groups(network: DeepLabV3Plus, settings: SegmenterTraining) -> list[dict[str, Any]]:
-    """Return the backbone, which knows something already, and the head."""
-    rates = ((network.backbone, settings.backbone_rate), (network.classifier, settings.learning_rate))
+def _bare(network: nn.Module) -> Any:
+    return getattr(network, "module", network)
+
+
+def _groups(network: nn.Module, settings: Training) -> list[dict[str, Any]]:
+    """Return the backbone, which knows something already, and the head; or all that learns."""
+    rates: tuple[tuple[nn.Module, float], ...] = ((network, settings.learning_rate),)
+    if isinstance(network, DeepLabV3Plus) and isinstance(settings, SegmenterTraining):
+        rates = ((network.backbone, settings.backbone_rate), (network.classifier, settings.learning_rate))
     return [{"params": list(part.parameters()), "lr": rate, "base": rate} for part, rate in rates]
 
 
-def _workers(settings: SegmenterTraining, team: Team) -> int:
+def _workers(settings: Training, team: Team) -> int:
     if settings.workers is not None:
         return settings.workers
     return 0 if team.device.type == "cpu" else min(MOST_WORKERS, max(1, (os.cpu_count() or 1) // team.count))
 
 
-def _check_shares(settings: SegmenterTraining, team: Team) -> None:
+def _check_shares(settings: Training, team: Team) -> None:
     parts = team.count * settings.accumulate
     if settings.batch % parts or settings.batch // parts < 2:
         raise DistillationError(

@@ -176,6 +176,15 @@ class DinoEncoder:
         x = self.model.norm(x + last.ls2(last.mlp(last.norm2(x))))
         return to_maps(x[:, self.model.num_prefix_tokens :], grid).float()
 
+    def read_patches(self, images: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [0, 1] -> the `tokens` of a call alone, (B, D, h, w), float32; a graph can be traced
+        of it.
+        """
+        x, grid, rope = self._until_the_last(images)
+        last = self.model.blocks[-1]
+        x = self.model.norm(last(x, rope=rope) if isinstance(self.model, Eva) else last(x))
+        return to_maps(x[:, self.model.num_prefix_tokens :], grid).float()
+
     def _until_the_last(self, images: Tensor) -> tuple[Tensor, Grid, Tensor | None]:
         """Run all blocks but the last: tokens (B, prefix + h*w, C), their grid, and a rotary code if there is one."""
         if images.ndim != 4 or images.shape[1] != 3:

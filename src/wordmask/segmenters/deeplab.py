@@ -148,6 +148,15 @@ class DeepLabV3Plus(nn.Module):
         return ImageStatistics(tuple(known.mean), tuple(known.std)) if known else IMAGENET
 
     @property
+    def title(self) -> str:
+        return f"DeepLabV3+ {self.settings.backbone}"
+
+    @property
+    def width(self) -> int:
+        """Of what the last layer reads."""
+        return self.settings.width
+
+    @property
     def dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
 

@@ -7,6 +7,7 @@ A student segments by the names that it was distilled for, in one pass of a plai
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -35,7 +36,8 @@ from wordmask.plugins import named
 from wordmask.refinement.by_name import NameRefinement, refine_names
 from wordmask.segmenters.base import MissingWeightsError, Seen, Segmenter, SegmenterError
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
-from wordmask.segmenters.student_file import OPEN_FORMAT, Student, is_student_file, read_student
+from wordmask.segmenters.head import HeadNetwork
+from wordmask.segmenters.student_file import OPEN_FORMAT, Student, StudentNetwork, is_student_file, read_student
 from wordmask.weights.addresses import Address, resolve
 from wordmask.weights.building import built_from
 from wordmask.weights.loading import read_state_dict
@@ -76,6 +78,7 @@ class NamedMaskSettings:
     ImageNet-S), or with their shorter side of so many and the longer side at most `longer_side`; by default at their
     own size. most_pixels: a larger picture is looked at smaller, as memory grows with it.
     refine: what makes the names' scores follow the picture's edges.
+    backbones: where the frozen encoders of a light head are, if no longer where its file says.
     """
 
     student: Address | None = None
@@ -86,6 +89,7 @@ class NamedMaskSettings:
     shorter_side: PositiveInt | None = None
     most_pixels: Annotated[int, Field(ge=1024)] = 4_000_000
     refine: NameRefinement = "none"
+    backbones: tuple[str, ...] | None = None
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Return the size at which a picture is looked at."""
@@ -137,8 +141,8 @@ class NamedMask(Segmenter):
         compute = Compute(str(device), precision)
         if compute.precision == "int8":
             raise NoInt8Error("students have no int8 form that is faster: choose auto, fp32 or bf16")
-        self.network: DeepLabV3Plus = student.network.eval().requires_grad_(False).to(compute.device)
-        self._ready: DeepLabV3Plus | None = None  # what computes: the network as it was when it first looked
+        self.network: StudentNetwork = student.network.eval().requires_grad_(False).to(compute.device)
+        self._ready: StudentNetwork | None = None  # what computes: the network as it was when it first looked
         compute = settled(compute, lambda: student_sample(self.network))
         self.vocabulary = student.vocabulary
         self.metadata = student.metadata
@@ -169,7 +173,7 @@ class NamedMask(Segmenter):
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        return {name: own for name, own in super().networks.items() if own is not self._ready}
+        return {name: own for name, own in super().networks.items() if name != "_ready"}
 
     def to(self, device: str | torch.device) -> Self:
         self._ready = None
@@ -214,7 +218,7 @@ class NamedMask(Segmenter):
 
     @property
     def keeps_features(self) -> bool:
-        return self.network.classes > self.network.settings.width
+        return self.network.classes > self.network.width
 
     def logits(self, kept: Tensor) -> Tensor:
         """(c, h, w) -> (classes, h, w)"""
@@ -237,16 +241,19 @@ class NamedMask(Segmenter):
         )
 
 
-def ready(network: DeepLabV3Plus, precision: str) -> DeepLabV3Plus:
+def ready(network: StudentNetwork, precision: str) -> StudentNetwork:
     """Return a copy of a student that looks at pictures of its type, fast, and learns no more."""
-    copy = for_inference(network, DeepLabV3Plus.features)
+    if isinstance(network, HeadNetwork):  # which has no batch norms to fold; its towers are as large as it is
+        copy: StudentNetwork = network if precision == "fp32" else deepcopy(network)
+    else:
+        copy = for_inference(network, DeepLabV3Plus.features)
     return copy.to(torch.bfloat16) if precision == "bf16" else copy
 
 
-def student_sample(network: DeepLabV3Plus) -> Sample:
+def student_sample(network: StudentNetwork) -> Sample:
     """Return what is timed of a student: all of it, on a picture that is small for it."""
     size = (1, 3, TIMED_SIDE, TIMED_SIDE)
-    what = f"DeepLabV3+ {network.settings.backbone}"
+    what = network.title
     return whole_sample(what, network, lambda precision: ready(network, precision).features, size)
 
 
@@ -309,7 +316,9 @@ def chances(logits: Tensor, which: Sequence[int], size: tuple[int, int]) -> Tens
 def load_student(source: str | Path, settings: NamedMaskSettings) -> Student:
     """Return the student at an address: one of ours knows its names, a published one is told them by `settings`."""
     path = resolve(source, "student")
-    return read_student(path) if is_student_file(path) else read_published(path, str(source), settings)
+    if is_student_file(path):
+        return read_student(path, settings.backbones)
+    return read_published(path, str(source), settings)
 
 
 def read_published(path: Path, source: str, settings: NamedMaskSettings) -> Student:

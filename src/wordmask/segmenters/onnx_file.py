@@ -25,7 +25,7 @@ FORMAT = "wordmask-onnx/1"
 METADATA = "wordmask"
 PIXELS, WORDS, LOGITS, FEATURES, OBJECTNESS = "pixels", "words", "logits", "features", "objectness"
 """The inputs and outputs of graphs."""
-IN_THE_FILE = ("student", "benchmark", "names", "names_file")
+IN_THE_FILE = ("student", "benchmark", "names", "names_file", "backbones")
 """Settings of a student that say which it is."""
 
 

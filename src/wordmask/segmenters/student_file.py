@@ -1,29 +1,54 @@
-"""A student as one file: safetensors, with its names and the shape of its network among the metadata."""
+"""A student as one file: safetensors, with its names and the shape of its network among the metadata.
+
+Of a head on frozen towers the file holds the decoder alone, and says which towers those are: their addresses, and the
+fingerprints of their weights.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import TypeAdapter
+from pydantic import Field, PositiveInt, TypeAdapter
+from pydantic.dataclasses import dataclass as settings_class
 from safetensors import safe_open
-from torch import Tensor
 
+from wordmask.encoders.towers import Tower, tower_at
+from wordmask.errors import WordmaskError
 from wordmask.files import Writer, atomic_write
 from wordmask.names.vocabulary import Vocabulary, VocabularyError
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
+from wordmask.segmenters.head import Decoder, HeadNetwork, HeadSettings
 from wordmask.weights.building import built_from, check_numbers
 from wordmask.weights.loading import WeightsError, read_metadata, read_state_dict, write_state_dict
 
-FORMAT, OPEN_FORMAT = "wordmask-student/1", "wordmask-open-student/1"
+FORMAT, HEAD_FORMAT, OPEN_FORMAT = "wordmask-student/1", "wordmask-head/1", "wordmask-open-student/1"
+OWN = ("format", "names", "network", "backbones")
+MOST_BACKBONES, MOST_CHANNELS = 16, 2**16
+
+StudentNetwork = DeepLabV3Plus | HeadNetwork
+
+
+@settings_class(frozen=True)
+class Backbone:
+    """A frozen tower that a head was distilled on: where it was, how wide it is, and what its weights are known by."""
+
+    address: str
+    channels: Annotated[PositiveInt, Field(le=MOST_CHANNELS)]
+    fingerprint: str
+
+
 _SETTINGS = TypeAdapter(DeepLabSettings)
+_HEAD = TypeAdapter(HeadSettings)
+_BACKBONES = TypeAdapter(Annotated[list[Backbone], Field(min_length=1, max_length=MOST_BACKBONES)])
 
 
 @dataclass(frozen=True)
 class Student:
     """A network and what its classes are called: class i is `vocabulary.names[i]`."""
 
-    network: DeepLabV3Plus
+    network: StudentNetwork
     vocabulary: Vocabulary
     metadata: Mapping[str, str]
     """How it came about."""
@@ -31,7 +56,7 @@ class Student:
 
 def write_student(
     path: str | Path,
-    network: DeepLabV3Plus,
+    network: StudentNetwork,
     vocabulary: Vocabulary,
     metadata: Mapping[str, str] | None = None,
     *,
@@ -40,38 +65,45 @@ def write_student(
     """Whole or not at all; equal students give equal bytes."""
     if len(vocabulary) != network.classes:
         raise WeightsError(f"{path}: {len(vocabulary)} names for a network of {network.classes} classes")
-    _write(path, network.state_dict(), network.settings, vocabulary, metadata, write)
+    _write(path, network, vocabulary, metadata, write=write)
 
 
 def halve_student(source: str | Path, path: str | Path, metadata: Mapping[str, str]) -> None:
     """Write the same student in half the bytes, as it ships: it is single again once it is read."""
     student = read_student(source)
-    state = {
-        name: value.half() if value.is_floating_point() else value
-        for name, value in student.network.state_dict().items()
-    }
-    _write(path, state, student.network.settings, student.vocabulary, {**student.metadata, **metadata})
+    _write(path, student.network, student.vocabulary, {**student.metadata, **metadata}, half=True)
 
 
 def _write(
     path: str | Path,
-    state: Mapping[str, Tensor],
-    settings: DeepLabSettings,
+    network: StudentNetwork,
     vocabulary: Vocabulary,
     metadata: Mapping[str, str] | None,
+    *,
+    half: bool = False,
     write: Writer = atomic_write,
 ) -> None:
-    written = {
-        **(metadata or {}),
-        "format": FORMAT,
-        "names": json.dumps(dict(zip(vocabulary.names, vocabulary.phrases, strict=True)), ensure_ascii=False),
-        "network": _SETTINGS.dump_json(settings).decode(),
+    names = json.dumps(dict(zip(vocabulary.names, vocabulary.phrases, strict=True)), ensure_ascii=False)
+    learnt = network.decoder if isinstance(network, HeadNetwork) else network
+    written = {**(metadata or {}), "names": names}
+    if isinstance(network, HeadNetwork):
+        told = [Backbone(tower.address, tower.channels, tower.fingerprint) for tower in network.own_towers]
+        written |= {
+            "format": HEAD_FORMAT,
+            "network": _HEAD.dump_json(network.settings).decode(),
+            "backbones": _BACKBONES.dump_json(told).decode(),
+        }
+    else:
+        written |= {"format": FORMAT, "network": _SETTINGS.dump_json(network.settings).decode()}
+    state = {
+        name: value.half() if half and value.is_floating_point() else value
+        for name, value in learnt.state_dict().items()
     }
     write_state_dict(path, state, written, write=write)
 
 
-def is_student_file(path: str | Path, kind: str = FORMAT) -> bool:
-    """Return whether `write_student` wrote this, or what writes another `kind` of students; a published checkpoint is a
+def is_student_file(path: str | Path, *kinds: str) -> bool:
+    """Return whether `write_student` wrote this, or what writes other `kinds` of students; a published checkpoint is a
     pickle of torch's.
     """
     with Path(path).open("rb") as file:
@@ -79,25 +111,63 @@ def is_student_file(path: str | Path, kind: str = FORMAT) -> bool:
             return False
     try:
         with safe_open(path, framework="pt") as tensors:
-            return (tensors.metadata() or {}).get("format") == kind
+            return (tensors.metadata() or {}).get("format") in (kinds or (FORMAT, HEAD_FORMAT))
     except Exception as error:  # a file cut short; safetensors says how
         raise WeightsError(f"{path} is no readable safetensors file: {error}") from error
 
 
-def read_student(path: str | Path) -> Student:
-    """On the CPU, in evaluation mode."""
+def read_student(path: str | Path, backbones: Sequence[str] | None = None) -> Student:
+    """On the CPU, in evaluation mode. backbones: where a head's frozen towers are, if no longer where it says."""
     metadata = read_metadata(path)
-    if metadata.get("format") != FORMAT:
-        raise WeightsError(f"{path} is no student: its format is {metadata.get('format')!r}, not {FORMAT!r}")
+    kind = metadata.get("format")
+    if kind not in (FORMAT, HEAD_FORMAT):
+        raise WeightsError(f"{path} is no student: its format is {kind!r}, not {FORMAT!r} or {HEAD_FORMAT!r}")
+    if kind == FORMAT and backbones is not None:
+        raise WeightsError(f"{path} is a whole network, which stands on no backbones: leave backbones out")
     try:
         names = json.loads(metadata["names"])
         vocabulary = Vocabulary.of({name: {"instead": phrases} for name, phrases in names.items()})
-        settings = _SETTINGS.validate_json(metadata["network"])
+        told = metadata["network"]
+        settings = _SETTINGS.validate_json(told) if kind == FORMAT else _HEAD.validate_json(told)
+        known = [] if kind == FORMAT else _BACKBONES.validate_json(metadata["backbones"])
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError, VocabularyError) as error:
         why = " ".join(str(error).split())[:200]
         raise WeightsError(f"{path} is damaged: its names or its network cannot be read ({why})") from error
     what, state = f"student {path}", read_state_dict(path)
-    check_numbers(settings.backbone_options, state, what)
-    network = built_from(lambda: DeepLabV3Plus(len(vocabulary), settings), state, what=what)
-    beside = {key: value for key, value in metadata.items() if key not in ("format", "names", "network")}
+    network: StudentNetwork
+    if isinstance(settings, HeadSettings):
+        channels = [backbone.channels for backbone in known]
+        decoder = built_from(lambda: Decoder(len(vocabulary), channels, settings), state, what=what)
+        network = HeadNetwork(find_towers(path, known, backbones), decoder)
+    else:
+        check_numbers(settings.backbone_options, state, what)
+        deeplab = settings
+        network = built_from(lambda: DeepLabV3Plus(len(vocabulary), deeplab), state, what=what)
+    beside = {key: value for key, value in metadata.items() if key not in OWN}
     return Student(network.eval(), vocabulary, beside)
+
+
+def find_towers(path: str | Path, known: Sequence[Backbone], backbones: Sequence[str] | None) -> list[Tower]:
+    """Return the towers that a head was distilled on, and no others."""
+    addresses = [backbone.address for backbone in known] if backbones is None else list(backbones)
+    if len(addresses) != len(known):
+        raise WeightsError(
+            f"{path} stands on {len(known)} backbones ({', '.join(each.address for each in known)}), and "
+            f"{len(addresses)} were given: give an address for each, in this order"
+        )
+    towers = []
+    for address, backbone in zip(addresses, known, strict=True):
+        try:
+            tower = tower_at(address)
+        except WordmaskError as error:
+            raise WeightsError(
+                f"{path} stands on the frozen backbone {backbone.address}, which is not to be had as {address!r} "
+                f"({error}): say where it is by backbones=ADDRESS"
+            ) from error
+        if tower.fingerprint != backbone.fingerprint:
+            raise WeightsError(
+                f"{path} was distilled on {backbone.address} with other weights than {address!r} has now "
+                f"({backbone.fingerprint}, not {tower.fingerprint}): give those by backbones=ADDRESS, or distil anew"
+            )
+        towers.append(tower)
+    return towers
