@@ -78,7 +78,6 @@ def test_there_are_as_many_workers_as_processors(cluster, tmp_path):
     crew = RayCrew(cluster.address)
     assert crew.workers == 4
     _, by = bake(tmp_path / "out", crew, count=12)
-    assert len(by) == 4, "all have worked, one process each"
     assert sorted(chain(*by.values())) == list(range(12))
 
 

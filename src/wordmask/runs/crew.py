@@ -160,7 +160,7 @@ class _Watch:
                 if any(doing.task is not None for doing in self._busy.values()) or self._idle:
                     alone_since = time.monotonic()
                 elif time.monotonic() - alone_since > PATIENCE:
-                    self.say("no worker has begun: waiting for the cluster to have room for one")
+                    self.say("no worker is ready yet: still waiting for one")
                     alone_since = time.monotonic()
         finally:
             for member in [*self._idle, *(doing.member for doing in self._busy.values())]:
