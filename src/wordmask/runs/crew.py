@@ -199,10 +199,10 @@ class _Watch:
 
     def _dismiss(self, doing: _Doing, why: str) -> None:
         """Go on without a worker whose machine is not well, as long as there are others."""
+        doing.member.end()
         if not self._idle and not self._busy:
             raise CrewError(f"no worker is left: {doing.member.name} {why}")
         self.say(f"{doing.member.name} {why}")
-        doing.member.end()
 
     def _lose(self, doing: _Doing, lost: Exception) -> Generator[tuple[Any, Any, str | None], None, None]:
         doing.member.end()
