@@ -134,8 +134,7 @@ def test_labels_of_a_cluster_are_those_of_one_process(cluster, tmp_path, command
 DRIVER = """
     import sys
     from pathlib import Path
-    from support.embedding_files import SETTINGS, files_in
-from support.shard_tasks import Loaf, oven
+    from support.shard_tasks import Loaf, oven
     from wordmask.runs.ray_crew import RayCrew
     from wordmask.runs.shards import run_shards
 
