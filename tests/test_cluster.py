@@ -78,7 +78,6 @@ def test_there_are_as_many_workers_as_processors(cluster, tmp_path):
     crew = RayCrew(cluster.address)
     assert crew.workers == 4
     _, by = bake(tmp_path / "out", crew, count=12)
-    assert len(by) == 4, "all have worked, one process each"
     assert sorted(chain(*by.values())) == list(range(12))
 
 
@@ -135,8 +134,7 @@ def test_labels_of_a_cluster_are_those_of_one_process(cluster, tmp_path, command
 DRIVER = """
     import sys
     from pathlib import Path
-    from support.embedding_files import SETTINGS, files_in
-from support.shard_tasks import Loaf, oven
+    from support.shard_tasks import Loaf, oven
     from wordmask.runs.ray_crew import RayCrew
     from wordmask.runs.shards import run_shards
 

@@ -160,7 +160,7 @@ class _Watch:
                 if any(doing.task is not None for doing in self._busy.values()) or self._idle:
                     alone_since = time.monotonic()
                 elif time.monotonic() - alone_since > PATIENCE:
-                    self.say("no worker has begun: waiting for the cluster to have room for one")
+                    self.say("no worker is ready yet: still waiting for one")
                     alone_since = time.monotonic()
         finally:
             for member in [*self._idle, *(doing.member for doing in self._busy.values())]:
@@ -199,10 +199,10 @@ class _Watch:
 
     def _dismiss(self, doing: _Doing, why: str) -> None:
         """Go on without a worker whose machine is not well, as long as there are others."""
+        doing.member.end()
         if not self._idle and not self._busy:
             raise CrewError(f"no worker is left: {doing.member.name} {why}")
         self.say(f"{doing.member.name} {why}")
-        doing.member.end()
 
     def _lose(self, doing: _Doing, lost: Exception) -> Generator[tuple[Any, Any, str | None], None, None]:
         doing.member.end()
