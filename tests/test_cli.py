@@ -139,7 +139,7 @@ def test_one_bad_picture_does_not_stop_the_rest(segment, photo, tmp_path):
         ("segment {photo} {photo} --names a,b --fill -o {tmp}/x.png", 1, "is one file"),
         ("segment {tmp}/none.jpg --names a,b --fill", 1, "there is no"),
         ("segment {tmp} --names a,b --fill --set window", 2, "KEY=VALUE"),
-        ("segment", 2, "Missing argument"),
+        ("segment", 2, "give pictures, a folder, a pattern"),
         ("segment '' --names a,b --fill", 2, "empty picture argument"),
         ("segment {photo} --names a,b --fill --set preset=x", 2, "an option of its own"),
         ("segment {photo} --names a,b --fill -o {tmp}/x.png --format json", 2, "disagree"),

@@ -17,7 +17,6 @@ import typer
 from wordmask.cli import options
 from wordmask.errors import WordmaskError
 from wordmask.files import is_special, naming_a_full_disk
-from wordmask.pictures.image_files import EXTENSIONS
 
 STDIN = "-"
 MOST_BYTES = 2**31
@@ -131,6 +130,8 @@ def root_of_pattern(argument: str) -> Path | None:
 
 def matching(pattern: str) -> list[Path]:
     """Return the pictures that a pattern matches, sorted; ** stands for any folders."""
+    from wordmask.pictures.image_files import EXTENSIONS
+
     found = (Path(path) for path in glob.iglob(pattern, recursive=True))  # noqa: PTH207 - no hidden ones
     pictures = sorted({path for path in found if path.suffix.lower() in EXTENSIONS and path.is_file()})
     if not pictures:
