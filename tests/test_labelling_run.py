@@ -156,9 +156,10 @@ def undisturbed(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("workers", "stops"), [("1", (4, 16)), ("2", (4,))])
-def test_a_killed_run_started_again_gives_the_very_same_files(undisturbed, tmp_path, workers, stops):
+def test_a_killed_run_started_again_gives_the_very_same_files(undisturbed, workers, stops):
     folder, wanted = undisturbed
-    command, out = world_command(folder, tmp_path / "out", "--workers", workers), tmp_path / "out"
+    out = folder.parents[1] / f"killed {workers}"  # beside the other: the review says where its pictures are from there
+    command = world_command(folder, out, "--workers", workers)
     kills = 0
     for pictures in stops:
         process = subprocess.Popen(command, env=ONE_THREAD, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
