@@ -1,8 +1,10 @@
 """Films: frames in, masks out, a film back; in bounded memory, and within limits that are checked before decoding."""
 
+import io
 import json
-import threading
+import os
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -12,7 +14,8 @@ from PIL import Image
 from support.painted import NAMES, Painted
 from wordmask import segmenters
 from wordmask.extras import MissingExtraError, is_installed
-from wordmask.pictures.films import FilmError, FilmLimits, read_film, seconds_between
+from wordmask.pictures.decoding_worker import send
+from wordmask.pictures.films import FilmError, FilmLimits, _answer, read_film, seconds_between
 from wordmask.pictures.films_worker import chosen, upright
 from wordmask.pictures.films_writing import film_at
 
@@ -89,6 +92,19 @@ def test_of_each_stretch_the_first_frame_is_chosen():
         Fraction(t) for t in ("0", "1.1", "2.5", "5.2", "6")
     ]
     assert len(list(chosen(((t, None) for t in times), None))) == len(times)
+    passed = []
+    assert len(list(chosen(((t, None) for t in times), Fraction(1), lambda: passed.append(1)))) + len(passed) == 8
+
+
+def test_a_decoder_has_its_time_for_each_frame_also_for_those_that_nobody_asked_for():
+    read, write = os.pipe()
+    with os.fdopen(read, "rb", buffering=0) as answers, os.fdopen(write, "wb", buffering=0) as says:
+        for told in ({"alive": True}, {"alive": True}, {"end": True}):
+            send(says, told)
+        process = SimpleNamespace(stdin=io.BytesIO(), stdout=answers)
+        assert _answer(process, {"next": True}, "film", 1.0) == {"end": True}
+        with pytest.raises(FilmError, match="a frame took longer than"):
+            _answer(process, {"next": True}, "film", 0.01)
 
 
 def test_frames_are_turned_upright():
@@ -221,24 +237,12 @@ def test_memory_does_not_grow_with_the_length_of_a_film(tmp_path):
     size = {"height": 480, "width": 640}
 
     def most(path):
-        seen, ends = [], threading.Event()
-
-        def watch():
-            while not ends.wait(0.01):
-                own = psutil.Process()
-                children = sum(child.memory_info().rss for child in own.children() if child.is_running())
-                seen.append(own.memory_info().rss + children)
-
-        thread = threading.Thread(target=watch)
-        thread.start()
-        try:
-            with read_film(path) as (_, frames), film_at(path.with_name("out.mkv"), None) as writer:
-                stream = (frame.image for frame in frames)
-                for number, result in enumerate(Painted().segment_many(stream, NAMES, batch_size=2)):
-                    writer.write(result.labels.astype(np.uint8), Fraction(number, RATE))
-        finally:
-            ends.set()
-            thread.join()
+        seen, own = [], psutil.Process()
+        with read_film(path) as (_, frames), film_at(path.with_name("out.mkv"), None) as writer:
+            stream = (frame.image for frame in frames)
+            for number, result in enumerate(Painted().segment_many(stream, NAMES, batch_size=2)):
+                writer.write(result.labels.astype(np.uint8), Fraction(number, RATE))
+                seen.append(sum(process.memory_info().rss for process in (own, *own.children())))
         return max(seen)
 
     short, long = make_film(tmp_path / "short.mkv", 15, **size), make_film(tmp_path / "long.mkv", 150, **size)

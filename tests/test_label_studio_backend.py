@@ -304,6 +304,11 @@ def test_without_being_asked_for_there_is_no_backend():
         assert client.post("/predict", json={}).status_code == 404
 
 
+def test_a_service_without_a_method_is_no_backend():
+    with pytest.raises(ServeError, match="needs a method"):
+        build_app({}, page=False, label_studio=LabelStudio())
+
+
 @pytest.mark.parametrize("host", ["labels", "ftp://labels", "http://", "http://a:b@labels", "http://labels/api"])
 def test_a_host_that_is_none_is_refused(host):
     with pytest.raises(ServeError, match="is no address such as"):

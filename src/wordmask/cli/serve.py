@@ -226,7 +226,7 @@ def _serve(wanted: "ServeConfig", loads: dict[str, dict[str, Any]]) -> None:
             segmenter.given_concepts = concepts
         settle_threads(loaded.values())
         sys.setswitchinterval(SWITCH_SECONDS)
-        beside = {"access_log": log, "label_studio": wanted.label_studio, "review": reviewed}
+        beside: dict[str, Any] = {"access_log": log, "label_studio": wanted.label_studio, "review": reviewed}
         app = build_app(loaded, wanted.settings, page=page, **beside)
         if wanted.settings.api_key is None and host not in ("127.0.0.1", "localhost", "::1"):
             complain(f"note: anybody who reaches {host} may use this service; WORDMASK_API_KEY asks for a key")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from subprocess import Popen
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -118,12 +118,8 @@ def _answer(process: "Popen[bytes]", question: dict[str, Any], path: Path, secon
     assert process.stdout is not None
     try:
         send(process.stdin, question)
-        if hasattr(select, "poll"):
-            waiting = select.poll()
-            waiting.register(process.stdout, select.POLLIN)
-            if not waiting.poll(1000 * CLOCK * seconds):
-                raise FilmError(f"{path}: a frame took longer than {CLOCK * seconds:g} seconds")
-        told = receive(process.stdout)
+        while "alive" in (told := _received(process.stdout, path, CLOCK * seconds)):
+            pass
         if "shape" in told:
             told["image"] = np.empty(told["shape"], np.uint8)
             receive_into(process.stdout, told["image"].data.cast("B"))
@@ -133,6 +129,16 @@ def _answer(process: "Popen[bytes]", question: dict[str, Any], path: Path, secon
     if "error" in told:
         raise FilmError(f"{path}: {told['error']}")
     return told
+
+
+def _received(pipe: IO[bytes], path: Path, seconds: float) -> dict[str, Any]:
+    """Return the next message, or give up after so many seconds where the system lets one wait for a pipe so."""
+    if hasattr(select, "poll"):
+        waiting = select.poll()
+        waiting.register(pipe, select.POLLIN)
+        if not waiting.poll(1000 * seconds):
+            raise FilmError(f"{path}: a frame took longer than {seconds:g} seconds")
+    return receive(pipe)
 
 
 @contextmanager

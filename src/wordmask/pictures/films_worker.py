@@ -7,7 +7,8 @@ address and no file but the one that it is given.
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import IO, Any
 
@@ -17,6 +18,9 @@ from wordmask.pictures.decoding_worker import limit_memory, limit_processor, rec
 
 PROBED_BYTES, PROBED_MICROSECONDS = 5_000_000, 5_000_000
 """What ffmpeg may read to find out what a file is: its own defaults, stated because a limit is meant."""
+
+
+ALIVE_SECONDS = 1.0
 
 
 class FilmError(Exception):
@@ -50,7 +54,7 @@ def answer(questions: IO[bytes], answers: IO[bytes], asked: dict[str, Any]) -> N
             stream = container.streams.video[0]
             send(answers, {"about": about(container, stream)})
             every = None if asked["every"] is None else Fraction(asked["every"])
-            frames = chosen(frames_of(container, stream, asked), every)
+            frames = chosen(frames_of(container, stream, asked), every, Alive(answers).tell)
             while receive(questions)["next"]:
                 limit_processor(asked["seconds"])
                 found = next(frames, None)
@@ -125,22 +129,41 @@ def frames_of(container: Any, stream: Any, asked: dict[str, Any]) -> Iterator[tu
             raise FilmError(f"has more than {asked['frames']} frames")
         if frame.width * frame.height > asked["pixels"]:
             raise FilmError(f"has a frame of {frame.width} x {frame.height} pixels, above the limit")
-        time = Fraction(number, 25) if frame.pts is None else frame.pts * frame.time_base
-        first = time if first is None else first
-        if time - first > asked["length"]:
+        at = Fraction(number, 25) if frame.pts is None else frame.pts * frame.time_base
+        first = at if first is None else first
+        if at - first > asked["length"]:
             raise FilmError(f"is longer than {asked['length']:g} seconds")
-        yield time - first, frame
+        yield at - first, frame
 
 
-def chosen(frames: Iterator[tuple[Fraction, Any]], every: Fraction | None) -> Iterator[tuple[Fraction, Any]]:
-    """Return the first frame of each stretch of `every` seconds; all of them where it is None."""
+class Alive:
+    """Says now and then that frames are decoded that nobody asked for."""
+
+    def __init__(self, answers: IO[bytes]):
+        self._answers, self._told = answers, time.monotonic()
+
+    def tell(self) -> None:
+        if time.monotonic() - self._told > ALIVE_SECONDS:
+            send(self._answers, {"alive": True})
+            self._told = time.monotonic()
+
+
+def chosen(
+    frames: Iterator[tuple[Fraction, Any]], every: Fraction | None, on_passed: Callable[[], None] = lambda: None
+) -> Iterator[tuple[Fraction, Any]]:
+    """Return the first frame of each stretch of `every` seconds; all of them where it is None.
+
+    on_passed: called for each frame that is not one of those.
+    """
     due = Fraction(0)
-    for time, frame in frames:
+    for at, frame in frames:
         if every is None:
-            yield time, frame
-        elif time >= due:
-            yield time, frame
-            due = (time // every + 1) * every
+            yield at, frame
+        elif at >= due:
+            yield at, frame
+            due = (at // every + 1) * every
+        else:
+            on_passed()
 
 
 def upright(image: np.ndarray, rotation: int) -> np.ndarray:
@@ -148,9 +171,9 @@ def upright(image: np.ndarray, rotation: int) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(image, k=round(rotation / 90) % 4))
 
 
-def _send_frame(answers: IO[bytes], time: Fraction, frame: Any) -> None:
+def _send_frame(answers: IO[bytes], at: Fraction, frame: Any) -> None:
     image = upright(frame.to_ndarray(format="rgb24"), int(getattr(frame, "rotation", 0) or 0))
-    send(answers, {"shape": image.shape, "time": str(time)})
+    send(answers, {"shape": image.shape, "time": str(at)})
     view = image.data.cast("B")
     while view:
         view = view[answers.write(view) :]

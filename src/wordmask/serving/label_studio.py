@@ -24,7 +24,7 @@ from wordmask.serving.many import each_of
 from wordmask.serving.reading import JSON
 from wordmask.serving.rest import Explained, error_answer
 from wordmask.serving.service import Service, vocabulary_of
-from wordmask.serving.settings import RequestError
+from wordmask.serving.settings import RequestError, ServeError
 
 PREDICT = "/predict"
 MOST_TASKS = 1000
@@ -36,6 +36,8 @@ PERCENT = 100.0
 
 
 def routes(service: Service, allowed: LabelStudio) -> APIRouter:
+    if not service.segmenters:
+        raise ServeError("--label-studio needs a method that answers: name one with --method or --student")
     router = APIRouter(route_class=Explained, tags=["Label Studio"])
     method = service.method(allowed.method)
     version = f"wordmask-{__version__}-{method}"
