@@ -49,7 +49,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--protocol", default="own")
-    parser.add_argument("--only", action="append", help="a method of this label, or those whose label holds it, beside MaskCLIP")
+    parser.add_argument(
+        "--only", action="append", help="a method of this label, or those whose label holds it, beside MaskCLIP"
+    )
     arguments = parser.parse_args()
     import torch
 
