@@ -152,3 +152,19 @@ def test_windows_are_resized_as_pillow_does(clip):
     apart = np.abs(seen[0].permute(1, 2, 0).numpy().astype(int) - pillow)
     assert apart.max() <= 2
     assert apart.mean() < 0.05
+
+
+def test_every_rival_races_alone_over_all_scales(clip):
+    image, rivals = picture(40, 60), ["cat", "dog", "sofa", "car", "tree"]
+    segmenter = ClipDiy(clip, settings(), objectness=ramp)
+    names = ["grass", "background"]
+    result = segmenter.segment(image, names, contrast=rivals)
+    asked = [*names, *rivals]
+    guide = ramp([image])[0].astype(float)
+    expected = by_the_book(clip, image, (40, 60), asked, (32, 16), objectness=guide)
+    ordered = np.sort(expected, axis=-1)
+    clear = ordered[..., -1] - ordered[..., -2] > 1e-5
+    won = expected.argmax(axis=-1)
+    assert clear.mean() > 0.9
+    assert np.array_equal(result.labels[clear], np.where(won == 0, 0, 1)[clear])
+    assert result.names == names

@@ -19,7 +19,7 @@ from wordmask.collection.references import CollectionError
 from wordmask.collection.tars import captions_in, pictures_in
 from wordmask.names.contrast import FEW, MOST, Concepts, ContrastError, read_concepts, rivals, shipped, singular
 from wordmask.names.prompts import templates
-from wordmask.names.text_embeddings import TextEmbedder, far_from_names
+from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings, far_from_names
 from wordmask.names.vocabulary import RIVAL, Rivals, Vocabulary
 from wordmask.segmenters.base import SegmenterError, contrasted
 from wordmask.segmenters.clearclip import ClearClip
@@ -149,6 +149,21 @@ def test_phrases_that_are_too_near_are_not_read_for_the_background():
     )
     assert embed(hidden.racing()).owner.tolist() == [0, 1, 2, 2]
     assert len(embed(replace(merged, rivals=None)).vectors) == 5
+
+
+def test_rivals_may_be_held_apart_less_those_that_are_too_near():
+    asked = replace(Vocabulary.of({"dog": ["hound"], "background": None}), rivals=Rivals(("sky", "road"))).racing()
+    owner = torch.tensor([0, 0, 1, 2, 2])
+    text = TextEmbeddings(asked, torch.eye(5), owner)
+    apart = text.rivals_apart()
+    assert apart.owner.tolist() == [0, 0, 1, 2, 3]
+    features = torch.tensor([0.1, 0.2, 0.3, 0.5, 0.4])[None, :, None, None]
+    cosines = apart.cosines(features).flatten() * features.norm()
+    assert torch.allclose(cosines, torch.tensor([0.2, 0.3, 0.5, 0.4]))
+    fewer = TextEmbeddings(asked, torch.eye(5)[:3], owner[:3]).rivals_apart()  # all of them were too near
+    assert len(fewer.vocabulary) == 2
+    plain = TextEmbeddings(Vocabulary.of(["dog"]), torch.eye(5)[:1], owner[:1])
+    assert plain.rivals_apart() is plain
 
 
 def test_the_shipped_table_knows_the_benchmarks_names_and_no_name_is_its_own_rival():

@@ -26,8 +26,8 @@ class Card:
 
     figures: published mIoU in percent, by benchmark. protocol: whose sizes, windows and words they were made with.
     source: where they are printed. backbones: what they were made with. cost: what a picture takes as a multiple of
-    MaskCLIP's; data/methods.toml says how it was had. weights: names of the catalogue that it loads. wants: what has to be given besides.
-    beyond: what the figures were made with that the preset does not have.
+    MaskCLIP's; data/methods.toml says how it was had. weights: names of the catalogue that it loads. wants: what has to
+    be given besides. beyond: what the figures were made with that the preset does not have.
     """
 
     figures: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))

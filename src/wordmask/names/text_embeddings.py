@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wordmask.names.prompts import Templates, templates
-from wordmask.names.vocabulary import Vocabulary
+from wordmask.names.vocabulary import RIVAL, Vocabulary
 from wordmask.weights.cache import cache_dir
 
 PHRASES_PER_BATCH = 64
@@ -57,6 +57,19 @@ class TextEmbeddings:
     vectors: Tensor  # (P, D) one for every phrase, L2-normalised
     owner: Tensor  # (P,) the label that each phrase stands for
     has_background: bool = False
+
+    def rivals_apart(self) -> "TextEmbeddings":
+        """Return the same with every rival as one more name at the end, where there is one name for all of them."""
+        if not self.vocabulary.is_racing:
+            return self
+        first = len(self.vocabulary) - 1
+        is_rival = self.owner == first  # the last phrases, less those that were too near a name
+        count = int(is_rival.sum())
+        owner = self.owner.clone()
+        owner[is_rival] = torch.arange(first, first + count)
+        names = (*self.vocabulary.names[:first], *[RIVAL] * count)
+        phrases = (*self.vocabulary.phrases[:first], *[(RIVAL,)] * count)
+        return replace(self, vocabulary=replace(self.vocabulary, names=names, phrases=phrases), owner=owner)
 
     def cosines(self, features: Tensor) -> Tensor:
         """Features (B, D, h, w) -> cosine with every name (B, K, h, w): that of its best phrase."""

@@ -201,7 +201,7 @@ class Segmenter(Declared, ABC):
 
     @property
     def races_alone(self) -> bool:
-        """Return whether "auto" holds a single name against concepts: where IoU-single rises by it, see docs/names.md."""
+        """Return whether "auto" holds a single name against concepts: where IoU-single rises (docs/names.md)."""
         return True
 
     @property

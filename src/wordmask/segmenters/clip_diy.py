@@ -98,7 +98,9 @@ class SeenAtScales(Seen):
 
     @torch.inference_mode()
     def answer(self, vocabulary: Vocabulary) -> Segmentation:
-        text = self._segmenter.embed(vocabulary)
+        # What scores is a mean over scales. The best rival of each scale would be more than any single rival is.
+        text, asked = self._segmenter.embed(vocabulary).rivals_apart(), vocabulary
+        vocabulary = text.vocabulary
         grids = [text.cosines(scale.permute(2, 0, 1)[None])[0] for scale in self._scales]  # each (K, rows, columns)
         count = len(vocabulary)
         together = max(1, MAP_BYTES // (4 * self._size[0] * self._size[1]))
@@ -132,9 +134,8 @@ class SeenAtScales(Seen):
                 return F.interpolate((own.exp_() * at_zero)[None], size=small, mode="bilinear")[0]
 
             best, sure_of_it = refine_names(self.image, best, maps_of, self._segmenter.settings.refine)
-        return Segmentation(
-            best.astype(label_type(count)), list(vocabulary.names), sure_of_it, self._image, self.source
-        )
+        best = np.minimum(best, len(asked) - 1).astype(label_type(len(asked)))
+        return Segmentation(best, list(asked.names), sure_of_it, self._image, self.source)
 
     def _maps(self, grids: list[Tensor], chunk: slice, vocabulary: Vocabulary) -> Tensor:
         """Equations 1 to 3 for some of the names: (k, h, w)."""
@@ -186,7 +187,8 @@ class ClipDiy(Segmenter):
 
     @property
     def races_alone(self) -> bool:
-        return self.sees_objects
+        """What is salient is rather the name than a concept, where somebody asks for one name alone."""
+        return False
 
     @classmethod
     def build(cls, settings: ClipDiySettings, compute: Compute) -> Self:

@@ -25,8 +25,8 @@ class Weight:
     """One published file.
 
     `source` and `mirrors` are addresses of the same tensors, though not always the same bytes: a URL,
-    `open_clip:ARCHITECTURE/TAG` or `timm:NAME`. `bytes` is an estimate, or None where none is known. `sha256`, where its publisher
-    gives one, is of the file behind the entry's only URL.
+    `open_clip:ARCHITECTURE/TAG` or `timm:NAME`. `bytes` is an estimate, or None where none is known. `sha256`, where
+    its publisher gives one, is of the file behind the entry's only URL.
     """
 
     name: str
