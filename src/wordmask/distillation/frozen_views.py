@@ -26,7 +26,7 @@ from wordmask.training.team import Team
 
 logger = logging.getLogger(__name__)
 
-PER_PART = 256
+PER_PART = 64
 """Views that a kill can lose, and that are in memory together while they are made."""
 TOGETHER = 16
 """Views that the towers look at together. On the processor it is part of what a feature is, to its last bit."""
