@@ -76,6 +76,7 @@ def network_of(towers, **settings):
     decoder = Decoder(
         4, [tower.channels for tower in own], HeadSettings(width=16, blocks=1, fine=12, guide=8, **settings)
     )
+    decoder.standardise([(torch.randn(24), torch.rand(24) + 0.5) for _ in own])
     return HeadNetwork(own, decoder).eval()
 
 
@@ -119,6 +120,9 @@ def plain_decoder(decoder, images, maps):
         scaled = (x - mean) / (variance + 1e-5).sqrt()
         return scaled * state[f"{name}.weight"][:, None, None] + state[f"{name}.bias"][:, None, None]
 
+    def standard(x, name):
+        return (x - state[f"{name}.mean"][:, None, None]) / state[f"{name}.deviation"][:, None, None]
+
     def everywhere(x, name):
         weight, bias = state[f"{name}.weight"][:, :, 0, 0], state[f"{name}.bias"]
         return torch.einsum("oc,bchw->bohw", weight, x) + bias[:, None, None]
@@ -141,7 +145,8 @@ def plain_decoder(decoder, images, maps):
 
     finest = max((each.shape[-2:] for each in maps), key=np.prod)
     x = sum(
-        resized(everywhere(norm(each.double(), f"enter.{n}.0"), f"enter.{n}.1"), finest) for n, each in enumerate(maps)
+        resized(everywhere(standard(each.double(), f"enter.{n}.0"), f"enter.{n}.1"), finest)
+        for n, each in enumerate(maps)
     )
     x = everywhere(norm(block(x, "blocks.0"), "blocks.1"), "blocks.2")
     stem = (images.double() - 0.5) / 0.25
@@ -221,6 +226,11 @@ def test_features_are_those_of_the_views_in_half_precision(masks, towers, whole)
         for tower, said in zip(own, batch.maps, strict=True):
             assert torch.allclose(tower.look(batch.images), said, atol=2e-2, rtol=2e-3)
     assert sorted(views.view(place) for place in range(24)) == list(range(24))
+    every = torch.cat([views.at(range(place, place + 1)).maps[0] for place in range(24)]).double()
+    mean, deviation = views.statistics()[0]
+    assert torch.allclose(mean.double(), every.mean(dim=(0, 2, 3)), atol=1e-5)
+    assert torch.allclose(deviation.double(), every.std(dim=(0, 2, 3), unbiased=False), atol=1e-3)
+    assert torch.equal(read_student(whole).network.decoder.enter[0][0].mean, mean)
     on_disk = sum(path.stat().st_size for path in views.folder.glob("*.npy"))
     assert views.bytes < on_disk < views.bytes + 1000  # a header
 

@@ -39,10 +39,11 @@ RUN = RunConfig(
 )
 HEAD = HeadStudentSettings(
     backbones=("world:clip", "world:dino"),
-    head=HeadSettings(width=96, fine=48, guide=16),
+    head=HeadSettings(width=96, fine=48, guide=16, stride=4),
     augmentation=replace(VIEWS, crop=128),
-    views=3,
+    views=2,
     steps=500,
+    learning_rate=2e-3,
     save_every=50,
     log_every=10,
     check_every=100,

@@ -26,10 +26,13 @@ from wordmask.training.team import Team
 
 logger = logging.getLogger(__name__)
 
-PER_PART = 256
+PER_PART = 64
 """Views that a kill can lose, and that are in memory together while they are made."""
 TOGETHER = 16
 """Views that the towers look at together. On the processor it is part of what a feature is, to its last bit."""
+SURVEYED = 256
+"""Views over which channels have their mean and deviation; they are in no order of names."""
+LEAST_DEVIATION = 1e-4
 IDENTITY = "views.json"
 PARTS = "views_*.npy"
 
@@ -121,6 +124,22 @@ class FrozenViews:
                 )
             rows[f"map{number}"] = said.numpy()
 
+    def statistics(self) -> list[tuple[Tensor, Tensor]]:
+        """Return the mean and the deviation of each tower's channels, (C,) each, over the first views."""
+        number = min(self.count, SURVEYED)
+        sums = [np.zeros((2, tower.channels)) for tower in self.towers]
+        for view in range(number):
+            row = self.read(view)[0]
+            for tower, own in enumerate(sums):
+                said = row[f"map{tower}"].astype(np.float64)
+                own += np.stack([said.mean(axis=(1, 2)), (said**2).mean(axis=(1, 2))])
+        found = []
+        for own in sums:
+            mean, square = own / number
+            deviation = np.sqrt(np.maximum(square - mean**2, 0)) + LEAST_DEVIATION
+            found.append((torch.from_numpy(mean).float(), torch.from_numpy(deviation).float()))
+        return found
+
     def _path(self, number: int) -> Path:
         return self.folder / f"views_{number:05d}.npy"
 
@@ -134,8 +153,12 @@ class FrozenViews:
         return int(order[rest])
 
     def one(self, place: int) -> np.ndarray:
+        """Return a record of the view at a place."""
+        return self.read(self.view(place))
+
+    def read(self, view: int) -> np.ndarray:
         """Return a record of one, read from its part."""
-        number, row = divmod(self.view(place), PER_PART)
+        number, row = divmod(view, PER_PART)
         path = self._path(number)
         try:
             with path.open("rb") as file:

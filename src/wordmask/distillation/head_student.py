@@ -109,7 +109,9 @@ def train_head(
     def make() -> Decoder:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return Decoder(classes, [tower.channels for tower in towers], settings.head)
+            decoder = Decoder(classes, [tower.channels for tower in towers], settings.head)
+        decoder.standardise(views.statistics())
+        return decoder
 
     train(
         classes,

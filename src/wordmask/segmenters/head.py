@@ -47,6 +47,24 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+class Standardised(nn.Module):
+    """A tower's maps (B, C, h, w), each channel by its mean and deviation in what the decoder learns from.
+
+    Some towers say nearly the same of all patches, and what tells them apart is small beside it.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("deviation", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean[:, None, None]) / self.deviation[:, None, None]
+
+
 class Block(nn.Module):
     """What lies around, channel by channel, then all channels at each place; beside what was there (ConvNeXt's)."""
 
@@ -88,7 +106,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.classes, self.channels, self.settings = classes, tuple(channels), settings
         width, fine, guide = settings.width, settings.fine, settings.guide
-        self.enter = nn.ModuleList(nn.Sequential(ChannelNorm(own), nn.Conv2d(own, width, 1)) for own in channels)
+        self.enter = nn.ModuleList(nn.Sequential(Standardised(own), nn.Conv2d(own, width, 1)) for own in channels)
         self.blocks = nn.Sequential(
             *(Block(width) for _ in range(settings.blocks)), ChannelNorm(width), nn.Conv2d(width, fine, 1)
         )
@@ -96,6 +114,12 @@ class Decoder(nn.Module):
         self.join = nn.Sequential(nn.Conv2d(fine + guide, fine, 1), nn.GELU(), Block(fine), ChannelNorm(fine))
         self.dropout = nn.Dropout(settings.dropout)
         self.last = nn.Conv2d(fine, classes, 1)
+
+    def standardise(self, statistics: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Take each tower's channels by these means and deviations, (C,) each."""
+        for enter, (mean, deviation) in zip(self.enter, statistics, strict=True):
+            enter[0].mean.copy_(mean)  # type: ignore[index]
+            enter[0].deviation.copy_(deviation)  # type: ignore[index]
 
     def features(self, images: Tensor, maps: Sequence[Tensor]) -> Tensor:
         """(B, 3, H, W) and (B, C, h, w) each -> (B, fine, H / stride, W / stride)."""
