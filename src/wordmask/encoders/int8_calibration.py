@@ -122,7 +122,8 @@ class Int8Block:
         made = {name: layer(name) for name in LAYERS} | {name: norm(name) for name in ("norm_1", "norm_2")}
         return cls(
             replace(block, **made),  # type: ignore[arg-type]
-            *(taken(name, (block.width,)) for name in ("scale", "shift")),
+            taken("scale", (block.width,)),
+            taken("shift", (block.width,)),
             Linear(taken("loud_in.weight", (loud, block.width)), taken("loud_in.bias", (loud,))),
             taken("loud_out", (block.width, loud)),
         )
@@ -154,8 +155,8 @@ def _in_int8(block: Block[Linear], x: Tensor, turns: Turns | None, rounding: Rou
     together = Linear(torch.cat([own.weight for own in three]), torch.cat([own.bias for own in three]))
     joint = Int8Linear.of(together, read, rounding)
     width = block.width
-    made = replace(equal, query=joint[:width], key=joint[width : 2 * width], value=joint[2 * width :])
-    read = AROUND_ZERO.read(mixed(made, read, turns))
+    made = {"query": joint[:width], "key": joint[width : 2 * width], "value": joint[2 * width :]}
+    read = AROUND_ZERO.read(mixed(_with(equal, made), read, turns))
     out = Int8Linear.of(equal.out, read, rounding)
     x = x + out(read)
 
@@ -170,8 +171,12 @@ def _in_int8(block: Block[Linear], x: Tensor, turns: Turns | None, rounding: Rou
     read = ACTIVATED.read(activated(expand(read), block.activation))
     contract = Int8Linear.of(Linear(equal.contract.weight * quiet, equal.contract.bias), read, rounding)
     x = x + contract(read) + F.linear(activated(loud_in(second), block.activation), loud_out)
-    done: Block[Int8Linear] = replace(made, out=out, expand=expand, contract=contract)
-    return Int8Block(done, scale, shift, loud_in, loud_out), x
+    made |= {"out": out, "expand": expand, "contract": contract}
+    return Int8Block(_with(equal, made), scale, shift, loud_in, loud_out), x
+
+
+def _with(block: Block[Linear], layers: Mapping[str, Int8Linear]) -> Block[Int8Linear]:
+    return replace(block, **layers)  # type: ignore[arg-type, return-value]
 
 
 def with_equal_ranges(block: Block[Linear], x: Tensor, turns: Turns | None) -> tuple[Block[Linear], Tensor, Tensor]:
