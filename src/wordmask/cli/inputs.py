@@ -7,8 +7,9 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -44,13 +45,18 @@ class InputError(WordmaskError):
 class Inputs:
     """roots: of pictures that a pattern or a list names, the folder below which their results keep their place.
 
-    called: what messages and results call a picture that lies elsewhere for a while. place: for files of that kind.
+    called: what messages and results call a picture that lies elsewhere for a while. open: what ends with this.
     """
 
-    place: Path
+    open: ExitStack
     paths: list[Path] = field(default_factory=list)
     roots: dict[Path, Path] = field(default_factory=dict)
     called: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def place(self) -> Path:
+        """A folder for files that are here only for a while, made when there is one."""
+        return Path(self.open.enter_context(tempfile.TemporaryDirectory(prefix="wordmask-")))
 
     def for_stdout(self, suffix: str) -> Path:
         """Return where the result of the one picture is written first, that is to go to stdout."""
@@ -71,8 +77,8 @@ def given_pictures(arguments: Sequence[str] | None, from_list: str | None, *, nu
     """Yield what is named. What came on stdin is in a file as long as this lasts."""
     arguments = arguments or ()
     _check(arguments, from_list, null=null)
-    with tempfile.TemporaryDirectory(prefix="wordmask-") as folder:
-        found = Inputs(Path(folder))
+    with ExitStack() as stack:
+        found = Inputs(stack)
         for argument in arguments:
             if argument == STDIN:
                 place = found.place / "stdin"

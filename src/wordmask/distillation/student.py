@@ -30,7 +30,7 @@ RUN = "run"
 
 
 FEATURES_WEIGHT = 300.0
-"""Of 1, 30 and 300 the best for names that were held out and for the others, on 80 validation pictures of the world,
+"""Of 1, 30 and 300 the best for names that were held out and for the others, on 80 drawn validation pictures,
 after 200 steps (`benchmarks/students_of_teachers.py`)."""
 
 
