@@ -254,7 +254,9 @@ class DenseViT:
         images = pad_to_multiple(images, self.patch)
         x = self._embed(images, (images.shape[-2] // self.patch, images.shape[-1] // self.patch))
         x = self._run_blocks(x).x
-        x = x + self.last.ls_1(_attend(self.last.attn, self.last.ln_1(x)))
+        looking = 1 if self.tower.pool_type == "tok" else x.shape[1]  # CLS alone, where no more is wanted of the last
+        normed = self.last.ln_1(x)
+        x = x[:, :looking] + self.last.ls_1(_attend(self.last.attn, normed, looking))
         x = x + self.last.ls_2(self.last.mlp(self.last.ln_2(x)))
         pooled, _ = self.tower._pool(x)
         return pooled if self.tower.proj is None else pooled @ self.tower.proj
@@ -272,10 +274,24 @@ class DenseViT:
         return index % count
 
 
-def _attend(attention: Any, x: Tensor) -> Tensor:
-    """Plain self-attention over (B, N, C), through PyTorch's fused kernel: a tenth faster than the module's own way."""
-    qkv = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
-    q, k, v = qkv.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, N, d)
+def through_block(block: Any, x: Tensor) -> Tensor:
+    """Take tokens (B, N, C) through a whole block."""
+    x = x + block.ls_1(_attend(block.attn, block.ln_1(x)))
+    passed: Tensor = x + block.ls_2(block.mlp(block.ln_2(x)))
+    return passed
+
+
+def _attend(attention: Any, x: Tensor, looking: int | None = None) -> Tensor:
+    """Plain self-attention over (B, N, C), through PyTorch's fused kernel: a tenth faster than the module's own way.
+
+    looking: the first tokens, where only these look at all the others: (B, looking, C).
+    """
+    if looking is None or looking == x.shape[1]:
+        qkv = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
+        q, k, v = qkv.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, N, d)
+    else:
+        read = (in_projection(attention, own, which) for which, own in enumerate((x[:, :looking], x, x)))
+        q, k, v = (split_heads(own, attention.num_heads) for own in read)
     return attention.out_proj(merge_heads(F.scaled_dot_product_attention(q, k, v)))
 
 

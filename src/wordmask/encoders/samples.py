@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 from open_clip.modified_resnet import ModifiedResNet
+from open_clip.transformer import ResidualAttentionBlock
 from open_clip.transformer import VisionTransformer as ClipTransformer
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from wordmask.compute import Precision
-from wordmask.encoders.clip_dense import DenseViT
+from wordmask.encoders.clip_dense import DenseViT, through_block
 from wordmask.encoders.int8 import Int8Stack
 from wordmask.encoders.int8_blocks import NoInt8Error, Turns, blocks_of
 from wordmask.encoders.int8_calibration import in_int8
@@ -85,9 +86,14 @@ def _sample(what: str, parts: Callable[[Precision], list[Part]], *, blocks: int)
         if precision == "int8":
             ((module, x),) = ready
             return _in_int8(module, x)
-        return lambda: [module(inputs) for module, inputs in ready]
+        return lambda: [_ours(module, inputs) for module, inputs in ready]
 
     return Sample(what, _shape_of(parts("fp32")), call, in_int8=1 - 1 / blocks if blocks else 1.0)
+
+
+def _ours(module: nn.Module, x: Tensor) -> Any:
+    """Run a part the way that the encoders do, whose attention is not the module's own."""
+    return through_block(module, x) if isinstance(module, ResidualAttentionBlock) else module(x)
 
 
 def _in_int8(module: Any, x: Tensor) -> Callable[[], object]:
