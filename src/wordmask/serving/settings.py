@@ -93,7 +93,7 @@ class ServeSettings:
     stop_seconds: PositiveFloat = 6.0
     batch_size: PositiveInt = 8
     batch_wait: Annotated[NonNegativeFloat, Field(le=1)] = 0.005
-    cache_bytes: PositiveInt = 256 * 2**20
+    cache_bytes: PositiveInt = 192 * 2**20
     upload_bytes: PositiveInt = 128 * 2**20
     uploads_each: PositiveInt = 8
     upload_seconds: PositiveFloat = 60.0
