@@ -41,6 +41,19 @@ def pictures_in(tar: Path, path: str) -> Iterator[TarPicture]:
     A sample is a run of members with one name up to the first dot, as webdataset has it. Damage is told after the
     pictures that lie before it.
     """
+    for pictures, told in _samples(tar, path):
+        yield from _with(told, pictures)
+
+
+def captions_in(tar: Path) -> Iterator[str]:
+    """Yield the caption of every sample that has one, as `pictures_in` tells it. No picture is read."""
+    for _, told in _samples(tar, tar.name):
+        if caption := str(told.get("caption", "")):
+            yield caption
+
+
+def _samples(tar: Path, path: str) -> Iterator[tuple[list[TarPicture], dict[str, Any]]]:
+    """Yield each sample's pictures, and what is told of it."""
     sample: list[TarPicture] = []
     told: dict[str, Any] = {}
     text = ""
@@ -49,7 +62,7 @@ def pictures_in(tar: Path, path: str) -> Iterator[TarPicture]:
     try:
         for member, content in _members(tar):
             if _key(member.name) != key:
-                yield from _with(_captioned(told, text), sample)
+                yield sample, _captioned(told, text)
                 key, sample, told, text = _key(member.name), [], {}, ""
             suffix, name = PurePosixPath(member.name).suffix.lower(), PurePosixPath(member.name).name
             if suffix in EXTENSIONS and not name.startswith("."):
@@ -61,33 +74,9 @@ def pictures_in(tar: Path, path: str) -> Iterator[TarPicture]:
                 text = content.read_member(member).decode(errors="replace")
     except TarError as error:
         damage = error
-    yield from _with(_captioned(told, text), sample)
+    yield sample, _captioned(told, text)
     if damage is not None:
         raise damage
-
-
-def captions_in(tar: Path) -> Iterator[str]:
-    """Yield the caption of every sample that has one, as `pictures_in` tells it. No picture is read."""
-    key: str | None = None
-    told: dict[str, Any] = {}
-    text = ""
-    for member, content in _members(tar):
-        if _key(member.name) != key:
-            yield from _caption_of(told, text)
-            key, told, text = _key(member.name), {}, ""
-        suffix = PurePosixPath(member.name).suffix.lower()
-        if suffix not in (".json", ".txt") or not member.isreg() or member.size > MOST_JSON_BYTES:
-            continue
-        if suffix == ".json":
-            told = told | _told(content.read_member(member))
-        else:
-            text = content.read_member(member).decode(errors="replace")
-    yield from _caption_of(told, text)
-
-
-def _caption_of(told: dict[str, Any], text: str) -> Iterator[str]:
-    if caption := str(_captioned(told, text).get("caption", "")):
-        yield caption
 
 
 def _captioned(told: dict[str, Any], text: str) -> dict[str, Any]:
