@@ -126,11 +126,12 @@ class Embedding:
         """Make the shards that are missing, or those of a share."""
         here, mark = self.encoder, self.mark
         run_shards(
-            share.pick(self.tasks()) if share else self.tasks(),
+            self.tasks(),
             partial(_checked, load, mark) if crew and load else lambda: here,
             is_made=lambda task: _written(self.out, task.number, self._parts) == task.wanted,
             crew=crew,
-            total=self.survey.weight // (share.of if share else 1),
+            share=share,
+            total=self.survey.weight,
             progress=progress,
             say=self.say,
         )

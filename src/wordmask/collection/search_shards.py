@@ -101,11 +101,12 @@ def search_by_shards(
 ) -> None:
     """Search the shards whose parts are not in `out`, or those of a share."""
     run_shards(
-        share.pick(searched.tasks(out)) if share else searched.tasks(out),
+        searched.tasks(out),
         searched,
         is_made=SearchTask.is_made,
         crew=crew,
-        total=len(searched.folder) // (share.of if share else 1),
+        share=share,
+        total=len(searched.folder),
         progress=progress,
         say=say,
     )

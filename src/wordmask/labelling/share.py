@@ -62,10 +62,11 @@ def label_share(
         corrected = CorrectedLabels(state, Corrections(), KeptFingerprints(state / "fingerprints.json", job.folder))
         walk = _Reading(job, files, ledger, _taken(job, ledger), corrected, set())
         run_shards(
-            share.pick(walk.tasks(batch_size, per_shard, on_bad, again=False)),
+            walk.tasks(batch_size, per_shard, on_bad, again=False),
             partial(Worker, job, segmenter) if segmenter is not None else LoadWorker(job),
             is_made=lambda task: task.is_made(),
             crew=crew,
+            share=share,
             progress=on_progress,
             on_made=lambda task, told: notices.merge(told),
             say=on_note,

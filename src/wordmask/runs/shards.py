@@ -74,6 +74,7 @@ def run_shards(
     *,
     is_made: Callable[[Task], bool],
     crew: Crew | None = None,
+    share: Share | None = None,
     total: int | None = None,
     progress: Progress | None = None,
     on_made: Callable[[Task, Any], None] = lambda task, told: None,
@@ -81,10 +82,12 @@ def run_shards(
 ) -> None:
     """Make the shards that are missing, here or by a crew; they are taken from `tasks` as their turn comes.
 
-    load: what makes the tools of all shards, once in each process. total: of the weights. on_made: is told what a
-    shard's making returned. Here, what goes wrong is raised at once. With a crew a shard that fails is told of by
-    its name, the others are made, and a `ShardError` comes at the end.
+    load: what makes the tools of all shards, once in each process. share: make no more than these. total: of the
+    weights of all shards. on_made: is told what a shard's making returned. Here, what goes wrong is raised at once.
+    With a crew a shard that fails is told of by its name, the others are made, and a `ShardError` comes at the end.
     """
+    if share is not None:
+        tasks, total = share.pick(tasks), None if total is None else total // share.of
     done = made = 0
     failed: list[str] = []
 
