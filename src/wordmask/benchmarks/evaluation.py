@@ -58,11 +58,10 @@ def evaluate(
             if on_progress is not None:
                 on_progress(done, len(benchmark))
         return report(totals, segmenter, benchmark, protocol)
-    more = {**(asked or {}), **({"single": True} if single else {})}
-    plan = configuration(segmenter, benchmark, batch_size=batch_size, boundary=boundary, asked=more, protocol=protocol)
+    counting: dict[str, Any] = {"batch_size": batch_size, "boundary": boundary, "single": single}
+    plan = configuration(segmenter, benchmark, **counting, asked=asked, protocol=protocol)
     folder = ResultFolder(out, plan)
     with folder.claimed():
-        counting: dict[str, Any] = {"batch_size": batch_size, "boundary": boundary, "single": single}
         evaluate_share(segmenter, benchmark, folder, **counting, on_progress=on_progress)
         found = finish(folder, segmenter, benchmark, devices=[str(getattr(segmenter, "device", "cpu"))])
         if page:
@@ -187,6 +186,7 @@ def configuration(
     *,
     batch_size: int,
     boundary: bool,
+    single: bool = False,
     asked: Mapping[str, Any] | None,
     protocol: str = OWN,
 ) -> dict[str, Any]:
@@ -211,6 +211,7 @@ def configuration(
         "boundary": boundary,
         **({} if segmenter.correction is None else {"correct": described(segmenter.correction)}),
         **(asked or {}),
+        **({"single": True} if single else {}),
     }
 
 

@@ -1,7 +1,7 @@
 """One evaluation by a crew: shards of some batches, whose scores are written down as they come."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +54,20 @@ class Measured:
 
 @dataclass(frozen=True)
 class Load:
-    """What a worker loads: the arguments of `segmenters.load` and of `open_benchmark`."""
+    """What a worker loads: the arguments of `segmenters.load` and of `open_benchmark`.
+
+    plan: the configuration that has to come of it, with the arguments `told`.
+    """
 
     load: Mapping[str, Any]
     opening: Mapping[str, Any]
     plan: Mapping[str, Any]
-    asked: Mapping[str, Any] = field(default_factory=dict)
+    told: Mapping[str, Any]
 
     def __call__(self) -> Measured:
         """Load them, which on another machine have to be the same."""
         found = Measured(segmenters.load(**self.load), benchmarks.open_benchmark(**self.opening))
-        if configuration(found.segmenter, found.benchmark, **self.asked) != self.plan:
+        if configuration(found.segmenter, found.benchmark, **self.told) != self.plan:
             raise BenchmarkError("a worker has another network or other pictures than where the work was begun")
         return found
 
@@ -86,12 +89,8 @@ def evaluate_by_crew(
     """Evaluate as `evaluate` does, with the same scores; a folder that was begun otherwise is gone on with."""
     benchmark = benchmarks.open_benchmark(**opening)
     segmenter = segmenters.load(**{**load, "device": "cpu"})
-    told: dict[str, Any] = {
-        "batch_size": batch_size,
-        "boundary": boundary,
-        "asked": {**(asked or {}), **({"single": True} if single else {})},
-        "protocol": protocol,
-    }
+    counting = {"boundary": boundary, "single": single}
+    told: dict[str, Any] = {"batch_size": batch_size, **counting, "asked": asked, "protocol": protocol}
     plan = configuration(segmenter, benchmark, **told)
     folder = ResultFolder(out, plan)
     with folder.claimed():
@@ -99,7 +98,7 @@ def evaluate_by_crew(
         batches = batches_of(len(benchmark), batch_size)
         groups = [tuple(batches[start : start + BATCHES]) for start in range(0, len(batches), BATCHES)]
         run_shards(
-            [EvaluateTask(batch_size, group, {"boundary": boundary, "single": single}) for group in groups],
+            [EvaluateTask(batch_size, group, counting) for group in groups],
             Load(dict(load), dict(opening), plan, told),
             is_made=lambda task: all(done.issuperset(batch) for batch in task.batches),
             crew=crew,
