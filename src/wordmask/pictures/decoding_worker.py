@@ -14,6 +14,7 @@ import traceback
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 from PIL import Image
 
 from wordmask.console import quiet_log
@@ -55,17 +56,32 @@ def receive_into(pipe: IO[bytes], view: memoryview) -> None:
         view = view[count:]
 
 
-def main(memory_bytes: int) -> None:
-    """Answer until nobody asks any more. Being told to end is for the one who asks, who may have pictures to finish."""
+def send_pixels(pipe: IO[bytes], image: np.ndarray) -> None:
+    """image: (H, W, 3) uint8, whose rows lie one after the other."""
+    view = image.data.cast("B")
+    while view:
+        view = view[pipe.write(view) :]
+
+
+def begin() -> tuple[IO[bytes], IO[bytes]]:
+    """Return the pipe that questions come from, and that of the answers, and end with the one who asks. Being told to
+    end is for that one, who may have pictures to finish.
+    """
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     questions, answers = os.fdopen(os.dup(0), "rb", buffering=0), os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what a library prints must not come between the answers
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    return questions, answers
+
+
+def main(memory_bytes: int) -> None:
+    """Answer until nobody asks any more."""
+    questions, answers = begin()
     notices.counting = True  # a warning about a picture of a client's is nobody's to read
     quiet_log()
     Image.init()
-    threading.Thread(target=end_with_parent, daemon=True).start()
     limit_memory(memory_bytes)
     try:
         send(answers, {"ready": True})
@@ -101,9 +117,7 @@ def answer(questions: IO[bytes], answers: IO[bytes], content: bytes, side: int |
         send(answers, {"error": "unexpected", "reason": traceback.format_exc()})
         return
     send(answers, {"shape": picture.shape})
-    view = picture.data.cast("B")
-    while view:
-        view = view[answers.write(view) :]
+    send_pixels(answers, picture)
 
 
 def end_with_parent() -> None:

@@ -100,7 +100,7 @@ def read_film(
     if path.stat().st_size > limits.bytes:
         raise FilmError(f"{path}: has {path.stat().st_size} bytes, above the limit of {limits.bytes}")
     asked = asdict(limits) | {"path": str(path.resolve()), "every": None if every is None else str(every)}
-    asked["pixels"] = min(limits.pixels, pixel_limit(max_pixels)) if max_pixels is None else max_pixels
+    asked["pixels"] = min(limits.pixels, pixel_limit(None)) if max_pixels is None else max_pixels
     with _process(limits.memory_bytes) as process:
         told = _answer(process, asked, path, limits.seconds)["about"]
         rate = None if told["rate"] is None else Fraction(told["rate"])
@@ -143,12 +143,8 @@ def _received(pipe: IO[bytes], path: Path, seconds: float) -> dict[str, Any]:
 
 @contextmanager
 def _process(memory_bytes: int) -> "Iterator[Popen[bytes]]":
-    process = started(memory_bytes, WORKER)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
+    with started(memory_bytes, WORKER) as process:
+        try:
+            yield process
+        finally:
+            process.kill()

@@ -4,8 +4,6 @@ ffmpeg is large, and films come from anywhere: so it runs in a process of bounde
 address and no file but the one that it is given.
 """
 
-import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,13 +12,14 @@ from typing import IO, Any
 
 import numpy as np
 
-from wordmask.pictures.decoding_worker import limit_memory, limit_processor, receive, send
+from wordmask.pictures.decoding_worker import begin, limit_memory, limit_processor, receive, send, send_pixels
 
 PROBED_BYTES, PROBED_MICROSECONDS = 5_000_000, 5_000_000
 """What ffmpeg may read to find out what a file is: its own defaults, stated because a limit is meant."""
-
-
 ALIVE_SECONDS = 1.0
+"""Between two signs of life while frames are decoded that nobody asked for."""
+USUAL_RATE = Fraction(25)
+"""Frames a second, where a film does not say."""
 
 
 class FilmError(Exception):
@@ -28,11 +27,7 @@ class FilmError(Exception):
 
 
 def main(memory_bytes: int) -> None:
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    questions, answers = os.fdopen(os.dup(0), "rb", buffering=0), os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # what a library prints must not come between the answers
+    questions, answers = begin()
     import av
 
     av.logging.set_level(av.logging.PANIC)
@@ -129,7 +124,7 @@ def frames_of(container: Any, stream: Any, asked: dict[str, Any]) -> Iterator[tu
             raise FilmError(f"has more than {asked['frames']} frames")
         if frame.width * frame.height > asked["pixels"]:
             raise FilmError(f"has a frame of {frame.width} x {frame.height} pixels, above the limit")
-        at = Fraction(number, 25) if frame.pts is None else frame.pts * frame.time_base
+        at = number / USUAL_RATE if frame.pts is None else frame.pts * frame.time_base
         first = at if first is None else first
         if at - first > asked["length"]:
             raise FilmError(f"is longer than {asked['length']:g} seconds")
@@ -174,9 +169,7 @@ def upright(image: np.ndarray, rotation: int) -> np.ndarray:
 def _send_frame(answers: IO[bytes], at: Fraction, frame: Any) -> None:
     image = upright(frame.to_ndarray(format="rgb24"), int(getattr(frame, "rotation", 0) or 0))
     send(answers, {"shape": image.shape, "time": str(at)})
-    view = image.data.cast("B")
-    while view:
-        view = view[answers.write(view) :]
+    send_pixels(answers, image)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ import numpy as np
 from wordmask.extras import need
 from wordmask.files import temporary_beside
 from wordmask.pictures.films import FilmError
+from wordmask.pictures.films_worker import USUAL_RATE
 
 TO_LOOK_AT, EXACT = ".mp4", ".mkv"
 SUFFIXES = (TO_LOOK_AT, EXACT)
 TIME_BASE = Fraction(1, 90_000)
 """MPEG's clock, of which the usual frame rates are whole parts."""
-USUAL_RATE = Fraction(25)
 QUALITY = "20"
 """x264's constant rate factor; 23 is its default, and borders of masks want a little more."""
 
