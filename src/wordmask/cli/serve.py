@@ -146,13 +146,15 @@ def serve(
         "methods": method,
         "students": student,
         "preset": preset,
+        "device": device,
+        "precision": precision,
+        "contrast": None if contrast is None else str(contrast),
+        "access_log": access_log,
+        "review": None if review is None else str(review),
     }
-    given |= {"device": device, "precision": precision, "access_log": access_log}
     hosted = {"host": label_studio_host, "files": label_studio_files}
     if label_studio or any(hosted.values()):
         given["label_studio"] = {name: str(own) for name, own in hosted.items() if own is not None}
-    given["review"] = None if review is None else str(review)
-    given |= {"contrast": None if contrast is None else str(contrast)}
     if (method or student) and config is not None:  # who names some means these and no others
         given |= {"methods": method or [], "students": student or []}
     wanted = read_config(config, given, limits)
@@ -226,8 +228,9 @@ def _serve(wanted: "ServeConfig", loads: dict[str, dict[str, Any]]) -> None:
             segmenter.given_concepts = concepts
         settle_threads(loaded.values())
         sys.setswitchinterval(SWITCH_SECONDS)
-        beside: dict[str, Any] = {"access_log": log, "label_studio": wanted.label_studio, "review": reviewed}
-        app = build_app(loaded, wanted.settings, page=page, **beside)
+        app = build_app(
+            loaded, wanted.settings, page=page, access_log=log, label_studio=wanted.label_studio, review=reviewed
+        )
         if wanted.settings.api_key is None and host not in ("127.0.0.1", "localhost", "::1"):
             complain(f"note: anybody who reaches {host} may use this service; WORDMASK_API_KEY asks for a key")
         served = [f"{name} in {segmenter.precision}" for name, segmenter in loaded.items()]

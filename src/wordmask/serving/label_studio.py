@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from wordmask._version import __version__
 from wordmask.labelling.brush_rle import encode_brush
 from wordmask.labelling.coco import coco_polygon
+from wordmask.labelling.settings import MIN_AREA, TOLERANCE
 from wordmask.labelling.worker import unsureness
 from wordmask.masks.instances import SCORE_DIGITS
 from wordmask.masks.segmentation import Segmentation
@@ -21,7 +22,7 @@ from wordmask.serving.asking import segmented
 from wordmask.serving.label_studio_config import Interface, read_interface
 from wordmask.serving.label_studio_pictures import LabelStudio, picture_at
 from wordmask.serving.many import each_of
-from wordmask.serving.reading import JSON
+from wordmask.serving.reading import JSON, signs_of
 from wordmask.serving.rest import Explained, error_answer
 from wordmask.serving.service import Service, vocabulary_of
 from wordmask.serving.settings import RequestError, ServeError
@@ -30,8 +31,6 @@ PREDICT = "/predict"
 MOST_TASKS = 1000
 MOST_SIGNS = 1_000_000
 """Of JSON that holds something: tasks bring annotations of others, and those are lists of numbers."""
-MIN_AREA, TOLERANCE = 32, 1.0
-"""As of `wordmask label`: parts with fewer pixels are left out, and so far may a polygon leave a mask's edge."""
 PERCENT = 100.0
 
 
@@ -108,7 +107,7 @@ def _fetched(service: Service, address: object, allowed: LabelStudio, deadline: 
 
 
 def _read(body: bytes) -> dict[str, Any]:
-    if sum(body.count(sign) for sign in (b",", b"[", b"{", b":")) > MOST_SIGNS:
+    if signs_of(body) > MOST_SIGNS:
         raise RequestError(413, "json", "the JSON holds more than tasks: send fewer at once")
     try:
         told = json.loads(body)

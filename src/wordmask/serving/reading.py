@@ -248,9 +248,14 @@ def _check_count(count: int, settings: ServeSettings) -> None:
         raise RequestError(413, "names", f"{count} names and synonyms; {settings.max_names} are allowed")
 
 
+def signs_of(body: bytes) -> int:
+    """Return how many signs of JSON's own there are, which bounds how many objects come of it."""
+    return sum(body.count(sign) for sign in (b",", b"[", b"{", b":"))
+
+
 def _from_json(body: bytes, settings: ServeSettings) -> Any:
     """Short JSON may become large lists; base64 has none of the signs that make them, and names have few."""
-    if sum(body.count(sign) for sign in (b",", b"[", b"{", b":")) > _longest_names(settings):
+    if signs_of(body) > _longest_names(settings):
         raise RequestError(413, "names", "the JSON holds more than a picture and its names")
     try:
         return json.loads(body)
