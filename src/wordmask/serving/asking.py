@@ -1,12 +1,11 @@
 """From a picture's bytes and names to an answer: the steps that one request or a part of one takes."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from wordmask.names.vocabulary import ROOM, Vocabulary
 from wordmask.pictures.reduced import size_of
-from wordmask.segmenters.base import Seen, Segmenter, contrasted
+from wordmask.segmenters.base import Segmenter, contrasted
 from wordmask.serving.answers import Writer, without_picture
 from wordmask.serving.reading import Ask
 from wordmask.serving.service import Service, vocabulary_of
@@ -43,21 +42,13 @@ async def segmented(
     """
     segmenter = None if whole else service.segmenters[method]
     read = partial(service.picture, content.pop(), deadline, segmenter=segmenter)
-    answer = partial(_written, vocabulary, min_score, drop_absent, write, whole)
     picture = await service.waiting_in_thread(read)
     del read  # the file's bytes
     service.current.body.close()
     seen = await service.seen(method, picture, deadline)
-    return await service.answered(size_of(picture), len(vocabulary), partial(answer, seen))
 
+    def written() -> Any:
+        result = seen.segment(vocabulary, fill=True, min_score=min_score, drop_absent=drop_absent)
+        return write(result if whole else without_picture(result))
 
-def _written(
-    vocabulary: Vocabulary,
-    min_score: float,
-    drop_absent: float,
-    write: Callable[[Any], Any],
-    whole: bool,
-    seen: Seen,
-) -> Any:
-    result = seen.segment(vocabulary, fill=True, min_score=min_score, drop_absent=drop_absent)
-    return write(result if whole else without_picture(result))
+    return await service.answered(size_of(picture), len(vocabulary), written)

@@ -87,7 +87,7 @@ async def _predicted(service: Service, request: Request, allowed: LabelStudio, m
         found: bytes = await segmented(service, method, [content], vocabulary, deadline, write)
         return found
 
-    answers = await each_of(service, tasks, deadline, answer, len)
+    answers = await each_of(service, tasks, deadline, answer)
     failures = [own for own in answers if isinstance(own, Exception)]
     if failures and len(failures) == len(answers):
         raise failures[0]  # Label Studio shows what a whole answer says, and no more of a part than that it failed

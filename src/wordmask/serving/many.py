@@ -16,17 +16,16 @@ async def each_of(
     service: Service,
     parts: Sequence[Any],
     deadline: float,
-    work: Callable[[Any], Awaitable[Any]],
-    size: Callable[[Any], int],
-) -> list[Any | Exception]:
-    """Return what `work` makes of each part of a request, or why it makes nothing; a few of them are at work at once.
+    work: Callable[[Any], Awaitable[bytes]],
+) -> list[bytes | Exception]:
+    """Return what `work` answers to each part of a request, or why it answers nothing; a few are at work at once.
 
-    size: the bytes of an answer, which count among the request's own until it has been taken.
+    The bytes of an answer count among the request's own until it has been taken.
     """
     visit, held = service.current, 0
     room = asyncio.Semaphore(at_once(service))
 
-    async def one(part: Any) -> Any | Exception:
+    async def one(part: Any) -> bytes | Exception:
         nonlocal held
         async with room:
             try:
@@ -35,7 +34,7 @@ async def each_of(
                     answer = await work(part)
             except Exception as error:
                 return error
-            held += max(BYTES_A_TEXT, size(answer))
+            held += max(BYTES_A_TEXT, len(answer))
             visit.picture.keep(held)
             return answer
 

@@ -129,7 +129,7 @@ async def answered_many(service: Service, request: Request) -> Response:
     pictures = [[picture] for picture in ask.pictures]
     ask.pictures.clear()
     answers = await each_of(
-        service, pictures, deadline, lambda part: own(service, method, part, vocabulary, deadline, write), len
+        service, pictures, deadline, lambda part: own(service, method, part, vocabulary, deadline, write)
     )
     told = [answer if isinstance(answer, bytes) else error_answer(answer).body for answer in answers]
     return Response(b'{"answers": [' + b", ".join(map(bytes, told)) + b"]}", media_type=JSON)

@@ -82,8 +82,7 @@ class Service:
     @contextmanager
     def visit(self, client: str) -> Iterator[Visit]:
         """Let one request in. What it holds is free again when its answer has been taken."""
-        claims = (budget.claim(client) for budget in (self.arrivals.bytes, self.pictures, self.places))
-        with Visit(client, *claims) as visit:
+        with self._visit_of(client) as visit:
             self._visits.add(visit)
             try:
                 yield visit
@@ -93,10 +92,10 @@ class Service:
     @property
     def current(self) -> Visit:
         """Return the visit that this task or thread works for; one of nobody's where no request asked."""
-        visit = CURRENT.get(None)
-        if visit is None:
-            visit = Visit("", *(budget.claim("") for budget in (self.arrivals.bytes, self.pictures, self.places)))
-        return visit
+        return CURRENT.get(None) or self._visit_of("")
+
+    def _visit_of(self, client: str) -> Visit:
+        return Visit(client, *(budget.claim(client) for budget in (self.arrivals.bytes, self.pictures, self.places)))
 
     async def receive(self, request: Request) -> bytes:
         """Return a whole body; only then it has a place among those at work, `in_flight` of them however many come."""
@@ -254,8 +253,12 @@ class Service:
         if scheme.lower() == "basic":  # as Label Studio says it; any user name
             given = basic_password(bearer)
         # Headers are bytes that Starlette reads as Latin-1.
-        if not hmac.compare_digest(given.encode("latin-1"), self.settings.api_key.encode()):
+        if not self.is_key(given.encode("latin-1")):
             raise RequestError(401, "key", "give this service's key as `Authorization: Bearer KEY`")
+
+    def is_key(self, given: bytes) -> bool:
+        key = self.settings.api_key
+        return key is None or hmac.compare_digest(given, key.encode())
 
 
 def decoding_pool(settings: ServeSettings, decoders: int, *, gives_way: bool = False) -> DecodingPool | None:
