@@ -55,7 +55,8 @@ DropAbsent = Annotated[
     float, typer.Option(min=0, max=1, help="Names on less than this share of a picture are taken for absent there.")
 ]
 Method = Annotated[str, typer.Option(help="The segmenter, by its paper; auto is the best that can be had.")]
-Preset = Annotated[str, typer.Option(help=f"Whose backbones and settings: {' or '.join(['paper', *preset_words()])}.")]
+PRESETS = f"Whose backbones and settings: {' or '.join(['paper', *preset_words()])}."
+Preset = Annotated[str, typer.Option(help=PRESETS)]
 Weights = Annotated[
     str | None, typer.Option(help="A file or URL in place of the weights that the method learnt itself.")
 ]

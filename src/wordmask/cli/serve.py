@@ -19,14 +19,12 @@ import yaml
 from wordmask import segmenters
 from wordmask.cli import options
 from wordmask.console import complain, show
-from wordmask.plugins import preset_words
 from wordmask.segmenters import DEFAULT_METHOD
 
 if TYPE_CHECKING:
     from wordmask.serving.access_log import AccessLog
     from wordmask.serving.config import ServeConfig
 
-PRESETS = f"Whose backbones and settings: {' or '.join(['paper', *preset_words()])}."
 KEY = "WORDMASK_API_KEY"
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 """As malloc.h of glibc has them."""
@@ -45,7 +43,7 @@ def serve(
     student: Annotated[
         list[str] | None, typer.Option(help="A student's file or URL, served under its name; may be repeated.")
     ] = None,
-    preset: Annotated[str | None, typer.Option(help=f"{PRESETS} [paper]")] = None,
+    preset: Annotated[str | None, typer.Option(help=f"{options.PRESETS} [paper]")] = None,
     weights: options.Weights = None,
     settings: options.Settings = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [auto]")] = None,
