@@ -9,7 +9,6 @@ network. Each line is a command of its own, its start and the loading of network
 
 import argparse
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -69,7 +68,7 @@ def main() -> None:
 
 def timed(arguments: list[str]) -> float:
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", CODE, *arguments], check=True, env={**os.environ}, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-c", CODE, *arguments], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
 
 
