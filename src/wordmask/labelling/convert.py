@@ -6,6 +6,7 @@ options, and a run that was stopped goes on.
 """
 
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
@@ -24,13 +25,13 @@ from wordmask.labelling.features import Features, has_features, loaded_with
 from wordmask.labelling.ledger import Entry, Ledger, Row, explained
 from wordmask.labelling.run import Labels, label_folder, warn
 from wordmask.labelling.settings import LabelError, LabelSettings
-from wordmask.labelling.worker import Answer, Job, Writer
+from wordmask.labelling.worker import Answer, Job, Question, Writer
 from wordmask.masks.segmentation import Segmentation, label_type
 from wordmask.names.contrast import Contrast
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 from wordmask.pictures.image_files import ImageReadError, find_images, warn_left_out
 from wordmask.runs.claim import SETTINGS_OF_LABELS, STATE, read_marker
-from wordmask.segmenters.base import Seen, Segmenter, asked, contrasted
+from wordmask.segmenters.base import Segmenter
 from wordmask.text_files import read_json, shown
 
 DIGEST = re.compile("[0-9a-f]{64}")
@@ -188,9 +189,9 @@ class Converting(Writer):
                 continue
             yield answer
 
+    @abstractmethod
     def answer(self, source: str, entry: Entry, stamp: str, row: Row) -> Answer:
         """Return what there is to write of a picture that was labelled, or tried, when it was in a state."""
-        raise NotImplementedError
 
     def refuse_changed(self) -> LabelError:
         self.changed += 1
@@ -236,10 +237,7 @@ class FromFeatures(Converting):
         super().__init__(job, before, ledger)
         self._features = Features(before.out, segmenter)
         self._features.check()
-        settings = job.settings
-        self._names = contrasted(
-            asked(job.vocabulary, True, settings.min_score, settings.drop_absent), job.contrast, segmenter
-        )
+        self._ask = Question(job, segmenter)
 
     def answer(self, source: str, entry: Entry, stamp: str, row: Row) -> Answer:
         if row.error is not None:  # it has changed since it could not be read
@@ -250,10 +248,6 @@ class FromFeatures(Converting):
             self.changed += stamp != entry.stamp
             raise
         return Answer(source, self._ask(seen))
-
-    def _ask(self, seen: Seen) -> Segmentation:
-        settings = self.job.settings
-        return seen.segment(self._names, fill=True, min_score=settings.min_score, drop_absent=settings.drop_absent)
 
 
 def _vocabulary(before: Before, changes: Changes) -> Vocabulary:
