@@ -1,7 +1,6 @@
 """`wordmask label`: a folder of pictures becomes a data set."""
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -161,7 +160,7 @@ def label(
         fill=fill,
         contrast=against,
         keep="halves" if keep_halves else "features" if keep_features else "nothing",
-        threads=max(1, (os.cpu_count() or 1) // workers) if workers and workers > 1 else None,
+        threads=crews.threads_each(workers),
     )
     crew = crews.crew(workers, cluster, time_limit, device) if cluster or time_limit or share else None
     left_out = LeftOut(f"{out / LEFT_OUT} lists them")
