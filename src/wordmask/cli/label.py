@@ -221,16 +221,12 @@ def settings_of(**given: Any) -> "LabelSettings":
     """Return the settings that options give; None is one that was not given."""
     from pydantic import ValidationError
 
-    from wordmask.labelling import LabelSettings
+    from wordmask.labelling.settings import LabelSettings, why_refused
 
     try:
-        chosen = LabelSettings(**{name: value for name, value in given.items() if value is not None})
+        return LabelSettings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        first = error.errors()[0]
-        option = "--" + str(first["loc"][0]).replace("_", "-")
-        why = first["msg"].removeprefix("Value error, ")
-        raise typer.BadParameter(f"{option} {first['input']!r}: {why[:1].lower()}{why[1:]}") from error
-    return chosen
+        raise typer.BadParameter(why_refused(error)) from error
 
 
 def refuse_idle(format: str, **given: Any) -> None:

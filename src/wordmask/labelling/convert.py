@@ -24,7 +24,7 @@ from wordmask.labelling.claim import BEFORE
 from wordmask.labelling.features import Features, has_features, loaded_with
 from wordmask.labelling.ledger import Entry, Ledger, Row, explained
 from wordmask.labelling.run import Labels, label_folder, warn
-from wordmask.labelling.settings import LabelError, LabelSettings
+from wordmask.labelling.settings import LabelError, LabelSettings, why_refused
 from wordmask.labelling.worker import Answer, Job, Question, Writer
 from wordmask.masks.segmentation import Segmentation, label_type
 from wordmask.names.contrast import Contrast
@@ -282,9 +282,7 @@ def _settings(before: Before, changes: Changes) -> LabelSettings:
     try:
         return replace(before.settings, **changes.settings)
     except ValidationError as error:
-        first = error.errors()[0]
-        why = first["msg"].removeprefix("Value error, ")
-        raise LabelError(f"--{str(first['loc'][0]).replace('_', '-')} {first['input']!r}: {why}") from error
+        raise LabelError(why_refused(error)) from error
 
 
 def _asked_again(before: Before, changes: Changes, vocabulary: Vocabulary, settings: LabelSettings) -> str | None:

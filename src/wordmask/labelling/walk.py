@@ -9,6 +9,7 @@ from pathlib import Path
 
 from wordmask.console.notices import notices
 from wordmask.console.progress import CountAhead, Progress
+from wordmask.fingerprints import stamp_of
 from wordmask.labelling.corrected import CorrectedLabels
 from wordmask.labelling.features import path_of
 from wordmask.labelling.formats import LabelFormat
@@ -118,7 +119,7 @@ class Walk:
                 on_bad(ImageReadError(str(picture), f"cannot be read ({error.strerror})"))
                 continue
             below = picture.relative_to(folder)
-            yield Entry(below.as_posix(), names.of(folder, below), f"{status.st_size} {status.st_mtime_ns}")
+            yield Entry(below.as_posix(), names.of(folder, below), stamp_of(status))
 
     def _pass_over(self, error: ImageReadError) -> None:
         self.ledger.pass_over(Path(error.source).relative_to(self.job.folder).as_posix(), error.reason)
