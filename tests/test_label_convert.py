@@ -22,7 +22,8 @@ from support.small_segmenters import small_student
 from wordmask.cli import app
 from wordmask.errors import WordmaskError
 from wordmask.labelling import Job, LabelError, LabelSettings, label_folder
-from wordmask.labelling.convert import Changes, Converting, convert_labels
+from wordmask.labelling.changes import Changes
+from wordmask.labelling.convert import Converting, convert_labels
 from wordmask.labelling.features import mark_of, path_of
 from wordmask.masks.segmentation import Segmentation
 from wordmask.names.vocabulary import Vocabulary

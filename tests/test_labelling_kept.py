@@ -154,12 +154,12 @@ def test_nothing_is_loaded_for_a_folder_that_is_refused(folder, out, tmp_path, m
 
 
 def test_folders_of_labels_are_looked_into_once_and_not_for_every_file(folder, out, monkeypatch):
-    from wordmask.labelling import run
+    from wordmask.labelling import walk
 
     label(folder, out, "yolo")
     looked = []
-    listing = run._listing
-    monkeypatch.setattr(run, "_listing", lambda path: looked.append(path) or listing(path))
+    listing = walk._listing
+    monkeypatch.setattr(walk, "_listing", lambda path: looked.append(path) or listing(path))
     label(folder, out, "yolo")
     assert len(looked) == len(set(looked))
     assert {path.relative_to(out).as_posix() for path in looked} >= {"images/train", "labels/train"}

@@ -143,6 +143,15 @@ def test_the_keyboard_alone_is_enough_and_verdicts_survive_a_reload(context, mad
     assert page.locator("#progress").inner_text() == "3 of 120 judged: 1 accepted, 1 rejected, 1 in part"
 
 
+def test_two_reviews_of_the_same_pictures_keep_their_verdicts_apart(context, tmp_path):
+    first, second = (opened(context, write_many(tmp_path / name, 3)) for name in ("first", "second"))
+    press(first, "r")
+    assert first.locator("#progress").inner_text() == "1 of 3 judged: 0 accepted, 1 rejected; 1 not saved"
+    second.reload()
+    second.wait_for_selector("html[data-ready]")
+    assert second.locator("#progress").inner_text() == "0 of 3 judged: 0 accepted, 0 rejected"
+
+
 def test_the_file_is_the_one_that_python_reads_and_opens_again(context, browser, made, tmp_path):
     page = opened(context, made)
     press(page, "a", "r", "1", "y")

@@ -1,6 +1,7 @@
 """Content hashes: what files and texts are known by, so that a run hears of it when one changes under its name."""
 
 import hashlib
+import os
 from collections.abc import Iterable
 from functools import cache, partial
 from pathlib import Path
@@ -57,10 +58,15 @@ def file_fingerprint(path: Path) -> str | None:
         return None
 
 
+def stamp_of(status: os.stat_result) -> str:
+    """Return what tells two states of a file apart without reading it: its size and its time of change."""
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
 def listing_digest(paths: Iterable[Path]) -> str:
     """Return a hash of files that may have any size: of their names, sizes and times of change."""
     told = ((path.name, path.stat()) for path in paths)
-    return digest_of_lines(f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in told)
+    return digest_of_lines(f"{name} {stamp_of(status)}" for name, status in told)
 
 
 def _bytes(content: Content) -> bytes:

@@ -57,8 +57,12 @@ def crew(workers: int | None, cluster: str | None, time_limit: float | None, dev
         return None
     from wordmask.runs.crew import Processes
 
-    threads = max(1, (os.cpu_count() or 1) // workers) if workers and workers > 1 else None
-    return Processes(workers or 1, time_limit, threads)
+    return Processes(workers or 1, time_limit, threads_each(workers))
+
+
+def threads_each(workers: int | None) -> int | None:
+    """Return how many threads each of several processes gets; None for one, which takes what it likes."""
+    return max(1, (os.cpu_count() or 1) // workers) if workers and workers > 1 else None
 
 
 def share(shards: str | None) -> "Share | None":

@@ -18,6 +18,7 @@ from wordmask.console import complain, show
 from wordmask.console.progress import progress_bar
 from wordmask.extras import need
 from wordmask.files import atomic_write
+from wordmask.fingerprints import stamp_of
 from wordmask.masks.segmentation import PALETTE_SIZE, Segmentation
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.films import Film, FilmError, Frame, is_film, read_film, seconds_between
@@ -89,7 +90,7 @@ def frames_of_film(film: Path, out: Path, *, every: str | None, max_pixels: int 
     """
     step = seconds_between(every or EVERY)
     folder = out.with_name(out.name + FRAMES)
-    asked = {"film": film.name, "stamp": _stamp(film), "every": str(step)}
+    asked = {"film": film.name, "stamp": stamp_of(film.stat()), "every": str(step)}
     if _is_complete(folder, asked):
         return folder
     with read_film(film, every=step, max_pixels=max_pixels) as (told, frames):
@@ -150,11 +151,6 @@ def _write_frame(path: Path, image: np.ndarray) -> None:
     Image.fromarray(image).save(buffer := io.BytesIO(), "JPEG", quality=JPEG_QUALITY)
     with atomic_write(path) as file:
         file.write(buffer.getvalue())
-
-
-def _stamp(film: Path) -> str:
-    status = film.stat()
-    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _is_complete(folder: Path, asked: dict[str, Any]) -> bool:

@@ -1,7 +1,6 @@
 """`wordmask label`: a folder of pictures becomes a data set."""
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -161,7 +160,7 @@ def label(
         fill=fill,
         contrast=against,
         keep="halves" if keep_halves else "features" if keep_features else "nothing",
-        threads=max(1, (os.cpu_count() or 1) // workers) if workers and workers > 1 else None,
+        threads=crews.threads_each(workers),
     )
     crew = crews.crew(workers, cluster, time_limit, device) if cluster or time_limit or share else None
     left_out = LeftOut(f"{out / LEFT_OUT} lists them")
@@ -222,16 +221,12 @@ def settings_of(**given: Any) -> "LabelSettings":
     """Return the settings that options give; None is one that was not given."""
     from pydantic import ValidationError
 
-    from wordmask.labelling import LabelSettings
+    from wordmask.labelling.settings import LabelSettings, why_refused
 
     try:
-        chosen = LabelSettings(**{name: value for name, value in given.items() if value is not None})
+        return LabelSettings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        first = error.errors()[0]
-        option = "--" + str(first["loc"][0]).replace("_", "-")
-        why = first["msg"].removeprefix("Value error, ")
-        raise typer.BadParameter(f"{option} {first['input']!r}: {why[:1].lower()}{why[1:]}") from error
-    return chosen
+        raise typer.BadParameter(why_refused(error)) from error
 
 
 def refuse_idle(format: str, **given: Any) -> None:

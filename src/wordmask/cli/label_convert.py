@@ -75,7 +75,8 @@ def convert(
     chosen = settings_of(**given)
     vocabulary = None if names is None else options.names(names)
     against = None if contrast is None else options.contrast(contrast)
-    from wordmask.labelling.convert import Before, Changes, convert_labels
+    from wordmask.labelling.changes import Before, Changes
+    from wordmask.labelling.convert import convert_labels
     from wordmask.pictures.left_out import LEFT_OUT
 
     changed = {name: getattr(chosen, name) for name, value in given.items() if value is not None}

@@ -5,23 +5,19 @@ from typing import Any
 
 import numpy as np
 
-from wordmask.corrections.file import MOST_BYTES, Corrections, CorrectionsError
+from wordmask.corrections.file import Corrections, CorrectionsError
 from wordmask.corrections.pictures import Known, Pictures
 from wordmask.corrections.polygons import filled
 from wordmask.corrections.run_lengths import checked_lengths, lengths_of, mask_of
-from wordmask.text_files import TextFileError, read_json, shown
+from wordmask.text_files import shown
 
 
 def looks_like_coco(data: Any) -> bool:
     return isinstance(data, dict) and {"images", "annotations", "categories"} <= data.keys()
 
 
-def from_coco(path: Path, images: Path) -> Corrections:
-    """Read the masks of every picture that has some. images: the folder of the pictures."""
-    try:
-        data = read_json(path, most_bytes=MOST_BYTES, way_out="export it again")
-    except TextFileError as error:
-        raise CorrectionsError(str(error)) from error
+def from_coco(path: Path, data: Any, images: Path) -> Corrections:
+    """Return the masks of every picture that has some. data: what the file holds. images: where the pictures are."""
     if not looks_like_coco(data):
         raise CorrectionsError(f"{path}: is no COCO file: it lacks images, annotations or categories")
     try:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from wordmask.corrections.file import MOST_BYTES, Corrections, CorrectionsError
+from wordmask.corrections.file import Corrections, CorrectionsError
 from wordmask.corrections.pictures import Known, Pictures
 from wordmask.corrections.polygons import filled
-from wordmask.text_files import TextFileError, read_json, shown
+from wordmask.text_files import shown
 
 CHANNELS = 4
 """A brush counts as an RGBA picture."""
@@ -19,12 +19,10 @@ def looks_like_label_studio(data: Any) -> bool:
     return isinstance(data, list) and all(isinstance(task, dict) and "data" in task for task in data)
 
 
-def from_label_studio(path: Path, images: Path) -> Corrections:
-    """Read each task's last annotation that was not cancelled. images: the folder of the pictures."""
-    try:
-        data = read_json(path, most_bytes=MOST_BYTES, way_out="export it again, as JSON")
-    except TextFileError as error:
-        raise CorrectionsError(str(error)) from error
+def from_label_studio(path: Path, data: Any, images: Path) -> Corrections:
+    """Return each task's last annotation that was not cancelled. data: what the file holds. images: the folder of the
+    pictures.
+    """
     if not looks_like_label_studio(data):
         raise CorrectionsError(f"{path}: is no export of Label Studio: export as JSON")
     pictures, found, missing, untouched, others = Pictures(images), [], 0, 0, 0

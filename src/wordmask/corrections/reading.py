@@ -28,16 +28,15 @@ def corrections_from(
         raise CorrectionsError(f"{path} is no folder of label maps")
     if names_file is not None:
         raise CorrectionsError(f"--names-file {names_file} is for label maps (png)")
-    if format is None:
-        try:
-            data = read_json(path, most_bytes=MOST_BYTES, way_out="save or export it again")
-        except TextFileError as error:
-            raise CorrectionsError(str(error)) from error
-        format = "coco" if looks_like_coco(data) else "label-studio" if looks_like_label_studio(data) else None
-        if format is None:
-            return parse_corrections(path, data)
-        del data
-    return _some(path, images, (from_coco if format == "coco" else from_label_studio)(path, images))
+    try:
+        data = read_json(path, most_bytes=MOST_BYTES, way_out="save or export it again")
+    except TextFileError as error:
+        raise CorrectionsError(str(error)) from error
+    if format == "coco" or (format is None and looks_like_coco(data)):
+        return _some(path, images, from_coco(path, data, images))
+    if format == "label-studio" or looks_like_label_studio(data):
+        return _some(path, images, from_label_studio(path, data, images))
+    return parse_corrections(path, data)
 
 
 def _some(path: Path, images: Path, found: Corrections) -> Corrections:

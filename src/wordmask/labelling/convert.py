@@ -5,89 +5,31 @@ that were kept, for which only words are read. Either way the files are those of
 options, and a run that was stopped goes on.
 """
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
-from pydantic import ValidationError
 
 from wordmask import segmenters
 from wordmask.console.progress import Progress
 from wordmask.corrections import FILE_NAME
-from wordmask.labelling.claim import BEFORE
+from wordmask.labelling.changes import Before, Changes, asked_again, settings_of, vocabulary_of
 from wordmask.labelling.features import Features, has_features, loaded_with
 from wordmask.labelling.ledger import Entry, Ledger, Row, explained
 from wordmask.labelling.run import Labels, label_folder, warn
-from wordmask.labelling.settings import LabelError, LabelSettings
-from wordmask.labelling.worker import Answer, Job, Writer
+from wordmask.labelling.settings import LabelError
+from wordmask.labelling.worker import Answer, Job, Question, Writer
 from wordmask.masks.segmentation import Segmentation, label_type
-from wordmask.names.contrast import Contrast
-from wordmask.names.vocabulary import BACKGROUND, Vocabulary
 from wordmask.pictures.image_files import ImageReadError, find_images, warn_left_out
-from wordmask.runs.claim import SETTINGS_OF_LABELS, STATE, read_marker
-from wordmask.segmenters.base import Seen, Segmenter, asked, contrasted
-from wordmask.text_files import read_json, shown
+from wordmask.runs.claim import STATE
+from wordmask.segmenters.base import Segmenter
 
-DIGEST = re.compile("[0-9a-f]{64}")
-NEEDING_SCORES = ("min_score", "drop_absent")
 WHOLE = ("voc", "png")
 """Formats that say something of every pixel."""
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What is to be otherwise; None leaves it as it was.
-
-    settings: those of `LabelSettings`. names, fill, contrast: asked again, as `Seen.segment` has it. rename: old names
-    to new ones, of the same masks. drop: names whose masks become background. folder: where the pictures are now.
-    """
-
-    settings: Mapping[str, Any]
-    names: Vocabulary | None = None
-    fill: bool = False
-    contrast: Contrast | None = None
-    rename: Mapping[str, str] | None = None
-    drop: Sequence[str] = ()
-    folder: Path | None = None
-
-
-class Before:
-    """The labels to convert, and what they were made with."""
-
-    def __init__(self, out: Path):
-        self.out = out
-        path = out / STATE / SETTINGS_OF_LABELS
-        marker = read_marker(out) if out.is_dir() else None
-        if marker is None or marker.verb != "label" or not path.exists():
-            raise LabelError(f"{out} holds no labels of `wordmask label`: give the --out of such a run")
-        told = read_json(path, way_out="label anew")
-        if not isinstance(told, dict):
-            raise LabelError(f"{path} is damaged: label anew")
-        self.told: dict[str, Any] = {**BEFORE, **told}
-        try:
-            self.vocabulary = Vocabulary(tuple(told["names"]), tuple(map(tuple, told["phrases"])))
-            self.settings = LabelSettings(
-                **{each.name: self.told[each.name] for each in fields(LabelSettings) if each.name in self.told}
-            )
-            self.folder = Path(told["folder"])
-            self.batch_size, self.max_pixels = int(told["batch_size"]), int(told["max_pixels"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise LabelError(f"{path} is damaged, or of a version too old: label anew") from error
-
-    @property
-    def contrast(self) -> Contrast | None:
-        """What names raced against; None where only a digest of it is known."""
-        told = self.told["contrast"]
-        if not self.vocabulary.has_made_room and told == "none":
-            return "auto"  # nothing was asked for, as nothing would have raced
-        if isinstance(told, list):
-            return tuple(told)
-        return None if DIGEST.fullmatch(str(told)) else str(told)
 
 
 def convert_labels(
@@ -105,9 +47,9 @@ def convert_labels(
     before = Before(old)
     if out.resolve() == old.resolve():
         raise LabelError(f"--out {out} is the folder of the labels themselves: choose another")
-    vocabulary = _vocabulary(before, changes)
-    settings = _settings(before, changes)
-    again = _asked_again(before, changes, vocabulary, settings)
+    vocabulary = vocabulary_of(before, changes)
+    settings = settings_of(before, changes)
+    again = asked_again(before, changes, vocabulary, settings)
     inherited = {key: before.told.get(key) for key in ("segmenter", "files", "version")}
     if changes.drop:
         inherited["dropped"] = sorted(changes.drop)
@@ -188,9 +130,9 @@ class Converting(Writer):
                 continue
             yield answer
 
+    @abstractmethod
     def answer(self, source: str, entry: Entry, stamp: str, row: Row) -> Answer:
         """Return what there is to write of a picture that was labelled, or tried, when it was in a state."""
-        raise NotImplementedError
 
     def refuse_changed(self) -> LabelError:
         self.changed += 1
@@ -236,10 +178,7 @@ class FromFeatures(Converting):
         super().__init__(job, before, ledger)
         self._features = Features(before.out, segmenter)
         self._features.check()
-        settings = job.settings
-        self._names = contrasted(
-            asked(job.vocabulary, True, settings.min_score, settings.drop_absent), job.contrast, segmenter
-        )
+        self._ask = Question(job, segmenter)
 
     def answer(self, source: str, entry: Entry, stamp: str, row: Row) -> Answer:
         if row.error is not None:  # it has changed since it could not be read
@@ -250,63 +189,6 @@ class FromFeatures(Converting):
             self.changed += stamp != entry.stamp
             raise
         return Answer(source, self._ask(seen))
-
-    def _ask(self, seen: Seen) -> Segmentation:
-        settings = self.job.settings
-        return seen.segment(self._names, fill=True, min_score=settings.min_score, drop_absent=settings.drop_absent)
-
-
-def _vocabulary(before: Before, changes: Changes) -> Vocabulary:
-    was = before.vocabulary
-    if changes.names is not None:
-        if changes.rename or changes.drop:
-            raise LabelError("--names asks for other names, and --rename and --drop are of those there are: give one")
-        return changes.names if changes.fill else changes.names.with_room()
-    rename = dict(changes.rename or {})
-    for what, names in (("--rename", rename), ("--drop", changes.drop)):
-        for name in names:
-            if name not in was.names:
-                raise LabelError(f"{what} {shown(name)}: {before.out} has no such name, but {shown(list(was.names))}")
-            if name.casefold() == BACKGROUND:
-                raise LabelError(f"{what} {shown(name)}: background stays what it is")
-    if changes.drop and was.background is None:
-        raise LabelError(f"--drop needs a background for its pixels, and {before.out} was filled with names")
-    kept = [i for i, name in enumerate(was.names) if name not in changes.drop]
-    is_made = [i for i in kept if not was.phrases[i]]
-    entries = {rename.get(was.names[i], was.names[i]): {"instead": was.phrases[i]} for i in kept if i not in is_made}
-    if not entries:
-        raise LabelError("--drop leaves no name: keep one")
-    if len(entries) + len(is_made) < len(kept) or any(new.casefold() == BACKGROUND for new in rename.values()):
-        raise LabelError(
-            "--rename gives a name that another has: to ask for both as one, give --names 'vehicle: [car, truck]'"
-        )
-    vocabulary = Vocabulary.of(entries)
-    return vocabulary.with_room() if is_made and not changes.fill else vocabulary
-
-
-def _settings(before: Before, changes: Changes) -> LabelSettings:
-    try:
-        return replace(before.settings, **changes.settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        why = first["msg"].removeprefix("Value error, ")
-        raise LabelError(f"--{str(first['loc'][0]).replace('_', '-')} {first['input']!r}: {why}") from error
-
-
-def _asked_again(before: Before, changes: Changes, vocabulary: Vocabulary, settings: LabelSettings) -> str | None:
-    """Return the option for which names are to be asked for again, if any: masks alone do not tell it."""
-    if changes.names is not None and vocabulary != before.vocabulary:
-        return "--names"
-    if changes.fill and before.vocabulary.has_made_room:
-        return "--fill"
-    if changes.contrast is not None and changes.contrast != before.contrast:
-        return "--contrast"
-    for name in NEEDING_SCORES:
-        if getattr(settings, name) != getattr(before.settings, name):
-            return f"--{name.replace('_', '-')}"
-    if settings.min_area < before.settings.min_area:
-        return f"--min-area below {before.settings.min_area}"
-    return None
 
 
 def _way_to_features(before: Before) -> str:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from wordmask.files import atomic_write
-from wordmask.fingerprints import file_digest
+from wordmask.fingerprints import file_digest, stamp_of
 from wordmask.text_files import read_json
 
 MOST_BYTES = 2**28
@@ -22,8 +22,7 @@ class KeptFingerprints:
         """Return the SHA-256 of a picture's file; None where it cannot be read."""
         file = self._folder / picture
         try:
-            status = file.stat()
-            stamp = f"{status.st_size} {status.st_mtime_ns}"
+            stamp = stamp_of(file.stat())
             known = self._known.get(picture)
             digest = known[1] if known is not None and known[0] == stamp else file_digest(file)
         except (OSError, ValueError):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, ValidationError
 from pydantic.dataclasses import dataclass
 
 from wordmask.errors import WordmaskError
@@ -56,3 +56,10 @@ class LabelSettings:
     @property
     def formats(self) -> tuple[str, ...]:
         return tuple(self.format.split(","))
+
+
+def why_refused(error: ValidationError) -> str:
+    """Return in a line which of these settings is refused, as the option that gives it, and why."""
+    first = error.errors()[0]
+    why = first["msg"].removeprefix("Value error, ")
+    return f"--{str(first['loc'][0]).replace('_', '-')} {first['input']!r}: {why[:1].lower()}{why[1:]}"

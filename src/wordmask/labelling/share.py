@@ -15,8 +15,9 @@ from wordmask.labelling.fingerprints_kept import KeptFingerprints
 from wordmask.labelling.formats import load_format
 from wordmask.labelling.ledger import Ledger, explained
 from wordmask.labelling.parts import PER_SHARD, LoadWorker
-from wordmask.labelling.run import VERB, Walk, check_places, check_work, pictures_found, warn
+from wordmask.labelling.run import VERB, check_places, check_work, warn
 from wordmask.labelling.settings import LabelError
+from wordmask.labelling.walk import Walk, pictures_found
 from wordmask.labelling.worker import Job, Worker
 from wordmask.pictures.image_files import ImageReadError, warn_left_out
 from wordmask.runs.claim import SETTINGS_OF_LABELS, STATE, joined

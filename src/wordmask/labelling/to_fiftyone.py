@@ -1,6 +1,7 @@
 """A folder of `wordmask label` as a dataset of FiftyOne, a picture at a time."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,14 +48,10 @@ def samples_of(labels: str | Path, *, field: str = FIELD) -> "Iterator[Sample]":
 def _samples(ledger: Path, folder: Path, field: str) -> "Iterator[Sample]":
     from fiftyone import Sample
 
-    with explained(ledger):
-        rows = Ledger(ledger)
-        try:
-            for row in rows.rows():
-                path, masks = str(folder / row.picture), from_boxes(_parts(row), row.size)
-                yield Sample(filepath=path, **{field: masks, f"{field}_unsure": row.unsure})
-        finally:
-            rows.close()
+    with explained(ledger), closing(Ledger(ledger, read_only=True)) as kept:
+        for row in kept.rows():
+            path, masks = str(folder / row.picture), from_boxes(_parts(row), row.size)
+            yield Sample(filepath=path, **{field: masks, f"{field}_unsure": row.unsure})
 
 
 def _parts(row: Row) -> Iterator[tuple[str, tuple[int, int, int, int], np.ndarray, float | None]]:

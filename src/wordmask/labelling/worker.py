@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -68,16 +69,31 @@ class Answer:
     keep: Callable[[], None] | None = None
 
 
-class Writer:
+class Question:
+    """Asks a picture that was seen for a job's names, among those that they race against, with its thresholds."""
+
+    def __init__(self, job: Job, segmenter: Segmenter):
+        self._settings = job.settings
+        names = asked(job.vocabulary, True, job.settings.min_score, job.settings.drop_absent)
+        self._names = contrasted(names, job.contrast, segmenter)
+
+    def __call__(self, seen: Seen) -> Segmentation:
+        settings = self._settings
+        return seen.segment(  # what room there is to be, the vocabulary has
+            self._names, fill=True, min_score=settings.min_score, drop_absent=settings.drop_absent
+        )
+
+
+class Writer(ABC):
     """Writes the files of batches of pictures; a subclass says what they show."""
 
     def __init__(self, job: Job):
         self.job = job
         self.format: LabelFormat = load_format(job.out, job.vocabulary.names, job.settings)
 
+    @abstractmethod
     def answers(self, entries: Mapping[str, Entry], on_bad: Callable[[ImageReadError], None]) -> Iterator[Answer]:
         """Yield what there is to write of the pictures at some paths. The others are handed to `on_bad`."""
-        raise NotImplementedError
 
     def label(self, entries: Sequence[Entry]) -> list[Row]:
         """One row an entry, once its files are written."""
@@ -123,29 +139,21 @@ class Worker(Writer):
     def __init__(self, job: Job, segmenter: Segmenter | None = None):
         super().__init__(job)
         self.segmenter = segmenter if segmenter is not None else segmenters.load(**job.load)
-        settings = job.settings
-        asked_for = asked(job.vocabulary, True, settings.min_score, settings.drop_absent)
-        self._names = contrasted(asked_for, job.contrast, self.segmenter)
+        self._ask = Question(job, self.segmenter)
         self._features: Features | None = None
         if job.keep != "nothing":
             self._features = Features(job.out, self.segmenter, half=job.keep == "halves")
             self._features.claim(job.load)
-
-    def ask(self, seen: Seen) -> Segmentation:
-        settings = self.job.settings
-        return seen.segment(  # what room there is to be, the vocabulary has
-            self._names, fill=True, min_score=settings.min_score, drop_absent=settings.drop_absent
-        )
 
     def answers(self, entries: Mapping[str, Entry], on_bad: Callable[[ImageReadError], None]) -> Iterator[Answer]:
         views = self.segmenter.view_many(
             list(entries), batch_size=len(entries), on_bad=on_bad, max_pixels=self.job.max_pixels
         )
         for seen in views:
-            result = self.ask(seen)
+            result = self._ask(seen)
             keep = None
             if self._features is not None:
-                keep = partial(self._features.keep, entries[seen.source], seen, result, self.ask)
+                keep = partial(self._features.keep, entries[seen.source], seen, result, self._ask)
             yield Answer(seen.source, result, keep=keep)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from wordmask.encoders.clip import ClipEncoder
+from wordmask.fingerprints import stamp_of
 from wordmask.names.text_embeddings import TextEmbedder
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.image_files import find_images
@@ -88,12 +89,12 @@ class FolderArchive:
             for (path,) in kept
             if not os.path.isfile(self.folder / os.fsdecode(path))  # noqa: PTH113, quiet
         )
-        missing = (path for path in find_images(self.folder) if self._stamp_of(db, path) != _stamp(path))
+        missing = (path for path in find_images(self.folder) if self._stamp_of(db, path) != stamp_of(path.stat()))
         for batch in read_ahead(missing, PICTURES_PER_PASS):
             views = torch.stack([centre_view(read.image, self.clip.image_size) for read in batch])
             vectors = self.clip.encode_image(views).cpu().numpy().astype("<f4")
             rows = [
-                (*self._shelf, self._key(Path(read.source)), _stamp(Path(read.source)), vector.tobytes())
+                (*self._shelf, self._key(Path(read.source)), stamp_of(Path(read.source).stat()), vector.tobytes())
                 for read, vector in zip(batch, vectors, strict=True)
             ]
             with db:
@@ -129,8 +130,3 @@ class FolderArchive:
             f"{self.cache}: embeddings of {self.folder} cannot be kept there ({error}); set WORDMASK_CACHE to a "
             "folder that can be written, or remove the file if it is damaged"
         )
-
-
-def _stamp(path: Path) -> str:
-    status = path.stat()
-    return f"{status.st_size} {status.st_mtime_ns}"

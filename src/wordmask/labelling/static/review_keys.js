@@ -133,7 +133,7 @@ async function begin() {
   over.onload = () => { $("lost").hidden = true; draw(); };
   over.onerror = () => ($("lost").hidden = false);
   $("folder").onchange = () => {
-    for (const file of $("folder").files) files.set(file.webkitRelativePath.split("/").slice(1).join("/"), file);
+    for (const file of $("folder").files) files.set(file.webkitRelativePath.split("/").slice(1).join("/"), URL.createObjectURL(file));
     select();
   };
   addEventListener("beforeunload", (event) => {
@@ -143,7 +143,7 @@ async function begin() {
   if (matchMedia("(max-width: 760px)").matches) press("?");
   showProgress();
   select();
-  $("list").focus();
+  $("list").focus({ preventScroll: true }); // on a phone it is below the picture
   document.documentElement.dataset.ready = Math.round(performance.now());
 }
 

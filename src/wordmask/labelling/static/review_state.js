@@ -71,7 +71,7 @@ const nameOf = (picture, number) => said(picture).m[number][1] ?? about.names[pi
 const kind = (picture) => (picture.said ? picture.said.v ?? "part" : "none");
 
 function keyOf(picture) {
-  return `wordmask-review:${about.id}:${picture.fingerprint}`;
+  return `wordmask-review:${location.pathname}:${picture.fingerprint}`; // pages from files share what the browser keeps
 }
 
 function keep(picture) {

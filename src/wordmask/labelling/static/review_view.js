@@ -4,8 +4,7 @@
 // The list.
 
 function addressOf(picture) {
-  const file = files.get(picture.path);
-  if (file) return URL.createObjectURL(file);
+  if (files.has(picture.path)) return files.get(picture.path);
   if (picture.url?.startsWith("review/")) return picture.url;
   return about.folder + (picture.url ?? picture.path.split("/").map(encodeURIComponent).join("/"));
 }
