@@ -5,9 +5,9 @@ which is held against texts by cosines, and the last says how much a place is ba
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -25,12 +25,10 @@ from wordmask.names.contrast import Concepts, Contrast, rivals, shipped
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings, far_from_names
 from wordmask.names.vocabulary import Rivals, Vocabulary, VocabularyError
-from wordmask.pictures.reduced import Picture, Reduced
-from wordmask.pictures.windows import label_dtype, upsample_argmax, upsample_shares
-from wordmask.refinement.by_name import refine_names
+from wordmask.pictures.reduced import Picture
 from wordmask.segmenters.base import MissingWeightsError, Seen, SegmenterError
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
-from wordmask.segmenters.namedmask import PRESET, NamedMask, NamedMaskSettings, SeenByStudent, chances
+from wordmask.segmenters.namedmask import PRESET, NamedMask, NamedMaskSettings, SeenByStudent
 from wordmask.segmenters.student_file import OPEN_FORMAT, Student
 from wordmask.weights.addresses import resolve
 from wordmask.weights.building import built_from, check_numbers
@@ -225,30 +223,14 @@ class OpenStudent(NamedMask):
         stays = [label for label in range(len(rest)) if bool(far[told.owner == label].all())]
         return self.embed_names(rest.only(stays)) if stays else None
 
-    @torch.inference_mode()
-    def look_many(self, images: Sequence[Picture], sources: Sequence[str]) -> list[Seen]:
-        views = super().look_many(images, sources)
-        return [
-            SeenByOpenStudent(self, image, source, view.kept()["kept"])
-            for view, image, source in zip(views, images, sources, strict=True)
-            if isinstance(view, SeenByStudent)
-        ]
-
-    @torch.inference_mode()
-    def see_again(self, kept: Mapping[str, Tensor], size: tuple[int, int], source: str) -> Seen:
-        return SeenByOpenStudent(self, Reduced.gone(size), source, kept["kept"].to(self.device))
+    def seen_as(self, picture: Picture, source: str, kept: Tensor) -> Seen:
+        return SeenByOpenStudent(self, picture, source, kept)
 
 
-class SeenByOpenStudent(Seen):
-    """A picture's features before the last layer, on the network's own grid."""
+class SeenByOpenStudent(SeenByStudent):
+    """A picture's features before the last layer, (width, h, w) on the network's own grid."""
 
-    def __init__(self, segmenter: OpenStudent, picture: Picture, source: str, kept: Tensor):
-        super().__init__(picture, source)
-        self._segmenter = segmenter
-        self._kept = kept  # (width, h, w)
-
-    def kept(self) -> dict[str, Tensor]:
-        return {"kept": self._kept}
+    _segmenter: OpenStudent
 
     @torch.inference_mode()
     def in_text_space(self) -> Tensor:
@@ -274,14 +256,6 @@ class SeenByOpenStudent(Seen):
                 beside = open_logits(output, others, segmenter.temperature)
             logits = torch.cat([logits, beside], dim=1)
             meaning += [background] * beside.shape[1]
-        logits = logits[0]  # (k, h, w)
-        found, best = upsample_argmax(logits, self.size, dtype=label_dtype(len(logits)))
-        if segmenter.settings.refine == "none":
-            sure = upsample_shares(logits, best).clamp(max=1).cpu().numpy()
-            named = found.cpu().numpy()
-        else:
-            named, sure = refine_names(
-                self.image, found.cpu().numpy(), partial(chances, logits), segmenter.settings.refine
-            )
+        named, sure = self._best(logits[0])
         result = np.array(meaning, label_type(len(vocabulary)))[named]
         return Segmentation(result, list(vocabulary.names), sure, self._image, self.source)
