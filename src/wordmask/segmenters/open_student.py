@@ -24,12 +24,12 @@ from wordmask.masks.segmentation import Segmentation, label_type
 from wordmask.names.contrast import Concepts, Contrast, rivals, shipped
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings, far_from_names
-from wordmask.names.vocabulary import Rivals, Vocabulary, VocabularyError
+from wordmask.names.vocabulary import Rivals, Vocabulary
 from wordmask.pictures.reduced import Picture
 from wordmask.segmenters.base import MissingWeightsError, Seen, SegmenterError
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
 from wordmask.segmenters.namedmask import PRESET, NamedMask, NamedMaskSettings, SeenByStudent
-from wordmask.segmenters.student_file import OPEN_FORMAT, Student
+from wordmask.segmenters.student_file import OPEN_FORMAT, Student, read_names, reading, write_names
 from wordmask.weights.addresses import resolve
 from wordmask.weights.building import built_from, check_numbers
 from wordmask.weights.loading import WeightsError, read_metadata, read_state_dict, write_state_dict
@@ -93,11 +93,10 @@ class OpenStudentFile:
 
 def write_open_student(path: str | Path, student: OpenStudentFile, *, write: Writer = atomic_write) -> None:
     """Whole or not at all; equal students give equal bytes."""
-    names = dict(zip(student.vocabulary.names, student.vocabulary.phrases, strict=True))
     written = {
         **student.metadata,
         "format": OPEN_FORMAT,
-        "names": json.dumps(names, ensure_ascii=False),
+        "names": write_names(student.vocabulary),
         "network": _SETTINGS.dump_json(student.network.settings).decode(),
         "tower": json.dumps(asdict(student.tower), ensure_ascii=False),
         "temperature": repr(student.temperature),
@@ -111,9 +110,8 @@ def read_open_student(path: str | Path) -> OpenStudentFile:
     if metadata.get("format") != OPEN_FORMAT:
         raise WeightsError(f"{path} is no open student: its format is {metadata.get('format')!r}, not {OPEN_FORMAT!r}")
     state = dict(read_state_dict(path))
-    try:
-        names = json.loads(metadata["names"])
-        vocabulary = Vocabulary.of({name: {"instead": phrases} for name, phrases in names.items()})
+    with reading(path):
+        vocabulary = read_names(metadata["names"])
         settings = _SETTINGS.validate_json(metadata["network"])
         tower = _TOWER.validate_json(metadata["tower"])
         temperature = float(metadata["temperature"])
@@ -121,9 +119,6 @@ def read_open_student(path: str | Path) -> OpenStudentFile:
         phrases, dimensions = vectors.shape
         if temperature <= 0 or phrases != len(vocabulary.without_background().all_phrases):
             raise ValueError("its texts are not those of its names")
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError, VocabularyError) as error:
-        why = " ".join(str(error).split())[:200]
-        raise WeightsError(f"{path} is damaged: its names or its network cannot be read ({why})") from error
     what = f"student {path}"
     check_numbers(settings.backbone_options, state, what)
     network = built_from(lambda: OpenDeepLab(dimensions + 1, settings), state, what=what)
