@@ -58,10 +58,14 @@ def new_open_network(dimensions: int, settings: DeepLabSettings) -> OpenDeepLab:
     return network
 
 
+def ground_logits(output: Tensor, temperature: float) -> Tensor:
+    """(B, D + 1, h, w) -> background's (B, 1, h, w), of the size that differences of the others have."""
+    return output[:, -1:] / temperature**0.5
+
+
 def open_logits(output: Tensor, text: TextEmbeddings, temperature: float) -> Tensor:
     """(B, D + 1, h, w) -> (B, 1 + K, h, w): background's, then those of the names of `text`, cosines by temperature."""
-    ground = output[:, -1:] / temperature**0.5  # of the size that differences of the others have
-    return torch.cat([ground, text.cosines(output[:, :-1]) / temperature], dim=1)
+    return torch.cat([ground_logits(output, temperature), text.cosines(output[:, :-1]) / temperature], dim=1)
 
 
 @dataclass(frozen=True)
@@ -246,7 +250,7 @@ class SeenByOpenStudent(SeenByStudent):
         if background is not None:
             others = segmenter.others(text) if labels else None
             if others is None:
-                beside = output[:, -1:] / segmenter.temperature**0.5
+                beside = ground_logits(output, segmenter.temperature)
             else:
                 beside = open_logits(output, others, segmenter.temperature)
             logits = torch.cat([logits, beside], dim=1)
