@@ -1,24 +1,19 @@
 """The whole of a distillation, small: what is skipped, what is made anew, and that kills change nothing."""
 
-import contextlib
 import json
 import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from filelock import FileLock
 from typer.testing import CliRunner
 
 import wordmask
-from support.nursery import Nursery, last_begun
+from support.nursery import run_with_kills
 from support.tiny_collection import ColourClip, encoded, picture, write_pictures
 from support.tiny_run import NAMES, Listener, contents, pipeline_with
 from wordmask.cli import app
@@ -227,26 +222,7 @@ def test_a_run_takes_names_as_a_list_or_a_file(tmp_path, monkeypatch):
 def test_killed_at_any_moment_and_started_again_a_run_ends_the_same(tmp_path):
     pictures = write_pictures(tmp_path / "pictures", 40)[0].parent
     longer = ("student.steps=30", "experts.steps=10", "student.save_every=7")
-    with Nursery() as nursery:
-        nursery.start(pictures, tmp_path / "whole", *longer)
-        assert nursery.wait() == 0
-        records = [json.loads(path.read_text()) for path in (tmp_path / "whole" / "stages").glob("*.json")]
-        worked = sum(record["seconds"] for record in records)
-        dice, kills = random.Random(7), 0
-        while True:
-            before = last_begun(tmp_path / "run")
-            child = nursery.start(pictures, tmp_path / "run", *longer)
-            while psutil.pid_exists(child) and last_begun(tmp_path / "run") == before:
-                time.sleep(0.002)  # a kill before it works at a stage would show nothing
-            if kills < 15:
-                time.sleep(dice.uniform(0, worked / 5))
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
-            code = nursery.wait()
-            if code == 0:
-                break
-            assert code == -signal.SIGKILL
-            kills += 1
+    kills = run_with_kills(tmp_path, pictures, *longer, most=15, per=5)
     assert kills >= 5
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
     assert len(contents(tmp_path / "run")) > 10

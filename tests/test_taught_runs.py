@@ -1,20 +1,15 @@
 """Whole runs with a teacher: what is skipped, what is made anew, and that kills change nothing."""
 
-import contextlib
 import json
 import os
-import random
 import shutil
-import signal
-import time
 
 import numpy as np
-import psutil
 import pytest
 from typer.testing import CliRunner
 
 import wordmask
-from support.nursery import Nursery, last_begun
+from support.nursery import run_with_kills
 from support.tiny_collection import picture, write_pictures
 from support.tiny_run import NAMES, Listener, contents, pipeline_with
 from wordmask.cli import app
@@ -151,26 +146,7 @@ def test_the_command_line_asks_a_teacher_about_all_pictures(tmp_path, monkeypatc
 def test_killed_at_any_moment_and_started_again_a_run_ends_the_same(tmp_path, layers):
     pictures = write_pictures(tmp_path / "pictures", 30)[0].parent
     told = ("masks.teacher=maskclip", "student.steps=20", "experts.steps=4", "student.save_every=7", *layers)
-    with Nursery() as nursery:
-        nursery.start(pictures, tmp_path / "whole", *told)
-        assert nursery.wait() == 0
-        records = [json.loads(path.read_text()) for path in (tmp_path / "whole" / "stages").glob("*.json")]
-        worked = sum(record["seconds"] for record in records)
-        dice, kills = random.Random(7), 0
-        while True:
-            before = last_begun(tmp_path / "run")
-            child = nursery.start(pictures, tmp_path / "run", *told)
-            while psutil.pid_exists(child) and last_begun(tmp_path / "run") == before:
-                time.sleep(0.002)
-            if kills < 12:
-                time.sleep(dice.uniform(0, worked / 4))
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
-            code = nursery.wait()
-            if code == 0:
-                break
-            assert code == -signal.SIGKILL
-            kills += 1
+    kills = run_with_kills(tmp_path, pictures, *told, most=12, per=4)
     assert kills >= 4
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
     assert len(contents(tmp_path / "run")) > 10

@@ -21,7 +21,7 @@ from wordmask.distillation.copy_paste import paste
 from wordmask.distillation.records import DistillationError, MaskRecord, MaskTable
 from wordmask.fingerprints import short_digest_of
 from wordmask.pictures.image_files import ImageReadError
-from wordmask.training.order import shuffled
+from wordmask.training.order import seen_at_one
 
 logger = logging.getLogger(__name__)
 
@@ -106,16 +106,10 @@ class Samples:
         self.most_pasted = most_pasted
         self.seed = seed
         self.ignore = ignore
-        self._order: tuple[int, np.ndarray] = (-1, np.zeros(0))
 
     def index(self, place: int) -> int:
         """Every example comes once an epoch."""
-        epoch, rest = divmod(place, len(self.examples))
-        known, order = self._order
-        if known != epoch:
-            order = shuffled(np.arange(len(self.examples)), self.seed, epoch)
-            self._order = (epoch, order)
-        return int(order[rest])
+        return seen_at_one(place, len(self.examples), self.seed)
 
     def one(self, place: int) -> tuple[Tensor, ...]:
         """(3, S, S) in [0, 1] and its labels (S, S). All choices of the pasted come after those of the picture itself,

@@ -1,17 +1,15 @@
 """Truths in dense targets: what a teacher said of a picture gives way to what a person did."""
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from wordmask.console.progress import Progress
 from wordmask.corrections import ACCEPTED, REJECTED, Correction, Corrections
-from wordmask.distillation.corrections import USED, Used
+from wordmask.distillation.corrections import Used
 from wordmask.distillation.records import DistillationError
 from wordmask.distillation.targets import STEPS, Target, TargetTable, write_targets
-from wordmask.runs.parts import write_part
 
 SHARD = "corrected_{:05d}.arrow"
 TARGETS_PER_SHARD = 64
@@ -48,18 +46,8 @@ def put_truths_in_targets(
         write()
     if not shards:
         raise DistillationError(f"all pictures of {targets.folder} were rejected: nothing is left to learn from")
-    told = set(targets.digests())
-    gone = {each.fingerprint for each in corrections if each.verdict == REJECTED}
-    used = Used(
-        pictures=len(taken),
-        truths=truths,
-        rejected=len(gone),
-        unknown=len(set(corrections.by_fingerprint) - gone - told),
-        weight=weight,
-        others=tuple(sorted({name for each in corrections for name in each.names} - set(targets.names))),
-    )
-    with write_part(out / USED) as file:
-        file.write(json.dumps(asdict(used)).encode())
+    used = Used.of(corrections, taken, truths, weight, there=targets.digests(), names=targets.names)
+    used.write(out)
     return used
 
 

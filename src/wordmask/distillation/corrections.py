@@ -4,7 +4,7 @@ A run that uses any is not annotation-free any more, and says so.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -56,9 +56,35 @@ class Used:
     others: tuple[str, ...] = ()
 
     @classmethod
+    def of(
+        cls,
+        corrections: Corrections,
+        taken: Collection[str],
+        truths: int,
+        weight: int,
+        *,
+        there: Iterable[str | None],
+        names: Iterable[str],
+    ) -> "Used":
+        """taken, there: content hashes of pictures that gave a truth, and of those that are there. names: the run's."""
+        gone = {each.fingerprint for each in corrections if each.verdict == REJECTED}
+        return cls(
+            pictures=len(taken),
+            truths=truths,
+            rejected=len(gone),
+            unknown=len(corrections.by_fingerprint.keys() - gone - set(there)),
+            weight=weight,
+            others=tuple(sorted({name for each in corrections for name in each.names} - set(names))),
+        )
+
+    @classmethod
     def read(cls, folder: Path) -> "Used":
         told = read_json(folder / USED)
         return cls(**{**told, "others": tuple(told["others"])})
+
+    def write(self, folder: Path) -> None:
+        with write_part(folder / USED) as file:
+            file.write(json.dumps(asdict(self)).encode())
 
     @property
     def note(self) -> str:
@@ -129,16 +155,8 @@ def put_truths(
 
     for number, block in enumerate(_blocks(records(), RECORDS_PER_SHARD)):
         write_masks(out / SHARD.format(number), block, root=table.root, names=table.names)
-    used = Used(
-        pictures=len(taken),
-        truths=truths,
-        rejected=len(gone),
-        unknown=len(set(by_digest) - gone - set(refs)),
-        weight=weight,
-        others=tuple(sorted({name for each in by_digest.values() for name in each.names} - set(table.names))),
-    )
-    with write_part(out / USED) as file:
-        file.write(json.dumps(asdict(used)).encode())
+    used = Used.of(corrections, taken, truths, weight, there=refs, names=table.names)
+    used.write(out)
     return used
 
 

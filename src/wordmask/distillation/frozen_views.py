@@ -21,7 +21,7 @@ from wordmask.distillation.records import DistillationError
 from wordmask.encoders.towers import Tower
 from wordmask.files import atomic_write
 from wordmask.runs.parts import CHECKSUMS, Parts, Say, warn, write_part
-from wordmask.training.order import shuffled
+from wordmask.training.order import seen_at_one
 from wordmask.training.team import Team
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,6 @@ class FrozenViews:
                 ),
             ]
         )
-        self._order: tuple[int, np.ndarray] = (-1, np.zeros(0))
         self._starts: dict[int, int] = {}
 
     @property
@@ -145,12 +144,7 @@ class FrozenViews:
 
     def view(self, place: int) -> int:
         """Return the number of the view at a place: every view comes once an epoch."""
-        epoch, rest = divmod(place, self.count)
-        known, order = self._order
-        if known != epoch:
-            order = shuffled(np.arange(self.count), self.seed, epoch)
-            self._order = (epoch, order)
-        return int(order[rest])
+        return seen_at_one(place, self.count, self.seed)
 
     def one(self, place: int) -> np.ndarray:
         """Return a record of the view at a place."""

@@ -15,7 +15,7 @@ from wordmask.distillation.augmentations import Augmentation
 from wordmask.distillation.batches import Examples
 from wordmask.distillation.crowds import Crowds
 from wordmask.distillation.frozen_views import FrozenViews
-from wordmask.distillation.training import Check, Training, ignore_label, train
+from wordmask.distillation.training import Check, Training, ignore_label, seeded, train
 from wordmask.encoders.towers import ROLE, Tower, towers_at
 from wordmask.runs.parts import Say, warn
 from wordmask.segmenters.head import Decoder, HeadNetwork, HeadSettings
@@ -107,9 +107,7 @@ def train_head(
     views.make(settings.views_identity(seed, examples, towers), team, progress=looking, say=say)
 
     def make() -> Decoder:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            decoder = Decoder(classes, [tower.channels for tower in towers], settings.head)
+        decoder = seeded(seed, lambda: Decoder(classes, [tower.channels for tower in towers], settings.head))
         decoder.standardise(views.statistics())
         return decoder
 

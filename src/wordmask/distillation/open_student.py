@@ -3,7 +3,6 @@ teacher's own.
 """
 
 from collections.abc import Mapping
-from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,15 +16,14 @@ from wordmask.console.progress import Progress
 from wordmask.distillation.augmentations import View, coloured, draw_colours, draw_view, see
 from wordmask.distillation.batches import Examples, Samples
 from wordmask.distillation.copy_paste import paste
-from wordmask.distillation.student import RUN, STUDENT_FILE, StudentSettings, is_done, with_background
+from wordmask.distillation.student import STUDENT_FILE, StudentSettings, check_on, is_done, told_of, with_background
 from wordmask.distillation.target_examples import TargetExamples
-from wordmask.distillation.training import train
+from wordmask.distillation.training import seeded, train
 from wordmask.names.text_embeddings import TextEmbedder
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.runs.parts import Say, warn, write_part
 from wordmask.segmenters.base import Names
 from wordmask.segmenters.deeplab import DeepLabV3Plus, fill_backbone
-from wordmask.segmenters.namedmask import NOTE, PRESET
 from wordmask.segmenters.open_student import (
     OpenDeepLab,
     OpenStudent,
@@ -143,9 +141,7 @@ def train_open_student(
     loss = OpenLoss(texts, own, settings)
 
     def make() -> OpenDeepLab:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = new_open_network(loss.text.vectors.shape[1], settings.network)
+        network = seeded(seed, lambda: new_open_network(loss.text.vectors.shape[1], settings.network))
         if settings.start is not None:
             fill_backbone(network, settings.start)
         return network
@@ -155,18 +151,10 @@ def train_open_student(
         return OpenStudentFile(network, vocabulary, loss.text.vectors, texts.tower, settings.temperature, told)
 
     def finish(network: DeepLabV3Plus, run: str) -> None:
-        told = {RUN: run, "steps": str(settings.steps)} | ({} if preset is None else {PRESET: preset})
-        told |= {} if note is None else {NOTE: note}
-        write_open_student(path, student_of(network, told), write=write_part)
+        write_open_student(path, student_of(network, told_of(settings, run, preset, note)), write=write_part)
 
-    def check(network: DeepLabV3Plus) -> Mapping[str, float]:
-        from wordmask.benchmarks.evaluation import evaluate
-
-        device = next(network.parameters()).device
-        segmenter = OpenStudent(student_of(deepcopy(network), {}), device=device, precision="fp32")
-        assert validation is not None
-        report = evaluate(segmenter, validation)
-        return {"miou": report.miou, "pixel_accuracy": report.pixel_accuracy}
+    def segmenter_of(network: DeepLabV3Plus, device: torch.device) -> OpenStudent:
+        return OpenStudent(student_of(network, {}), device=device, precision="fp32")
 
     has_features = isinstance(examples, TargetExamples) and examples.targets[0].features is not None
     train(
@@ -178,7 +166,7 @@ def train_open_student(
         device=device,
         finish=finish,
         progress=progress,
-        check=None if validation is None else check,
+        check=None if validation is None else check_on(validation, segmenter_of),
         say=say,
         run=identity,
         make=make,
@@ -190,4 +178,5 @@ def train_open_student(
 
 def make_stride(settings: StudentSettings) -> int:
     """Return how many pixels a cell of the student's features has."""
-    return OpenDeepLab(1, settings.network).stride
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):  # nothing but its shape is asked for
+        return OpenDeepLab(1, settings.network).stride

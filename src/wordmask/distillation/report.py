@@ -16,7 +16,7 @@ from wordmask.console.progress import Progress
 from wordmask.distillation.config import Run
 from wordmask.distillation.records import MaskRecord, MaskTable
 from wordmask.distillation.report_page import RunPage, small
-from wordmask.distillation.report_sections import Told, answer, show_curves, show_figures
+from wordmask.distillation.report_sections import GREY, Told, answer, finished, show_curves, show_figures, spread_over
 from wordmask.distillation.student import STUDENT_FILE
 from wordmask.distillation.targets import TargetTable
 from wordmask.masks.overlay import draw_overlay
@@ -70,11 +70,7 @@ def write_report(
     _gallery(page, stories, archive, masks, refined, student, colours, told, progress)
     _unseen(page, out, run, archive, student)
     show_curves(page, out, run)
-    page.heading("How long it took")
-    page.table(("stage", "minutes"), [(stage, value / 60) for stage, value in seconds.items()])
-    path = out / "report" / "report.html"
-    page.save(path)
-    return path
+    return finished(page, out, seconds)
 
 
 @dataclass(frozen=True)
@@ -187,7 +183,7 @@ def _gallery(
     for number, story in enumerate(stories[:MOST_NAMES], start=1):
         page.subheading(story.name, colours[story.name])
         page.facts(_facts(story, archive))
-        places = np.unique(np.linspace(0, len(story.entries) - 1, shown).round().astype(int)).tolist()
+        places = spread_over(len(story.entries), shown).tolist()
         entries = [story.entries[place] for place in places]
         page.tiles(_rows(entries, story.name, archive.root, masks, refined, student, colours, told), _titles(entries))
         if progress:
@@ -254,7 +250,7 @@ def _rows(
 def _with_mask(image: np.ndarray, record: MaskRecord | None, colour: Colour) -> Image.Image | None:
     if record is None:
         return None
-    shown = colour if record.usable else (128, 128, 128)
+    shown = colour if record.usable else GREY
     labels = record.mask().astype(np.uint8)
     return small(draw_overlay(image, labels, ("", ""), ((0, 0, 0), shown), hidden=(0,), legend=False))
 
@@ -266,7 +262,7 @@ def _unseen(page: RunPage, out: Path, run: Run, archive: Archive, student: Named
         return
     embeddings = EmbeddingFolder(folder, root=archive.root)
     taken = {entry.row for name in archive.names for entry in archive.entries(name)}
-    spread = np.unique(np.linspace(0, len(embeddings) - 1, 4 * UNSEEN).round().astype(int)).tolist()
+    spread = spread_over(len(embeddings), 4 * UNSEEN).tolist()
     rows = [row for row in spread if row not in taken]
     rows = rows[:: max(1, len(rows) // UNSEEN)][:UNSEEN]
     refs = embeddings.references(embeddings.told(rows)) if rows else []

@@ -82,3 +82,17 @@ def show_figures(page: RunPage, run: Run, student: NamedMask) -> None:
     page.heading("Figures on the validation pictures")
     page.text(f"mIoU {report.miou:.1f}, pixel accuracy {report.pixel_accuracy:.1f} on {chosen.benchmark}.")
     page.table(("name", "IoU"), list(report.per_class.items()))
+
+
+def spread_over(count: int, most: int) -> np.ndarray:
+    """Return up to so many places from the first to the last of some, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, most).round().astype(int))
+
+
+def finished(page: RunPage, out: Path, seconds: Mapping[str, float]) -> Path:
+    """Say how long each stage took, and write `out/report/report.html`."""
+    page.heading("How long it took")
+    page.table(("stage", "minutes"), [(stage, value / 60) for stage, value in seconds.items()])
+    path = out / "report" / "report.html"
+    page.save(path)
+    return path

@@ -5,8 +5,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
+from torch import nn
 
 from wordmask.console.progress import Progress
 from wordmask.distillation.batches import Examples
@@ -106,9 +108,10 @@ def train_student(
         return path
 
     def finish(network: StudentNetwork, run: str) -> None:
-        told = {RUN: run, "steps": str(settings.steps)} | ({} if preset is None else {PRESET: preset})
-        told |= {} if note is None else {NOTE: note}
-        write_student(path, network, vocabulary, told, write=write_part)
+        write_student(path, network, vocabulary, told_of(settings, run, preset, note), write=write_part)
+
+    def segmenter_of(network: StudentNetwork, device: torch.device) -> NamedMask:
+        return NamedMask(Student(network, vocabulary, {}), device=device, precision="fp32")
 
     learn: Callable[..., None] = train
     if isinstance(settings, HeadStudentSettings):
@@ -122,7 +125,7 @@ def train_student(
         device=device,
         finish=finish,
         progress=progress,
-        check=None if validation is None else check_on(validation, vocabulary),
+        check=None if validation is None else check_on(validation, segmenter_of),
         say=say,
     )
     return path
@@ -142,16 +145,20 @@ def is_done(path: Path, run: str, say: Say = warn) -> bool:
     return True
 
 
-def check_on(validation: "Benchmark", vocabulary: Vocabulary) -> Check:
-    """Figures of a network, in percent, on pictures with true labels."""
+def told_of(settings: AnyStudentSettings, run: str, preset: str | None, note: str | None) -> dict[str, str]:
+    """Return what a student's file says of how it came about."""
+    told = {RUN: run, "steps": str(settings.steps), PRESET: preset, NOTE: note}
+    return {key: value for key, value in told.items() if value is not None}
+
+
+def check_on(validation: "Benchmark", segmenter_of: Callable[[Any, torch.device], NamedMask]) -> Check:
+    """Figures of a network, in percent, on pictures with true labels. segmenter_of: what makes a segmenter of it."""
     from copy import deepcopy
 
     from wordmask.benchmarks.evaluation import evaluate
 
-    def check(network: StudentNetwork) -> Mapping[str, float]:
-        device = next(network.parameters()).device
-        segmenter = NamedMask(Student(deepcopy(network), vocabulary, {}), device=device, precision="fp32")
-        report = evaluate(segmenter, validation)
+    def check(network: nn.Module) -> Mapping[str, float]:
+        report = evaluate(segmenter_of(deepcopy(network), next(network.parameters()).device), validation)
         return {"miou": report.miou, "pixel_accuracy": report.pixel_accuracy}
 
     return check

@@ -11,7 +11,7 @@ from wordmask.console.progress import Progress
 from wordmask.distillation.config import Run
 from wordmask.distillation.records import MaskTable
 from wordmask.distillation.report_page import RunPage, small
-from wordmask.distillation.report_sections import Told, answer, show_curves, show_figures
+from wordmask.distillation.report_sections import Told, answer, finished, show_curves, show_figures, spread_over
 from wordmask.distillation.student import STUDENT_FILE
 from wordmask.distillation.targets import TargetTable
 from wordmask.masks.palette import colours_of
@@ -54,7 +54,7 @@ def write_taught_report(
     page.heading("Pictures")
     page.text("Grey is what the student does not learn. It has learnt from all these pictures.")
     told = Told(targets, colours, least=config.masks.least_confidence, share=config.masks.ignore_share)
-    places = np.unique(np.linspace(0, len(targets) - 1, SHOWN).round().astype(int)).tolist()
+    places = spread_over(len(targets), SHOWN).tolist()
     rows: dict[str, list[Image.Image | None]] = {"picture": [], "teacher": [], "student": []}
     titles = []
     for number, place in enumerate(places, start=1):
@@ -72,16 +72,12 @@ def write_taught_report(
     if titles:
         page.tiles(list(rows.items()), titles)
     show_curves(page, out, run)
-    page.heading("How long it took")
-    page.table(("stage", "minutes"), [(stage, value / 60) for stage, value in seconds.items()])
-    path = out / "report" / "report.html"
-    page.save(path)
-    return path
+    return finished(page, out, seconds)
 
 
 def _row(name: str, masks: MaskTable) -> tuple[str, int, float | None, float | None]:
     rows = masks.rows(name)
-    spread = rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLED).round().astype(int))] if len(rows) else rows
+    spread = rows[spread_over(len(rows), SAMPLED)] if len(rows) else rows
     records = [masks[row] for row in spread.tolist()]
     if not records:
         return name, 0, None, None

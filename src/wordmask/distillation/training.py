@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,7 @@ from wordmask.training.team import Team
 
 logger = logging.getLogger(__name__)
 
+Network = TypeVar("Network", bound=nn.Module)
 Check = Callable[[Any], Mapping[str, float]]
 """A network in evaluation mode -> figures on pictures with true labels."""
 
@@ -113,10 +114,15 @@ def poly_rate(base: float, step: int, settings: Training) -> float:
     return max(base * (1 - step / settings.steps) ** settings.power, settings.floor)
 
 
-def new_network(settings: SegmenterTraining, classes: int, seed: int) -> DeepLabV3Plus:
+def seeded(seed: int, make: Callable[[], Network]) -> Network:
+    """Return a network whose first weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = DeepLabV3Plus(classes, settings.network)
+        return make()
+
+
+def new_network(settings: SegmenterTraining, classes: int, seed: int) -> DeepLabV3Plus:
+    network = seeded(seed, lambda: DeepLabV3Plus(classes, settings.network))
     if settings.start is not None:
         fill_backbone(network, settings.start)
     return network

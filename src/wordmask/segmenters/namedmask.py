@@ -197,13 +197,17 @@ class NamedMask(Segmenter):
                 part = indices[start : start + together]
                 kept.update(zip(part, self._read([pixels_of(images[index]) for index in part], size), strict=True))
         return [
-            SeenByStudent(self, image, source, kept[index])
+            self.seen_as(image, source, kept[index])
             for index, (image, source) in enumerate(zip(images, sources, strict=True))
         ]
 
     @torch.inference_mode()
     def see_again(self, kept: Mapping[str, Tensor], size: tuple[int, int], source: str) -> Seen:
-        return SeenByStudent(self, Reduced.gone(size), source, kept["kept"].to(self.device))
+        return self.seen_as(Reduced.gone(size), source, kept["kept"].to(self.device))
+
+    def seen_as(self, picture: Picture, source: str, kept: Tensor) -> Seen:
+        """Return a picture as this student has seen it. kept: what `_read` gave for it."""
+        return SeenByStudent(self, picture, source, kept)
 
     def _read(self, images: Sequence[np.ndarray], size: tuple[int, int]) -> Tensor:
         """Return what is kept of pictures: (B, c, h, w), logits or, where there are more names, what the last layer
@@ -276,14 +280,8 @@ class SeenByStudent(Seen):
         asked = vocabulary
         classes = self._classes(asked)
         logits = self._segmenter.logits(self._kept)  # (classes, h, w)
-        size = self.size
         chosen = logits if asked.background is not None else logits[torch.tensor(classes, device=logits.device)]
-        labels, best = upsample_argmax(chosen, size, dtype=label_dtype(len(chosen)))
-        found = labels.cpu().numpy()
-        if self._segmenter.settings.refine == "none":
-            sure = upsample_shares(chosen, best).clamp(max=1).cpu().numpy()
-        else:
-            found, sure = refine_names(self.image, found, partial(chances, chosen), self._segmenter.settings.refine)
+        found, sure = self._best(chosen)
         if asked.background is not None:
             meaning = np.full(len(logits), asked.background, label_type(len(asked)))
             meaning[classes] = np.arange(len(asked))
@@ -291,6 +289,14 @@ class SeenByStudent(Seen):
         return Segmentation(
             found.astype(label_type(len(asked)), copy=False), list(asked.names), sure, self._image, self.source
         )
+
+    def _best(self, logits: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Logits (c, h, w) -> the best of them at every pixel of the picture and its probability, (H, W) each."""
+        labels, best = upsample_argmax(logits, self.size, dtype=label_dtype(len(logits)))
+        found, refine = labels.cpu().numpy(), self._segmenter.settings.refine
+        if refine == "none":
+            return found, upsample_shares(logits, best).clamp(max=1).cpu().numpy()
+        return refine_names(self.image, found, partial(chances, logits), refine)
 
     def _classes(self, asked: Vocabulary) -> list[int]:
         """Return the student's class for every name that is asked for."""

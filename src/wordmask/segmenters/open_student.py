@@ -5,9 +5,9 @@ which is held against texts by cosines, and the last says how much a place is ba
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -24,14 +24,12 @@ from wordmask.masks.segmentation import Segmentation, label_type
 from wordmask.names.contrast import Concepts, Contrast, rivals, shipped
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings, far_from_names
-from wordmask.names.vocabulary import Rivals, Vocabulary, VocabularyError
-from wordmask.pictures.reduced import Picture, Reduced
-from wordmask.pictures.windows import label_dtype, upsample_argmax, upsample_shares
-from wordmask.refinement.by_name import refine_names
+from wordmask.names.vocabulary import Rivals, Vocabulary
+from wordmask.pictures.reduced import Picture
 from wordmask.segmenters.base import MissingWeightsError, Seen, SegmenterError
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
-from wordmask.segmenters.namedmask import PRESET, NamedMask, NamedMaskSettings, SeenByStudent, chances
-from wordmask.segmenters.student_file import OPEN_FORMAT, Student
+from wordmask.segmenters.namedmask import PRESET, NamedMask, NamedMaskSettings, SeenByStudent
+from wordmask.segmenters.student_file import OPEN_FORMAT, Student, read_names, reading, write_names
 from wordmask.weights.addresses import resolve
 from wordmask.weights.building import built_from, check_numbers
 from wordmask.weights.loading import WeightsError, read_metadata, read_state_dict, write_state_dict
@@ -60,10 +58,14 @@ def new_open_network(dimensions: int, settings: DeepLabSettings) -> OpenDeepLab:
     return network
 
 
+def ground_logits(output: Tensor, temperature: float) -> Tensor:
+    """(B, D + 1, h, w) -> background's (B, 1, h, w), of the size that differences of the others have."""
+    return output[:, -1:] / temperature**0.5
+
+
 def open_logits(output: Tensor, text: TextEmbeddings, temperature: float) -> Tensor:
     """(B, D + 1, h, w) -> (B, 1 + K, h, w): background's, then those of the names of `text`, cosines by temperature."""
-    ground = output[:, -1:] / temperature**0.5  # of the size that differences of the others have
-    return torch.cat([ground, text.cosines(output[:, :-1]) / temperature], dim=1)
+    return torch.cat([ground_logits(output, temperature), text.cosines(output[:, :-1]) / temperature], dim=1)
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,10 @@ class OpenStudentFile:
 
 def write_open_student(path: str | Path, student: OpenStudentFile, *, write: Writer = atomic_write) -> None:
     """Whole or not at all; equal students give equal bytes."""
-    names = dict(zip(student.vocabulary.names, student.vocabulary.phrases, strict=True))
     written = {
         **student.metadata,
         "format": OPEN_FORMAT,
-        "names": json.dumps(names, ensure_ascii=False),
+        "names": write_names(student.vocabulary),
         "network": _SETTINGS.dump_json(student.network.settings).decode(),
         "tower": json.dumps(asdict(student.tower), ensure_ascii=False),
         "temperature": repr(student.temperature),
@@ -113,9 +114,8 @@ def read_open_student(path: str | Path) -> OpenStudentFile:
     if metadata.get("format") != OPEN_FORMAT:
         raise WeightsError(f"{path} is no open student: its format is {metadata.get('format')!r}, not {OPEN_FORMAT!r}")
     state = dict(read_state_dict(path))
-    try:
-        names = json.loads(metadata["names"])
-        vocabulary = Vocabulary.of({name: {"instead": phrases} for name, phrases in names.items()})
+    with reading(path):
+        vocabulary = read_names(metadata["names"])
         settings = _SETTINGS.validate_json(metadata["network"])
         tower = _TOWER.validate_json(metadata["tower"])
         temperature = float(metadata["temperature"])
@@ -123,9 +123,6 @@ def read_open_student(path: str | Path) -> OpenStudentFile:
         phrases, dimensions = vectors.shape
         if temperature <= 0 or phrases != len(vocabulary.without_background().all_phrases):
             raise ValueError("its texts are not those of its names")
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError, VocabularyError) as error:
-        why = " ".join(str(error).split())[:200]
-        raise WeightsError(f"{path} is damaged: its names or its network cannot be read ({why})") from error
     what = f"student {path}"
     check_numbers(settings.backbone_options, state, what)
     network = built_from(lambda: OpenDeepLab(dimensions + 1, settings), state, what=what)
@@ -225,30 +222,14 @@ class OpenStudent(NamedMask):
         stays = [label for label in range(len(rest)) if bool(far[told.owner == label].all())]
         return self.embed_names(rest.only(stays)) if stays else None
 
-    @torch.inference_mode()
-    def look_many(self, images: Sequence[Picture], sources: Sequence[str]) -> list[Seen]:
-        views = super().look_many(images, sources)
-        return [
-            SeenByOpenStudent(self, image, source, view.kept()["kept"])
-            for view, image, source in zip(views, images, sources, strict=True)
-            if isinstance(view, SeenByStudent)
-        ]
-
-    @torch.inference_mode()
-    def see_again(self, kept: Mapping[str, Tensor], size: tuple[int, int], source: str) -> Seen:
-        return SeenByOpenStudent(self, Reduced.gone(size), source, kept["kept"].to(self.device))
+    def seen_as(self, picture: Picture, source: str, kept: Tensor) -> Seen:
+        return SeenByOpenStudent(self, picture, source, kept)
 
 
-class SeenByOpenStudent(Seen):
-    """A picture's features before the last layer, on the network's own grid."""
+class SeenByOpenStudent(SeenByStudent):
+    """A picture's features before the last layer, (width, h, w) on the network's own grid."""
 
-    def __init__(self, segmenter: OpenStudent, picture: Picture, source: str, kept: Tensor):
-        super().__init__(picture, source)
-        self._segmenter = segmenter
-        self._kept = kept  # (width, h, w)
-
-    def kept(self) -> dict[str, Tensor]:
-        return {"kept": self._kept}
+    _segmenter: OpenStudent
 
     @torch.inference_mode()
     def in_text_space(self) -> Tensor:
@@ -269,19 +250,11 @@ class SeenByOpenStudent(Seen):
         if background is not None:
             others = segmenter.others(text) if labels else None
             if others is None:
-                beside = output[:, -1:] / segmenter.temperature**0.5
+                beside = ground_logits(output, segmenter.temperature)
             else:
                 beside = open_logits(output, others, segmenter.temperature)
             logits = torch.cat([logits, beside], dim=1)
             meaning += [background] * beside.shape[1]
-        logits = logits[0]  # (k, h, w)
-        found, best = upsample_argmax(logits, self.size, dtype=label_dtype(len(logits)))
-        if segmenter.settings.refine == "none":
-            sure = upsample_shares(logits, best).clamp(max=1).cpu().numpy()
-            named = found.cpu().numpy()
-        else:
-            named, sure = refine_names(
-                self.image, found.cpu().numpy(), partial(chances, logits), segmenter.settings.refine
-            )
+        named, sure = self._best(logits[0])
         result = np.array(meaning, label_type(len(vocabulary)))[named]
         return Segmentation(result, list(vocabulary.names), sure, self._image, self.source)

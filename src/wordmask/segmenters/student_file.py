@@ -5,7 +5,8 @@ fingerprints of their weights.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -83,9 +84,8 @@ def _write(
     half: bool = False,
     write: Writer = atomic_write,
 ) -> None:
-    names = json.dumps(dict(zip(vocabulary.names, vocabulary.phrases, strict=True)), ensure_ascii=False)
     learnt = network.decoder if isinstance(network, HeadNetwork) else network
-    written = {**(metadata or {}), "names": names}
+    written = {**(metadata or {}), "names": write_names(vocabulary)}
     if isinstance(network, HeadNetwork):
         told = [Backbone(tower.address, tower.channels, tower.fingerprint) for tower in network.own_towers]
         written |= {
@@ -100,6 +100,24 @@ def _write(
         for name, value in learnt.state_dict().items()
     }
     write_state_dict(path, state, written, write=write)
+
+
+def write_names(vocabulary: Vocabulary) -> str:
+    return json.dumps(dict(zip(vocabulary.names, vocabulary.phrases, strict=True)), ensure_ascii=False)
+
+
+def read_names(written: str) -> Vocabulary:
+    return Vocabulary.of({name: {"instead": phrases} for name, phrases in json.loads(written).items()})
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Whatever goes wrong with a student's metadata is damage to its file."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError, VocabularyError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise WeightsError(f"{path} is damaged: its names or its network cannot be read ({why})") from error
 
 
 def is_student_file(path: str | Path, *kinds: str) -> bool:
@@ -124,15 +142,11 @@ def read_student(path: str | Path, backbones: Sequence[str] | None = None) -> St
         raise WeightsError(f"{path} is no student: its format is {kind!r}, not {FORMAT!r} or {HEAD_FORMAT!r}")
     if kind == FORMAT and backbones is not None:
         raise WeightsError(f"{path} is a whole network, which stands on no backbones: leave backbones out")
-    try:
-        names = json.loads(metadata["names"])
-        vocabulary = Vocabulary.of({name: {"instead": phrases} for name, phrases in names.items()})
+    with reading(path):
+        vocabulary = read_names(metadata["names"])
         told = metadata["network"]
         settings = _SETTINGS.validate_json(told) if kind == FORMAT else _HEAD.validate_json(told)
         known = [] if kind == FORMAT else _BACKBONES.validate_json(metadata["backbones"])
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError, VocabularyError) as error:
-        why = " ".join(str(error).split())[:200]
-        raise WeightsError(f"{path} is damaged: its names or its network cannot be read ({why})") from error
     what, state = f"student {path}", read_state_dict(path)
     network: StudentNetwork
     if isinstance(settings, HeadSettings):

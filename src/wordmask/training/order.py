@@ -12,9 +12,13 @@ def shuffled(indices: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 
 def seen_at(places: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Return which of so many pictures are at some places of a training, (P,) each: every one comes once an epoch."""
-    epochs = places // count
-    orders = {int(epoch): _order(count, seed, int(epoch)) for epoch in np.unique(epochs)}
-    return np.array([orders[int(epoch)][place % count] for epoch, place in zip(epochs, places, strict=True)])
+    return np.array([seen_at_one(int(place), count, seed) for place in places])
+
+
+def seen_at_one(place: int, count: int, seed: int) -> int:
+    """Return which of them is at one place."""
+    epoch, rest = divmod(place, count)
+    return int(_order(count, seed, epoch)[rest])
 
 
 @lru_cache(maxsize=2)
