@@ -27,7 +27,9 @@ from wordmask.corrections.label_studio import decode_brush
 from wordmask.corrections.reading import corrections_from
 from wordmask.corrections.run_lengths import lengths_of, mask_of
 from wordmask.fingerprints import file_digest
+from wordmask.labelling import LabelError
 from wordmask.labelling.brush_rle import encode_brush
+from wordmask.labelling.fingerprints_kept import KeptFingerprints
 from wordmask.labelling.ledger import Ledger
 from wordmask.masks.run_lengths import encoded_mask
 from wordmask.masks.segmentation import Segmentation
@@ -460,3 +462,10 @@ def test_conversions_honour_the_corrections_of_the_labels_that_they_are_made_of(
     labels = tmp_path / "yolo" / "labels"
     assert {path.stem for path in labels.rglob("*.txt")} == {"nothing", "parts", "ring"}
     assert (labels / "parts.txt").read_text().startswith("2 ")
+
+
+@pytest.mark.parametrize("content", ['{"a.jpg": 3}', "[]", '{"a.jpg": ["1 2"]}'])
+def test_damaged_fingerprints_are_named(tmp_path, content):
+    (tmp_path / "fingerprints.json").write_text(content)
+    with pytest.raises(LabelError, match=r"fingerprints\.json"):
+        KeptFingerprints(tmp_path / "fingerprints.json", tmp_path)

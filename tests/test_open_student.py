@@ -244,6 +244,14 @@ def test_a_file_holds_all_of_it_and_a_damaged_one_says_so(path, tmp_path):
         wordmask.segmenters.student_file.read_student(path)
 
 
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_file_has_a_temperature_that_can_be_divided_by(path, tmp_path, temperature):
+    again = tmp_path / "again.safetensors"
+    write_open_student(again, replace(read_open_student(path), temperature=temperature))
+    with pytest.raises(WeightsError, match="is damaged"):
+        read_open_student(again)
+
+
 @pytest.mark.parametrize("size", [(32, 32), (24, 40)])
 @pytest.mark.parametrize("names", [["red", "blue"], ["blue", "background"], ["red", "green", "background"]])
 def test_it_answers_to_any_names_by_their_texts(student, names, size):

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import Self
 
@@ -121,7 +122,9 @@ def read_open_student(path: str | Path) -> OpenStudentFile:
         temperature = float(metadata["temperature"])
         vectors = state.pop(VECTORS)
         phrases, dimensions = vectors.shape
-        if temperature <= 0 or phrases != len(vocabulary.without_background().all_phrases):
+        if not 0 < temperature < inf:
+            raise ValueError(f"its temperature is {temperature}")
+        if phrases != len(vocabulary.without_background().all_phrases):
             raise ValueError("its texts are not those of its names")
     what = f"student {path}"
     check_numbers(settings.backbone_options, state, what)
