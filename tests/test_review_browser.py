@@ -238,6 +238,7 @@ def test_through_the_service_verdicts_are_beside_the_labels(context, tmp_path):
         page = context.new_page()
         page.on("pageerror", lambda error: context.troubles.append(str(error)))
         page.goto(f"{address}/review/")
+        page.wait_for_selector("input:focus")  # a browser gives it the focus when it first draws the page
         page.keyboard.type(KEY)
         press(page, "Enter")
         page.wait_for_selector("html[data-ready]")
