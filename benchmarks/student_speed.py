@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torchvision.transforms import v2
 
 from wordmask.distillation.augmentations import Augmentation
-from wordmask.distillation.batches import Samples
+from wordmask.distillation.batches import Examples, Samples
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus, small_resnet_settings
 from wordmask.segmenters.namedmask import NamedMask
@@ -32,7 +32,9 @@ NAMES = ["background", *(f"thing {number}" for number in range(20))]
 
 
 class InMemory:
-    """What `Samples` asks of its examples: a picture, a mask, a label."""
+    """What `Samples` asks of its examples: a picture, a mask, a label, and what of it is pasted."""
+
+    thing = Examples.thing
 
     def __init__(self, size: tuple[int, int], count: int = 8):
         self.items = []

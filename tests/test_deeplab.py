@@ -16,6 +16,7 @@ from wordmask.segmenters.deeplab import (
     DeepLabV3Plus,
     fill_backbone,
     small_resnet_settings,
+    told_of,
 )
 from wordmask.segmenters.student_file import halve_student, is_student_file, read_student, write_student
 from wordmask.weights.loading import WeightsError
@@ -70,7 +71,19 @@ def test_any_convolutional_network_of_timm_s_serves_as_a_backbone(backbone, stri
     network = DeepLabV3Plus(3, DeepLabSettings(backbone=backbone, output_stride=stride, rates=(1, 2), width=8))
     with torch.inference_mode():
         assert network.eval()(torch.rand(1, 3, 64, 48)).shape == (1, 3, 64, 48)
-    assert network.stride == 4
+        assert network.features(torch.rand(1, 3, 64, 48)).shape[-2:] == (16, 12)
+
+
+def test_zoom_is_a_look_at_a_larger_picture_and_is_said_of_no_other_network():
+    plain, zoomed = DeepLabV3Plus(3, TINY).eval(), DeepLabV3Plus(3, replace(TINY, zoom=1.5)).eval()
+    zoomed.load_state_dict(plain.state_dict())
+    images = torch.rand(2, 3, 48, 64)
+    larger = nn.functional.interpolate(images, size=(72, 96), mode="bilinear", align_corners=False)
+    with torch.inference_mode():
+        assert torch.equal(zoomed.features(images), plain.features(larger))
+        assert zoomed(images).shape == (2, 3, 48, 64)
+    assert "zoom" not in told_of(TINY)
+    assert told_of(zoomed.settings) == told_of(TINY) | {"zoom": 1.5}
 
 
 @pytest.mark.parametrize(

@@ -284,6 +284,21 @@ def test_a_run_that_is_stopped_anywhere_ends_with_the_same_file_and_log(masks, w
     assert log_of(tmp_path) == log_of(whole.parent)
 
 
+@pytest.mark.parametrize("changed", [{"crowds": 0.5}, {"network": replace(QUICK.network, zoom=1.5)}])
+def test_crowds_and_zoom_survive_a_stop_and_are_said_where_they_are_there(masks, whole, tmp_path, changed):
+    settings = replace(QUICK, **changed)
+    with pytest.raises(Killed):
+        learn(masks, tmp_path / "stopped", settings, progress=stop_at(3))
+    path = learn(masks, tmp_path / "stopped", settings)
+    assert path.read_bytes() == learn(masks, tmp_path / "whole", settings).read_bytes() != whole.read_bytes()
+    assert read_student(path).network.settings.zoom == settings.network.zoom
+    examples = Examples(masks, LABEL_OF)
+    assert settings.identity(1, examples) != QUICK.identity(1, examples)
+    assert not any(word in QUICK.identity(1, examples) for word in ("crowds", "zoom"))
+    student = wordmask.load("namedmask", weights=path, device="cpu", precision="fp32")
+    assert student.segment(picture(NAMES[0], 1)[0], NAMES).labels.shape == picture(NAMES[0], 1)[1].shape
+
+
 def test_progress_tells_every_step_and_the_user_s_own_random_numbers_stay_his(masks, tmp_path):
     torch.manual_seed(5)
     expected = torch.rand(3)

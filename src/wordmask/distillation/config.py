@@ -208,6 +208,8 @@ def make_run(*layers: Mapping[str, Any]) -> Run:
     if not len(vocabulary.names) - (vocabulary.background is not None):
         raise ConfigError("names holds nothing but background: name at least one thing to find")
     _check_teacher(config, vocabulary)
+    if config.student.vocabulary == "open" and config.student.crowds:
+        raise ConfigError("student.crowds is for students of vocabulary=closed: leave it at 0")
     return Run(vocabulary, Path(images).expanduser().resolve(), Path(out).expanduser().resolve(), preset, config)
 
 

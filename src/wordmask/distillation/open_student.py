@@ -72,9 +72,9 @@ class OpenLoss:
 class FeatureSamples(Samples):
     """Samples with the teacher's features beside them, on the grid of the student's."""
 
-    def __init__(self, *given: object, stride: int, **options: object):
+    def __init__(self, *given: object, grid: int, **options: object):
         super().__init__(*given, **options)  # type: ignore[arg-type]
-        self.grid = -(-self.augmentation.crop // stride)
+        self.grid = grid
 
     def one(self, place: int) -> tuple[Tensor, ...]:
         chance = np.random.default_rng((self.seed, place))
@@ -170,13 +170,14 @@ def train_open_student(
         say=say,
         run=identity,
         make=make,
-        sampler=partial(FeatureSamples, stride=make_stride(settings)) if has_features else Samples,
+        sampler=partial(FeatureSamples, grid=grid_of(settings)) if has_features else Samples,
         loss=loss,
     )
     return path
 
 
-def make_stride(settings: StudentSettings) -> int:
-    """Return how many pixels a cell of the student's features has."""
+def grid_of(settings: StudentSettings) -> int:
+    """Return how many cells the student's features have along a side of a crop."""
+    crop = settings.augmentation.crop
     with torch.random.fork_rng(devices=[]), torch.device("meta"):  # nothing but its shape is asked for
-        return OpenDeepLab(1, settings.network).stride
+        return OpenDeepLab(1, settings.network).eval()(torch.empty(1, 3, crop, crop)).shape[-1]

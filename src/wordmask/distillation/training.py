@@ -23,7 +23,7 @@ from wordmask.distillation.batches import Batch, Examples, Samples, Source, stre
 from wordmask.distillation.identities import start_identity
 from wordmask.distillation.records import DistillationError
 from wordmask.runs.parts import Say, warn
-from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus, fill_backbone
+from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus, fill_backbone, told_of
 from wordmask.training.allocation import keep_freed_memory
 from wordmask.training.checkpoints import forget_checkpoints, load_checkpoint, save_checkpoint
 from wordmask.training.logs import RunLog
@@ -101,7 +101,7 @@ class SegmenterTraining(Training):
     backbone_rate: Annotated[float, Field(ge=0)] = 5e-5
 
     def told(self) -> dict[str, Any]:
-        told = super().told() | {"start": start_identity(self.start)}
+        told = super().told() | {"start": start_identity(self.start), "network": told_of(self.network)}
         return {name: told[name] for name in dict.fromkeys((*_AS_EVER, *told))}
 
 

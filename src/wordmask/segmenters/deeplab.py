@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import timm
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, TypeAdapter
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
@@ -43,8 +43,9 @@ class DeepLabSettings:
     output_stride: pixels per cell of the last features; None leaves the backbone as it is. rates: dilations of the
     pyramid, in those cells. width: channels of the pyramid and of the decoder. low_width: channels that the low-level
     features are squeezed into. dropout: on what the pyramid hands on. backbone_momentum: of the batch-norm statistics
-    in the backbone; the head keeps torch's 0.1. The figures are NamedMask's, for crops of 384 pixels and thousands of
-    steps.
+    in the backbone; the head keeps torch's 0.1. zoom: the network looks at pictures so many times as large as they are:
+    its cells are so much finer, and it takes longer. The figures are NamedMask's, for crops of 384 pixels and thousands
+    of steps.
     """
 
     backbone: str = "resnet50"
@@ -55,6 +56,13 @@ class DeepLabSettings:
     low_width: PositiveInt = 48
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     backbone_momentum: Annotated[float, Field(gt=0, le=1)] = 0.01
+    zoom: Annotated[float, Field(ge=1, le=8)] = 1.0
+
+
+def told_of(settings: DeepLabSettings) -> dict[str, Any]:
+    """Return what a network's shape is written down as. Where it looks at pictures as they are nothing is said of it."""
+    told: dict[str, Any] = TypeAdapter(DeepLabSettings).dump_python(settings, mode="json")
+    return {name: value for name, value in told.items() if (name, value) != ("zoom", 1.0)}
 
 
 def small_resnet_settings(**changes: Any) -> DeepLabSettings:
@@ -135,7 +143,6 @@ class DeepLabV3Plus(nn.Module):
         channels = self.backbone.feature_info.channels()
         fine = [place for place, stride in enumerate(strides) if stride <= LOW_LEVEL_STRIDE]
         self._low = fine[-1] if fine else 0
-        self.stride = strides[self._low]
         self.classifier = Head(channels[self._low], channels[-1], classes, self.settings)
         for module in self.backbone.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -162,6 +169,9 @@ class DeepLabV3Plus(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """(B, width, h, w): what the last layer reads, once for any number of names."""
+        if self.settings.zoom != 1:
+            size = [round(length * self.settings.zoom) for length in images.shape[-2:]]
+            images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
         maps = self.backbone(images)
         return self.classifier.features(maps[self._low], maps[-1])
 

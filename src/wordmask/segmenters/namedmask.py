@@ -91,14 +91,15 @@ class NamedMaskSettings:
     refine: NameRefinement = "none"
     backbones: tuple[str, ...] | None = None
 
-    def size(self, height: int, width: int) -> tuple[int, int]:
-        """Return the size at which a picture is looked at."""
+    def size(self, height: int, width: int, zoom: float = 1) -> tuple[int, int]:
+        """Return the size at which a picture is given to a network that looks at it so many times as large."""
         if self.shorter_side is not None:
             height, width = size_with_shorter_side(height, width, self.shorter_side, self.longer_side)
         elif self.longer_side is not None:
             height, width = size_with_longer_side(height, width, self.longer_side)
-        if height * width > self.most_pixels:
-            scale = (self.most_pixels / (height * width)) ** 0.5
+        most = self.most_pixels / zoom**2
+        if height * width > most:
+            scale = (most / (height * width)) ** 0.5
             height, width = max(1, int(height * scale)), max(1, int(width * scale))
         return height, width
 
@@ -180,19 +181,22 @@ class NamedMask(Segmenter):
         return super().to(device)
 
     def input_size(self, height: int, width: int) -> tuple[int, int] | None:
-        size = self.settings.size(height, width)
+        size = self._size(height, width)
         needs_all = self.settings.refine != "none" or self.correction is not None
         return size if size[0] * size[1] < height * width and not needs_all else None
 
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        return self.settings.size(height, width, self.network.settings.zoom)
+
     @torch.inference_mode()
     def look_many(self, images: Sequence[Picture], sources: Sequence[str]) -> list[Seen]:
-        sizes = [self.settings.size(*size_of(image)) for image in images]
+        sizes = [self._size(*size_of(image)) for image in images]
         alike: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, size in enumerate(sizes):
             alike[size].append(index)
         kept: dict[int, Tensor] = {}
         for size, indices in alike.items():
-            together = max(1, PIXELS_PER_PASS // (size[0] * size[1]))
+            together = max(1, int(PIXELS_PER_PASS / (size[0] * size[1] * self.network.settings.zoom**2)))
             for start in range(0, len(indices), together):
                 part = indices[start : start + together]
                 kept.update(zip(part, self._read([pixels_of(images[index]) for index in part], size), strict=True))

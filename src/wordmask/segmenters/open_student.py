@@ -28,7 +28,7 @@ from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings, far_fro
 from wordmask.names.vocabulary import Rivals, Vocabulary
 from wordmask.pictures.reduced import Picture
 from wordmask.segmenters.base import MissingWeightsError, Seen, SegmenterError
-from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
+from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus, told_of
 from wordmask.segmenters.namedmask import PRESET, NamedMask, NamedMaskSettings, SeenByStudent
 from wordmask.segmenters.student_file import OPEN_FORMAT, Student, read_names, reading, write_names
 from wordmask.weights.addresses import resolve
@@ -102,7 +102,7 @@ def write_open_student(path: str | Path, student: OpenStudentFile, *, write: Wri
         **student.metadata,
         "format": OPEN_FORMAT,
         "names": write_names(student.vocabulary),
-        "network": _SETTINGS.dump_json(student.network.settings).decode(),
+        "network": json.dumps(told_of(student.network.settings), separators=(",", ":")),
         "tower": json.dumps(asdict(student.tower), ensure_ascii=False),
         "temperature": repr(student.temperature),
     }

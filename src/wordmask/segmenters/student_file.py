@@ -19,7 +19,7 @@ from wordmask.encoders.towers import Tower, tower_at
 from wordmask.errors import WordmaskError
 from wordmask.files import Writer, atomic_write
 from wordmask.names.vocabulary import Vocabulary, VocabularyError
-from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
+from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus, told_of
 from wordmask.segmenters.head import Decoder, HeadNetwork, HeadSettings
 from wordmask.weights.building import built_from, check_numbers
 from wordmask.weights.loading import WeightsError, read_metadata, read_state_dict, write_state_dict
@@ -94,7 +94,7 @@ def _write(
             "backbones": _BACKBONES.dump_json(told).decode(),
         }
     else:
-        written |= {"format": FORMAT, "network": _SETTINGS.dump_json(network.settings).decode()}
+        written |= {"format": FORMAT, "network": json.dumps(told_of(network.settings), separators=(",", ":"))}
     state = {
         name: value.half() if half and value.is_floating_point() else value
         for name, value in learnt.state_dict().items()
