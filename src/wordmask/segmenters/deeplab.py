@@ -60,7 +60,7 @@ class DeepLabSettings:
 
 
 def told_of(settings: DeepLabSettings) -> dict[str, Any]:
-    """Return what a network's shape is written down as. Where it looks at pictures as they are nothing is said of it."""
+    """Return what a network's shape is written down as; nothing of a zoom where there is none."""
     told: dict[str, Any] = TypeAdapter(DeepLabSettings).dump_python(settings, mode="json")
     return {name: value for name, value in told.items() if (name, value) != ("zoom", 1.0)}
 
