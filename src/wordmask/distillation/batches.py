@@ -116,12 +116,18 @@ class Samples:
         which therefore is the same with copy-paste and without.
         """
         chance = np.random.default_rng((self.seed, place))
-        image, labels = self._view(self.index(place), chance)
+        image, labels = self._ground(place, chance)
         for _ in range(int(chance.integers(1, self.most_pasted + 1)) - 1):
-            other, other_labels = self._view(int(chance.integers(len(self.examples))), chance)
+            other, other_labels = self._pasted(chance)
             thing = self.examples.thing(other_labels, chance, ignore=self.ignore)
             paste(image, labels, other, other_labels, chance, ignore=self.ignore, thing=thing)
         return image, labels
+
+    def _ground(self, place: int, chance: np.random.Generator) -> tuple[Tensor, Tensor]:
+        return self._view(self.index(place), chance)
+
+    def _pasted(self, chance: np.random.Generator) -> tuple[Tensor, Tensor]:
+        return self._view(int(chance.integers(len(self.examples))), chance)
 
     def _view(
         self, index: int, chance: np.random.Generator, augmentation: Augmentation | None = None

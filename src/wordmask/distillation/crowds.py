@@ -12,7 +12,6 @@ from torch import Tensor
 
 from wordmask.distillation.augmentations import Augmentation
 from wordmask.distillation.batches import Examples, Samples
-from wordmask.distillation.copy_paste import paste
 
 SIDE = 2
 """Small pictures along each side of a crowd."""
@@ -36,18 +35,13 @@ class Crowds(Samples):
         low, high = augmentation.scale
         self._small = replace(augmentation, crop=augmentation.crop // SIDE, scale=(low / SIDE, high / SIDE))
 
-    def one(self, place: int) -> tuple[Tensor, Tensor]:
-        chance = np.random.default_rng((self.seed, place))
+    def _ground(self, place: int, chance: np.random.Generator) -> tuple[Tensor, Tensor]:
         crowded = bool(chance.random() < self.crowds)
-        image, labels = self._crowd(place, chance) if crowded else self._view(self.index(place), chance)
-        for _ in range(int(chance.integers(1, self.most_pasted + 1)) - 1):
-            small = bool(chance.random() < self.crowds)
-            other, other_labels = self._seen(int(chance.integers(len(self.examples))), chance, small)
-            thing = self.examples.thing(other_labels, chance, ignore=self.ignore)
-            paste(image, labels, other, other_labels, chance, ignore=self.ignore, thing=thing)
-        return image, labels
+        return self._crowd(place, chance) if crowded else super()._ground(place, chance)
 
-    def _seen(self, index: int, chance: np.random.Generator, small: bool) -> tuple[Tensor, Tensor]:
+    def _pasted(self, chance: np.random.Generator) -> tuple[Tensor, Tensor]:
+        small = bool(chance.random() < self.crowds)
+        index = int(chance.integers(len(self.examples)))
         return self._view(index, chance, self._small if small else self.augmentation)
 
     def _crowd(self, place: int, chance: np.random.Generator) -> tuple[Tensor, Tensor]:
