@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 .PHONY: demo test test-slow lint format docs docs-serve clean
 
 demo: $(READY)
-	$(BIN)/python examples/demo.py
+	$(BIN)/wordmask demo --out out/demo
 
 test: $(READY) lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"  # small models are fastest on one thread

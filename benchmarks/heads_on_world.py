@@ -2,7 +2,7 @@
 
 python benchmarks/heads_on_world.py RUN [--out DIR] [--measured N] [--set KEY=VALUE ...]
 
-RUN is a run of `wordmask distill --preset world` (as examples/demo.py leaves it), whose masks all heads learn from.
+RUN is a run of `wordmask distill --preset world` (as `wordmask demo` leaves it), whose masks all heads learn from.
 They are measured on validation pictures, from the seed 5,000,000 on, which nothing has learnt from and no table holds.
 Started again with another --set, it makes another head beside the others: that is how the world's settings were chosen.
 """

@@ -250,7 +250,7 @@ HEAVY = ("torch", "numpy", "scipy", "PIL", "pyarrow", "wordmask_world.drawing")
 
 
 @pytest.mark.parametrize(
-    "words", [(), *((verb,) for verb in VERBS), ("bank", "build"), ("world",), ("world", "train-clip")]
+    "words", [(), *((verb,) for verb in VERBS), ("bank", "build"), ("demo",), ("world",), ("world", "train-clip")]
 )
 def test_help_imports_nothing_heavy_and_has_an_example(words):
     code = (

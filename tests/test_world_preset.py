@@ -42,6 +42,11 @@ def run(*command):
     return subprocess.run([sys.executable, *command], env=os.environ | {"WORDMASK_OFFLINE": "1"}, **options).stdout
 
 
+def cli(*arguments):
+    code = "import sys; from wordmask.cli import main; sys.argv = ['wordmask', *sys.argv[1:]]; main()"
+    return run("-c", code, *arguments)
+
+
 @pytest.mark.slow
 def test_drawn_scenes_are_segmented_without_a_network(tmp_path):
     out = run("examples/segment_drawn_scenes.py", "--out", str(tmp_path))
@@ -51,8 +56,7 @@ def test_drawn_scenes_are_segmented_without_a_network(tmp_path):
 
 @pytest.mark.slow
 def test_the_report_prints_its_tables_and_writes_its_page(tmp_path):
-    code = "import sys; from wordmask.cli import main; sys.argv = ['wordmask', *sys.argv[1:]]; main()"
-    out = run("-c", code, "world", "report", "--pictures", "3", "--out", str(tmp_path / "report.html"))
+    out = cli("world", "report", "--pictures", "3", "--out", str(tmp_path / "report.html"))
     assert "naming, pictures of one thing" in out
     assert out.count("MaskCLIP, residual and MLP") == 8  # two tables for each of four ways to ask
     assert "data:image/jpeg;base64," in (tmp_path / "report.html").read_text()
@@ -61,10 +65,10 @@ def test_the_report_prints_its_tables_and_writes_its_page(tmp_path):
 @pytest.mark.slow
 def test_the_demo_distils_and_measures_without_a_network(tmp_path):
     small = ("--pictures", "150", "--archive", "4", "--steps", "10", "--measured", "2")
-    out = run("examples/demo.py", "--out", str(tmp_path), *small)
+    out = cli("demo", "--out", str(tmp_path), *small)
     learnt = ("NamedMask, this student", "NamedMask, as it ships")
     for method in ("MaskCLIP", "ReCo", "CLIP-DIY", "CLIP-DINOiser", "SelfMask + CLIP", *learnt):
         assert sum(line.startswith(method) for line in out.splitlines()) == 1
     assert (tmp_path / "run" / "report" / "report.html").exists()
-    assert (tmp_path / "report.html").read_text().count("data:image/jpeg;base64,") == 4
-    assert run("examples/demo.py", "--out", str(tmp_path), *small) == out  # nothing is done again
+    assert (tmp_path / "report.html").read_text().count("data:image/jpeg;base64,") == 4 + 6  # methods, archives
+    assert cli("demo", "--out", str(tmp_path), *small) == out  # nothing is done again

@@ -82,6 +82,7 @@ NEEDING_EXTRAS = {
     "segment a film": f"segment film.mp4 {NAMES} {WORLD} --out film-masks.mp4",
     "label a film": f"label film.mp4 {NAMES} {WORLD} --out film-labels",
     "saliency, spectral": f"saliency data/images {WORLD} --method spectral --out spectral",
+    "demo": "demo --pictures 4",
     **{verb: READING[verb] for verb in ("embed", "search", "train-selfmask", "distill")},
 }
 NEEDING_OPENCV = {
@@ -112,6 +113,7 @@ NEEDING_A_NETWORK = {
     "export": "export --out network.onnx",
 }
 OF_HOURS = {
+    "demo": "demo --pictures 4",
     "world train-clip": "world train-clip --out clip --machine cpu",
     "world train-dino": "world train-dino --out dino --machine cpu",
 }

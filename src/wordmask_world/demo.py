@@ -1,0 +1,158 @@
+"""From names and unlabelled pictures to a segmenter of one's own, and how it does beside every other method.
+
+Draws pictures of the world, and distils a student from them and the names of its things: CLIP finds pictures for every
+name, SelfMask says what stands out in them, experts redraw that, one network learns it all. Then every method is
+measured on held-out pictures, whose true masks nothing has seen before.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+import wordmask
+from wordmask.console.progress import OnStderr
+from wordmask.distillation.pipeline import distill
+from wordmask.distillation.records import MaskTable
+from wordmask.files import atomic_write
+from wordmask.html_page import Page, text_table
+from wordmask.masks.comparison import draw_cell, draw_sheet, shrunk
+from wordmask.masks.overlay import draw_overlay
+from wordmask.masks.palette import colours_of
+from wordmask.segmenters.base import Segmenter
+from wordmask_world.benchmark import FIRST_SEED, World
+from wordmask_world.drawing.names import THINGS
+from wordmask_world.drawing.scenes import draw_scene
+from wordmask_world.files.writing import write_folder
+
+SEED = 21
+"""Of the unlabelled pictures: none of those that the world's models have learnt from, or are measured on."""
+SPLITS = ("single", "multi", "all")
+SHOWN = ("single", "pairs", "multi", "clutter")
+"""A held-out picture of each kind; the first there is, not the best."""
+NAMES_SHOWN, PICTURES_SHOWN = 6, 8
+"""Archives on the page, and pictures of each."""
+NAMES = ("background", *THINGS)
+COLUMNS = ("mIoU in percent, things and background", *SPLITS)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """pictures: without labels, to find things in. archive: of them for each name. steps: of the student; an expert
+    takes a twentieth. measured: held-out pictures of each split.
+    """
+
+    out: Path
+    pictures: int
+    archive: int
+    steps: int
+    measured: int
+    console: OnStderr
+
+    def run(self) -> str:
+        """Distil, measure, and write the page; the table of figures. What is there already is not made again."""
+        self.learn()
+        rows: list[list[Any]] = []
+        drawn: dict[str, list[Any]] = {kind: [] for kind in SHOWN}
+        for title, segmenter in self.methods():
+            rows.append([title, *self.figures(title, segmenter)])
+            for kind in SHOWN:
+                drawn[kind].append(draw_cell(title, segmenter.segment(held_out(kind), list(NAMES))))
+        self.write_page(rows, drawn)
+        return text_table(COLUMNS, rows)
+
+    @property
+    def run_folder(self) -> Path:
+        return self.out / "run"
+
+    def learn(self) -> None:
+        collection = self.out / f"pictures-{self.pictures}"
+        with self.console.progress("drawing pictures") as report:
+            write_folder(collection, self.pictures, seed=SEED, workers=os.cpu_count() or 1, progress=report)
+        distill(
+            list(THINGS),
+            collection / "images",
+            self.run_folder,
+            preset="world",
+            archive={"size": self.archive},
+            experts={"steps": max(1, self.steps // 20)},
+            student={"steps": self.steps},
+            console=self.console,
+        )
+
+    def methods(self) -> Iterator[tuple[str, Segmenter]]:
+        """One at a time, so that one at a time is in memory."""
+        student = self.run_folder / "student" / "student.safetensors"
+        loads: dict[str, dict[str, Any]] = {
+            "MaskCLIP": {"method": "maskclip", "residual": True},
+            "ReCo": {"method": "reco", "archive": self.run_folder, "pictures": 20},
+            "CLIP-DIY": {"method": "clip-diy"},
+            "CLIP-DINOiser": {"method": "clip-dinoiser"},
+            "SelfMask + CLIP": {"method": "selfmask-clip"},
+            "NamedMask, this student": {"method": "namedmask", "weights": student},
+            "NamedMask, as it ships": {"method": "namedmask"},
+        }
+        for title, load in loads.items():
+            yield title, wordmask.load(**load, preset="world", precision="fp32")
+
+    def figures(self, title: str, segmenter: Segmenter) -> list[float]:
+        folder = self.out / f"measured-{self.pictures}-{self.archive}-{self.steps}"
+        found = []
+        for split in SPLITS:
+            with self.console.progress(f"{title} on {split}") as report:
+                own = folder / f"{title.replace(' ', '-')}-{split}-{self.measured}"
+                benchmark = World(split, pictures=self.measured)
+                found.append(wordmask.evaluate(segmenter, benchmark, out=own, on_progress=report).miou)
+        return found
+
+    def write_page(self, rows: list[list[Any]], drawn: dict[str, list[Any]]) -> None:
+        """Pictures first, then what was learnt from, then figures."""
+        page = Page("Every method on held-out pictures of the world")
+        for kind in SHOWN:
+            sheet = draw_sheet(shrunk(held_out(kind)), drawn[kind], NAMES, colours_of(NAMES))
+            page.picture(sheet, f"The first held-out picture of kind “{kind}”.")
+            with atomic_write(self.out / f"{kind}.jpg") as file:
+                sheet.save(file, "JPEG", quality=90)
+        page.heading("What it learnt from")
+        page.text(
+            f"CLIP found {self.archive} pictures for each of {len(THINGS)} names among {self.pictures:,} without "
+            "labels; SelfMask said what stands out in them, and an expert redrew it. Nobody drew these masks:"
+        )
+        masks = MaskTable(self.run_folder / "refined")
+        for name in THINGS[:: len(THINGS) // NAMES_SHOWN][:NAMES_SHOWN]:
+            if strip := archive_strip(masks, name):
+                page.picture(strip, name)
+        page.heading("Figures")
+        page.text(
+            f"{self.measured} pictures of each split. The student that ships took 9,000 steps, and 12,000 pictures to "
+            f"search in; this one {self.steps:,}. More of the run: run/report/report.html."
+        )
+        page.table(COLUMNS, rows, best=True)
+        page.save(self.out / "report.html")
+
+
+def archive_strip(masks: MaskTable, name: str) -> Image.Image | None:
+    """Return the first usable masks of a name on their pictures, side by side."""
+    colour = colours_of(NAMES)[NAMES.index(name)]
+    tiles = []
+    for row in masks.rows(name)[:PICTURES_SHOWN].tolist():
+        record = masks[row]
+        labels = record.mask().astype(np.uint8)
+        image = masks.open_image(record.image)
+        tiles.append(draw_overlay(image, labels, ["", name], [(0, 0, 0), colour], hidden=(0,), legend=False))
+    if not tiles:
+        return None
+    strip = Image.new("RGB", (sum(tile.width for tile in tiles), max(tile.height for tile in tiles)))
+    left = 0
+    for tile in tiles:
+        strip.paste(tile, (left, 0))
+        left += tile.width
+    return strip
+
+
+def held_out(kind: Any) -> np.ndarray:
+    return draw_scene(FIRST_SEED, 128, kind=kind).image
