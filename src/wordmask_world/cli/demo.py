@@ -15,8 +15,8 @@ def demo(
     steps: Annotated[int, typer.Option(min=1, help="Of the student; an expert takes a twentieth.")] = 800,
     measured: Annotated[int, typer.Option(min=1, help="Held-out pictures of each split.")] = 30,
 ) -> None:
-    """Distil a segmenter from names and drawn pictures without labels, and measure it beside every method: minutes on two
-    cores, no download, no accelerator. A killed run goes on when started again.
+    """Distil a segmenter from names and drawn pictures without labels, and measure it beside every method: minutes on
+    two cores, no download, no accelerator. A killed run goes on when started again.
 
     Example: `wordmask demo --out demo`, and then look at demo/report.html
     """
