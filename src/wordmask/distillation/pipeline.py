@@ -43,6 +43,7 @@ from wordmask.runs.stages import Console, Silent, Stage, Stages, earlier
 from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
 from wordmask.text_files import read_yaml
 from wordmask.training.logs import LOG
+from wordmask.training.team import launched
 
 VERB, CONFIG = "distill", "config.yaml"
 REPORT = "report.html"
@@ -90,7 +91,7 @@ class Pipeline(TaughtSources):
     def __init__(self, run: Run, console: Console | None = None, *, prune: bool = False, crew: Crew | None = None):
         super().__init__(run, crew=crew)
         self._prune = prune
-        if crew is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if crew is not None and launched() > 1:
             raise ConfigError("a launcher has started several processes, which share the training: leave out the crew")
         leads = int(os.environ.get("RANK", "0")) == 0  # as launchers tell (`accelerate launch`, `torchrun`)
         self.stages = Stages(run.out, console if console and leads else Silent(), leads=leads)
