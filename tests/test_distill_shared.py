@@ -2,7 +2,10 @@
 
 import json
 import os
+import pickle
 import signal
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +56,47 @@ def test_a_crew_makes_the_very_same_run_as_one_process(pictures, tmp_path, setti
     listener = Listener()
     pipeline_with(pictures, tmp_path / "two", settings, console=listener).run_all()
     assert listener.of("student") == "student: done before"
+
+
+class Trains(OneHere):
+    """Trains the student as a cluster does, and waits until its log has been read."""
+
+    def train(self, learn, out):
+        pickle.loads(pickle.dumps(learn))()
+        wait_until(lambda: STEPS)
+
+
+STEPS = []
+
+
+class Steps(Listener):
+    @contextmanager
+    def progress(self, description):
+        yield lambda done, total: STEPS.append((done, total)) if description == "student" else None
+
+
+def test_a_student_trained_elsewhere_is_the_same_and_its_steps_are_told(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr("wordmask.training.logs.LOOKS_EVERY", 0.01)
+    STEPS.clear()
+    plain = {"experts": None}
+    pipeline_with(pictures, tmp_path / "one", plain).run_all()
+    pipeline_with(pictures, tmp_path / "two", plain, console=Steps(), crew=Trains()).run_all()
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert STEPS[-1] == (4, 4)
+
+
+def wait_until(there):
+    deadline = time.monotonic() + 60
+    while not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_learners_are_of_a_cluster(tmp_path, command):
+    line = ("distill", "--names", "dog", "--images", tmp_path, "--out", tmp_path / "run", "--learners", 2)
+    status, _, err = command(*line)
+    assert status == 2
+    assert "give --cluster" in " ".join(err.replace("│", " ").split())
 
 
 class StopsAt(Listener):

@@ -42,7 +42,7 @@ from wordmask.runs.crew import Crew, TrainingCrew
 from wordmask.runs.stages import Console, Silent, Stage, Stages, earlier
 from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
 from wordmask.text_files import read_yaml
-from wordmask.training.logs import LOG
+from wordmask.training.logs import following
 from wordmask.training.team import launched
 
 VERB, CONFIG = "distill", "config.yaml"
@@ -345,8 +345,8 @@ class Pipeline(TaughtSources):
             if not isinstance(self.crew, TrainingCrew):
                 self.train_student(table, report)
                 return
-            self.say(f"student: trained on the cluster; {folder / LOG} tells how it goes")
-            self.crew.train(TrainStudent(type(self), self.run, table), folder)
+            with following(folder, lambda step: report(step, self.config.student.steps)):
+                self.crew.train(TrainStudent(type(self), self.run, table), folder)
 
         inputs = (
             self._inputs("student", "seed") | start_of(self.config.student) | {THE_MASKS: masks, "names": self._phrases}
