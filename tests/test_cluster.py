@@ -5,21 +5,27 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from itertools import chain
 from pathlib import Path
 
+import psutil
 import pytest
 
 from support.embedding_files import SETTINGS, files_in
 from support.killing import kill_when
 from support.labelling_job import files_in as labels_in
+from support.launcher import launched
 from support.shard_tasks import Loaf, colour_clip, oven
 from support.tiny_collection import ColourClip, write_pictures
+from support.tiny_run import contents, pipeline_with
 from wordmask.collection.embedding import embed
 from wordmask.collection.piles import open_pile
+from wordmask.distillation import pseudo_masks
 from wordmask.runs.ray_crew import RayCrew
 from wordmask.runs.shards import ShardError, run_shards
+from wordmask.training.logs import LOG
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'wordmask[cluster]'")
 from ray.cluster_utils import Cluster  # noqa: E402
@@ -129,6 +135,68 @@ def test_labels_of_a_cluster_are_those_of_one_process(cluster, tmp_path, command
     status, _, err = command(*line, tmp_path / "out", "--cluster", cluster.address, "--workers", 2)
     assert status == 0, err
     assert labels_in(tmp_path / "out") == labels_in(tmp_path / "one")
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch, one_thread):
+    """So many that there are several shards of each stage."""
+    monkeypatch.setattr(pseudo_masks, "PICTURES_PER_SHARD", 5)
+    write_pictures(tmp_path / "pictures", 20)
+    return tmp_path / "pictures"
+
+
+def test_a_distillation_of_a_cluster_is_that_of_one_process(cluster, pictures, tmp_path):
+    pipeline_with(pictures, tmp_path / "one").run_all()
+    pipeline_with(pictures, tmp_path / "two", crew=RayCrew(cluster.address, workers=2)).run_all()
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    left = {path.name for path in (tmp_path / "two" / "student").iterdir()}
+    assert left == {path.name for path in (tmp_path / "one" / "student").iterdir()}
+
+
+TEAM = """
+    import sys
+    from pathlib import Path
+    import torch
+    from support.tiny_run import pipeline_with
+
+    torch.set_num_threads(1)
+    together = {"experts": None, "student": {"batch": 4, "steps": 100}}
+    pipeline_with(Path(sys.argv[1]), Path(sys.argv[2]), together).run_all()
+"""
+TOGETHER = {"experts": None, "student": {"batch": 4, "steps": 100}}
+
+
+def test_learners_train_one_student_together_as_launched_processes_do_and_one_may_be_killed(
+    cluster, pictures, tmp_path
+):
+    team = [
+        subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(TEAM), str(pictures), str(tmp_path / "launched")],
+            env={**os.environ, **told},
+        )
+        for told in launched(2)
+    ]
+    assert [process.wait(timeout=300) for process in team] == [0, 0]
+    crew = RayCrew(cluster.address, workers=2, learners=2)
+    killer = threading.Thread(target=kill_a_learner, args=(tmp_path / "two" / "student" / LOG,), daemon=True)
+    killer.start()
+    pipeline_with(pictures, tmp_path / "two", TOGETHER, crew=crew).run_all()
+    killer.join(timeout=1)
+    assert not killer.is_alive(), "one was killed"
+    pipeline_with(pictures, tmp_path / "one", TOGETHER).run_all()
+    two, one, by_launcher = (
+        contents(tmp_path / run)["student/student.safetensors"] for run in ("two", "one", "launched")
+    )
+    assert two == by_launcher
+    assert two != one, "they were two"
+
+
+def kill_a_learner(log):
+    """Once they have begun: a worker of Ray Train's, below this process."""
+    while not log.exists() or log.read_bytes().count(b"\n") < 5:
+        time.sleep(0.01)
+    own = [each for each in psutil.Process().children(recursive=True) if "RayTrainWorker" in " ".join(each.cmdline())]
+    os.kill(own[0].pid, signal.SIGKILL)
 
 
 DRIVER = """

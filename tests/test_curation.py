@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from support.shard_tasks import OneHere
 from support.tiny_collection import COLOURS, embedder, encoded, picture, write_embeddings, write_pictures
 from wordmask.collection import search as top
 from wordmask.collection.embedding_folder import EmbeddingFolder
@@ -85,6 +86,7 @@ def slowly(pile, name, size, filters):
 
 
 @pytest.mark.parametrize("size", [1, 6, 100])
+@pytest.mark.parametrize("crew", [None, OneHere()], ids=["one pass", "by shards"])
 @pytest.mark.parametrize("memory", ["much", "little"])
 @pytest.mark.parametrize(
     "filters",
@@ -100,7 +102,9 @@ def slowly(pile, name, size, filters):
     ],
     ids=lambda filters: "+".join(filters) or "none",
 )
-def test_archives_are_those_of_a_plain_walk_over_the_whole_ranking(pile, tmp_path, monkeypatch, filters, memory, size):
+def test_archives_are_those_of_a_plain_walk_over_the_whole_ranking(
+    pile, tmp_path, monkeypatch, filters, memory, crew, size
+):
     if memory == "little":
         spare = {"CANDIDATES_TOGETHER": 4, "RANKS_TOGETHER": 9, "NAMES_TOGETHER": 2, "LEAST_SPARE": 1}
         for module, values in ((curation, spare), (top, {"RESCORED_ROWS": 3, "BLOCK_BYTES": 5 * 4 * 3})):
@@ -109,7 +113,7 @@ def test_archives_are_those_of_a_plain_walk_over_the_whole_ranking(pile, tmp_pat
     monkeypatch.setattr(filters_module, "face_detector", lambda detector: has_face)
     names = [name for name in NAMES if name not in filters.get("unsafe_names", ())]
     chosen = ArchiveSettings(size=size, filters=FilterSettings(**filters))
-    archive = build_archive(pile[0], Vocabulary.of(names), embedder(), tmp_path / "a.parquet", chosen)
+    archive = build_archive(pile[0], Vocabulary.of(names), embedder(), tmp_path / "a.parquet", chosen, crew=crew)
     likeness = directions(pile[1]) @ np.stack([direction_of(name) for name in names]).T
     for name in names:
         rows, similarities, looked_at, dropped = slowly(pile, name, size, filters)

@@ -9,24 +9,24 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from queue import SimpleQueue
 
 import numpy as np
 import pytest
 
 from support.squares import NAMES, Guess, SeenByChance, Squares
 from wordmask import benchmarks, segmenters
-from wordmask.benchmarks import devices
 from wordmask.benchmarks.boundary import boundary_counts, boundary_width
 from wordmask.benchmarks.datasets import BenchmarkError
 from wordmask.benchmarks.evaluation import evaluate
 from wordmask.benchmarks.metrics import ConfusionMatrix
 from wordmask.benchmarks.results import ResultFolder
 from wordmask.benchmarks.scores import ImageScore, Totals
+from wordmask.benchmarks.spreading import evaluate_on_devices
 from wordmask.benchmarks.sweep import sweep_thresholds
 from wordmask.masks.segmentation import reject_unsure
 from wordmask.methods import settings_of
 from wordmask.names.vocabulary import Vocabulary
+from wordmask.runs.crew import CrewError
 
 
 def answers(benchmark):
@@ -338,25 +338,17 @@ def test_a_killed_evaluation_goes_on(tmp_path):
 def test_several_processes_give_what_one_gives(tmp_path):
     load = {"method": "maskclip", "preset": "world"}  # in fp32, as all that does not say otherwise
     opening = {"name": "world", "split": "single", "pictures": 6}
-    shared = devices.evaluate_on_devices(load, opening, ["cpu", "cpu"], out=tmp_path / "shared", batch_size=2)
-    assert len(list((tmp_path / "shared").glob("images-*.jsonl"))) == 2
+    shared = evaluate_on_devices(load, opening, ["cpu", "cpu"], out=tmp_path / "shared", batch_size=2)
     segmenter = segmenters.load(**load, device="cpu", precision="fp32")
     alone = evaluate(segmenter, benchmarks.open_benchmark(**opening), batch_size=2)
     assert figures(shared) == figures(alone)
-    with pytest.raises(BenchmarkError, match="cannot be used"):
-        devices.evaluate_on_devices(load, {**opening, "pictures": 8}, ["cpu", "nonsense"], out=tmp_path / "other")
-
-
-def test_a_device_s_process_does_not_outlive_the_evaluation(tmp_path, monkeypatch):
-    told, ends = SimpleQueue(), []
-    monkeypatch.setattr(devices, "end_with_parent", lambda: ends.append(told.empty()))
-    devices._work({"method": "nonsense"}, {}, tmp_path, {}, 1, False, 0, 1, told)
-    assert ends == [True]  # before anything else
-    assert told.get()[0] == "failed"
+    said = []
+    evaluate_on_devices(load, opening, ["nonsense", "cpu"], out=tmp_path / "other", batch_size=2, say=said.append)
+    assert [line for line in said if "on nonsense cannot begin" in line and "cannot be used" in line]
+    with pytest.raises(CrewError, match="cannot be used"):
+        evaluate_on_devices(load, {**opening, "pictures": 8}, ["nonsense"], out=tmp_path / "none", say=said.append)
 
 
 def test_several_devices_compute_in_one_precision(tmp_path):
     with pytest.raises(BenchmarkError, match="'auto' may differ among the devices: choose fp32, bf16 or int8"):
-        devices.evaluate_on_devices(
-            {"method": "maskclip", "precision": "auto"}, {"name": "world"}, ["cpu"], out=tmp_path
-        )
+        evaluate_on_devices({"method": "maskclip", "precision": "auto"}, {"name": "world"}, ["cpu"], out=tmp_path)

@@ -134,7 +134,7 @@ def test_refined_masks_are_records_of_the_same_pictures_in_the_same_order(expert
     assert all(one.mask().shape == other.mask().shape for one, other in zip(refined, before, strict=True))
     assert all(0 <= one.score <= 1 for one in refined)
     assert (refined.names, refined.root) == (masks.names, masks.root)
-    assert told == [(3, EACH), (6, EACH)]
+    assert list(dict.fromkeys(told)) == [(3, EACH), (6, EACH)]
 
 
 def test_a_group_s_masks_keep_their_own_names(expert, masks, tmp_path):

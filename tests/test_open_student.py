@@ -52,7 +52,7 @@ def targets(tmp_path):
     write_pictures(tmp_path / "pictures", 9)
     lesson = Lesson(Vocabulary.of(COLOUR_NAMES), features=True)
     pile = open_pile(tmp_path / "pictures")
-    return teach(blocks_of_pile(pile), pile.root, ColourTeacher(), lesson, tmp_path / "taught")
+    return teach(blocks_of_pile(pile), pile.root, ColourTeacher, lesson, tmp_path / "taught")
 
 
 def learn(examples, out, settings=OPEN, names=COLOUR_NAMES, **options):

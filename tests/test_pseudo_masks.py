@@ -34,7 +34,7 @@ def archive(tmp_path):
 
 def test_every_picture_of_every_archive_gets_a_mask_and_is_looked_at_once(tmp_path, archive):
     saliency = Counted()
-    table = make_masks(archive, saliency, tmp_path / "masks", PLAIN)
+    table = make_masks(archive, lambda: saliency, tmp_path / "masks", PLAIN)
     assert (len(table), table.names) == (16, ("red", "green"))
     assert saliency.pictures == len({entry.image for name in archive.names for entry in archive.entries(name)}) < 16
     for name in table.names:
@@ -49,7 +49,7 @@ def test_every_picture_of_every_archive_gets_a_mask_and_is_looked_at_once(tmp_pa
 
 def test_work_that_stopped_goes_on_at_its_block_and_ends_the_same(tmp_path, archive, monkeypatch):
     monkeypatch.setattr(pseudo_masks, "PICTURES_PER_SHARD", 3)
-    whole = make_masks(archive, Bright(), tmp_path / "whole", PLAIN)
+    whole = make_masks(archive, Bright, tmp_path / "whole", PLAIN)
 
     class Dying(Counted):
         def raw_maps(self, images):
@@ -58,16 +58,16 @@ def test_work_that_stopped_goes_on_at_its_block_and_ends_the_same(tmp_path, arch
             return super().raw_maps(images)
 
     with pytest.raises(KeyboardInterrupt):
-        make_masks(archive, Dying(), tmp_path / "masks", replace(PLAIN, batch=1))
+        make_masks(archive, Dying, tmp_path / "masks", replace(PLAIN, batch=1))
     saliency = Counted()
-    assert make_masks(archive, saliency, tmp_path / "masks", PLAIN)[:] == whole[:]
+    assert make_masks(archive, lambda: saliency, tmp_path / "masks", PLAIN)[:] == whole[:]
     assert saliency.pictures == len({r.image for r in whole}) - 6
 
 
 def test_pictures_that_have_gone_are_listed_and_have_no_mask(tmp_path, archive):
     gone = archive.entries("red")[0].image.path
     (tmp_path / "pictures" / gone).unlink()
-    table = make_masks(archive, Bright(), tmp_path / "masks", PLAIN)
+    table = make_masks(archive, Bright, tmp_path / "masks", PLAIN)
     assert gone not in {record.image.path for record in table}
     line = json.loads((tmp_path / "masks" / "bad_images.jsonl").read_text())
     assert (line["image"], "no such file" in line["reason"]) == (gone, True)
@@ -90,7 +90,7 @@ def test_masks_of_no_use_are_set_aside_and_a_name_without_any_is_an_error(tmp_pa
             return [np.full(m.shape, level, np.float32) if level is not None else 0.9 * m for m in own]
 
     with pytest.raises(DistillationError, match=f"'red' is usable .{trouble}"):
-        make_masks(archive, Level(), tmp_path / "masks", replace(PLAIN, **settings))
+        make_masks(archive, Level, tmp_path / "masks", replace(PLAIN, **settings))
     table = MaskTable(tmp_path / "masks")
     assert len(table.rows("red", usable=False)) == 8
     assert {record.trouble for record in table} == {trouble}

@@ -54,7 +54,7 @@ def test_processes_find_what_one_pass_finds(searched, tmp_path):
 def test_parts_of_other_questions_or_other_embeddings_are_made_anew(searched, tmp_path, monkeypatch):
     out, asked = tmp_path / "parts", []
     real = search_shards.search
-    monkeypatch.setattr(search_shards, "search", lambda *given: asked.append(given[3]) or real(*given))
+    monkeypatch.setattr(search_shards, "search", lambda *given, **how: asked.append(given[3]) or real(*given, **how))
     search_by_shards(searched, out)
     assert asked == [[0], [1], [2], [3]]
     search_by_shards(searched, out)

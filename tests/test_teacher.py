@@ -118,7 +118,7 @@ def pile(tmp_path):
 
 
 def ask(pile, out, teacher=None, lesson=LESSON, **options):
-    return teach(blocks_of_pile(pile), pile.root, teacher or ColourTeacher(), lesson, out, **options)
+    return teach(blocks_of_pile(pile), pile.root, lambda: teacher or ColourTeacher(), lesson, out, **options)
 
 
 @pytest.mark.parametrize("fill", [False, True])
@@ -215,9 +215,9 @@ def archive(tmp_path, pile):
 
 def test_saliency_is_not_asked_for_stuff_and_merging_looks_at_every_picture(tmp_path, archive):
     plain = MaskSettings(side=12, refine="none")
-    things = make_masks(archive, Bright(), tmp_path / "masks", plain, stuff=["blue"])
+    things = make_masks(archive, Bright, tmp_path / "masks", plain, stuff=["blue"])
     assert things.names == ("red", "green")
-    taught = teach(blocks_of_archive(archive), archive.root, ColourTeacher(), LESSON, tmp_path / "taught")
+    taught = teach(blocks_of_archive(archive), archive.root, ColourTeacher, LESSON, tmp_path / "taught")
     table = merge_targets(taught, things, tmp_path / "targets", stuff=["blue"], race=False, least=0.5)
     assert len(table) == len({entry.image for name in NAMES for entry in archive.entries(name)})
     by_image = {record.image: record for record in things}

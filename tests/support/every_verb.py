@@ -134,7 +134,7 @@ CONDITIONS: dict[str, dict[str, str]] = {
 
 
 HEAVY = (
-    "wordmask.benchmarks.devices",
+    "wordmask.benchmarks.spreading",
     "wordmask.benchmarks.saliency",
     "wordmask.benchmarks.tables.run",
     "wordmask.cli.compare",

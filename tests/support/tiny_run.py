@@ -85,18 +85,15 @@ class Listener:
         return next(text for text in self.said if text.startswith(f"{stage}: "))
 
 
-def pipeline_with(pictures: Path, out: Path, *layers: dict[str, Any], console: Any = None, prune: bool = False) -> Any:
+def pipeline_with(
+    pictures: Path, out: Path, *layers: dict[str, Any], console: Any = None, prune: bool = False, crew: Any = None
+) -> Any:
     """A pipeline whose CLIP, saliency and teacher know colours."""
-    from support.tiny_collection import ColourClip
-    from support.tiny_teacher import ColourTeacher
+    from support.tiny_pipeline import Tiny
     from wordmask.distillation.config import make_run
-    from wordmask.distillation.pipeline import Pipeline
-
-    class Tiny(Pipeline):
-        clip, saliency, teacher = ColourClip(), Bright(), ColourTeacher()  # type: ignore[assignment]
 
     told = {"names": NAMES, "images": pictures, "out": out}
-    return Tiny(make_run(SETTINGS, told, *layers), console, prune=prune)
+    return Tiny(make_run(SETTINGS, told, *layers), console, prune=prune, crew=crew)
 
 
 def contents(run: Path) -> dict[str, str]:
@@ -144,10 +141,5 @@ def nursery() -> None:
 
 
 if __name__ == "__main__":
-    for module in (
-        "support.tiny_collection",
-        "support.tiny_teacher",
-        "wordmask.distillation.pipeline",
-    ):  # so that no child need import them
-        import_module(module)
+    import_module("support.tiny_pipeline")  # so that no child need import it
     nursery()

@@ -1,6 +1,6 @@
 """One evaluation by a crew: shards of some batches, whose scores are written down as they come."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,15 @@ from wordmask.benchmarks.protocols import OWN
 from wordmask.benchmarks.results import ResultFolder
 from wordmask.benchmarks.scores import Report
 from wordmask.console.progress import Progress
-from wordmask.runs.crew import Crew
+from wordmask.runs.crew import Crew, Processes, own_device
 from wordmask.runs.parts import Say, warn
 from wordmask.runs.shards import run_shards
 from wordmask.segmenters.base import Segmenter
 
 BATCHES = 8
 """Of a shard: a minute or so of a processor, which is what a kill can lose."""
+TURNS = 4
+"""That each worker has at least, where there are few pictures."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Load:
 
     def __call__(self) -> Measured:
         """Load them, which on another machine have to be the same."""
-        found = Measured(segmenters.load(**self.load), benchmarks.open_benchmark(**self.opening))
+        load = self.load if (device := own_device()) is None else {**self.load, "device": device}
+        found = Measured(segmenters.load(**load), benchmarks.open_benchmark(**self.opening))
         if configuration(found.segmenter, found.benchmark, **self.told) != self.plan:
             raise BenchmarkError("a worker has another network or other pictures than where the work was begun")
         return found
@@ -85,8 +88,11 @@ def evaluate_by_crew(
     protocol: str = OWN,
     on_progress: Progress | None = None,
     say: Say = warn,
+    devices: Sequence[str] = (),
 ) -> Report:
-    """Evaluate as `evaluate` does, with the same scores; a folder that was begun otherwise is gone on with."""
+    """Evaluate as `evaluate` does, with the same scores; a folder that was begun otherwise is gone on with. devices:
+    those that the result names, by default the one of `load`.
+    """
     benchmark = benchmarks.open_benchmark(**opening)
     segmenter = segmenters.load(**{**load, "device": "cpu"})
     counting = {"boundary": boundary, "single": single}
@@ -96,7 +102,8 @@ def evaluate_by_crew(
     with folder.claimed():
         done = folder.done()
         batches = batches_of(len(benchmark), batch_size)
-        groups = [tuple(batches[start : start + BATCHES]) for start in range(0, len(batches), BATCHES)]
+        each = max(1, min(BATCHES, len(batches) // (TURNS * crew.workers)))
+        groups = [tuple(batches[start : start + each]) for start in range(0, len(batches), each)]
         run_shards(
             [EvaluateTask(batch_size, group, counting) for group in groups],
             Load(dict(load), dict(opening), plan, told),
@@ -107,6 +114,19 @@ def evaluate_by_crew(
             on_made=lambda task, lines: folder.append(0, lines),
             say=say,
         )
-        found = finish(folder, segmenter, benchmark, devices=[str(load.get("device", "auto"))])
+        found = finish(folder, segmenter, benchmark, devices=devices or [str(load.get("device", "auto"))])
         write_page(folder, found, segmenter, benchmark)
     return found
+
+
+def evaluate_on_devices(
+    load: Mapping[str, Any], opening: Mapping[str, Any], devices: Sequence[str], **how: Any
+) -> Report:
+    """Evaluate on several devices, a process each. As the scores are to be those of one device, all compute in one
+    precision, fp32 if `load` says none. The calling script needs the usual `if __name__ == "__main__"`.
+    """
+    load = {"precision": "fp32", **load}
+    if load["precision"] == "auto":
+        raise BenchmarkError("precision 'auto' may differ among the devices: choose fp32, bf16 or int8")
+    crew = Processes(len(devices), devices=tuple(devices))
+    return evaluate_by_crew(load, opening, crew, devices=devices, **how)

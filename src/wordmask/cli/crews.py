@@ -46,13 +46,15 @@ def check(workers: int | None, cluster: str | None, shards: str | None, *, merge
         raise typer.BadParameter("--cluster makes all shards: leave out --shards")
 
 
-def crew(workers: int | None, cluster: str | None, time_limit: float | None, device: str) -> "Crew | None":
+def crew(
+    workers: int | None, cluster: str | None, time_limit: float | None, device: str, learners: int | None = None
+) -> "Crew | None":
     """Return who makes the shards; None for this process."""
     if cluster is not None:
         from wordmask.runs.ray_crew import RayCrew
 
         needs = None if device == "auto" else device.startswith("cuda")
-        return RayCrew(cluster, workers=workers, time_limit=time_limit, accelerators=needs)
+        return RayCrew(cluster, workers=workers, time_limit=time_limit, accelerators=needs, learners=learners or 1)
     if (workers or 1) == 1 and time_limit is None:
         return None
     from wordmask.runs.crew import Processes

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wordmask.cli import options
+from wordmask.cli import crews, options
 from wordmask.console import show
 
 
@@ -43,6 +43,14 @@ def distill(
     prune: Annotated[
         bool, typer.Option("--prune", help="Go on without pictures that are no longer there; a run stops at them else.")
     ] = False,
+    workers: crews.Workers = None,
+    cluster: crews.Cluster = None,
+    learners: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="With --cluster: workers that train the student together, each on its share of a batch. [1]"
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
 ) -> None:
     """Train a fast segmenter from nothing but names and unlabelled pictures (NamedMask).
@@ -50,6 +58,8 @@ def distill(
     Started again, it goes on where it was; with other settings, it makes anew what follows from them.
 
     Example: `wordmask distill --names names.txt --images pictures --out run`
+
+    On a Ray cluster: `wordmask distill --names names.txt --images /shared/pictures --out /shared/run --cluster auto`
 
     A fast segmenter from a slow one: `wordmask distill --teacher clip-dinoiser --names names.txt --images pictures
     --out run`
@@ -74,8 +84,11 @@ def distill(
         told["masks"] = {"teacher": teacher, "pictures": "all"}
     if corrections is not None:
         told["corrections"] = {"file": str(corrections)}
+    if learners and not cluster:
+        raise typer.BadParameter("--learners are of a cluster: give --cluster, or start wordmask with torchrun")
     run = make_run(*layers, told, *map(setting, settings or []))
-    pipeline = Pipeline(run, OnStderr(), prune=prune)
+    crew = crews.crew(workers, cluster, None, run.config.device, learners)
+    pipeline = Pipeline(run, OnStderr(), prune=prune, crew=crew)
     pipeline.run_all()
     student, report = run.out / "student" / STUDENT_FILE, run.out / "report" / REPORT
     if as_json:

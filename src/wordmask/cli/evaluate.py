@@ -87,7 +87,7 @@ def evaluate(
             "--workers and --cluster share the work through a folder, on one kind of device: give --out"
         )
     load = options.segmenter(method, preset, weights, devices[0], precision, settings)
-    from wordmask.benchmarks import evaluation
+    from wordmask.benchmarks import evaluation, spreading
     from wordmask.benchmarks.datasets import BenchmarkError
     from wordmask.benchmarks.protocols import settings_under
     from wordmask.benchmarks.results import check_out
@@ -115,52 +115,25 @@ def evaluate(
             report = evaluate_saliency(
                 saliency.load(**load), opened, batch_size=batch_size, out=out, asked=asked, on_progress=progress
             )
-        elif len(devices) > 1 and single:
-            raise BenchmarkError("--single is measured on one device: leave the others out")
-        elif len(devices) > 1 and out is not None:
-            from wordmask.benchmarks.devices import evaluate_on_devices
-
-            report = evaluate_on_devices(
-                load,
-                opening,
-                devices,
-                out=out,
-                batch_size=batch_size,
-                boundary=boundary,
-                asked=asked,
-                protocol=protocol,
-                on_progress=progress,
-            )
-        elif out is not None and (crew := crews.crew(workers, cluster, time_limit, device)) is not None:
-            from wordmask.benchmarks.spreading import evaluate_by_crew
-
-            report = evaluate_by_crew(
-                load,
-                opening,
-                crew,
-                out=out,
-                batch_size=batch_size,
-                boundary=boundary,
-                single=single,
-                asked=asked,
-                protocol=protocol,
-                on_progress=progress,
-                say=say,
-            )
         else:
-            segmenter = segmenters.load(**load)
-            told = getattr(segmenter, "metadata", {}).get("note")
-            report = evaluation.evaluate(
-                segmenter,
-                opened,
-                batch_size=batch_size,
-                out=out,
-                boundary=boundary,
-                single=single,
-                asked=asked,
-                protocol=protocol,
-                on_progress=progress,
-            )
+            crew = None if len(devices) > 1 else crews.crew(workers, cluster, time_limit, device)
+            how: dict[str, Any] = {
+                "out": out,
+                "batch_size": batch_size,
+                "boundary": boundary,
+                "single": single,
+                "asked": asked,
+                "protocol": protocol,
+                "on_progress": progress,
+            }
+            if len(devices) > 1:
+                report = spreading.evaluate_on_devices(load, opening, devices, say=say, **how)
+            elif crew is not None:
+                report = spreading.evaluate_by_crew(load, opening, crew, say=say, **how)
+            else:
+                segmenter = segmenters.load(**load)
+                told = getattr(segmenter, "metadata", {}).get("note")
+                report = evaluation.evaluate(segmenter, opened, **how)
     if told:
         complain(f"note: {told}")
     show(json.dumps(report.as_json(), ensure_ascii=False) if as_json else report.table())

@@ -1,6 +1,7 @@
 """`wordmask search`: the pictures of a collection that are most like a phrase."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,9 +14,18 @@ from wordmask.fingerprints import digest_of
 from wordmask.text_files import read_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from wordmask.collection.embedding_folder import EmbeddingFolder
     from wordmask.collection.references import ImageRef
+    from wordmask.collection.search import Best
+    from wordmask.collection.search_shards import Searched
+    from wordmask.console.progress import Progress
+    from wordmask.distillation.filters import FilterSettings
     from wordmask.distillation.report_page import RunPage
+    from wordmask.names.text_embeddings import TextEmbedder
+    from wordmask.runs.crew import Crew
+    from wordmask.runs.shards import Share
 
     Found = tuple[float, ImageRef | None, dict[str, Any]]
     """Of a picture: similarity, where it is, its metadata."""
@@ -53,12 +63,22 @@ def search(
     cluster: crews.Cluster = None,
     shards: crews.Shards = None,
     merge: crews.Merge = False,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            help="KEY=VALUE, what to leave out, as archive.filters has it: duplicates=0.94, unsafe=true, faces=FILE; "
+            "may be repeated.",
+        ),
+    ] = None,
     time_limit: crews.TimeLimit = None,
     as_json: options.JsonLines = False,
 ) -> None:
     """Find the pictures that are most like a phrase, by CLIP.
 
     Example: `wordmask search "a red bus" --collection pictures --top 20`
+
+    Without near-duplicates: `wordmask search "a red bus" --collection pictures --filter duplicates=0.94`
     """
     crews.check(workers, cluster, shards, merge=merge)
     share = crews.share(shards)
@@ -82,6 +102,7 @@ def search(
     from wordmask.runs.claim import claimed, joined
 
     settings = find_preset(preset)
+    chosen = _filters(filters)
     page = RunPage("What was found", "search")
     if sheet is not None:
         page.check(sheet, option="--sheet")
@@ -90,7 +111,19 @@ def search(
     folder = _embeddings(collection, encoder, model, image_root, prune=prune)
     embedder = TextEmbedder(encoder, templates(settings.templates))
     searched = Searched(folder, queries_of(vocabulary, embedder, folder), top)
-    if parts is None:
+    if chosen is not None:
+        from wordmask.distillation.shared_curation import UnfinishedError
+
+        crew = crews.crew(workers, cluster, time_limit, "cpu")
+        try:
+            best = _curated(searched, vocabulary.names, embedder, chosen, parts, crew, share, makes=not merge)
+        except UnfinishedError as error:
+            assert parts is not None
+            assert share is not None
+            crews.tell_of_share(parts, share, error.missing, as_json=as_json)
+            say("when all shares are made, the same commands go on with the pictures that were found")
+            return
+    elif parts is None:
         best = find_best(folder, searched.queries, top)
     else:
         crew = crews.crew(workers, cluster, time_limit, "cpu")
@@ -113,6 +146,59 @@ def search(
     if sheet is not None:
         page.save(sheet)
         say(f"page: {sheet}")
+
+
+def _filters(told: list[str] | None) -> "FilterSettings | None":
+    """Return what is to be left out; None for nothing."""
+    if not told:
+        return None
+    from wordmask.distillation.config import make_filters
+
+    return make_filters(told)
+
+
+def _curated(
+    searched: "Searched",
+    names: "Sequence[str]",
+    embedder: "TextEmbedder",
+    chosen: "FilterSettings",
+    parts: Path | None,
+    crew: "Crew | None",
+    share: "Share | None",
+    *,
+    makes: bool,
+) -> "Best":
+    """Return the best that no filter drops, and say how many each has dropped."""
+    import numpy as np
+
+    from wordmask.collection.references import CollectionError
+    from wordmask.collection.search import Best
+    from wordmask.distillation.curation import Finder, curate
+    from wordmask.distillation.filters import filters_of
+    from wordmask.distillation.shared_curation import SharedFinder
+    from wordmask.names.text_embeddings import embed_phrases
+    from wordmask.runs.claim import claimed, joined
+
+    folder, queries = searched.folder, searched.queries
+
+    def embed(texts: "Sequence[str]") -> Any:
+        return embed_phrases(embedder.encoder, texts, embedder.templates).cpu().numpy()
+
+    with ExitStack() as held:
+        report = held.enter_context(progress_bar("search", None, counts=False))
+        finder = Finder(folder, queries)
+        walked: Progress | None = report
+        if parts is not None:
+            held.enter_context((joined if share else claimed)(parts, VERB, error=CollectionError))
+            how: dict[str, Any] = {"crew": crew, "share": share, "makes": makes, "progress": report, "say": say}
+            finder, walked = SharedFinder(folder, queries, parts, chosen, **how), None
+        found = list(curate(finder, names, filters_of(chosen, folder, embed), searched.most, walked))
+    for name, (_, counts) in zip(names, found, strict=True):
+        if dropped := {label: number for label, number in counts.dropped.items() if number}:
+            why = ", ".join(f"{number} {label}" for label, number in dropped.items())
+            say(f"{name}: of {counts.looked_at} looked at, {sum(dropped.values())} left out: {why}")
+    rows = tuple(np.array([entry.row for entry in entries], np.int64) for entries, _ in found)
+    return Best(searched.most, rows, tuple(np.array([entry.similarity for entry in entries]) for entries, _ in found))
 
 
 def _embeddings(

@@ -15,7 +15,7 @@ import numpy as np
 
 from wordmask.collection.embedding_folder import EmbeddingFolder
 from wordmask.collection.references import CollectionError
-from wordmask.collection.search import Best, Queries, search
+from wordmask.collection.search import Best, Place, Queries, search
 from wordmask.console.progress import Progress
 from wordmask.fingerprints import digest_of, digest_of_lines, listing_digest
 from wordmask.runs.crew import Crew
@@ -50,7 +50,7 @@ class SearchTask:
             return False  # it is made anew
 
     def make(self, searched: "Searched", progress: Progress) -> None:
-        best = search(searched.folder, searched.queries, searched.most, [self.number])
+        best = search(searched.folder, searched.queries, searched.most, [self.number], after=searched.after)
         buffer = io.BytesIO()
         np.savez(
             buffer,
@@ -70,15 +70,18 @@ class SearchTask:
 
 @dataclass(frozen=True)
 class Searched:
-    """What is searched, and for what."""
+    """What is searched, and for what. after: as `search` takes it."""
 
     folder: EmbeddingFolder
     queries: Queries
     most: int
+    after: tuple[Place | None, ...] | None = None
 
     @cached_property
     def mark(self) -> str:
-        return digest_of(self.queries.vectors.tobytes() + self.queries.firsts.tobytes() + str(self.most).encode())
+        after = "" if self.after is None or not any(self.after) else repr(self.after)
+        told = f"{self.most}{after}".encode()
+        return digest_of(self.queries.vectors.tobytes() + self.queries.firsts.tobytes() + told)
 
     def tasks(self, out: Path) -> Iterator[SearchTask]:
         for number, shard in enumerate(self.folder.shards):

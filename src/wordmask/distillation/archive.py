@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass as settings
@@ -10,11 +11,17 @@ from wordmask.collection.archive import Archive, Counts, write_archive
 from wordmask.collection.embedding_folder import EmbeddingFolder
 from wordmask.collection.search import queries_of
 from wordmask.console.progress import Progress
-from wordmask.distillation.curation import curate
+from wordmask.distillation.curation import Finder, curate
 from wordmask.distillation.filters import Filter, FilterSettings, filters_of
 from wordmask.distillation.records import DistillationError
+from wordmask.distillation.shared_curation import SharedFinder, forget_parts
 from wordmask.names.text_embeddings import TextEmbedder, embed_phrases
 from wordmask.names.vocabulary import Vocabulary
+from wordmask.runs.crew import Crew
+from wordmask.runs.parts import Say, warn
+
+PARTS = "parts"
+"""The folder beside an archive that holds what a crew has found for it."""
 
 
 @settings(frozen=True, config=ConfigDict(extra="forbid"))
@@ -37,10 +44,13 @@ def build_archive(
     *,
     more: Sequence[Filter] = (),
     progress: Progress | None = None,
+    crew: Crew | None = None,
+    say: Say = warn,
 ) -> Archive:
     """Write `out` (archive.parquet) for every name of a vocabulary but "background".
 
-    more: filters beside the chosen ones.
+    more: filters beside the chosen ones, each of pictures alone. crew: who searches, and looks at what was found; by
+    default this process does. What a crew has begun is gone on with by shards.
     """
     chosen = chosen or ArchiveSettings()
     vocabulary = vocabulary.without_background()
@@ -48,10 +58,14 @@ def build_archive(
     filters = filters_of(
         chosen.filters, folder, lambda texts: embed_phrases(embedder.encoder, texts, embedder.templates).cpu().numpy()
     )
-    found = list(curate(folder, queries, vocabulary.names, [*more, *filters], chosen.size, progress))
+    parts, finder = out.parent / PARTS, Finder(folder, queries)
+    if crew is not None or parts.exists():
+        how: dict[str, Any] = {"more": more, "crew": crew, "progress": progress, "say": say}
+        finder, progress = SharedFinder(folder, queries, parts, chosen.filters, **how), None
+    found = list(curate(finder, vocabulary.names, [*more, *filters], chosen.size, progress))
     counts = {name: own for name, (_, own) in zip(vocabulary.names, found, strict=True)}
     _check_none_empty(counts, folder)
-    return write_archive(
+    archive = write_archive(
         out,
         [entry for entries, _ in found for entry in entries],
         counts,
@@ -60,6 +74,8 @@ def build_archive(
         size=chosen.size,
         pictures=len(folder),
     )
+    forget_parts(parts)
+    return archive
 
 
 def _check_none_empty(counts: dict[str, Counts], folder: EmbeddingFolder) -> None:

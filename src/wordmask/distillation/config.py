@@ -4,7 +4,7 @@ An unknown key and an impossible value are errors that name the key.
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +17,7 @@ from wordmask.distillation import experts, student
 from wordmask.distillation.archive import ArchiveSettings
 from wordmask.distillation.corrections import CorrectionSettings
 from wordmask.distillation.experts import ExpertSettings
+from wordmask.distillation.filters import FilterSettings
 from wordmask.distillation.pseudo_masks import MaskSettings
 from wordmask.distillation.records import DistillationError
 from wordmask.distillation.student import AnyStudentSettings
@@ -255,6 +256,16 @@ def setting(pair: str) -> dict[str, Any]:
     for part in reversed(parts):
         nested = {part: nested}
     return dict(nested)
+
+
+def make_filters(pairs: Sequence[str]) -> FilterSettings:
+    """Return the filters of settings such as "duplicates=0.94"."""
+    base = as_dict(RunConfig())
+    told = base
+    for pair in pairs:
+        told = _merged(told, setting(f"archive.filters.{pair}"))
+    _check_keys(told, base)
+    return _validated(_with_absolute_paths(told, Path.cwd())).archive.filters
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any], at: str = "") -> dict[str, Any]:

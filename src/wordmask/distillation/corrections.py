@@ -4,8 +4,9 @@ A run that uses any is not annotation-free any more, and says so.
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -97,14 +98,14 @@ def rejecting(corrections: Corrections) -> Filter:
     """Return what keeps rejected pictures out of archives; only one that is called as a rejected one is read."""
     digests = {each.fingerprint for each in corrections if each.verdict == REJECTED}
     names = {_last(each.picture) for each in corrections if each.verdict == REJECTED}
+    return Filter("rejected by a person", partial(_is_rejected, digests, names), of_picture=True)
 
-    def drops(candidate: Candidate, _: Sequence[np.ndarray]) -> bool:
-        ref = candidate.ref
-        if ref is None or _last(ref.member or ref.path) not in names:
-            return False
-        return picture_digest(ref, candidate.root) in digests
 
-    return Filter("rejected by a person", drops)
+def _is_rejected(digests: Collection[str], names: Collection[str], candidate: Candidate, _: object) -> bool:
+    ref = candidate.ref
+    if ref is None or _last(ref.member or ref.path) not in names:
+        return False
+    return picture_digest(ref, candidate.root) in digests
 
 
 def put_truths(

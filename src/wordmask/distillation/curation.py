@@ -6,16 +6,16 @@ pictures kept: a ranking that is used up is searched for again, from where it en
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from wordmask.collection.archive import Counts, Entry
 from wordmask.collection.embedding_folder import EmbeddingFolder
 from wordmask.collection.references import ImageRef
-from wordmask.collection.search import Place, Queries, rows_with_direction, search
+from wordmask.collection.search import Best, Place, Queries, rows_with_direction, search
 from wordmask.console.progress import Progress
-from wordmask.distillation.filters import Candidate, Filter
+from wordmask.distillation.filters import Candidate, Filter, Look
 
 NAMES_TOGETHER = 50
 """Names whose candidates are looked at side by side, as reading the metadata of a shard serves them all."""
@@ -31,6 +31,41 @@ MORE = 4
 
 Found = tuple[np.ndarray, np.ndarray]
 """Rows and their similarities, best first."""
+
+
+class Looks:
+    """What was found of the pictures of some rows, in arrays, as there may be millions."""
+
+    def __init__(
+        self, rows: np.ndarray | None = None, sizes: np.ndarray | None = None, dropped_by: np.ndarray | None = None
+    ):
+        """rows (n,), in ascending order; sizes (n, 2), of -1 where there is none; dropped_by (n,): labels."""
+        self._rows = np.zeros(0, np.int64) if rows is None else rows
+        self._sizes, self._dropped_by = sizes, dropped_by
+
+    def of(self, row: int) -> Look | None:
+        place = int(np.searchsorted(self._rows, row))
+        if self._sizes is None or self._dropped_by is None or place == len(self._rows) or self._rows[place] != row:
+            return None
+        height, width = self._sizes[place].tolist()
+        return Look(None if height < 0 else (height, width), str(self._dropped_by[place]))
+
+
+@dataclass(frozen=True)
+class Finder:
+    """Who finds the best rows and looks at their pictures for `curate`; here the search is one pass, and pictures are
+    looked at as their turn comes.
+    """
+
+    folder: EmbeddingFolder
+    queries: Queries
+
+    def best(self, names: Sequence[int], most: int, after: Sequence[Place | None]) -> Best:
+        return search(self.folder, self.queries.pick(names), most, after=after)
+
+    def look(self, rows: np.ndarray) -> Looks:
+        """Look at the pictures of these rows ahead of their turn, or at none."""
+        return Looks()
 
 
 class Walk:
@@ -55,7 +90,7 @@ class Walk:
     def look(self, candidate: Candidate) -> None:
         self.reached = (candidate.similarity, candidate.row)
         self._looked_at += 1
-        dropper = next((each for each in self.filters if each.drops(candidate, self.directions)), None)
+        dropper = next((each for each in self.filters if each.drop(candidate, self.directions)), None)
         if dropper is not None:
             self.dropped[dropper.label] += 1
             if dropper.ends:
@@ -85,25 +120,26 @@ class Walk:
 
 
 def curate(
-    folder: EmbeddingFolder,
-    queries: Queries,
+    finder: Finder,
     names: Sequence[str],
     filters: Sequence[Filter],
     size: int,
     progress: Progress | None = None,
 ) -> Iterator[tuple[list[Entry], Counts]]:
     """For every name the best pictures that no filter drops, `size` of them if there are as many."""
+    folder = finder.folder
     walks = [Walk(name, size, filters) for name in names]
     least = size + max(LEAST_SPARE, int(SPARE * size))
     most = least
     while left := [label for label, walk in enumerate(walks) if not walk.ended]:
         most = min(len(folder), max(least, min(most, RANKS_TOGETHER // len(left))))
-        best = search(folder, queries.pick(left), most, after=[walks[label].reached for label in left])
+        best = finder.best(left, most, [walks[label].reached for label in left])
         found = list(zip(best.rows, best.similarities, strict=True))
+        looks = finder.look(np.unique(np.concatenate(best.rows)))
         for start in range(0, len(left), NAMES_TOGETHER):
             group = [walks[label] for label in left[start : start + NAMES_TOGETHER]]
             own = found[start : start + NAMES_TOGETHER]
-            _walk_on(folder, group, own)
+            _walk_on(folder, group, own, looks)
             for walk, (rows, _) in zip(group, own, strict=True):
                 walk.ended |= len(rows) < most or most == len(folder)
             if progress:
@@ -117,10 +153,10 @@ def curate(
         return known[0]
 
     for walk in walks:
-        yield _with_best_names(walk.kept, folder, queries, names), walk.counts(ranked)
+        yield _with_best_names(walk.kept, folder, finder.queries, names), walk.counts(ranked)
 
 
-def _walk_on(folder: EmbeddingFolder, walks: Sequence[Walk], found: Sequence[Found]) -> None:
+def _walk_on(folder: EmbeddingFolder, walks: Sequence[Walk], found: Sequence[Found], looks: Looks) -> None:
     """As far as what was found goes, side by side and block by block."""
     for walk in walks:
         if walk.compares:
@@ -133,7 +169,7 @@ def _walk_on(folder: EmbeddingFolder, walks: Sequence[Walk], found: Sequence[Fou
     ]:
         stop = start + max(1, CANDIDATES_TOGETHER // len(going))
         parts = [(rows[start:stop], similarities[start:stop]) for _, (rows, similarities) in going]
-        for (walk, _), candidates in zip(going, _candidates(folder, parts), strict=True):
+        for (walk, _), candidates in zip(going, _candidates(folder, parts, looks), strict=True):
             for candidate in candidates:
                 walk.look(candidate)
                 if walk.ended:
@@ -143,7 +179,7 @@ def _walk_on(folder: EmbeddingFolder, walks: Sequence[Walk], found: Sequence[Fou
         walk.directions = []
 
 
-def _candidates(folder: EmbeddingFolder, found: Sequence[Found]) -> Iterator[Iterator[Candidate]]:
+def _candidates(folder: EmbeddingFolder, found: Sequence[Found], looks: Looks) -> Iterator[Iterator[Candidate]]:
     """Rows and similarities of some names, with what the collection tells of each row; one name after the other."""
     rows = np.unique(np.concatenate([own for own, _ in found]))
     told = folder.told(rows)
@@ -152,7 +188,7 @@ def _candidates(folder: EmbeddingFolder, found: Sequence[Found]) -> Iterator[Ite
     for own, similarities in found:
         directions = _directions(folder, own)
         yield (
-            Candidate(row, similarity, direction, *known[row], root=folder.root)
+            Candidate(row, similarity, direction, *known[row], root=folder.root, look=looks.of(row))
             for row, similarity, direction in zip(own.tolist(), similarities.tolist(), directions, strict=True)
         )
 

@@ -4,12 +4,14 @@ Saliency knows no names, so its masks hold whatever stands out. What an archive'
 archive was searched for: a network that learns them all draws that, and leaves out the rest.
 """
 
+import dataclasses
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import ConfigDict, Field
@@ -23,7 +25,9 @@ from wordmask.distillation.training import SegmenterTraining, train
 from wordmask.names.vocabulary import BACKGROUND, MAX_NAME_LENGTH, Vocabulary
 from wordmask.pictures.image_files import ImageReadError
 from wordmask.refinement.by_name import NameRefinement
+from wordmask.runs.crew import Crew
 from wordmask.runs.parts import Parts, Say, warn, write_part
+from wordmask.runs.shards import run_shards
 from wordmask.segmenters.deeplab import DeepLabV3Plus
 from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
 from wordmask.segmenters.student_file import read_student, write_student
@@ -111,6 +115,77 @@ def train_expert(
     return path
 
 
+def train_experts(
+    masks: MaskTable,
+    groups: Sequence[Sequence[str]],
+    settings: ExpertSettings,
+    out: Path,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress | None = None,
+    say: Say = warn,
+    crew: Crew | None = None,
+) -> None:
+    """Train an expert for each group, in `out/NNN`. crew: who trains, one expert each; by default this process does."""
+    tasks = [
+        ExpertTask(out / f"{number:03d}", tuple(group), settings, seed, device) for number, group in enumerate(groups)
+    ]
+    run_shards(
+        tasks,
+        partial(Studio, masks) if crew else lambda: Studio(masks, say),
+        is_made=lambda task: is_done(task.path, task.identity(masks), say),
+        crew=crew,
+        total=len(tasks) * settings.steps,
+        progress=progress,
+        say=say,
+    )
+
+
+class Studio:
+    """What experts learn from and redraw."""
+
+    def __init__(self, masks: MaskTable, say: Say = warn):
+        self.masks, self.say = masks, say
+        self._latest: tuple[RedrawTask, NamedMask] | None = None
+
+    def segmenter(self, task: "RedrawTask") -> NamedMask:
+        """Return the expert of a task, which is the one of the task before most of the time."""
+        if self._latest is None or self._latest[0].expert != task.expert:
+            self._latest = task, _segmenter(task.expert, task.settings, task.device)
+        return self._latest[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class ExpertTask:
+    """An expert to be trained. What a kill costs, its checkpoints say."""
+
+    out: Path
+    names: tuple[str, ...]
+    settings: ExpertSettings
+    seed: int
+    device: str
+
+    @property
+    def name(self) -> str:
+        return f"the expert of {expert_vocabulary(self.names).names[1]}"
+
+    @property
+    def weight(self) -> int:
+        return self.settings.steps
+
+    @property
+    def path(self) -> Path:
+        return self.out / EXPERT_FILE
+
+    def identity(self, masks: MaskTable) -> str:
+        return self.settings.identity(self.seed, Examples(masks, dict.fromkeys(self.names, 1)))
+
+    def make(self, studio: Studio, progress: Progress) -> None:
+        own: dict[str, Any] = {"seed": self.seed, "device": self.device}
+        train_expert(studio.masks, self.names, self.settings, self.out, progress=progress, say=studio.say, **own)
+
+
 def take_expert(
     folders: Sequence[Path],
     masks: MaskTable,
@@ -160,25 +235,74 @@ def refine(
     """Redraw every mask of these names, those that were set aside as well, at the picture's own size: shards
     `STEM_NNNNN.arrow`, each whole or not there, and left alone where it is there already.
     """
+    tasks = redraw_tasks(expert, masks, names, settings, stem, device)
+    redraw(tasks, masks, progress=progress, say=say)
+    return [task.shard for task in tasks]
+
+
+def redraw_tasks(
+    expert: Path, masks: MaskTable, names: Sequence[str], settings: ExpertSettings, stem: Path, device: str = "auto"
+) -> list["RedrawTask"]:
+    """Return the shards that `refine` makes."""
     rows = np.concatenate([masks.rows(name, usable=False) for name in names])
-    blocks = [rows[start : start + MASKS_PER_SHARD] for start in range(0, len(rows), MASKS_PER_SHARD)]
-    shards = [stem.with_name(f"{stem.name}_{number:05d}.arrow") for number in range(len(blocks))]
-    segmenter = None
+    return [
+        RedrawTask(
+            stem.with_name(f"{stem.name}_{number:05d}.arrow"),
+            rows[start : start + MASKS_PER_SHARD],
+            expert,
+            settings,
+            device,
+        )
+        for number, start in enumerate(range(0, len(rows), MASKS_PER_SHARD))
+    ]
+
+
+def redraw(
+    tasks: Sequence["RedrawTask"],
+    masks: MaskTable,
+    *,
+    progress: Progress | None = None,
+    say: Say = warn,
+    crew: Crew | None = None,
+) -> None:
+    """Make those shards that are missing. crew: who does; by default this process."""
     parts = Parts(say)
-    done = 0
-    for block, shard in zip(blocks, shards, strict=True):
-        redrawn: list[MaskRecord] = []
-        if not parts.whole(shard):
-            segmenter = segmenter or _segmenter(expert, settings, device)
-            for part in _read_ahead(masks, block, settings.pictures):
-                redrawn.extend(_redraw(part, segmenter))
-                if progress is not None:
-                    progress(done + len(redrawn), len(rows))
-            write_masks(shard, redrawn, root=masks.root, names=masks.names)
-        elif progress is not None:
-            progress(done + len(block), len(rows))
-        done += len(block)
-    return shards
+    run_shards(
+        tasks,
+        partial(Studio, masks),
+        is_made=lambda task: parts.whole(task.shard),
+        crew=crew,
+        total=sum(task.weight for task in tasks),
+        progress=progress,
+        say=say,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class RedrawTask:
+    """A shard of masks to be redrawn. rows: which of the table's."""
+
+    shard: Path
+    rows: np.ndarray
+    expert: Path
+    settings: ExpertSettings
+    device: str
+
+    @property
+    def name(self) -> str:
+        return self.shard.stem
+
+    @property
+    def weight(self) -> int:
+        return len(self.rows)
+
+    def make(self, studio: Studio, progress: Progress) -> None:
+        masks, redrawn = studio.masks, list[MaskRecord]()
+        segmenter = studio.segmenter(self)
+        for part in _read_ahead(masks, self.rows, self.settings.pictures):
+            redrawn.extend(_redraw(part, segmenter))
+            progress(len(redrawn), len(self.rows))
+        write_masks(self.shard, redrawn, root=masks.root, names=masks.names)
 
 
 def _segmenter(expert: Path, settings: ExpertSettings, device: str) -> NamedMask:

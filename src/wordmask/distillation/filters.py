@@ -1,7 +1,7 @@
 """What keeps a picture out of an archive. The next best one takes its place."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,9 +52,22 @@ class FilterSettings:
     least_similarity: Annotated[float, Field(ge=-1, le=1)] | None = None
 
 
+@dataclass(frozen=True)
+class Look:
+    """What somebody found who has opened a picture: its size, and the first of the filters `of_picture` that drops it,
+    by its label; "" for none.
+    """
+
+    size: tuple[int, int] | None  # (H, W)
+    dropped_by: str
+
+
 @dataclass
 class Candidate:
-    """A picture in question: what is known of it without opening it, and what is found by opening it."""
+    """A picture in question: what is known of it without opening it, and what is found by opening it.
+
+    look: what was found before.
+    """
 
     row: int
     similarity: float
@@ -62,11 +75,13 @@ class Candidate:
     told: dict[str, Any]
     ref: ImageRef | None
     root: Path
-    trouble: str | None = field(default=None, init=False)
+    look: Look | None = None
 
     @cached_property
     def size(self) -> tuple[int, int] | None:
         """(H, W) from the file's header, which is there and readable then; else None."""
+        if self.look is not None:
+            return self.look.size
         if self.ref is None:
             return None
         try:
@@ -85,13 +100,23 @@ class Candidate:
 class Filter:
     """drops(candidate, kept): kept are the vectors (m, D) of the better pictures of the same name, where it `compares`.
 
-    ends: whatever is less similar than a picture that it drops, it drops as well.
+    ends: whatever is less similar than a picture that it drops, it drops as well. of_picture: whether it drops a
+    picture for every name or for none.
     """
 
     label: str
     drops: Callable[[Candidate, Sequence[np.ndarray]], bool]
     compares: bool = False
     ends: bool = False
+    of_picture: bool = False
+
+    def drop(self, candidate: Candidate, kept: Sequence[np.ndarray]) -> bool:
+        """Return whether a picture is dropped, of one that was looked at by what was found. Filters are asked in their
+        order, and none after one that drops.
+        """
+        if self.of_picture and candidate.look is not None:
+            return candidate.look.dropped_by == self.label
+        return self.drops(candidate, kept)
 
 
 def filters_of(
@@ -103,14 +128,15 @@ def filters_of(
         least = chosen.least_similarity
         filters.append(Filter("unlike", lambda candidate, _: candidate.similarity < least, ends=True))
     if chosen.unsafe:
-        filters.append(Filter("unsafe", _by_columns(folder)))
+        filters.append(Filter("unsafe", _by_columns(folder), of_picture=True))
     if chosen.unsafe_names:
         unsafe = embed_phrases(chosen.unsafe_names)
         filters.append(Filter("unsafe by name", lambda c, _: bool((unsafe @ c.vector).max() > c.similarity)))
-    filters.append(Filter("unreadable", lambda candidate, _: candidate.size is None))
+    filters.append(Filter("unreadable", lambda candidate, _: candidate.size is None, of_picture=True))
     if chosen.smallest_side is not None:
         side = chosen.smallest_side
-        filters.append(Filter("too small", lambda candidate, _: min(candidate.size or (0, 0)) < side))
+        small = Filter("too small", lambda candidate, _: min(candidate.size or (0, 0)) < side, of_picture=True)
+        filters.append(small)
     if chosen.duplicates is not None:
         closest = chosen.duplicates
         near = Filter(
@@ -118,7 +144,7 @@ def filters_of(
         )
         filters.append(near)
     if chosen.faces is not None:
-        filters.append(Filter("face", _by_faces(chosen.faces)))
+        filters.append(Filter("face", _by_faces(chosen.faces), of_picture=True))
     return filters
 
 

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from wordmask.distillation.config import ConfigError, Run, as_dict, make_run, re
 from wordmask.distillation.corrected_targets import put_truths_in_targets
 from wordmask.distillation.corrections import USED, Used, put_truths, rejecting, seen_pictures, tell
 from wordmask.distillation.head_student import FEATURES, check_backbones
-from wordmask.distillation.known_masks import KnownMasks
 from wordmask.distillation.pseudo_masks import check_none_empty, make_masks
 from wordmask.distillation.records import MaskTable
 from wordmask.distillation.report import write_report
@@ -38,9 +38,12 @@ from wordmask.files import atomic_write
 from wordmask.fingerprints import digest_of_lines, file_digest, listing_digest
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.runs.claim import claimed
+from wordmask.runs.crew import Crew, TrainingCrew
 from wordmask.runs.stages import Console, Silent, Stage, Stages, earlier
 from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
 from wordmask.text_files import read_yaml
+from wordmask.training.logs import following
+from wordmask.training.team import launched
 
 VERB, CONFIG = "distill", "config.yaml"
 REPORT = "report.html"
@@ -60,6 +63,7 @@ def distill(
     config: str | Path | Mapping[str, Any] | None = None,
     console: Console | None = None,
     prune: bool = False,
+    crew: Crew | None = None,
     **settings: Any,
 ) -> NamedMask:
     """Train a segmenter for these names on unlabelled pictures; run it, or go on with it, in the folder `out`.
@@ -69,6 +73,7 @@ def distill(
     config: a YAML file, or what would stand in one. settings: single ones over it, as `archive={"size": 50}`, `seed=1`.
     console: who is told how it goes, as `wordmask.console.progress.OnStderr()`; by default nobody.
     prune: go on without pictures that are no longer there, at which a run with embeddings of them stops otherwise.
+    crew: who makes the shards, as `wordmask.runs.crew.Processes(2)`; by default this process does.
     """
     if "teller" in settings:
         raise ConfigError("distill has no `teller`: it is called `console`, so write console=...")
@@ -77,15 +82,17 @@ def distill(
         names = list(names)
     given = {"names": names, "images": images, "out": out, "preset": preset}
     run = make_run(*layers, {key: value for key, value in given.items() if value is not None}, settings)
-    return Pipeline(run, console, prune=prune).run_all()
+    return Pipeline(run, console, prune=prune, crew=crew).run_all()
 
 
 class Pipeline(TaughtSources):
     """The stages of one run, in their order."""
 
-    def __init__(self, run: Run, console: Console | None = None, *, prune: bool = False):
-        super().__init__(run)
+    def __init__(self, run: Run, console: Console | None = None, *, prune: bool = False, crew: Crew | None = None):
+        super().__init__(run, crew=crew)
         self._prune = prune
+        if crew is not None and launched() > 1:
+            raise ConfigError("a launcher has started several processes, which share the training: leave out the crew")
         leads = int(os.environ.get("RANK", "0")) == 0  # as launchers tell (`accelerate launch`, `torchrun`)
         self.stages = Stages(run.out, console if console and leads else Silent(), leads=leads)
         self.say = self.stages.console.say
@@ -168,7 +175,8 @@ class Pipeline(TaughtSources):
         def search(report: Progress) -> None:
             opened = EmbeddingFolder(folder, root=self._image_root if folder == self.run.images else None)
             more = [rejecting(self.corrections)] if self.corrections and without else []
-            build_archive(opened, self.run.names, self.embedder, path, chosen, more=more, progress=report)
+            how: dict[str, Any] = {"more": more, "progress": report, "crew": self.crew, "say": self.say}
+            build_archive(opened, self.run.names, self.embedder, path, chosen, **how)
 
         inputs = self._inputs("archive", "clip", "clip_weights", "templates", "image_root") | {
             "the embeddings": digest,
@@ -203,8 +211,9 @@ class Pipeline(TaughtSources):
             check_all_there(pile, folder, survey)  # before anything that follows from them is taken for stale
 
         def look(report: Progress) -> None:
-            settings = self.config.embedding
-            done = embed(pile, self.clip, folder, settings, survey=survey, progress=report, prune=True, say=self.say)
+            how: dict[str, Any] = {"survey": survey, "progress": report, "prune": True, "say": self.say}
+            how |= {"crew": self.crew, "load": self.loading("clip")}
+            done = embed(pile, self.clip, folder, self.config.embedding, **how)
             if bad := done.about["bad_pictures"]:
                 self.say(f"embeddings: {bad} pictures cannot be read; {folder / 'bad_images.jsonl'} lists them")
 
@@ -214,7 +223,7 @@ class Pipeline(TaughtSources):
 
     def _masks_stage(self) -> Stage:
         folder = self.out / "masks"
-        inputs = self._inputs("masks") | {THE_ARCHIVE: self.archive.digest, "the saliency": self._saliency_identity}
+        inputs = self._inputs("masks") | {THE_ARCHIVE: self.archive.digest, "the saliency": self.saliency_identity}
         stuff = self.config.stuff
         inputs |= {"stuff": json.dumps(sorted(stuff))} if stuff else {}
 
@@ -222,20 +231,17 @@ class Pipeline(TaughtSources):
             return _but(others, THE_ARCHIVE) == _but(inputs, THE_ARCHIVE)
 
         def make(report: Progress) -> None:
-            folders = [where for where, others in self._other_masks() if made_alike(others)]
-            known = KnownMasks(folders, say=self.say)
             make_masks(
                 self.archive,
-                self.saliency,
+                self.loading("saliency", "saliency_identity"),
                 folder,
                 self.config.masks,
-                known=known,
+                known=[where for where, others in self._other_masks() if made_alike(others)],
                 stuff=stuff,
                 progress=report,
                 say=self.say,
+                crew=self.crew,
             )
-            if known.taken:
-                self.say(f"masks: those of {known.taken} pictures were there already")
 
         outputs = ("masks_*.arrow", "masks_*.bad", "bad_images.jsonl")
         return Stage("masks", folder, inputs, outputs, make, spares=made_alike)
@@ -277,20 +283,9 @@ class Pipeline(TaughtSources):
         folder = self.out / "experts"
 
         def make(report: Progress) -> None:
-            table, chosen = self._pseudo_masks, self._experts
-            for number, group in enumerate(self.groups):
-                whole = Part(report, number, len(self.groups))
-                place = folder / f"{number:03d}"
-                experts.train_expert(
-                    table,
-                    group,
-                    chosen,
-                    place,
-                    seed=self.config.seed,
-                    device=self.config.device,
-                    progress=whole,
-                    say=self.say,
-                )
+            how: dict[str, Any] = {"seed": self.config.seed, "device": self.config.device}
+            how |= {"progress": report, "say": self.say, "crew": self.crew}
+            experts.train_experts(self._pseudo_masks, self.groups, self._experts, folder, **how)
 
         def take() -> None:
             others = [
@@ -332,12 +327,12 @@ class Pipeline(TaughtSources):
 
         def make(report: Progress) -> None:
             table = self._table("masks")
+            tasks = []
             for number, group in enumerate(self.groups):
-                whole = Part(report, number, len(self.groups))
                 expert = self.out / "experts" / f"{number:03d}" / experts.EXPERT_FILE
                 stem = folder / f"refined_{number:03d}"
-                device = self.config.device
-                experts.refine(expert, table, group, self._experts, stem, device=device, progress=whole, say=self.say)
+                tasks += experts.redraw_tasks(expert, table, group, self._experts, stem, self.config.device)
+            experts.redraw(tasks, table, progress=report, say=self.say, crew=self.crew)
 
         inputs = self._inputs("experts.most_pixels", "experts.edges") | {"the experts": trained}
         inputs[THE_MASKS] = masks  # experts have learnt nothing from those set aside, which are redrawn too
@@ -347,27 +342,35 @@ class Pipeline(TaughtSources):
         folder = self.out / "student"
 
         def make(report: Progress) -> None:
-            options: dict[str, Any] = {
-                "seed": self.config.seed,
-                "device": self.config.device,
-                "progress": report,
-                "validation": self._validation(),
-                "preset": self.run.preset,
-                "note": self.note,
-                "say": self.say,
-            }
-            own, names = self.config.student, self.run.names
-            examples = self.examples_of(table) if isinstance(table, TargetTable) else student.examples_of(table, names)
-            if own.vocabulary == "open":
-                open_student.train_open_student(examples, names, own, folder, texts=self.texts, **options)
-            else:
-                student.train_student(examples, names, own, folder, features=self.out / FEATURES, **options)
+            if not isinstance(self.crew, TrainingCrew):
+                self.train_student(table, report)
+                return
+            with following(folder, lambda step: report(step, self.config.student.steps)):
+                self.crew.train(TrainStudent(type(self), self.run, table), folder)
 
         inputs = (
             self._inputs("student", "seed") | start_of(self.config.student) | {THE_MASKS: masks, "names": self._phrases}
         )
         inputs |= self.student_inputs() | self.texts_identity()
         return Stage("student", folder, inputs, (student.STUDENT_FILE,), make, together=True)
+
+    def train_student(self, table: MaskTable | TargetTable, report: Progress | None = None) -> None:
+        """Run, or go on with, the training of the student, alone or as one of several processes."""
+        options: dict[str, Any] = {
+            "seed": self.config.seed,
+            "device": self.config.device,
+            "progress": report,
+            "validation": self._validation(),
+            "preset": self.run.preset,
+            "note": self.note,
+            "say": self.say,
+        }
+        own, names, folder = self.config.student, self.run.names, self.out / "student"
+        examples = self.examples_of(table) if isinstance(table, TargetTable) else student.examples_of(table, names)
+        if own.vocabulary == "open":
+            open_student.train_open_student(examples, names, own, folder, texts=self.texts, **options)
+        else:
+            student.train_student(examples, names, own, folder, features=self.out / FEATURES, **options)
 
     def _report_stage(self, archive: str, trained: str) -> Stage:
         def make(report: Progress) -> None:
@@ -388,14 +391,16 @@ class Pipeline(TaughtSources):
             file.write(text.encode())
 
 
-class Part:
-    """Progress of one of several like things: (done, total) of it becomes thousandths of them all."""
+@dataclass(frozen=True)
+class TrainStudent:
+    """Trains the student of a run on another machine."""
 
-    def __init__(self, report: Progress, number: int, of: int):
-        self.report, self.number, self.of = report, number, of
+    kind: type[Pipeline]
+    run: Run
+    table: MaskTable | TargetTable
 
-    def __call__(self, done: int, total: int | None) -> None:
-        self.report(int(1000 * (self.number + done / (total or 1))), 1000 * self.of)
+    def __call__(self) -> None:
+        self.kind(self.run).train_student(self.table)
 
 
 def _claimed(out: Path, images: Path) -> AbstractContextManager[None]:

@@ -4,6 +4,7 @@ A picture that sits in several archives is looked at once. The masks of a block 
 there, so a run that was killed goes on at the block where it stopped.
 """
 
+import dataclasses
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
@@ -27,7 +28,9 @@ from wordmask.pictures.images import resize, size_with_shorter_side
 from wordmask.pictures.prefetch import ahead
 from wordmask.refinement.bilateral_solver import BilateralGrid
 from wordmask.refinement.clean_up import THRESHOLD, found_mask, intersection_over_union
+from wordmask.runs.crew import Crew
 from wordmask.runs.parts import Parts, Say, warn, write_part
+from wordmask.runs.shards import run_shards
 from wordmask.saliency.base import Saliency, size_for_patches
 
 PICTURES_PER_SHARD = 64
@@ -87,55 +90,120 @@ OF_TEACHERS = frozenset(
 
 def make_masks(
     archive: Archive,
-    saliency: Saliency,
+    load: Callable[[], Saliency],
     out: Path,
     settings: MaskSettings | None = None,
     *,
-    known: KnownMasks | None = None,
+    known: Sequence[Path] = (),
     stuff: Collection[str] = (),
     progress: Progress | None = None,
     say: Say = warn,
+    crew: Crew | None = None,
 ) -> MaskTable:
     """Write `out/masks_NNNNN.arrow`, a record for every picture of every archive, and `bad_images.jsonl`.
 
-    known: masks that were made in the same way, which stand in the same shards as if they were made now. stuff: names
-    that saliency cannot find, which are left out. say: is told of shards that are damaged, and made anew.
+    load: what loads the saliency, once for each process. known: folders of masks that were made in the same way, which
+    stand in the same shards as if they were made now. stuff: names that saliency cannot find, which are left out. say:
+    is told of shards that are damaged, and made anew. crew: who makes the shards; by default this process does.
     """
-    settings, known = settings or MaskSettings(), known or KnownMasks()
+    settings = settings or MaskSettings()
     names = tuple(name for name in archive.names if name not in stuff)
     owners = _owners(archive, names)
     pictures = list(owners)
-    shards = range(0, len(pictures), PICTURES_PER_SHARD)
-    parts = Parts(say)
-    for number, start in enumerate(shards):
-        shard = out / f"masks_{number:05d}.arrow"
-        block = pictures[start : start + PICTURES_PER_SHARD]
-        beside = [path for path in (shard.with_suffix(".bad"), shard.with_suffix(SEEN)) if path.exists()]
-        if not parts.whole(shard, *beside):
-            hashes = ahead(partial(picture_digest, root=archive.root), block, threads=READERS)
-            digests = dict(zip(block, hashes, strict=True))
-            masks = {ref: _Mask(one.rle, one.score, one.trouble) for ref, one in known.of(digests).items()}
-            bad: list[ImageReadError] = []
-            rest = [ref for ref in block if ref not in masks]
-            for ref, mask, score in masks_of(rest, archive.root, saliency, settings, bad.append):
-                masks[ref] = _Mask(encode_mask(mask), score, _trouble(mask, score, settings))
-                if progress:
-                    progress(start + len(masks), len(pictures))
-            records = [_record(entry, masks[ref]) for ref in block if ref in masks for entry in owners[ref]]
-            with write_part(shard.with_suffix(".bad")) as file:
-                for each in bad:
-                    line = json.dumps({"image": each.source, "reason": each.reason}, ensure_ascii=False)
-                    file.write(line.encode() + b"\n")
-            write_seen(shard.with_suffix(SEEN), digests)
-            write_masks(shard, records, root=archive.root, names=names)
-        if progress:
-            progress(min(start + PICTURES_PER_SHARD, len(pictures)), len(pictures))
+    parts, taken = Parts(say), 0
+
+    def tasks() -> Iterator[MaskTask]:
+        for number, start in enumerate(range(0, len(pictures), PICTURES_PER_SHARD)):
+            block = pictures[start : start + PICTURES_PER_SHARD]
+            places = tuple((ref, tuple(owners[ref])) for ref in block)
+            yield MaskTask(out / f"masks_{number:05d}.arrow", places, archive.root, names, settings)
+
+    def count(task: MaskTask, known: int) -> None:
+        nonlocal taken
+        taken += known
+
+    run_shards(
+        tasks(),
+        LoadMaskTools(load, tuple(known), warn if crew else say),
+        is_made=lambda task: parts.whole(task.shard, *(path for path in (task.bad, task.seen) if path.exists())),
+        crew=crew,
+        total=len(pictures),
+        progress=progress,
+        on_made=count,
+        say=say,
+    )
     with atomic_write(out / BAD_IMAGES) as file:
         for part in sorted(out.glob("masks_*.bad")):
             file.write(part.read_bytes())
+    if taken:
+        say(f"masks: those of {taken} pictures were there already")
     table = MaskTable(out)
     check_none_empty(table, "loosen masks.least_area, most_area and least_score")
     return table
+
+
+class MaskTools(NamedTuple):
+    """What masks are made with. known: those that are there already."""
+
+    saliency: Saliency
+    known: KnownMasks
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadMaskTools:
+    load: Callable[[], Saliency]
+    known: tuple[Path, ...]
+    say: Say
+
+    def __call__(self) -> MaskTools:
+        return MaskTools(self.load(), KnownMasks(self.known, say=self.say))
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskTask:
+    """A shard of masks to be made, of pictures with their places in archives. names: all that are in the table."""
+
+    shard: Path
+    pictures: tuple[tuple[ImageRef, tuple[Entry, ...]], ...]
+    root: Path
+    names: tuple[str, ...]
+    settings: MaskSettings
+
+    @property
+    def name(self) -> str:
+        return f"{self.shard.stem}, from {self.pictures[0][0]}"
+
+    @property
+    def weight(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def bad(self) -> Path:
+        return self.shard.with_suffix(".bad")
+
+    @property
+    def seen(self) -> Path:
+        return self.shard.with_suffix(SEEN)
+
+    def make(self, tools: MaskTools, progress: Progress) -> int:
+        """Write the shard, the masks last. Returns how many pictures' masks were there already."""
+        refs = [ref for ref, _ in self.pictures]
+        hashes = ahead(partial(picture_digest, root=self.root), refs, threads=READERS)
+        digests = dict(zip(refs, hashes, strict=True))
+        masks = {ref: _Mask(one.rle, one.score, one.trouble) for ref, one in tools.known.of(digests).items()}
+        bad: list[ImageReadError] = []
+        taken, rest = len(masks), [ref for ref in refs if ref not in masks]
+        for ref, mask, score in masks_of(rest, self.root, tools.saliency, self.settings, bad.append):
+            masks[ref] = _Mask(encode_mask(mask), score, _trouble(mask, score, self.settings))
+            progress(len(masks), len(refs))
+        records = [_record(entry, masks[ref]) for ref, owners in self.pictures if ref in masks for entry in owners]
+        with write_part(self.bad) as file:
+            for each in bad:
+                line = json.dumps({"image": each.source, "reason": each.reason}, ensure_ascii=False)
+                file.write(line.encode() + b"\n")
+        write_seen(self.seen, digests)
+        write_masks(self.shard, records, root=self.root, names=self.names)
+        return taken
 
 
 def check_none_empty(table: MaskTable, way_out: str) -> None:

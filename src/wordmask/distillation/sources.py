@@ -3,9 +3,11 @@ known by, so that a stage is made anew when one of them has changed, and only th
 """
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wordmask import saliency
 from wordmask.collection.archive import Archive
@@ -17,7 +19,7 @@ from wordmask.distillation.config import FREE, Run
 from wordmask.distillation.head_student import HeadStudentSettings, backbones_identity
 from wordmask.distillation.identities import brought_identity, clip_identity, start_identity, weights_identity
 from wordmask.distillation.pseudo_masks import OF_TEACHERS
-from wordmask.distillation.records import MaskTable
+from wordmask.distillation.records import DistillationError, MaskTable
 from wordmask.distillation.student import OF_OPEN
 from wordmask.distillation.training import SegmenterTraining, Training
 from wordmask.encoders.clip import ClipEncoder
@@ -25,6 +27,7 @@ from wordmask.encoders.clip_building import clip_at
 from wordmask.methods import DEFAULT_PRESET, Kind, presets_by_name, settings_of
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder
+from wordmask.runs.crew import Crew
 from wordmask.saliency.base import Saliency, SaliencyError
 
 if TYPE_CHECKING:
@@ -32,10 +35,12 @@ if TYPE_CHECKING:
 
 
 class Sources:
-    """Makes what the stages of one run need, each on first use."""
+    """Makes what the stages of one run need, each on first use. crew: who makes the shards of stages; by default this
+    process does.
+    """
 
-    def __init__(self, run: Run):
-        self.run, self.config, self.out = run, run.config, run.out
+    def __init__(self, run: Run, *, crew: Crew | None = None):
+        self.run, self.config, self.out, self.crew = run, run.config, run.out, crew
         self.names = run.names.without_background()
         self.things = self.names.only([i for i, name in enumerate(self.names.names) if name not in run.config.stuff])
 
@@ -59,6 +64,14 @@ class Sources:
             device=self.config.device,
             **{"precision": "fp32", **chosen.settings},
         )
+
+    def loading(self, what: str, identity: str = "") -> Callable[[], Any]:
+        """Return what loads one of these sources for shards: in a worker it is one of its own, and has to be the same
+        one. identity: what tells so.
+        """
+        if self.crew is None:
+            return lambda: getattr(self, what)
+        return LoadSource(type(self), self.run, what, identity, getattr(self, identity) if identity else "")
 
     @cached_property
     def corrections(self) -> Corrections | None:
@@ -133,10 +146,29 @@ class Sources:
         return clip_identity(self.config.clip, self.config.clip_weights)
 
     @cached_property
-    def _saliency_identity(self) -> str:
+    def saliency_identity(self) -> str:
         method = self.config.masks.saliency
         settings = settings_of("saliency", method, preset_of("saliency", method, self.run.preset))
         return brought_identity(settings) + weights_identity(self.config.masks.weights)
+
+
+@dataclass(frozen=True)
+class LoadSource:
+    """Loads a source in a worker."""
+
+    kind: type[Sources]
+    run: Run
+    what: str
+    identity: str
+    known_by: str
+
+    def __call__(self) -> Any:
+        sources = self.kind(self.run)
+        if self.identity and getattr(sources, self.identity) != self.known_by:
+            raise DistillationError(
+                f"a worker has another {self.what} than where the run was begun: use the same files on all machines"
+            )
+        return getattr(sources, self.what)
 
 
 def preset_of(kind: Kind, method: str, preset: str) -> str:

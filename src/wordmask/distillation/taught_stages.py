@@ -68,6 +68,11 @@ class TaughtSources(Sources):
         return settings_of("segmenter", method, preset, **changes)
 
     @cached_property
+    def teacher_identity(self) -> str:
+        identity = settings_identity(self._teacher_settings) + weights_identity(self.config.masks.teacher_weights)
+        return f"{self._teachers[1]} {identity}"
+
+    @cached_property
     def learns_features(self) -> bool:
         """Return whether the student is to have the teacher's features, which lie in the space of a CLIP's texts."""
         student = self.config.student
@@ -111,14 +116,13 @@ class TaughtSources(Sources):
             pile = open_pile(self.run.images, root=self._image_root, per_part=self.config.embedding.per_part)
             survey = pile.survey()
             pictures, total = survey.digest, survey.weight if survey.unit == "pictures" else None
-        method, preset, told = self._teachers
+        method, _, told = self._teachers
         masks = self.config.masks
-        identity = settings_identity(self._teacher_settings) + weights_identity(masks.teacher_weights)
         inputs = {
             "masks.teacher": json.dumps(method),
             "masks.teacher_settings": json.dumps(told),
             "masks.fill": json.dumps(masks.fill),
-            "the teacher": f"{preset} {identity}",
+            "the teacher": self.teacher_identity,
             "names": json.dumps([self.run.names.names, self.run.names.phrases], ensure_ascii=False),
             "features": json.dumps(self.learns_features),
             THE_PICTURES: pictures,
@@ -132,13 +136,14 @@ class TaughtSources(Sources):
             teach(
                 blocks,
                 self.archive.root if pile is None else pile.root,
-                self.teacher,
+                self.loading("teacher", "teacher_identity"),
                 Lesson(self.run.names, masks.fill, self.learns_features, masks.batch),
                 folder,
                 known=[where for where, others in earlier(self.out, TAUGHT) if made_alike(others)],
                 total=len(pictures_of(self.archive)) if pile is None else total,
                 progress=report,
                 say=self.say,
+                crew=self.crew,
             )
 
         return Stage(TAUGHT, folder, inputs, OUTPUTS, make, spares=made_alike)

@@ -6,11 +6,12 @@ where it stopped; a picture whose answer is known already, by its content, is no
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,7 +28,9 @@ from wordmask.masks.segmentation import Segmentation, label_type
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.image_files import ImageReadError
 from wordmask.pictures.prefetch import ahead
+from wordmask.runs.crew import Crew
 from wordmask.runs.parts import Parts, Say, warn, write_part
+from wordmask.runs.shards import run_shards
 from wordmask.segmenters.base import Seen, Segmenter, asked, contrasted
 
 Block = tuple[Sequence[ImageRef], Sequence[Bad]]
@@ -90,7 +93,7 @@ def blocks_of_pile(pile: Pile) -> Iterator[Block]:
 def teach(
     blocks: Iterable[Block],
     root: Path,
-    teacher: Segmenter,
+    load: Callable[[], Segmenter],
     lesson: Lesson,
     out: Path,
     *,
@@ -98,34 +101,96 @@ def teach(
     total: int | None = None,
     progress: Progress | None = None,
     say: Say = warn,
+    crew: Crew | None = None,
 ) -> TargetTable:
     """Write `out/taught_NNNNN.arrow` and what is beside it, and `bad_images.jsonl`.
 
-    known: folders of answers to the same question, of which those to the same pictures are taken.
+    load: what loads the teacher, once for each process. known: folders of answers to the same question, of which those
+    to the same pictures are taken. crew: who makes the shards; by default this process does.
     """
-    names = lesson.names.without_background().names
-    parts, answers, first = Parts(say), KnownTargets(known, say), 0
-    for number, (block, early) in enumerate(blocks):
-        shard = out / f"taught_{number:05d}.arrow"
-        if not parts.whole(*files_of(shard), shard.with_suffix(".bad")):
-            bad = list(early)
-            targets = list(_answers(block, root, teacher, lesson, answers, bad))
-            with write_part(shard.with_suffix(".bad")) as file:
-                for each in bad:
-                    file.write(json.dumps(vars(each), ensure_ascii=False).encode() + b"\n")
-            write_targets(shard, targets, first=first, root=root, names=names)
-        first += len(block)
-        if progress:
-            progress(first, total)
+    parts, taken = Parts(say), 0
+
+    def tasks() -> Iterator[TeachTask]:
+        first = 0
+        for number, (block, early) in enumerate(blocks):
+            yield TeachTask(out / f"taught_{number:05d}.arrow", first, tuple(block), tuple(early), root, lesson)
+            first += len(block)
+
+    def count(task: TeachTask, known: int) -> None:
+        nonlocal taken
+        taken += known
+
+    run_shards(
+        tasks(),
+        LoadTeacher(load, tuple(known), warn if crew else say),
+        is_made=lambda task: parts.whole(*files_of(task.shard), task.bad),
+        crew=crew,
+        total=total,
+        progress=progress,
+        on_made=count,
+        say=say,
+    )
     with atomic_write(out / BAD_IMAGES) as file:
         for part in sorted(out.glob("taught_*.bad")):
             file.write(part.read_bytes())
-    if answers.taken:
-        say(f"taught: the answers to {answers.taken} pictures were there already")
+    if taken:
+        say(f"taught: the answers to {taken} pictures were there already")
     table = TargetTable(out)
     if not len(table):
         raise DistillationError(f"none of the pictures of {root} can be read: {out / BAD_IMAGES} says why")
     return table
+
+
+class Teacher(NamedTuple):
+    """Who answers. known: answers that are there already."""
+
+    segmenter: Segmenter
+    known: "KnownTargets"
+
+
+@dataclass(frozen=True)
+class LoadTeacher:
+    load: Callable[[], Segmenter]
+    known: tuple[Path, ...]
+    say: Say
+
+    def __call__(self) -> Teacher:
+        return Teacher(self.load(), KnownTargets(self.known, self.say))
+
+
+@dataclass(frozen=True)
+class TeachTask:
+    """A shard of answers to be made. first: the number of its first picture. early: what is known to be bad."""
+
+    shard: Path
+    first: int
+    pictures: tuple[ImageRef, ...]
+    early: tuple[Bad, ...]
+    root: Path
+    lesson: Lesson
+
+    @property
+    def name(self) -> str:
+        return f"{self.shard.stem}, from {self.pictures[0]}" if self.pictures else self.shard.stem
+
+    @property
+    def weight(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def bad(self) -> Path:
+        return self.shard.with_suffix(".bad")
+
+    def make(self, teacher: Teacher, progress: Progress) -> int:
+        """Write the shard, the masks last. Returns how many answers were there already."""
+        bad, before = list(self.early), teacher.known.taken
+        targets = list(_answers(self.pictures, self.root, teacher.segmenter, self.lesson, teacher.known, bad))
+        with write_part(self.bad) as file:
+            for each in bad:
+                file.write(json.dumps(vars(each), ensure_ascii=False).encode() + b"\n")
+        names = self.lesson.names.without_background().names
+        write_targets(self.shard, targets, first=self.first, root=self.root, names=names)
+        return teacher.known.taken - before
 
 
 def _answers(

@@ -19,7 +19,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from wordmask.console import quiet_log
 from wordmask.console.notices import notices
@@ -65,32 +66,51 @@ class Crew(Protocol):
     def begin(self) -> CrewMember: ...
 
 
+@runtime_checkable
+class TrainingCrew(Crew, Protocol):
+    """Whose workers train in the place of the process that has them."""
+
+    def train(self, learn: Callable[[], Any], out: Path) -> None:
+        """Have one worker call this, or several together, that find their places in a team as `torchrun` tells them.
+        out: the folder that it writes.
+        """
+
+
 @dataclass
 class Processes:
-    """Processes of this machine. threads: of PyTorch in each; None leaves that to it."""
+    """Processes of this machine. threads: of PyTorch in each; None leaves that to it. devices: of each its own, which
+    is told by `own_device`; none for whatever the work says.
+    """
 
     workers: int
     time_limit: float | None = None
     threads: int | None = None
+    devices: tuple[str, ...] = ()
     lost: tuple[type[Exception], ...] = (BrokenProcessPool,)
 
+    def __post_init__(self) -> None:
+        self._free = list(self.devices)
+
     def begin(self) -> "Process":
-        return Process(self.threads)
+        device = self._free.pop(0) if self.devices else None
+        return Process(self.threads, device, self._free.append)
 
 
 class Process:
-    def __init__(self, threads: int | None):
+    def __init__(self, threads: int | None, device: str | None, give_back: Callable[[str], None]):
         # A pool each: when a process of a larger one is lost, so are the shards of the others.
         self._pool = ProcessPoolExecutor(
-            1, multiprocessing.get_context("spawn"), initializer=_begin_process, initargs=(threads,)
+            1, multiprocessing.get_context("spawn"), initializer=_begin_process, initargs=(threads, device)
         )
+        self._device, self._give_back, self._has_ended = device, give_back, False
         with holding_interrupts():
             self._number = self._pool.submit(os.getpid)
 
     @property
     def name(self) -> str:
         is_known = self._number.done() and self._number.exception() is None
-        return f"process {self._number.result()}" if is_known else "a process"
+        name = f"process {self._number.result()}" if is_known else "a process"
+        return name if self._device is None else f"{name} on {self._device}"
 
     def submit(self, do: Callable[..., Any], *arguments: Any) -> "Future[Any]":
         return self._pool.submit(do, *arguments)
@@ -99,10 +119,23 @@ class Process:
         with suppress(BrokenProcessPool, ProcessLookupError):
             os.kill(self._number.result(), getattr(signal, "SIGKILL", signal.SIGTERM))
         self._pool.shutdown(cancel_futures=True)
+        if self._device is not None and not self._has_ended:
+            self._give_back(self._device)
+        self._has_ended = True
 
 
-def _begin_process(threads: int | None) -> None:
+_device: str | None = None
+"""In a worker: what it computes on, where the crew says so."""
+
+
+def own_device() -> str | None:
+    return _device
+
+
+def _begin_process(threads: int | None, device: str | None) -> None:
+    global _device
     end_with_parent()
+    _device = device
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is sent to all, and only the first is to act on it
     notices.counting = True
     quiet_log()

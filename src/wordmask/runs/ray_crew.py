@@ -1,17 +1,23 @@
 """Workers of a Ray cluster: an actor each, which Ray puts where there is room, and with what it asks for."""
 
+import pickle
+import shutil
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from wordmask.extras import need
-from wordmask.runs.crew import CrewError
+from wordmask.runs.crew import TRIES, CrewError
+
+RAY_FILES = ".ray-train"
+"""The folder that Ray Train keeps its own files in, while it trains."""
 
 
 class RayCrew:
     """address: "auto" for the cluster that this machine is of, or ray://HOST:10001. workers: None for as many as the
-    cluster has accelerators, or processors where it has none.
+    cluster has accelerators, or processors where it has none. learners: how many of them train a network together.
     """
 
     def __init__(
@@ -21,6 +27,7 @@ class RayCrew:
         workers: int | None = None,
         time_limit: float | None = None,
         accelerators: bool | None = None,
+        learners: int = 1,
     ):
         need("ray")
         import ray
@@ -38,6 +45,7 @@ class RayCrew:
         if accelerators and kind != "GPU":
             raise CrewError(f"the cluster at {address} has no accelerator: choose --device cpu")
         self.workers = workers or max(1, int(resources.get(kind, 1)))
+        self.learners, self._kind = learners, kind
         self.time_limit = time_limit
         self.lost: tuple[type[Exception], ...] = (ray.exceptions.RayActorError, ray.exceptions.NodeDiedError)
         # What is sent to an actor and lost is sent again by us, who count; Ray is not to do so as well.
@@ -46,6 +54,33 @@ class RayCrew:
 
     def begin(self) -> "RayActor":
         return RayActor(self._actor.remote())
+
+    def train(self, learn: Callable[[], Any], out: Path) -> None:
+        """Have Ray Train begin the learners, and begin them all again when one is lost: they go on at a checkpoint."""
+        from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+        from ray.train.torch import TorchTrainer
+
+        told = pickle.dumps(learn)
+        own = out / RAY_FILES
+        trainer = TorchTrainer(
+            lambda: pickle.loads(told)(),
+            scaling_config=ScalingConfig(num_workers=self.learners, use_gpu=self._kind == "GPU"),
+            run_config=RunConfig(
+                name="training", storage_path=str(own), failure_config=FailureConfig(max_failures=TRIES - 1)
+            ),
+        )
+        try:
+            trainer.fit()
+        except TrainingFailedError as error:
+            raise CrewError(f"the training on the cluster has failed {TRIES} times: {_reason(error)}") from error
+        finally:
+            shutil.rmtree(own, ignore_errors=True)
+
+
+def _reason(error: Exception) -> str:
+    """Return what the first worker says that has failed, or else the cluster."""
+    failures = getattr(error, "worker_failures", {})
+    return str(next(iter(failures.values()), error)).strip().splitlines()[-1]
 
 
 class _Actor:

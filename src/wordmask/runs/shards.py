@@ -12,9 +12,8 @@ from typing import Any, Protocol, TypeVar
 
 from wordmask.console.progress import Progress
 from wordmask.errors import WordmaskError
-from wordmask.runs.crew import Crew, made_by_crew
+from wordmask.runs.crew import Crew, Processes, made_by_crew
 from wordmask.runs.parts import Say, warn
-from wordmask.runs.processes import shared_out
 
 Shard = TypeVar("Shard")
 MOST_FAILED = 100
@@ -146,24 +145,48 @@ def make_shards(
     *,
     is_made: Callable[[Shard], bool],
     weight: Callable[[Shard], int],
-    error: type[WordmaskError],
     workers: int = 1,
     prepare: Callable[[], None] | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Make the shards that are missing, in this process or in several, as `shared_out` has it.
+    """Make the shards that are missing, in this process or in several, where a shard is what `make` is called with.
 
-    weight: how much of the work a shard is.
+    weight: how much of the work a shard is. prepare: what each of several processes does first.
     """
-    wanted = list(shards)
-    missing = [shard for shard in wanted if not is_made(shard)]
-    total = sum(map(weight, wanted))
-    done = total - sum(map(weight, missing))
-    if progress:
-        progress(done, total)
-    workers = min(workers, len(missing))
-    with closing(shared_out(missing, make, workers=workers, error=error, prepare=prepare)) as made:
-        for shard, _ in made:
-            done += weight(shard)
-            if progress:
-                progress(done, total)
+    tasks = [Piece(shard, weight(shard)) for shard in shards]
+    run_shards(
+        tasks,
+        PiecesMaker(make, prepare if workers > 1 else None),
+        is_made=lambda task: is_made(task.shard),
+        crew=Processes(workers) if workers > 1 else None,
+        total=sum(task.weight for task in tasks),
+        progress=progress,
+    )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A shard that a function makes."""
+
+    shard: Any
+    weight: int
+
+    @property
+    def name(self) -> str:
+        return f"shard {self.shard}"
+
+    def make(self, make: Callable[[Any], None], progress: Progress) -> None:
+        make(self.shard)
+
+
+@dataclass(frozen=True)
+class PiecesMaker:
+    """Loads that function: it is sent once to each process."""
+
+    make: Callable[[Any], None]
+    prepare: Callable[[], None] | None
+
+    def __call__(self) -> Callable[[Any], None]:
+        if self.prepare is not None:
+            self.prepare()
+        return self.make

@@ -2,7 +2,10 @@
 
 import json
 import logging
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 LOG = "log.jsonl"
 CURVES = "tensorboard"
+LOOKS_EVERY = 5.0
+"""Seconds between two looks at a log that another process writes."""
 
 
 class RunLog:
@@ -69,6 +74,25 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
         elif line and number < len(lines):
             logger.warning("%s, line %d is damaged, and left out", path, number)
     return read
+
+
+@contextmanager
+def following(folder: Path, report: Callable[[int], None]) -> Iterator[None]:
+    """Report the last step in the log of a run that others train, now and then, while this lasts."""
+    has_ended = threading.Event()
+
+    def look() -> None:
+        while not has_ended.wait(LOOKS_EVERY):
+            if lines := read_log(folder):
+                report(lines[-1]["step"])
+
+    thread = threading.Thread(target=look, name="wordmask-log", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        has_ended.set()
+        thread.join()
 
 
 def _line(line: bytes) -> dict[str, Any] | None:

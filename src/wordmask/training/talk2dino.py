@@ -132,7 +132,6 @@ class PairStore:
                 self._write,
                 is_made=lambda number: self._parts.whole(self._path(number)),
                 weight=lambda number: len(self._range(number)),
-                error=TrainingError,
                 progress=progress,
             )
 

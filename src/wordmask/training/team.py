@@ -28,6 +28,11 @@ class TeamError(WordmaskError):
     """These processes cannot learn together so."""
 
 
+def launched() -> int:
+    """Return how many processes a launcher has started, of which this is one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 class Team:
     """This process's place among its like; a team of one where nobody launched several."""
 
@@ -35,9 +40,8 @@ class Team:
         self.count, self.place = 1, 0
         self._state: Any = None
         self.device = torch.device(pick_device(device))
-        launched = int(os.environ.get("WORLD_SIZE", "1"))
-        if launched > 1:
-            self._join(launched)
+        if launched() > 1:
+            self._join(launched())
 
     def _join(self, launched: int) -> None:
         need("accelerate")

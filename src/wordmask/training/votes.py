@@ -67,7 +67,6 @@ class VoteStore:
                 self.write,
                 is_made=lambda number: parts.whole(self._path(number)),
                 weight=self._size,
-                error=SaliencyError,
                 workers=workers,
                 prepare=_take_one_thread,
                 progress=progress,

@@ -118,7 +118,7 @@ def work(
     progress: Progress | None,
 ) -> None:
     """Write the blocks that are not written yet, in this process or in several."""
-    make_shards(blocks, write, is_made=is_written, weight=_length, error=WorldError, workers=workers, progress=progress)
+    make_shards(blocks, write, is_made=is_written, weight=_length, workers=workers, progress=progress)
 
 
 def _length(block: Block) -> int:
