@@ -30,8 +30,10 @@ STATE_FILE = "corrected.json"
 MOST_BYTES = 2**30
 
 
-def corrections_for(out: Path, folder: Path, given: Path | None) -> tuple[Corrections, str | None]:
+def corrections_for(out: Path, folder: Path, given: Path | Corrections | None) -> tuple[Corrections, str | None]:
     """Return the corrections that are given, or else those beside the labels, and what is to be said of them."""
+    if isinstance(given, Corrections):
+        return given, "; ".join(given.notes) or None
     path = given if given is not None else out / FILE_NAME
     if given is None and not path.is_file():
         return Corrections(), None

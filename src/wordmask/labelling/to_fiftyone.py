@@ -22,8 +22,8 @@ FIELD = "wordmask"
 
 
 def to_fiftyone(labels: str | Path, *, name: str | None = None, field: str = FIELD) -> "Dataset":
-    """Return a new dataset with the pictures and masks of a folder that `wordmask label` wrote, in whatever format, as a
-    person's corrections have left them.
+    """Return a new dataset with the pictures and masks of a folder that `wordmask label` wrote, in whatever format,
+    as a person's corrections have left them.
 
     It lies in FiftyOne's own database until it is deleted, or for ever with `dataset.persistent = True`.
 
