@@ -1,7 +1,7 @@
 """Labels made of labels, against labels made anew: the time of each as a share of the first run's, and whether the
 files are the same.
 
-python benchmarks/label_convert.py [--pictures 400] [--folder PHOTOS] [--preset world] [--method clip-dinoiser]
+python benchmarks/label_convert.py [--pictures 300] [--folder PHOTOS] [--preset world] [--method clip-dinoiser]
     [--out DIR]
 
 By default on drawn pictures and small networks; `--folder PHOTOS --preset paper` for photographs and a published
@@ -28,8 +28,10 @@ for module in sys.argv.pop(1).split(","):
     import_module(module)
 from wordmask.cli import main
 start = time.perf_counter()
-main()
-print(time.perf_counter() - start)
+try:
+    main()
+finally:  # it ends by an exception
+    print(time.perf_counter() - start)
 """
 IMPORTED = ("torch", "open_clip", "timm", "wordmask.labelling.convert", "wordmask.cli.label_convert")
 """Beside the method's own module, what each of the commands imports."""
@@ -57,7 +59,7 @@ class Times(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=400, help="how many are drawn, without --folder")
+    parser.add_argument("--pictures", type=int, default=300, help="how many are drawn, without --folder")
     parser.add_argument("--side", type=int, default=256, help="of those, in pixels")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--names", default=",".join(NAMES))
