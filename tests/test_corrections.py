@@ -1,5 +1,6 @@
 """Corrections: the file, masks that were mended in other tools, and labels that honour both."""
 
+import csv
 import json
 
 import numpy as np
@@ -469,3 +470,28 @@ def test_damaged_fingerprints_are_named(tmp_path, content):
     (tmp_path / "fingerprints.json").write_text(content)
     with pytest.raises(LabelError, match=r"fingerprints\.json"):
         KeptFingerprints(tmp_path / "fingerprints.json", tmp_path)
+
+
+def test_names_that_a_conversion_changes_are_changed_in_corrections_too(folder, tmp_path, command):
+    """Of parts.png one blue mask is right and the other was found to be red; in ring.png somebody drew more blue."""
+    old, names = tmp_path / "old", {}
+    label(folder, old)
+    corrected(
+        folder,
+        old,
+        judged(folder, old, "parts.png", (ACCEPTED, None), (ACCEPTED, "red")),
+        judged(folder, old, "ring.png", (ACCEPTED, None), verdict=ACCEPTED, more=[("blue", MENDED["lynx"])]),
+    )
+    for change in ("--rename blue=sea", "--rename red=fire", "--drop blue", "--drop red"):
+        out = tmp_path / change.replace(" ", "")
+        assert command("label", "convert", str(old), *change.split(), "--out", str(out))[0] == 0
+        rows = csv.DictReader((out / "masks.csv").open())
+        names[change] = sorted((row["image"], row["name"]) for row in rows if not row["image"].startswith("below"))
+    assert names["--rename blue=sea"] == [
+        ("parts.png", "red"), ("parts.png", "sea"), ("ring.png", "red"), ("ring.png", "sea")
+    ]  # fmt: skip
+    assert names["--rename red=fire"] == [
+        ("parts.png", "blue"), ("parts.png", "fire"), ("ring.png", "blue"), ("ring.png", "fire")
+    ]  # fmt: skip
+    assert names["--drop blue"] == [("parts.png", "red"), ("ring.png", "red")]
+    assert names["--drop red"] == [("parts.png", "blue"), ("ring.png", "blue")]

@@ -1,28 +1,31 @@
 """What other tools make of labels, with their own readers: FiftyOne and CVAT."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
 from support.painted import NAMES, Painted, paint, painted_folder
+from wordmask.corrections import ACCEPTED, FILE_NAME, REJECTED, Correction, MaskVerdict, write_corrections
 from wordmask.extras import MissingExtraError, is_installed
+from wordmask.fingerprints import file_digest
 from wordmask.labelling import Job, LabelSettings, label_folder
 from wordmask.labelling.settings import LabelError
 from wordmask.labelling.to_fiftyone import samples_of, to_fiftyone
+from wordmask.masks.run_lengths import encoded_mask
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.images import read_image
 
 PRECISE = {"min_area": 1, "tolerance": 0}
 
 
-def labelled(folder, out, **settings):
+def labelled(folder, out, corrections=None, **settings):
     chosen = LabelSettings(**PRECISE, **settings)
     load = {"method": "painted", "precision": "fp32"}
-    label_folder(
-        Job(folder=folder, out=out, vocabulary=Vocabulary.of(NAMES), settings=chosen, load=load), segmenter=Painted()
-    )
+    job = Job(folder=folder, out=out, vocabulary=Vocabulary.of(NAMES), settings=chosen, load=load)
+    label_folder(job, segmenter=Painted(), corrections=corrections, on_note=lambda note: None)
     return out
 
 
@@ -73,6 +76,21 @@ def test_fiftyone_is_given_a_label_folder_a_picture_at_a_time(fiftyone, pictures
         for label, name in enumerate(NAMES[:2]):
             assert (masks.get(name, np.zeros(labels.shape, bool)) == (labels == label)).all()
         assert sample.found_unsure == pytest.approx(1 - scores.mean(), abs=1e-5)
+
+
+def test_fiftyone_is_given_what_a_persons_corrections_left(fiftyone, pictures, tmp_path):
+    out, mended = tmp_path / "labels", np.zeros((24, 24), bool)
+    mended[3:9, 4:20] = True
+    mask = MaskVerdict("lynx", encoded_mask(mended)["counts"], ACCEPTED)
+    rejected = Correction("ring.png", file_digest(pictures / "ring.png"), (30, 40), REJECTED)
+    accepted = Correction("parts.png", file_digest(pictures / "parts.png"), mended.shape, ACCEPTED, (mask,))
+    write_corrections(tmp_path / FILE_NAME, [rejected, accepted])
+    labelled(pictures, out, corrections=tmp_path / FILE_NAME)
+    samples = {Path(sample.filepath).name: sample for sample in samples_of(out)}
+    assert set(samples) == {"parts.png", "nothing.png", "noise.png"}
+    [(name, found)] = drawn(samples["parts.png"].wordmask, mended.shape).items()
+    assert name == "lynx"
+    assert (found == mended).all()
 
 
 def test_fiftyones_database_keeps_it_where_there_is_one(fiftyone, pictures, tmp_path):

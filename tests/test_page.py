@@ -266,6 +266,11 @@ def test_names_to_begin_with_are_those_that_the_methods_know():
     student = Painted()
     student.vocabulary = Vocabulary.of(["background", "dog", "zebra"])
     assert first_names([student, Painted()]) == ["dog"]
+    assert first_names([student]) == ["dog"]
+    stranger = Painted()
+    stranger.vocabulary = Vocabulary.of(["background", "ibex", "zebra"])
+    assert first_names([stranger]) == ["ibex", "zebra"]
+    assert first_names([stranger, Painted()]) == []
     assert suggestions([student]) == ["background", "dog", "zebra"]
     assert suggestions([Painted()]) == [*WORLD_NAMES, "background"]
     assert {"zebra", "grass", "background"} < set(suggestions([student, Painted()]))

@@ -254,4 +254,5 @@ def test_through_the_service_verdicts_are_beside_the_labels(context, tmp_path):
         page.reload()
         page.wait_for_selector("html[data-ready]")
         assert page.locator("#progress").inner_text() == "2 of 60 judged: 1 accepted, 1 rejected"
+        assert not page.locator("#save").is_visible()  # all is saved
     folder.close()

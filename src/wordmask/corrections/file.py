@@ -13,8 +13,8 @@ where a mask was renamed. `counts` are COCO's compressed run lengths, which a ma
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,16 @@ class Correction:
     def holds(self, mask: MaskVerdict) -> bool:
         """Return whether a person said that this mask is right, by itself or with the whole picture."""
         return mask.verdict == ACCEPTED or (mask.verdict is None and self.verdict == ACCEPTED)
+
+    def renamed(self, rename: Mapping[str, str], dropped: Collection[str]) -> "Correction":
+        """Return the same of labels in which some names are others, and masks of some are no more."""
+
+        def other(mask: MaskVerdict) -> MaskVerdict:
+            name, was = rename.get(mask.name, mask.name), None if mask.was is None else rename.get(mask.was, mask.was)
+            verdict = REJECTED if mask.name in dropped else mask.verdict
+            return replace(mask, name=name, was=None if was == name else was, verdict=verdict)
+
+        return replace(self, masks=tuple(map(other, self.masks)))
 
     def truth_of(self, name: str) -> np.ndarray | None:
         """Return where a name is, (H, W) bool, all False for nowhere; None where nobody has settled that.

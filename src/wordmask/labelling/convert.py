@@ -16,8 +16,9 @@ from pycocotools import mask as coco_mask
 
 from wordmask import segmenters
 from wordmask.console.progress import Progress
-from wordmask.corrections import FILE_NAME
+from wordmask.corrections import FILE_NAME, Corrections
 from wordmask.labelling.changes import Before, Changes, asked_again, settings_of, vocabulary_of
+from wordmask.labelling.corrected import corrections_for
 from wordmask.labelling.features import Features, has_features, loaded_with
 from wordmask.labelling.ledger import Entry, Ledger, Row, explained
 from wordmask.labelling.run import Labels, label_folder, warn
@@ -96,7 +97,7 @@ def convert_labels(
             on_progress=on_progress,
             on_note=on_note,
             prune=False,
-            corrections=old / FILE_NAME if (old / FILE_NAME).is_file() and not (out / FILE_NAME).is_file() else None,
+            corrections=None if (out / FILE_NAME).is_file() else _corrections(old, folder, changes),
         )
     if writer.new or writer.changed:
         on_note(
@@ -189,6 +190,13 @@ class FromFeatures(Converting):
             self.changed += stamp != entry.stamp
             raise
         return Answer(source, self._ask(seen))
+
+
+def _corrections(old: Path, folder: Path, changes: Changes) -> Corrections:
+    """Return what a person said of the labels, with the names that these have now."""
+    found, note = corrections_for(old, folder, None)
+    now = tuple(each.renamed(changes.rename or {}, changes.drop) for each in found.pictures)
+    return Corrections(now, (note,) if note else ())
 
 
 def _way_to_features(before: Before) -> str:

@@ -5,7 +5,7 @@ own files are made anew from the ledger's masks; a correction that is taken back
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,10 @@ STATE_FILE = "corrected.json"
 MOST_BYTES = 2**30
 
 
-def corrections_for(out: Path, folder: Path, given: Path | None) -> tuple[Corrections, str | None]:
+def corrections_for(out: Path, folder: Path, given: Path | Corrections | None) -> tuple[Corrections, str | None]:
     """Return the corrections that are given, or else those beside the labels, and what is to be said of them."""
+    if isinstance(given, Corrections):
+        return given, "; ".join(given.notes) or None
     path = given if given is not None else out / FILE_NAME
     if given is None and not path.is_file():
         return Corrections(), None
@@ -59,11 +61,7 @@ class CorrectedLabels:
                 self._corrections[correction.picture] = correction
             else:
                 self.unknown += 1
-        told = read_json(self._path, most_bytes=MOST_BYTES) if self._path.exists() else {}
-        self._applied = {
-            picture: Applied(own["digest"], None if own["row"] is None else Row.from_json(json.dumps(own["row"])))
-            for picture, own in told.items()
-        }
+        self._applied = applied_in(state)
 
     @property
     def names(self) -> list[str]:
@@ -121,12 +119,27 @@ class CorrectedLabels:
 
     def rows(self, rows: Callable[[], Iterator[Row]]) -> Iterator[Row]:
         """Yield rows as they are to be exported."""
-        for row in rows():
-            own = self._applied.get(row.picture)
-            if own is None:
-                yield row
-            elif own.row is not None:
-                yield own.row
+        return as_corrected(rows(), self._applied)
+
+
+def applied_in(state: Path) -> dict[str, Applied]:
+    """Return the corrected pictures of labels, as the last run left them."""
+    path = state / STATE_FILE
+    told = read_json(path, most_bytes=MOST_BYTES) if path.exists() else {}
+    return {
+        picture: Applied(own["digest"], None if own["row"] is None else Row.from_json(json.dumps(own["row"])))
+        for picture, own in told.items()
+    }
+
+
+def as_corrected(rows: Iterable[Row], applied: Mapping[str, Applied]) -> Iterator[Row]:
+    """Yield rows with those of corrected pictures in their places, and none of rejected ones."""
+    for row in rows:
+        own = applied.get(row.picture)
+        if own is None:
+            yield row
+        elif own.row is not None:
+            yield own.row
 
 
 def corrected_parts(row: Row, correction: Correction) -> list[Part]:

@@ -79,7 +79,7 @@ def label_folder(
     on_progress: Progress = lambda done, total: None,
     on_note: Callable[[str], None] = warn,
     prune: bool = False,
-    corrections: Path | None = None,
+    corrections: Path | Corrections | None = None,
     crew: Crew | None = None,
     per_shard: int = PER_SHARD,
     merge: bool = False,

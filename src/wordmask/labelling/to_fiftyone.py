@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wordmask.extras import need
+from wordmask.labelling.corrected import applied_in, as_corrected
 from wordmask.labelling.ledger import Ledger, Row, explained
 from wordmask.labelling.settings import LabelError
 from wordmask.masks.fiftyone import from_boxes
@@ -21,7 +22,8 @@ FIELD = "wordmask"
 
 
 def to_fiftyone(labels: str | Path, *, name: str | None = None, field: str = FIELD) -> "Dataset":
-    """Return a new dataset with the pictures and masks of a folder that `wordmask label` wrote, in whatever format.
+    """Return a new dataset with the pictures and masks of a folder that `wordmask label` wrote, in whatever format,
+    as a person's corrections have left them.
 
     It lies in FiftyOne's own database until it is deleted, or for ever with `dataset.persistent = True`.
 
@@ -39,17 +41,18 @@ def to_fiftyone(labels: str | Path, *, name: str | None = None, field: str = FIE
 def samples_of(labels: str | Path, *, field: str = FIELD) -> "Iterator[Sample]":
     """Return the samples of that dataset, made as they are asked for."""
     need("fiftyone")
-    ledger, folder = Path(labels) / STATE / "ledger.sqlite", _folder_of(Path(labels))
-    if not ledger.is_file():
+    state, folder = Path(labels) / STATE, _folder_of(Path(labels))
+    if not (state / "ledger.sqlite").is_file():
         raise LabelError(f"{labels}: no folder of `wordmask label`")
-    return _samples(ledger, folder, field)
+    return _samples(state, folder, field)
 
 
-def _samples(ledger: Path, folder: Path, field: str) -> "Iterator[Sample]":
+def _samples(state: Path, folder: Path, field: str) -> "Iterator[Sample]":
     from fiftyone import Sample
 
+    ledger = state / "ledger.sqlite"
     with explained(ledger), closing(Ledger(ledger, read_only=True)) as kept:
-        for row in kept.rows():
+        for row in as_corrected(kept.rows(), applied_in(state)):
             path, masks = str(folder / row.picture), from_boxes(_parts(row), row.size)
             yield Sample(filepath=path, **{field: masks, f"{field}_unsure": row.unsure})
 

@@ -28,6 +28,7 @@ from wordmask.serving.settings import RequestError
 from wordmask.serving.uploads import Upload
 
 FIRST_NAMES = ["person", "dog", "tree", "grass", "sky"]
+MOST_FIRST = 8
 ONE_METHOD = "none"
 CONTRASTS = [("Nothing: no concepts", NO_CONTRAST), ("All that is known beside the names", KNOWN)]
 STATIC = Path(__file__).parent / "static"
@@ -262,8 +263,12 @@ def suggestions(segmenters: Sequence[Segmenter]) -> list[str]:
 
 
 def first_names(segmenters: Sequence[Segmenter]) -> list[str]:
-    known = [set(vocabulary.names) for vocabulary in _vocabularies(segmenters)]
-    return [name for name in FIRST_NAMES if all(name in own for own in known)]
+    """Return what the page asks for before anybody has typed a name: of students alone, what the first one knows."""
+    students = _vocabularies(segmenters)
+    found = [name for name in FIRST_NAMES if all(name in own.names for own in students)]
+    if found or len(students) < len(segmenters) or not students:
+        return found
+    return list(students[0].without_background().names[:MOST_FIRST])
 
 
 def _vocabularies(segmenters: Sequence[Segmenter]) -> list[Vocabulary]:
