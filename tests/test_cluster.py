@@ -23,6 +23,7 @@ from support.tiny_run import contents, pipeline_with
 from wordmask.collection.embedding import embed
 from wordmask.collection.piles import open_pile
 from wordmask.distillation import pseudo_masks
+from wordmask.runs.crew import CrewError
 from wordmask.runs.ray_crew import RayCrew
 from wordmask.runs.shards import ShardError, run_shards
 from wordmask.training.logs import LOG
@@ -83,6 +84,8 @@ def test_workers_of_several_nodes_make_the_very_same_files(cluster, tmp_path, wo
 def test_there_are_as_many_workers_as_processors(cluster, tmp_path):
     crew = RayCrew(cluster.address)
     assert crew.workers == 4
+    with pytest.raises(CrewError, match="room for 4 learners, not for 5"):
+        RayCrew(cluster.address, learners=5)
     _, by = bake(tmp_path / "out", crew, count=12)
     assert sorted(chain(*by.values())) == list(range(12))
 

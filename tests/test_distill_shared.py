@@ -6,6 +6,7 @@ import pickle
 import signal
 import time
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -168,17 +169,19 @@ def an_archive(pictures, place):
 
 
 class OtherWeights(Tiny):
-    """Another saliency in each process."""
+    """Another saliency, whoever asks."""
+
+    asked = count()
 
     @property
     def saliency_identity(self):
-        return str(os.getpid())
+        return str(next(self.asked))
 
 
 def test_a_worker_with_other_weights_is_refused(pictures, tmp_path):
     run = make_run(SETTINGS, {"names": NAMES, "images": pictures, "out": tmp_path / "run"})
     with pytest.raises(CrewError, match="has another saliency than where the run was begun"):
-        OtherWeights(run, crew=Processes(1, threads=1)).run_all()
+        OtherWeights(run, crew=OneHere()).run_all()
 
 
 def test_a_launcher_and_a_crew_do_not_go_together(pictures, tmp_path, monkeypatch):

@@ -44,7 +44,10 @@ class RayCrew:
         kind = "GPU" if resources.get("GPU", 0) and accelerators is not False else "CPU"
         if accelerators and kind != "GPU":
             raise CrewError(f"the cluster at {address} has no accelerator: choose --device cpu")
-        self.workers = workers or max(1, int(resources.get(kind, 1)))
+        there = max(1, int(resources.get(kind, 1)))
+        if learners > there:  # Ray Train would wait for the others without end
+            raise CrewError(f"the cluster at {address} has room for {there} learners, not for {learners}")
+        self.workers = workers or there
         self.learners, self._kind = learners, kind
         self.time_limit = time_limit
         self.lost: tuple[type[Exception], ...] = (ray.exceptions.RayActorError, ray.exceptions.NodeDiedError)
@@ -62,6 +65,7 @@ class RayCrew:
 
         told = pickle.dumps(learn)
         own = out / RAY_FILES
+        shutil.rmtree(own, ignore_errors=True)  # of a command that was killed
         trainer = TorchTrainer(
             lambda: pickle.loads(told)(),
             scaling_config=ScalingConfig(num_workers=self.learners, use_gpu=self._kind == "GPU"),
