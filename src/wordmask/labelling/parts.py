@@ -79,6 +79,22 @@ class LabelTask:
         return notices.taken()
 
 
+@dataclass(frozen=True)
+class BatchTask:
+    """A batch to be labelled by another process, whose rows come back."""
+
+    place: int
+    batch: tuple[Entry, ...]
+
+    @property
+    def name(self) -> str:
+        return f"the pictures from {self.batch[0].picture}"
+
+    def make(self, worker: Worker, progress: Progress) -> tuple[list[Row], Taken]:
+        """Write the label files. Returns the rows, and what is to be said once of such pictures."""
+        return worker.label(self.batch), notices.taken()
+
+
 def _line(told: dict[str, Any]) -> bytes:
     return json.dumps(told).encode() + b"\n"
 

@@ -14,12 +14,13 @@ from wordmask.labelling.corrected import CorrectedLabels
 from wordmask.labelling.features import path_of
 from wordmask.labelling.formats import LabelFormat
 from wordmask.labelling.ledger import Entry, Ledger, Row
-from wordmask.labelling.parts import LabelTask, tasks_of
+from wordmask.labelling.parts import BatchTask, LabelTask, LoadWorker, tasks_of
 from wordmask.labelling.places import ResultNames
 from wordmask.labelling.settings import LabelError
-from wordmask.labelling.worker import Job, ProcessWorker, Worker, Writer, prepare_process
+from wordmask.labelling.worker import Job, Worker, Writer
 from wordmask.pictures.image_files import ImageReadError, find_images
-from wordmask.runs.processes import shared_out
+from wordmask.runs.crew import Processes, made_by_crew
+from wordmask.runs.parts import warn
 from wordmask.segmenters.base import Segmenter
 
 FOLDERS_REMEMBERED = 16
@@ -175,14 +176,18 @@ def _labelled(
     workers: int,
     batches: Iterator[tuple[int, list[Entry]]],
 ) -> Iterator[tuple[int, list[Entry], list[Row]]]:
-    """Batches in their order, each with its rows."""
+    """Yield batches with their rows; in their order, unless several processes label them."""
     if workers == 1 or segmenter is not None or writer is not None:
         for place, batch in batches:
             writer = writer or Worker(job, segmenter)
             yield place, batch, writer.label(batch)
         return
-    shared = shared_out(batches, ProcessWorker(job), workers=workers, error=LabelError, prepare=prepare_process)
-    with closing(shared) as labelled:
-        for (place, batch), (rows, told) in labelled:
-            notices.merge(told)
-            yield place, batch, rows
+    tasks = (BatchTask(place, tuple(batch)) for place, batch in batches)
+    crew = Processes(workers, threads=job.threads)
+    with closing(made_by_crew(tasks, LoadWorker(job), crew, say=warn)) as labelled:
+        for task, told, trouble in labelled:
+            if trouble is not None:
+                raise LabelError(f"{trouble} ({task.name}); what is done is kept, and the same command goes on")
+            rows, noticed = told
+            notices.merge(noticed)
+            yield task.place, list(task.batch), rows

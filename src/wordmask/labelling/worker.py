@@ -1,7 +1,6 @@
 """What one process does: segment a batch of pictures and write their files."""
 
 import contextlib
-import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +11,11 @@ from typing import Any, Literal
 import numpy as np
 
 from wordmask import segmenters
-from wordmask.console import quiet_log
-from wordmask.console.notices import Taken, notices
 from wordmask.errors import WordmaskError
 from wordmask.labelling.features import Features, path_of
 from wordmask.labelling.formats import OF_A_NAME, LabelFormat, Labelled, load_format
 from wordmask.labelling.ledger import Entry, Row
-from wordmask.labelling.settings import LabelError, LabelSettings
+from wordmask.labelling.settings import LabelSettings
 from wordmask.masks.instances import Instance, part_of
 from wordmask.masks.run_lengths import encoded_labels
 from wordmask.masks.segmentation import Segmentation
@@ -182,32 +179,3 @@ def unsureness(result: Segmentation) -> float:
 
 def _failed(entry: Entry, reason: str) -> Row:
     return Row(entry.picture, entry.name, error=reason)
-
-
-class ProcessWorker:
-    """Labels batches in a process of a pool, which loads its segmenter at the first."""
-
-    def __init__(self, job: Job):
-        self.job = job
-        self._worker: Worker | None = None
-
-    def __call__(self, batch: tuple[int, Sequence[Entry]]) -> tuple[list[Row], Taken]:
-        """Return the rows, and what is to be said once of such pictures."""
-        try:
-            self._worker = self._worker or self._begun()
-        except (WordmaskError, OSError) as error:
-            raise LabelError(str(error)) from None  # whatever its own class asks for, this one travels
-        return self._worker.label(batch[1]), notices.taken()
-
-    def _begun(self) -> Worker:
-        import torch
-
-        if self.job.threads is not None:
-            torch.set_num_threads(self.job.threads)
-        return Worker(self.job)
-
-
-def prepare_process() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is sent to every process, and only the first is to act on it
-    notices.counting = True  # the first process says it
-    quiet_log()
