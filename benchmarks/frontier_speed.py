@@ -55,9 +55,12 @@ def main() -> None:
     arguments = parser.parse_args()
     import torch
 
+    from wordmask.benchmarks.tables.base import is_asked
+
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    chosen = {label: own for label, own in METHODS.items() if label == BASE or is_asked(label, arguments.only)}
+    asked = arguments.only or []
+    chosen = {label: own for label, own in METHODS.items() if label == BASE or is_asked(label, METHODS, asked)}
     print(
         f"{processor()}, {arguments.threads} threads, {arguments.precision}, one picture of {WIDTH} x {HEIGHT}, "
         f"{len(NAMES)} names, protocol {arguments.protocol}",
@@ -70,14 +73,6 @@ def main() -> None:
     print(f"{'':{width}}  s/picture  times {BASE}")
     for label, best in seconds.items():
         print(f"{label:{width}}  {best:9.2f}  {best / seconds[BASE]:14.2f}")
-
-
-def is_asked(label: str, only: list[str] | None) -> bool:
-    """Return whether a method is among those asked for: by its label, or by a part of it that is no label itself."""
-    whole = {own.casefold() for own in METHODS}
-    asked = [part.casefold() for part in only or ()]
-    own = label.casefold()
-    return not asked or any(part == own if part in whole else part in own for part in asked)
 
 
 def built(

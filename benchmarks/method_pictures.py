@@ -78,8 +78,18 @@ METHODS: dict[str, tuple[Overlays, ...]] = {
     "spectral": (foreground("spectral"),),
     "solver": (foreground("found"), foreground("found", refine="solver")),
     "pamr": (segmenter("namedmask"), segmenter("namedmask", refine="pamr")),
+    "frontier": (
+        segmenter("maskclip", residual=True),
+        segmenter("sc-clip"),
+        segmenter("clip-dinoiser"),
+        segmenter("proxyclip"),
+        segmenter("talk2dino"),
+        segmenter("corrclip"),
+    ),
 }
-"""Method -> the rows beneath the pictures; of a refinement, without it and with it."""
+"""Method -> the rows beneath the pictures; of a refinement, without it and with it; of the frontier, MaskCLIP's and
+others' that come above it in the papers.
+"""
 
 
 def main() -> None:

@@ -5,12 +5,13 @@ import timm
 import torch
 
 from wordmask.encoders import timm_building
-from wordmask.encoders.dino import position_rule
+from wordmask.encoders.dino import DinoEncoder, position_rule
 from wordmask.encoders.grid import DINO_POSITIONS, DINOV2_REGISTER_POSITIONS
 from wordmask.encoders.timm_building import build_dino, load_dino
 from wordmask.weights.loading import WeightsError
 
-DINO, DINOV2, DINOV3 = "dino", "dinov2_registers", "dinov3"
+DINO, DINOV2, DINOV3, TIPSV2 = "dino", "dinov2_registers", "dinov3", "tipsv2"
+REGISTERS = {DINO: 0, DINOV2: 4, DINOV3: 4, TIPSV2: 1}
 
 
 def keys_of(family, *, width, depth, patch, places):
@@ -22,11 +23,11 @@ def keys_of(family, *, width, depth, patch, places):
         "norm.weight": (width,),
         "norm.bias": (width,),
     }
-    if family != DINO:
-        shapes["reg_token"] = (1, 4, width)
+    if REGISTERS[family]:
+        shapes["reg_token"] = (1, REGISTERS[family], width)
     if family == DINO:  # CLS has a place of its own
         shapes["pos_embed"] = (1, places + 1, width)
-    if family == DINOV2:  # CLS's place is part of its token
+    if family in (DINOV2, TIPSV2):  # CLS's place is part of its token
         shapes["pos_embed"] = (1, places, width)
     for n in range(depth):
         at = f"blocks.{n}"
@@ -41,7 +42,7 @@ def keys_of(family, *, width, depth, patch, places):
             shapes[f"{at}.{name}.weight"] = (rows, columns)
             if not (family == DINOV3 and name == "attn.qkv"):
                 shapes[f"{at}.{name}.bias"] = (rows,)
-        scales = {DINO: (), DINOV2: ("ls1.gamma", "ls2.gamma"), DINOV3: ("gamma_1", "gamma_2")}[family]
+        scales = {DINO: (), DINOV3: ("gamma_1", "gamma_2")}.get(family, ("ls1.gamma", "ls2.gamma"))
         shapes |= {f"{at}.{scale}": (width,) for scale in scales}
     return shapes
 
@@ -54,6 +55,8 @@ PUBLISHED = {
     "vit_large_patch14_reg4_dinov2.lvd142m": (DINOV2, {**LARGE, "patch": 14, "places": 37**2}),
     "vit_base_patch16_dinov3.lvd1689m": (DINOV3, {**BASE, "patch": 16, "places": None}),
     "vit_large_patch16_dinov3.lvd1689m": (DINOV3, {**LARGE, "patch": 16, "places": None}),
+    "vit_base_patch14_reg1_tipsv2.webli": (TIPSV2, {**BASE, "patch": 14, "places": 32**2}),
+    "vit_large_patch14_reg1_tipsv2.webli": (TIPSV2, {**LARGE, "patch": 14, "places": 32**2}),
 }
 
 
@@ -64,7 +67,10 @@ def test_a_network_of_full_size_has_the_keys_of_its_file_and_no_others(name):
         model = build_dino(name)
     assert {key: tuple(value.shape) for key, value in model.state_dict().items()} == keys_of(family, **shape)
     assert position_rule(model) == (DINO_POSITIONS if family == DINO else DINOV2_REGISTER_POSITIONS)
-    assert model.num_prefix_tokens == (1 if family == DINO else 5)
+    assert model.num_prefix_tokens == 1 + REGISTERS[family]
+    usual = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if family != TIPSV2 else ((0, 0, 0), (1, 1, 1))
+    statistics = DinoEncoder(model, name=name, device="meta").statistics
+    assert (statistics.mean, statistics.std) == usual
 
 
 SMALL = {"embed_dim": 24, "num_heads": 2, "depth": 2}

@@ -13,6 +13,7 @@ from wordmask.benchmarks.tables.base import fill
 from wordmask.benchmarks.tables.run import Run
 from wordmask.cli.table_lines import Pace, Shown
 from wordmask.masks.segmentation import Segmentation
+from wordmask_world import draw_scene
 from wordmask_world.benchmark import World
 from wordmask_world.tables import frontier
 from wordmask_world.tables.frontier import SPLITS, STUFF, DrawnOnce, Remembered, row
@@ -28,6 +29,12 @@ def test_pictures_drawn_once_are_the_world_s(monkeypatch):
             assert (mine.key, mine.objects) == (theirs.key, theirs.objects)
     monkeypatch.setattr("wordmask_world.benchmark.draw_scene", None)
     assert len(list(DrawnOnce("multi", stuff=True, pictures=3, scenes=scenes))) == 3
+
+
+def test_choices_are_made_on_other_pictures_than_the_benchmark_s():
+    chosen_by = World("multi", pictures=1, size=32, first_seed=7_500_000)[0]
+    np.testing.assert_array_equal(chosen_by.image, draw_scene(7_500_000, 32, kind="multi").image)
+    assert not np.array_equal(chosen_by.image, World("multi", pictures=1, size=32)[0].image)
 
 
 def kinds(scenes):

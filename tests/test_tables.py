@@ -186,6 +186,21 @@ def test_only_some_rows(tables_command):
     assert (status, "no row with nobody" in err) == (1, True)
 
 
+def test_a_row_s_whole_label_is_that_row_and_a_part_is_all_that_hold_it():
+    labels = ("SCLIP", "ResCLIP", "SCLIP, spread", "NACLIP")
+    table = Table("t", "t", ("a",), tuple(Row(label) for label in labels))
+
+    def asked(*only):
+        return tuple(row.label for row in table.only(only).rows)
+
+    assert asked() == labels
+    assert asked("sclip") == ("SCLIP",)
+    assert asked("sclip", "spread") == ("SCLIP", "SCLIP, spread")
+    assert asked("CLIP,") == ("SCLIP, spread",)
+    assert asked("clip") == labels
+    assert asked("nobody") == ()
+
+
 def test_one_name_may_stand_for_several_tables(tables_command):
     status, out, _ = tables_command("clip-dinoiser-2", "--json", "--only", "theirs")
     assert (status, len(json.loads(out)["tables"])) == (0, 2)

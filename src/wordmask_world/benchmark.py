@@ -26,7 +26,8 @@ def open_world(name: str, root: str | Path | None, split: str | None, pictures: 
 class World:
     """stuff=False: things and background. stuff=True: things and stuff, no background.
 
-    background: the phrases that background is asked for by; the papers' protocols have the one word.
+    background: the phrases that background is asked for by; the papers' protocols have the one word. first_seed: of
+    its pictures; by it a choice is made on others than those of the benchmark.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class World:
         background: tuple[str, ...] = (BACKGROUND,),
         pictures: int = PICTURES,
         size: int = SIZE,
+        first_seed: int = FIRST_SEED,
     ):
         if split not in SPLITS:
             raise BenchmarkError(f"the world has no split {split!r}; choose one of {', '.join(SPLITS)}")
@@ -49,7 +51,7 @@ class World:
         self.vocabulary = Vocabulary.of(
             [*THINGS, *STUFF] if stuff else {BACKGROUND: list(background), **{name: name for name in THINGS}}
         )
-        self.pictures, self.size = pictures, size
+        self.pictures, self.size, self.first_seed = pictures, size, first_seed
 
     def __len__(self) -> int:
         return self.pictures
@@ -61,7 +63,7 @@ class World:
         return f"{self.split}-{index:05}"
 
     def __getitem__(self, index: int) -> Sample:
-        scene = draw_scene(FIRST_SEED + index, self.size, kind=SPLITS[self.split])
+        scene = draw_scene(self.first_seed + index, self.size, kind=SPLITS[self.split])
         return Sample(scene.image, self._labels(scene.labels), self.key(index), len(scene.objects))
 
     def _labels(self, labels: np.ndarray) -> np.ndarray:

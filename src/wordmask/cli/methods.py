@@ -32,7 +32,12 @@ def methods(
     if max_cost is not None or here:
         found = [method for method in found if method.kind == "segmenter" and _serves(method, max_cost, here=here)]
     if not found:
-        raise MethodError("no method is so: ask for less (`wordmask methods` lists them all)")
+        wishes = [f"costs at most {max_cost:g} times MaskCLIP"] if max_cost is not None else []
+        wishes += ["has all its weights on this machine"] if here else []
+        raise MethodError(
+            f"no segmenter {' and '.join(wishes)}: `wordmask methods` lists them all, `wordmask models --fetch NAME` gets "
+            "weights"
+        )
     found.sort(key=lambda method: (kinds.index(method.kind), -(method.card.mean or 0.0)))
     if as_json:
         show(json.dumps([_row(method) for method in found], indent=1, ensure_ascii=False))

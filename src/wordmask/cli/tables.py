@@ -37,7 +37,7 @@ def tables(
         ),
     ] = False,
     pictures: Annotated[int | None, typer.Option(min=1, help="Only so many pictures of each benchmark.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Only rows whose label holds this; may be repeated.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only the row of this label, or those that hold it; may be repeated.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the table as this HTML file.")] = None,
     out_dir: Annotated[
         Path, typer.Option(help="Keeps every figure below NAME/: a table that was stopped goes on.")
@@ -217,14 +217,9 @@ def _chosen(
 
         shared, own = named(suite.open)(distilling, device=device, console=OnStderr())
         found = [own[member] for member in members]
-    chosen = [replace(table, rows=tuple(row for row in table.rows if _is_asked(row.label, only))) for table in found]
-    chosen = [table for table in chosen if table.rows]
+    chosen = [table for table in (own.only(only) for own in found) if table.rows]
     if not chosen:
         from wordmask.benchmarks.tables.errors import TableError
 
         raise TableError(f"table {name!r} has no row with {' or '.join(only)} in its label")
     return shared, chosen
-
-
-def _is_asked(label: str, only: list[str]) -> bool:
-    return not only or any(part.casefold() in label.casefold() for part in only)

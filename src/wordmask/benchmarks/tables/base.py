@@ -9,7 +9,7 @@ A module of tables says it so; the figures that a paper prints may lie in a file
 What is missing stops no table: errors that say so become the reason why a cell was not run.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 from typing import Any
@@ -22,6 +22,15 @@ from wordmask.benchmarks.tables.run import Run
 Measure = Callable[[Run, str], "float | Mapping[str, float] | None"]
 """One cell: asked for a column, the figure as the paper prints it (percent, not shares). Where a single pass answers
 several columns, all of them by name. None: this row has no such figure, as in the paper."""
+
+
+def is_asked(label: str, labels: Collection[str], asked: Sequence[str]) -> bool:
+    """Return whether a row is among those asked for: by its label, or by a part that is no row's whole label. "sclip" is
+    SCLIP alone, and not ResCLIP too.
+    """
+    whole = {own.casefold() for own in labels}
+    own = label.casefold()
+    return not asked or any(part == own if part in whole else part in own for part in map(str.casefold, asked))
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,11 @@ class Table:
                 f"table {self.name!r} mixes rows that were measured under different protocols or vocabularies without "
                 "saying so: tells_under=True has each line say its own"
             )
+
+    def only(self, asked: Sequence[str]) -> "Table":
+        """Return the table with the rows that are asked for; with all, where none is."""
+        labels = [row.label for row in self.rows]
+        return replace(self, rows=tuple(row for row in self.rows if is_asked(row.label, labels, asked)))
 
     def with_columns_beside(self) -> "Table":
         """Return the table with a column for every benchmark that stands beside the paper's own."""
