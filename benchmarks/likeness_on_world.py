@@ -13,7 +13,7 @@ Masks are looked at for these figures alone. Pictures are the world's, from seed
 """
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -94,8 +94,8 @@ def on_patches(labels: np.ndarray, patch: int) -> np.ndarray:
 
 
 def told_apart(unit: np.ndarray, names: np.ndarray) -> tuple[float, float]:
-    """Return how often two patches of a thing are more alike than one of it and one of the ground, and of another thing;
-    the mean over the things of a picture.
+    """Return how often two patches of a thing are more alike than one of it and one of the ground, and than one of it
+    and one of another thing; the mean over the things of a picture.
     """
     similar = unit @ unit.T
     ground, ground_figures, thing_figures = names >= len(THINGS), [], []

@@ -18,6 +18,7 @@ from support.plain_windows import TOLERANCE, bilinear, picture, starts, text_vec
 from support.small_clip import HEADS, LAYERS, NATIVE, PATCH, small_clip
 from wordmask.collection.piles import open_pile
 from wordmask.collection.references import CollectionError
+from wordmask.compute import PLAIN
 from wordmask.encoders.upsampled import Upsampled
 from wordmask.extras import MissingExtraError
 from wordmask.methods import settings_of
@@ -245,6 +246,8 @@ def test_faiss_is_asked_for_by_its_extra_and_by_an_index(tmp_path, monkeypatch):
         bank.nearest(np.eye(4), 2, index="faiss")
     with pytest.raises(MissingExtraError):
         bank.build_index()
+    with pytest.raises(MissingExtraError):  # before a network is fetched
+        CorrClip.build(settings_of("segmenter", "corrclip", bank=tmp_path / "bank", index="faiss"), PLAIN)
     monkeypatch.setattr("wordmask.extras.is_installed", lambda package: True)
     monkeypatch.setitem(sys.modules, "faiss", SimpleNamespace(read_index=lambda path: SimpleNamespace(ntotal=3)))
     with pytest.raises(BankError, match="has no index"):

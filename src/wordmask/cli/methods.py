@@ -35,7 +35,7 @@ def methods(
         wishes = [f"costs at most {max_cost:g} times MaskCLIP"] if max_cost is not None else []
         wishes += ["has all its weights on this machine"] if here else []
         raise MethodError(
-            f"no segmenter {' and '.join(wishes)}: `wordmask methods` lists them all, `wordmask models --fetch NAME` gets "
+            f"no segmenter {' and '.join(wishes)}: `wordmask methods` lists all, `wordmask models --fetch NAME` gets "
             "weights"
         )
     found.sort(key=lambda method: (kinds.index(method.kind), -(method.card.mean or 0.0)))

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,7 +36,9 @@ def tables(
         ),
     ] = False,
     pictures: Annotated[int | None, typer.Option(min=1, help="Only so many pictures of each benchmark.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Only the row of this label, or those that hold it; may be repeated.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only the row of this label, or those that hold it; may be repeated.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the table as this HTML file.")] = None,
     out_dir: Annotated[
         Path, typer.Option(help="Keeps every figure below NAME/: a table that was stopped goes on.")

@@ -26,6 +26,7 @@ from wordmask.encoders.dino import DinoEncoder
 from wordmask.encoders.grid import DINO_POSITIONS, Grid, to_maps
 from wordmask.encoders.timm_building import dino_at
 from wordmask.encoders.upsampled import Upsampled
+from wordmask.extras import need
 from wordmask.methods import networks_behind
 from wordmask.names.prompts import templates
 from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings
@@ -188,6 +189,8 @@ class CorrClip(PatchCosines):
     def build(cls, settings: CorrClipSettings, compute: Compute) -> Self:
         if settings.bank is not None:
             about(settings.bank)  # before networks are fetched
+            if settings.index == "faiss":
+                need("faiss")
         clip = clip_at(settings.clip, settings.clip_weights, compute)
         like = compute.like(clip)
         return cls(

@@ -25,8 +25,9 @@ several columns, all of them by name. None: this row has no such figure, as in t
 
 
 def is_asked(label: str, labels: Collection[str], asked: Sequence[str]) -> bool:
-    """Return whether a row is among those asked for: by its label, or by a part that is no row's whole label. "sclip" is
-    SCLIP alone, and not ResCLIP too.
+    """Return whether a row is among those asked for: by its label, or by a part that is no row's whole label.
+
+    "sclip" is SCLIP alone, and not ResCLIP too.
     """
     whole = {own.casefold() for own in labels}
     own = label.casefold()
