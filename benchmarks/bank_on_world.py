@@ -2,14 +2,17 @@
 
     python benchmarks/bank_on_world.py [--bank 300] [--pictures 60] [--set auxiliary=...] [--out FOLDER]
 
-Also how often what looks most like a region of the bank, in another picture, is the same thing: a bank lives on that.
-The bank's pictures are drawn from seeds that no split of the benchmark and no training has. Nothing is told of what is
-on them: their masks are looked at for that share alone. With --out, pictures and bank are kept, and gone on with.
+A bank lives on two things, which are printed first, of the bank's own regions, each held against those of other
+pictures: how often what looks most like a region has its name, and how often a region is named right by its own value,
+by those of its neighbours, and by both. The bank's pictures are drawn from seeds that no split of the benchmark and no
+training has. Nothing is told of what is on them: their masks are looked at for these shares alone. With --out, pictures
+and bank are kept, and gone on with. --pictures 0 measures no mIoU; --validation measures it on pictures that no table
+has, by which settings may be chosen.
 """
 
 import argparse
-import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +24,36 @@ from wordmask.cli.options import changes
 from wordmask.collection.piles import open_pile
 from wordmask.compute import Compute
 from wordmask.console.progress import progress_bar
-from wordmask.regions.bank import RegionBank
+from wordmask.html_page import text_table
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.regions.bank import KEYS, RegionBank, lines_of, manifests
 from wordmask.regions.base import RegionMaker, region_map
 from wordmask.segmenters.bank_building import build_bank, load_readers
+from wordmask_world import NAMES, THINGS
 from wordmask_world.benchmark import World
 from wordmask_world.files.writing import write_folder
 from wordmask_world.tables.frontier import BANK, BANK_SEED
+
+VALIDATION_SEED = 7_500_000
+NEIGHBOURS = 20
+"""The published number of regions that answer."""
+COUNTS, WEIGHTS = (1, 5, NEIGHBOURS), (0.0, 0.5, 0.75, 0.9, 1.0)
+COLUMNS = [
+    "regions",
+    "how many",
+    "name of the nearest",
+    "of the 20 nearest",
+    "named by own value",
+    "by theirs",
+    "by both",
+]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bank", type=int, default=BANK, help="pictures in the bank")
     parser.add_argument("--pictures", type=int, default=60, help="held-out pictures of each benchmark")
+    parser.add_argument("--validation", action="store_true", help="measure on pictures for choosing settings")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of CorrCLIP")
     parser.add_argument("--out", type=Path, help="where pictures and bank are kept; by default they are not")
     arguments = parser.parse_args()
@@ -45,34 +66,53 @@ def main() -> None:
             readers = load_readers("world", Compute("cpu", "fp32"), **settings)
             built = build_bank(open_pile(pictures / "images"), readers, bank, progress=progress)
         print(f"{built.regions} regions of {built.pictures} pictures")
-        for count, share in same_things(RegionBank(bank), pictures, readers.main.maker).items():
-            print(f"of the {count} regions of other pictures that look most like one, {share:.0%} are of the same name")
-        rows = {"without a bank": {}, "with the bank": {"bank": bank}}
+        texts = readers.main.embed(Vocabulary.of(NAMES)).vectors.numpy()
+        print(*at_regions(RegionBank(bank), pictures, readers.main.maker, texts), sep="\n\n")
+        rows = {"without a bank": {}, "with the bank": {"bank": bank}} if arguments.pictures else {}
+        more = {"first_seed": VALIDATION_SEED} if arguments.validation else {}
         for label, own in rows.items():
             segmenter = wordmask.load("corrclip", preset="world", device="cpu", precision="fp32", **settings, **own)
             figures = [
-                evaluate(segmenter, World(stuff=stuff, pictures=arguments.pictures), batch_size=1).miou
+                evaluate(segmenter, World(stuff=stuff, pictures=arguments.pictures, **more), batch_size=1).miou
                 for stuff in (False, True)
             ]
             print(f"{label:16} world {figures[0]:6.2f}   world-stuff {figures[1]:6.2f}", flush=True)
 
 
-def same_things(bank: RegionBank, folder: Path, maker: RegionMaker) -> dict[int, float]:
-    """Of the 1 and of the 20 nearest regions of other pictures, the share that has the name of most of the pixels."""
-    manifest = [
-        json.loads(line) for path in sorted((bank.folder / "manifest").glob("0*.jsonl")) for line in path.open()
-    ]
+def at_regions(bank: RegionBank, folder: Path, maker: RegionMaker, texts: np.ndarray) -> Iterator[str]:
+    """Yield what is told of the bank's regions: of things, of grounds, and of all; and how many of all are named right,
+    by how many neighbours answer and what the region's own value counts. A region's name is that of most of its pixels.
+    texts: of the world's names, (K, D).
+    """
     names, owner = [], []
-    for number, line in enumerate(manifest):
+    lines = [line for manifest in manifests(bank.folder) for line in lines_of(manifest)]
+    for number, line in enumerate(lines):
         labels = np.array(Image.open(folder / "labels" / Path(line["image"]).name))
         regions = region_map(maker, np.array(Image.open(line["image"]).convert("RGB")))
         names += [np.bincount(labels[regions == region]).argmax() for region in range(1, regions.max() + 1)]
         owner += [number] * line["regions"]
     name, picture = np.array(names), np.array(owner)
-    keys = np.concatenate([np.load(part.keys) for part in bank.parts]).astype(np.float32)
+    keys = np.concatenate([np.load(part.tables[KEYS]) for part in bank.parts]).astype(np.float32)
     similar = np.where(picture[:, None] == picture, -np.inf, keys @ keys.T)
-    nearest = np.argsort(-similar, axis=1)
-    return {count: float((name[nearest[:, :count]] == name[:, None]).mean()) for count in (1, 20)}
+    nearest = np.argsort(-similar, axis=1)[:, :NEIGHBOURS]
+    own = bank.values(np.arange(len(name))) @ texts.T
+
+    def right(count: int, weight: float) -> np.ndarray:
+        means = bank.means(nearest[:, :count])
+        theirs = means / np.linalg.norm(means, axis=1, keepdims=True) @ texts.T
+        return (weight * own + (1 - weight) * theirs).argmax(axis=1) == name
+
+    same = name[nearest] == name[:, None]
+    figures = [same[:, 0], same.mean(axis=1), right(NEIGHBOURS, 1), right(NEIGHBOURS, 0), right(NEIGHBOURS, 0.5)]
+    is_thing = name < len(THINGS)
+    of = {"things": is_thing, "grounds": ~is_thing, "all": np.ones_like(is_thing)}
+    rows = [
+        [label, str(int(which.sum())), *(100 * float(own[which].mean()) for own in figures)]
+        for label, which in of.items()
+    ]
+    yield text_table(COLUMNS, rows)
+    rows = [[str(count), *(100 * float(right(count, own).mean()) for own in WEIGHTS)] for count in COUNTS]
+    yield text_table(["neighbours", *(f"own={own:g}" for own in WEIGHTS)], rows)
 
 
 if __name__ == "__main__":

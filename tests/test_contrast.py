@@ -23,6 +23,7 @@ from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings, far_fro
 from wordmask.names.vocabulary import RIVAL, Rivals, Vocabulary
 from wordmask.segmenters.base import SegmenterError, contrasted
 from wordmask.segmenters.clearclip import ClearClip
+from wordmask.segmenters.clip_diy import ClipDiy, ClipDiySettings
 from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
 from wordmask.segmenters.naclip import NaClip
 from wordmask.segmenters.sclip import Sclip
@@ -102,6 +103,15 @@ def test_patches_that_cannot_be_told_from_grounds_race_against_none_where_a_thre
     assert asked.rivals is not None
     race = {*asked.all_phrases, *asked.rivals.words}
     assert {"sea", "sky", "river"} <= race if hears else "river" not in race and "cat" in race
+
+
+@pytest.mark.parametrize("objectness", [None, lambda images: [np.ones(image.shape[:2]) for image in images]])
+def test_clip_diy_s_objects_are_the_one_name_that_is_asked_for(objectness):
+    one, two = Vocabulary.of(["dog"]).with_room(), Vocabulary.of(["dog", "ship"]).with_room()
+    segmenter = ClipDiy(small_clip(), ClipDiySettings(templates="photo"), objectness=objectness)
+    assert segmenter.rivals("auto", one) == Rivals()
+    assert "cat" in segmenter.rivals("concepts", one).words
+    assert "cat" in segmenter.rivals("auto", two).words
 
 
 def test_words_that_mean_nothing_or_a_name_are_refused():

@@ -185,6 +185,11 @@ class ClipDiy(Segmenter):
     def sees_objects(self) -> bool:
         return self.objectness is not None
 
+    @property
+    def races_alone(self) -> bool:
+        """What is salient is rather the one name that is asked for than a concept."""
+        return False
+
     @classmethod
     def build(cls, settings: ClipDiySettings, compute: Compute) -> Self:
         clip = clip_at(settings.clip, settings.clip_weights, compute)
