@@ -1,6 +1,7 @@
 """Cards: what methods are chosen by is data, and agrees with what they load and with the papers' tables."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 import tomllib
@@ -62,3 +63,18 @@ def test_cards_are_read_without_torch():
     look = "import sys; from wordmask.methods import list_methods; [m.card for m in list_methods()]"
     code = f"{look}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_segmenters_are_listed_by_what_they_cost_and_by_what_is_here(command, monkeypatch):
+    status, out, _ = command("methods", "--max-cost", "1.5", "--json")
+    found = json.loads(out)
+    assert status == 0
+    assert {row["name"] for row in found} == {m.name for m in HERE if m.card.cost is not None and m.card.cost <= 1.5}
+    means = [row["mean"] or 0 for row in found]
+    assert means == sorted(means, reverse=True)
+
+    monkeypatch.setattr("wordmask.cli.methods.is_here", lambda card: "clip-dinoiser" in card.weights)
+    _, out, _ = command("methods", "--here", "--json")
+    assert [(row["name"], row["here"]) for row in json.loads(out)] == [("clip-dinoiser", True)]
+    status, _, err = command("methods", "--here", "--max-cost", "0.1")
+    assert (status, "costs at most 0.1 times MaskCLIP and has all its weights on this machine" in err) == (1, True)

@@ -116,8 +116,9 @@ def test_clip_diy_s_objects_are_the_one_name_that_is_asked_for(objectness):
 
 def test_words_that_mean_nothing_or_a_name_are_refused():
     names = Vocabulary.of({"dog": ["hound"]}).with_room()
-    with pytest.raises(ContrastError, match='"auto", "concepts", "none", a list of words or a file'):
-        rivals("much", names, usual=TABLE)
+    for given in ("much", [], None, 3):
+        with pytest.raises(ContrastError, match='"auto", "concepts", "none", a list of words or a file'):
+            rivals(given, names, usual=TABLE)
     with pytest.raises(ContrastError, match="'Hound' is a name and a contrast"):
         rivals(["Hound"], names, usual=TABLE)
 

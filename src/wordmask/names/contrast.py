@@ -6,7 +6,7 @@ of a table that is written by hand, of the statistics of captions (`collection.c
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -99,18 +99,17 @@ def rivals(
         contrast = read_concepts(contrast)
     if isinstance(contrast, str):
         if contrast not in WORDS_FOR_CONTRAST:
-            raise ContrastError(
-                f'contrast is "auto", "concepts", "none", a list of words or a file of `wordmask contrast build`, not '
-                f"{shown(contrast)}"
-            )
+            raise _no_contrast(contrast)
         is_left_out = contrast == NO_CONTRAST or (
             contrast == AUTO and not races_alone and len(vocabulary.without_background()) == 1
         )
         found = None if is_left_out else usual
     elif isinstance(contrast, Concepts):
         found = contrast
-    else:
+    elif isinstance(contrast, Collection) and contrast:
         return Rivals((*first, *_given(contrast, vocabulary)))
+    else:
+        raise _no_contrast(contrast)
     if found is None or usual is None:
         return Rivals()
     words = found.against(vocabulary, nearest)
@@ -119,7 +118,14 @@ def rivals(
     return Rivals((*first, *words), frozenset(words)) if words else Rivals()
 
 
-def _given(words: Sequence[str], vocabulary: Vocabulary) -> list[str]:
+def _no_contrast(given: object) -> ContrastError:
+    return ContrastError(
+        f'contrast is "auto", "concepts", "none", a list of words or a file of `wordmask contrast build`, not '
+        f"{shown(given)}"
+    )
+
+
+def _given(words: Collection[str], vocabulary: Vocabulary) -> list[str]:
     """Return words as they are given, as a vocabulary has them, or refuse those that are names as well."""
     own = Vocabulary.of(list(words)).names
     taken = {text.casefold() for text in (*vocabulary.all_phrases, *vocabulary.names)}
