@@ -38,6 +38,8 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "Talk2DINO": ("talk2dino", {}),
     "CorrCLIP": ("corrclip", B_16),
     "LPOSS": ("lposs", {}),
+    "TIPSv2, ViT-L/14": ("tipsv2", {}),
+    "dino.txt, DINOv3 ViT-L/16": ("dinotxt", {"weights": "random"}),
     "MaskCLIP, edges by PAMR": ("maskclip", {"refine": "pamr"}),
 }
 """Label -> method, and what differs from its preset."""
@@ -141,6 +143,8 @@ def random_networks() -> Iterator[None]:
         "load_heads": lambda source: dinoiser_heads(),
         "load_head": lambda source: found_head(),
         "load_mapper": lambda source: mapper(),
+        "tips_text_at": lambda address, tokenizer, compute: UnaskedWords(1024),
+        "dinotxt_at": lambda address, width, compute: (vision_head(width), UnaskedWords(width)),
     }
     with ExitStack() as stack:
         for package in ("segmenters", "saliency", "regions"):
@@ -182,6 +186,25 @@ def mapper() -> Any:
     from wordmask.segmenters.talk2dino import TextMapper
 
     return TextMapper(512, 768).eval().requires_grad_(False)
+
+
+def vision_head(width: int) -> Any:
+    from wordmask.encoders.dinotxt import HEAD_WIDTH, VisionHead
+
+    head = VisionHead(width, 2, width // HEAD_WIDTH, 64 * -(-int(4 * width * 2 / 3) // 64), biased=False)
+    return head.eval().requires_grad_(False)
+
+
+class UnaskedWords:
+    """A text tower that is never asked, as the names' embeddings are read beforehand."""
+
+    grounds = ()
+    name = text_fingerprint = "random"
+
+    def __init__(self, embedding_size: int):
+        from torch import nn
+
+        self.embedding_size, self.model = embedding_size, nn.Identity()
 
 
 if __name__ == "__main__":
