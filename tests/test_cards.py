@@ -10,7 +10,7 @@ from importlib.resources import files
 import pytest
 
 from wordmask.cards import EIGHT, Card, CardError, cards, rank
-from wordmask.methods import METHODS, Method, methods_of
+from wordmask.methods import METHODS, Method, methods_of, table_to_choose_by
 from wordmask.weights import catalogue
 
 HERE = [method for method in METHODS if method.kind == "segmenter"]
@@ -50,6 +50,17 @@ def test_the_rank_is_by_the_published_mean_then_by_cost_and_leaves_out_what_need
     assert rank(known) == ["best", "cheap", "dear"]
     with pytest.raises(CardError, match="not of imagenet"):
         Card(figures={"imagenet": 1.0})
+
+
+def test_the_table_to_choose_by_has_the_best_first_with_cost_needs_and_licence():
+    known = methods_of("segmenter")
+    rows = table_to_choose_by(known[name] for name in ("maskclip", "talk2dino", "reco")).splitlines()[2:5]
+    assert [row.split(" | ")[0] for row in rows] == ["| talk2dino", "| maskclip", "| reco"]
+    for row, name in zip(rows, ("talk2dino", "maskclip", "reco"), strict=True):
+        card = known[name].card
+        told = [f"{card.mean:.1f} ({card.protocol})", known[name].needs, card.wants, known[name].licence]
+        assert all(part in row for part in told)
+    assert f" | {cards()['talk2dino'].cost:g} | " in rows[0]
 
 
 def test_a_method_of_a_plugin_brings_its_card_and_takes_none_of_ours():

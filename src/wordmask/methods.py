@@ -132,7 +132,8 @@ def table_to_choose_by(methods: Iterable[Method]) -> str:
         lines.append(f"| {method.name} | {mean} | {cost} | {method.needs}{wants} | {method.licence} |")
     return "\n".join(lines) + (
         "\n\nmIoU in percent, the mean of eight benchmarks, as published with the preset `paper`; in brackets whose "
-        "sizes and words it was made with, which differ. Cost: multiply-adds as multiples of MaskCLIP's, an estimate."
+        "sizes and words it was made with, which differ. Cost: seconds a picture as multiples of MaskCLIP's, on a "
+        "processor; for some an estimate by their networks' multiply-adds."
     )
 
 
