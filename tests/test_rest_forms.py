@@ -1,21 +1,27 @@
 """What masks are answered as, and several pictures in one request."""
 
 import base64
+import gc
 import io
 import threading
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 from scipy import ndimage
+from starlette.datastructures import Headers
 
 from support.live_service import png
 from support.painted import NAMES, Painted, paint, painted_folder
 from support.served_client import Counting, client_of, form, reason
 from wordmask.pictures.images import read_image
+from wordmask.serving import ServeSettings
 from wordmask.serving import answers as answers_module
 from wordmask.serving.many import at_once
+from wordmask.serving.reading import parse
+from wordmask.serving.settings import RequestError
 
 
 @pytest.fixture
@@ -167,3 +173,40 @@ def test_one_client_with_many_pictures_leaves_another_its_turn(photos):
         finally:
             opened.set()
             thread.join()
+
+
+@pytest.fixture
+def without_collection():
+    """Of garbage: among all that tests have loaded it takes longer than what is measured."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+BOUNDARY = b"\r\n--b"
+DISPOSITION = b'\r\nContent-Disposition: form-data; name="a"\r\n\r\nc'
+START = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nx'
+HARD = {
+    "parts": ("multipart/form-data; boundary=b", (BOUNDARY + DISPOSITION) * 5000, "too many parts"),
+    "what begins as one does": (
+        "multipart/form-data; boundary=b",
+        START + (BOUNDARY + b"q") * 200_000,
+        "too many parts",
+    ),
+    "lists": ("application/json", b'{"image": "", "names": [' + b"[]," * 40_000 + b"[]]}", "40001 names"),
+    "synonyms": ("application/json", b'{"image": "", "names": {"a": [' + b"[]," * 40_000 + b"[]]}}", "40002 names"),
+    "contrast": (
+        "application/json",
+        b'{"image": "", "names": ["a"], "contrast": [' + b"[]," * 40_000 + b"[]]}",
+        "contrast",
+    ),
+    "many fields": ("application/json", b"{" + b",".join(b'"%d": 1' % i for i in range(30_000)) + b"}", "30000 fields"),
+}
+
+
+@pytest.mark.parametrize(("kind", "body", "why"), HARD.values(), ids=HARD)
+def test_what_is_made_to_be_hard_to_read_is_refused_in_little_time(kind, body, why, without_collection):
+    start = time.thread_time()
+    with pytest.raises(RequestError, match=why):
+        parse(Headers({"content-type": kind}), kind.partition(";")[0], bytearray(body), ServeSettings())
+    assert time.thread_time() - start < 0.1

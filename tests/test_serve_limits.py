@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from support.live_service import (
+    BOUNDARY,
     are_answered,
     body_of,
     head_of,
@@ -22,7 +23,7 @@ from support.live_service import (
     until,
 )
 from support.painted import Painted
-from wordmask.serving import ServeSettings, reading
+from wordmask.serving import ServeSettings, reading, strict_http
 from wordmask.serving.service import Service
 
 HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -310,3 +311,69 @@ def test_what_is_decoded_after_its_time_leaves_nothing_behind():
     assert not visit.picture.take(10)
     assert service.pictures.held == 0
     service.close()
+
+
+def chunked(*chunks):
+    head = b"POST /v1/segment HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n"
+    sent = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+    return head + f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n".encode() + sent + b"0\r\n\r\n"
+
+
+def test_a_body_in_very_many_small_chunks_is_refused_before_it_is_read(monkeypatch):
+    monkeypatch.setattr(strict_http, "FREE_CHUNKS", 10)
+    body = body_of(png(60, 60, noise=True))
+    with live() as service:
+        few = [body[start : start + 150] for start in range(0, len(body), 150)]  # more than are free, and long enough
+        assert len(few) > 10
+        assert service.ask(chunked(*few)).startswith(OK)
+        assert service.ask(chunked(*(bytes([own]) for own in body))).startswith(b"HTTP/1.1 400")
+        assert service.segment(png()).startswith(OK)
+
+
+def test_a_head_of_very_many_lines_is_refused():
+    start = b"POST /v1/segment HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+    body = b"\n" * 1000  # no lines of the head
+    whole = start + b"Content-Length: 1000\r\n\r\n" + body
+    many = start + b"A: b\r\n" * 200
+    with live() as service:
+        for cut in (0, 20, whole.index(b"\r\n\r\n") + 1, whole.index(b"\r\n\r\n") + 3):
+            with service.line(whole[:cut]) as line:
+                time.sleep(0.05)
+                line.sendall(whole[cut:])
+                assert rest_of(line).startswith(b"HTTP/1.1 415")
+        assert service.ask(many).startswith(b"HTTP/1.1 400")  # before it has ended
+        assert service.ask(many + b"\r\n").startswith(b"HTTP/1.1 400")
+        behind = service.ask(HEALTHZ + many + b"\r\n")
+        assert behind.startswith(OK)
+        assert behind.count(b"HTTP/1.1 400") == 1
+        trailers = start + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * 200 + b"\r\n"
+        assert b"HTTP/1.1 200" not in service.ask(trailers)
+
+
+def test_a_body_that_says_it_is_too_large_is_not_kept_and_a_huge_one_not_waited_for():
+    with live(max_bytes=1000) as service:
+        line = service.line(head_of(bytes(3000)) + bytes(900))
+        until(lambda: len(service.service.arrivals) == 1)
+        time.sleep(0.05)
+        assert service.service.arrivals.bytes.held == 0
+        line.sendall(bytes(2100))
+        assert line.recv(1000).startswith(b"HTTP/1.1 413")
+        assert service.line(head_of(bytes(5000))).recv(1000).startswith(b"HTTP/1.1 413")
+
+
+def test_what_is_short_needs_no_thread_and_what_is_hard_to_read_gets_one(monkeypatch):
+    turns, turn = [], Service.in_thread
+
+    async def noted(self, work, *arguments, **options):
+        turns.append(getattr(work, "func", work).__name__)
+        return await turn(self, work, *arguments, **options)
+
+    monkeypatch.setattr(Service, "in_thread", noted)
+    with live() as service:
+        assert service.segment(png()).startswith(OK)
+        assert turns == ["written"]
+        turns.clear()
+        field = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="names"\r\n\r\nred\r\n'.encode()
+        body = field * 30 + body_of(png())
+        assert not service.ask(head_of(body, "Connection: close") + body).startswith(b"HTTP/1.1 5")
+        assert turns[0] == "parse"

@@ -144,3 +144,12 @@ def test_reading_stops_between_two_steps_and_keeps_what_was_read(tmp_path, monke
     assert encoder.read == [*"abcd"]
     assert embedder(names).vectors.shape == (5, 6)
     assert encoder.read == [*"abcde"]
+
+
+def test_what_is_known_is_what_is_read_without_the_encoder(tmp_path):
+    embedder = embedder_of(cache=tmp_path / "text.sqlite")
+    assert not embedder.knows(DOG)
+    embedder.read(DOG)
+    assert embedder.knows(DOG)
+    assert embedder.knows(Vocabulary(("dog", "hound"), (("dog",), ("dog",))))
+    assert not embedder.knows(Vocabulary.of(["dog", "cat"]))

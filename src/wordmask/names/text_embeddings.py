@@ -143,6 +143,11 @@ class TextEmbedder:
             found |= self._learn(missing[start : start + self.phrases_at_once])
         return found
 
+    def knows(self, vocabulary: Vocabulary) -> bool:
+        """Return whether `read` would find all of it in memory."""
+        phrases = set(vocabulary.racing().all_phrases)
+        return len(self._in_memory(list(phrases))) == len(phrases)
+
     def _recall(self, phrases: Sequence[str]) -> dict[str, Tensor]:
         """From memory, and from disk."""
         found = self._in_memory(phrases)

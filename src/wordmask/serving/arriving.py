@@ -28,7 +28,7 @@ class Arrivals:
     def __len__(self) -> int:
         return len(self._open)
 
-    async def read(self, request: Request, client: str, held: Claim) -> bytes:
+    async def read(self, request: Request, client: str, held: Claim) -> bytearray:
         """Return the whole body; `held`, a claim on `bytes`, grows with it."""
         arrival = _Arrival(client, held, self._settings)
         with self._places.claim(client) as place:
@@ -41,13 +41,17 @@ class Arrivals:
             finally:
                 self._open.discard(arrival)
 
-    async def _read(self, request: Request, arrival: "_Arrival") -> bytes:
-        """Of a body that is too large the rest is received and forgotten, up to four times the limit, so that its
-        sender gets to read the answer.
+    async def _read(self, request: Request, arrival: "_Arrival") -> bytearray:
+        """Receive a body. One that is too large, or says that it will be, is forgotten as it comes, up to four times
+        the limit, so that its sender gets to read the answer.
         """
         limit, body, received = self._settings.max_bytes, bytearray(), 0
+        too_large = RequestError(413, "too_large", f"a request may have {limit} bytes, and this one has more")
+        promised = int(request.headers.get("content-length", 0))  # a number, as it has been read by already
         if self._stopping is not None:
             raise self._stopping
+        if promised > 4 * limit:
+            raise too_large
         try:
             async with asyncio.timeout_at(arrival.due) as arrival.clock:
                 async for chunk in request.stream():
@@ -55,7 +59,7 @@ class Arrivals:
                     arrival.moved(len(chunk))
                     if arrival.is_given_up:
                         raise arrival.why()
-                    if received <= limit:
+                    if max(received, promised) <= limit:
                         while not arrival.held.take(len(chunk)):
                             self._make_room(arrival, self.bytes, len(chunk))
                         body += chunk
@@ -69,8 +73,8 @@ class Arrivals:
         except ClientDisconnect as error:
             raise RequestError(400, "gone", "the request broke off") from error
         if received > limit:
-            raise RequestError(413, "too_large", f"a request may have {limit} bytes, and this one has more")
-        return bytes(body)
+            raise too_large
+        return body
 
     def stop(self, why: RequestError) -> None:
         """Wait no longer for what has not arrived."""

@@ -17,6 +17,7 @@ from wordmask.serving.budget import Budget
 from wordmask.serving.pace import Pace
 from wordmask.serving.proxies import client_of, is_trusted
 from wordmask.serving.settings import ServeSettings
+from wordmask.serving.strict_http import StrictHttp
 
 CHUNK = 64 * 2**10
 """Bytes of an answer that are handed to the system at a time: what a reader has not taken is counted until then."""
@@ -109,6 +110,7 @@ class Connection(H11Protocol):
 
     def __init__(self, connections: Connections, **own: Any):
         super().__init__(**own)
+        self.conn = StrictHttp()
         self._all, self._settings = connections, connections.settings
         self._answer = self.app
         self.app = self._asked

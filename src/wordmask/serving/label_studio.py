@@ -77,7 +77,7 @@ async def _predicted(service: Service, request: Request, allowed: LabelStudio, m
     if len(tasks) > MOST_TASKS:
         raise RequestError(413, "tasks", f"{len(tasks)} tasks; {MOST_TASKS} are allowed")
     vocabulary = _vocabulary(service.segmenters[method], interface.labels, service.settings.max_names)
-    await service.waiting_in_thread(service.read_names, method, vocabulary, deadline)
+    await service.read_names(method, vocabulary, deadline)
 
     async def answer(task: dict[str, Any]) -> bytes:
         data = task.get("data")
@@ -106,7 +106,7 @@ def _fetched(service: Service, address: object, allowed: LabelStudio, deadline: 
     return content
 
 
-def _read(body: bytes) -> dict[str, Any]:
+def _read(body: bytes | bytearray) -> dict[str, Any]:
     if signs_of(body) > MOST_SIGNS:
         raise RequestError(413, "json", "the JSON holds more than tasks: send fewer at once")
     try:

@@ -2,7 +2,7 @@
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,17 @@ from typing import Any
 import gradio as gr
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
+from starlette.datastructures import Headers, UploadFile
 
 from wordmask.methods import methods_of, table_to_choose_by
 from wordmask.names.contrast import KNOWN, NO_CONTRAST
 from wordmask.names.vocabulary import Vocabulary
-from wordmask.pictures.image_files import first_line
 from wordmask.segmenters.base import Segmenter
 from wordmask.serving.examples import find_examples
 from wordmask.serving.page_guard import ASK, PageGuard
 from wordmask.serving.page_work import PageWork, Question, forgotten, jpeg_bytes, name_of_upload
 from wordmask.serving.proxies import client_of
-from wordmask.serving.reading import FORM, FormInMemory, kind_of
+from wordmask.serving.reading import FORM, kind_of, read_form
 from wordmask.serving.service import Service, vocabulary_of
 from wordmask.serving.settings import RequestError
 from wordmask.serving.uploads import Upload
@@ -123,7 +121,9 @@ def routes(work: PageWork, visitors: _Visitors) -> APIRouter:
     @router.post("/gradio_api/upload")
     async def upload(request: Request) -> list[str]:
         visitors.check(request)
-        content, name = await _uploaded(request)
+        if kind_of(request) != FORM:
+            raise RequestError(415, "content_type", f"send {FORM}")
+        content, name = await work.service.in_thread(_uploaded, request.headers, await request.body())
         token = work.uploads.add(Upload(content, name, client_of(request.scope, settings)))
         asyncio.get_running_loop().call_later(settings.upload_seconds, work.uploads.take, token)
         return [f"{token}/{name}"]
@@ -147,22 +147,12 @@ def routes(work: PageWork, visitors: _Visitors) -> APIRouter:
     return router
 
 
-async def _uploaded(request: Request) -> tuple[bytes, str]:
+def _uploaded(headers: Headers, body: bytes) -> tuple[bytes, str]:
     """One file of a form, and its name."""
-    if kind_of(request) != FORM:
-        raise RequestError(415, "content_type", f"send {FORM}")
-
-    async def stream() -> AsyncIterator[bytes]:
-        yield await request.body()
-
-    try:
-        form = await FormInMemory(request.headers, stream(), max_files=1, max_fields=0).parse()  # type: ignore[arg-type]
-    except (MultiPartException, KeyError, ValueError) as error:
-        raise RequestError(400, "form", f"the form cannot be read: {first_line(error)}") from error
-    file = form.get("files")
+    file = read_form(headers, body, max_files=1, max_fields=0).get("files")
     if not isinstance(file, UploadFile):
         raise RequestError(400, "form", "there is no picture: send it as a file in the field files")
-    return await file.read(), name_of_upload(file.filename)
+    return file.file.read(), name_of_upload(file.filename)
 
 
 def build_blocks(work: PageWork) -> gr.Blocks:

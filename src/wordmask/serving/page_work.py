@@ -159,7 +159,7 @@ class PageWork:
         return contrasted(names, against, segmenter), note
 
     async def _read_names(self, method: str, vocabulary: Vocabulary, deadline: float) -> None:
-        await self.service.waiting_in_thread(self.service.read_names, method, vocabulary, deadline)
+        await self.service.read_names(method, vocabulary, deadline)
 
     async def _seen(self, looked: Looked, method: str, deadline: float) -> Seen:
         if method not in looked.seen:

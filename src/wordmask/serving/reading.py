@@ -4,7 +4,6 @@ A client gives a picture's bytes and names, in a form or as JSON; nothing in a r
 anything to unpickle.
 """
 
-import asyncio
 import base64
 import json
 from collections.abc import AsyncGenerator, Callable, Hashable
@@ -15,7 +14,8 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.datastructures import Headers, UploadFile
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from wordmask.names.contrast import WORDS_FOR_CONTRAST
@@ -32,7 +32,15 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 """What cameras and browsers make. Fewer decoders are fewer to be attacked."""
 FORM = "multipart/form-data"
 JSON = "application/json"
+QUICK_BYTES, QUICK_PARTS = 2**19, {FORM: 16, JSON: 400}
+"""A body of so few bytes, and of so few parts or signs of JSON's, is read in milliseconds, however hard it was made."""
+MOST_FIELDS = 20
+"""Of JSON, before they are looked at one by one."""
 NAME = "picture"
+
+
+Words = Annotated[list[str], Field(fail_fast=True)]
+"""Of thousands of wrong ones the first is enough to be told."""
 
 
 class Asked(BaseModel):
@@ -40,7 +48,7 @@ class Asked(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    names: list[str] | dict[str, list[str]] | None = Field(
+    names: Words | dict[str, Words] | None = Field(
         None,
         min_length=1,
         description="In a form a field each, or all in one as on the command line, where person: [man, woman] gives "
@@ -53,7 +61,7 @@ class Asked(BaseModel):
         "part; png and overlay are pictures, and for one picture only.",
     )
     fill: bool = Field(False, strict=False, description="Every pixel gets one of the names: no background is added.")
-    contrast: str | list[str] = Field(
+    contrast: str | Words = Field(
         "auto",
         description="What a few names race against where background is added: auto, concepts (those known for them, "
         "also where auto has none), none, or words whose pixels become background (a list, or in a form as names on "
@@ -76,7 +84,7 @@ class AskedAsJson(Asked):
 
 
 class ManyAskedAsJson(Asked):
-    images: Annotated[list[str], Field(min_length=1, description="The bytes of each file in base64.")]
+    images: Annotated[list[str], Field(fail_fast=True, min_length=1, description="The bytes of each file in base64.")]
 
 
 @dataclass(frozen=True)
@@ -102,8 +110,15 @@ def kind_of(request: Request) -> str:
     return kind
 
 
-def parse(headers: Headers, kind: str, body: bytes, settings: ServeSettings, most: int = 1) -> Ask:
-    """Not for the thread that serves: 20 MB made to be hard to read take most of a second.
+def is_quick(kind: str, body: bytes | bytearray) -> bool:
+    """Return whether `parse` takes less of this body than a thread would of being woken."""
+    if len(body) > QUICK_BYTES:
+        return False
+    return (body.count(b"\r\n--") if kind == FORM else signs_of(body)) <= QUICK_PARTS[kind]
+
+
+def parse(headers: Headers, kind: str, body: bytes | bytearray, settings: ServeSettings, most: int = 1) -> Ask:
+    """Not for the thread that serves, unless `is_quick`: 20 MB made to be hard to read take most of a second.
 
     most: pictures that the request may bring; where that is more than one, JSON has a list of them.
     """
@@ -180,17 +195,36 @@ class FormInMemory(MultiPartParser):
     spool_max_size = 2**62
 
 
-def _from_form(headers: Headers, body: bytes, settings: ServeSettings, most: int) -> tuple[list[bytes], dict[str, Any]]:
-    async def stream() -> AsyncGenerator[bytes, None]:
-        yield body
+def read_form(headers: Headers, body: bytes | bytearray, **limits: int) -> FormData:
+    """Return the fields and files of a form. Not for the thread that serves.
 
-    parser = FormInMemory(
-        headers, stream(), max_files=most, max_fields=settings.max_names + 10, max_part_size=_longest_names(settings)
-    )
+    As all of it is in memory nothing waits, and no event loop is needed.
+    """
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield body  # type: ignore[misc]
+
+    boundary = parse_options_header(headers["content-type"])[1].get(b"boundary", b"")
+    most = sum(own for own in (limits.get("max_files"), limits.get("max_fields")) if own)
+    if boundary and body.count(b"\r\n--" + boundary) > most + 1:  # also what only begins so, and is found out slowly
+        raise RequestError(400, "form", "the form cannot be read: it has too many parts")
+    parsing = FormInMemory(headers, stream(), **limits).parse()
     try:
-        form = asyncio.run(parser.parse())
+        parsing.send(None)
+    except StopIteration as done:
+        form: FormData = done.value
+        return form
     except (MultiPartException, KeyError, ValueError) as error:
         raise RequestError(400, "form", f"the form cannot be read: {first_line(error)}") from error
+    raise AssertionError("a form in memory waited for something")
+
+
+def _from_form(
+    headers: Headers, body: bytes | bytearray, settings: ServeSettings, most: int
+) -> tuple[list[bytes], dict[str, Any]]:
+    form = read_form(
+        headers, body, max_files=most, max_fields=settings.max_names + 10, max_part_size=_longest_names(settings)
+    )
     pictures: list[bytes] = []
     given: dict[str, Any] = {}
     names: list[str] = []
@@ -248,22 +282,29 @@ def _check_count(count: int, settings: ServeSettings) -> None:
         raise RequestError(413, "names", f"{count} names and synonyms; {settings.max_names} are allowed")
 
 
-def signs_of(body: bytes) -> int:
+def signs_of(body: bytes | bytearray) -> int:
     """Return how many signs of JSON's own there are, which bounds how many objects come of it."""
     return sum(body.count(sign) for sign in (b",", b"[", b"{", b":"))
 
 
-def _from_json(body: bytes, settings: ServeSettings) -> Any:
+def _from_json(body: bytes | bytearray, settings: ServeSettings) -> Any:
     """Short JSON may become large lists; base64 has none of the signs that make them, and names have few."""
     if signs_of(body) > _longest_names(settings):
         raise RequestError(413, "names", "the JSON holds more than a picture and its names")
     try:
-        return json.loads(body)
+        told = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise RequestError(400, "json", f"the body is not JSON: {first_line(error)}") from error
+    if isinstance(told, dict):
+        if len(told) > MOST_FIELDS:
+            raise RequestError(400, "fields", f"the JSON has {len(told)} fields, and none so many are known")
+        if isinstance(names := told.get("names"), list | dict):
+            own = names.values() if isinstance(names, dict) else ()
+            _check_count(len(names) + sum(len(each) for each in own if isinstance(each, list)), settings)
+    return told
 
 
 def _invalid(error: ValidationError) -> RequestError:
-    first = error.errors()[0]
+    first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part)[:60] for part in first["loc"][:3]) or "the request"
     return RequestError(400, "fields", f"{where}: {first['msg'].lower()[:200]}")

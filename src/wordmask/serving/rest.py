@@ -21,7 +21,7 @@ from wordmask.serving.asking import asked_of, segmented
 from wordmask.serving.description import MANY_RESPONSES, MODELS, READY, RESPONSES, many_body, request_body
 from wordmask.serving.many import each_of
 from wordmask.serving.metrics import CONTENT_TYPE
-from wordmask.serving.reading import JSON, Ask, kind_of, parse
+from wordmask.serving.reading import JSON, Ask, is_quick, kind_of, parse
 from wordmask.serving.service import Service, vocabulary_of
 from wordmask.serving.settings import RETRY_SOON, RequestError
 
@@ -139,13 +139,14 @@ async def _asked(service: Service, request: Request, *, most: int) -> tuple[Ask,
     """Return what is asked, of which method, for which names, a note on those, and until when an answer is wanted."""
     kind = kind_of(request)
     body = await service.receive(request)
-    ask = await service.in_thread(parse, request.headers, kind, body, service.settings, most)
-    del body
+    read = partial(parse, request.headers, kind, body, service.settings, most)
+    ask = read() if is_quick(kind, body) else await service.in_thread(read)
+    del body, read
     deadline = time.monotonic() + service.settings.answer_seconds
     method = service.method(ask.method)
     vocabulary, note = asked_of(service.segmenters[method], ask)
     # Before the picture is decoded: new names may take long, and a file holds less than its pixels do.
-    await service.waiting_in_thread(service.read_names, method, vocabulary, deadline)
+    await service.read_names(method, vocabulary, deadline)
     return ask, method, vocabulary, note, deadline
 
 

@@ -11,8 +11,6 @@ from fastapi import FastAPI
 from wordmask.serving.connections import Connection, Connections
 from wordmask.serving.service import Service
 
-LONGEST_HEADERS = 64 * 1024
-"""Bytes; uvicorn's own default, stated because a limit is meant."""
 BACKLOG = 128
 """Connections that the system keeps until they are accepted; asyncio accepts so many before it looks at the first."""
 KERNEL_BYTES = 256 * 2**10
@@ -37,7 +35,6 @@ class Server(uvicorn.Server):
             log_level="error",  # of each request that is no HTTP uvicorn has a warning to tell
             access_log=False,
             backlog=BACKLOG,
-            h11_max_incomplete_event_size=LONGEST_HEADERS,
             timeout_keep_alive=max(1, round(service.settings.idle_seconds)),
             timeout_graceful_shutdown=round(stop + 2 * LAST_WORDS),
             server_header=False,

@@ -97,7 +97,7 @@ class Service:
     def _visit_of(self, client: str) -> Visit:
         return Visit(client, *(budget.claim(client) for budget in (self.arrivals.bytes, self.pictures, self.places)))
 
-    async def receive(self, request: Request) -> bytes:
+    async def receive(self, request: Request) -> bytearray:
         """Return a whole body; only then it has a place among those at work, `in_flight` of them however many come."""
         visit = self.current
         body = await self.arrivals.read(request, visit.client, visit.body)
@@ -191,11 +191,13 @@ class Service:
         for pool in self._pools:
             pool.close()
 
-    def read_names(self, method: str, vocabulary: Vocabulary, deadline: float) -> None:
+    async def read_names(self, method: str, vocabulary: Vocabulary, deadline: float) -> None:
         """Read names ahead, so that the batches' thread has them and nobody's picture waits for another's names."""
         embedder = getattr(self.segmenters[method], "embed", None)
-        if not isinstance(embedder, TextEmbedder):
-            return
+        if isinstance(embedder, TextEmbedder) and not embedder.knows(vocabulary):
+            await self.waiting_in_thread(self._read_names, embedder, vocabulary, deadline)
+
+    def _read_names(self, embedder: TextEmbedder, vocabulary: Vocabulary, deadline: float) -> None:
         visit = self.current
         wanted = lambda: time.monotonic() < deadline and visit.ended is None  # noqa: E731
         if embedder.read(vocabulary, wanted) is None:
