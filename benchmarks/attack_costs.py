@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from attack_service import Service, ask
+from attack_service import Service, ask, spent
 from attacks import HOLDERS, KINDS, Target
 
 from wordmask.html_page import text_table
@@ -98,17 +98,6 @@ def looking(service: Service, seconds: float) -> float:
     time.sleep(seconds)
     waiting.end()
     return (settled(process)[0] - before[0]) / waiting.count
-
-
-def spent(process: psutil.Process) -> tuple[float, float, float]:
-    """Return the seconds of a processor that the event loop's thread, the others and the decoders have had."""
-    loop = next(own.user_time + own.system_time for own in process.threads() if own.id == process.pid)
-    own = process.cpu_times()
-    decoders = own.children_user + own.children_system
-    for child in process.children(recursive=True):
-        with suppress(psutil.Error):
-            decoders += sum(child.cpu_times()[:2])
-    return loop, own.user + own.system - loop, decoders
 
 
 def settled(process: psutil.Process) -> tuple[float, float, float]:

@@ -48,8 +48,7 @@ class Guard:
         try:
             scope = as_told(scope, self.service.settings)
             if scope["method"] not in WITHOUT_BODY and scope["path"] not in RECEIVING:
-                body = await self.service.receive(Request(scope, receive))
-                receive = _again(body, visit)
+                receive = _again(bytes(await self.service.receive(Request(scope, receive))), visit)
         except RequestError as error:
             await error_answer(error)(scope, receive, send)
             return
