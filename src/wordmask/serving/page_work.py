@@ -120,7 +120,7 @@ class PageWork:
         against = read_contrast(", ".join(question.against) or AUTO, self.service.settings)
         asked = {own: self._known_to(own, names, against, fill=question.fill) for own in methods}
         for own in methods:
-            await self._read_names(own, asked[own][0], deadline)
+            await self.service.read_names(own, asked[own][0], deadline)
         async with looked.lock:
             shown: list[Segmentation] = []
             for own in methods:
@@ -157,9 +157,6 @@ class PageWork:
         if own is not None:  # a student races against no word but its own
             against = AUTO
         return contrasted(names, against, segmenter), note
-
-    async def _read_names(self, method: str, vocabulary: Vocabulary, deadline: float) -> None:
-        await self.service.read_names(method, vocabulary, deadline)
 
     async def _seen(self, looked: Looked, method: str, deadline: float) -> Seen:
         if method not in looked.seen:

@@ -195,7 +195,9 @@ class FormInMemory(MultiPartParser):
     spool_max_size = 2**62
 
 
-def read_form(headers: Headers, body: bytes | bytearray, **limits: int) -> FormData:
+def read_form(
+    headers: Headers, body: bytes | bytearray, *, max_files: int, max_fields: int, longest_field: int = 2**20
+) -> FormData:
     """Return the fields and files of a form. Not for the thread that serves.
 
     As all of it is in memory nothing waits, and no event loop is needed.
@@ -205,10 +207,11 @@ def read_form(headers: Headers, body: bytes | bytearray, **limits: int) -> FormD
         yield body  # type: ignore[misc]
 
     boundary = parse_options_header(headers["content-type"])[1].get(b"boundary", b"")
-    most = sum(own for own in (limits.get("max_files"), limits.get("max_fields")) if own)
-    if boundary and body.count(b"\r\n--" + boundary) > most + 1:  # also what only begins so, and is found out slowly
+    # Also of what only begins like one, and is found out slowly.
+    if boundary and body.count(b"\r\n--" + boundary) > max_files + max_fields + 1:
         raise RequestError(400, "form", "the form cannot be read: it has too many parts")
-    parsing = FormInMemory(headers, stream(), **limits).parse()
+    parser = FormInMemory(headers, stream(), max_files=max_files, max_fields=max_fields, max_part_size=longest_field)
+    parsing = parser.parse()
     try:
         parsing.send(None)
     except StopIteration as done:
@@ -223,7 +226,7 @@ def _from_form(
     headers: Headers, body: bytes | bytearray, settings: ServeSettings, most: int
 ) -> tuple[list[bytes], dict[str, Any]]:
     form = read_form(
-        headers, body, max_files=most, max_fields=settings.max_names + 10, max_part_size=_longest_names(settings)
+        headers, body, max_files=most, max_fields=settings.max_names + 10, longest_field=_longest_names(settings)
     )
     pictures: list[bytes] = []
     given: dict[str, Any] = {}
