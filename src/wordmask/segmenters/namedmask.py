@@ -251,11 +251,10 @@ class NamedMask(Segmenter):
 
 def ready(network: StudentNetwork, precision: str) -> StudentNetwork:
     """Return a copy of a student that looks at pictures of its type, fast, and learns no more."""
-    if isinstance(network, HeadNetwork):  # which has no batch norms to fold; its towers are as large as it is
-        copy: StudentNetwork = network if precision == "fp32" else deepcopy(network)
-    else:
-        copy = for_inference(network, DeepLabV3Plus.features)
-    return copy.to(torch.bfloat16) if precision == "bf16" else copy
+    if not isinstance(network, HeadNetwork):
+        return for_inference(network, DeepLabV3Plus.features, torch.bfloat16 if precision == "bf16" else torch.float32)
+    # It has no batch norms to fold, and its towers are as large as it is.
+    return network if precision == "fp32" else deepcopy(network).to(torch.bfloat16)
 
 
 def student_sample(network: StudentNetwork) -> Sample:

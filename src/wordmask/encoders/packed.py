@@ -1,0 +1,111 @@
+"""Convolutions as a processor computes them fastest: weights laid out once for oneDNN's kernels, and the sum and the
+ReLU behind a convolution made in its kernel, without another pass over memory.
+
+The operators are those that torch's own compiler puts in place of convolutions; here, no size of picture is compiled.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from timm.models.resnet import BasicBlock, Bottleneck
+from torch import Tensor, nn
+
+from wordmask.encoders.watching import Run, watched
+from wordmask.encoders.winograd import Winograd, has_form, tiles
+
+LEAST_CHANNELS = 128
+"""Read and made by a convolution, from which on Winograd's way is faster: below, bringing tiles into another basis and
+back takes longer than the products that it saves."""
+LEAST_TILES = 64
+"""Of a picture, from which on it is; weights are four times as large, and few tiles do not make up for reading them."""
+
+
+class Packed(nn.Module):
+    """A convolution, and what follows it."""
+
+    def __init__(self, convolution: nn.Conv2d, shape: torch.Size, relu: bool):
+        """shape: of what it reads, (B, C, H, W), by which a layout is chosen; others are right as well."""
+        super().__init__()
+        self.steps = [list(own) for own in (convolution.padding, convolution.stride, convolution.dilation)]
+        self.groups, self.relu = convolution.groups, relu
+        self.bias = None if convolution.bias is None else convolution.bias.detach()
+        weight = convolution.weight.detach()
+        is_wide = min(weight.shape[:2]) >= LEAST_CHANNELS
+        self.has_tiles = weight.dtype == torch.float32 and is_wide and has_form(convolution)
+        self.tiled: Winograd | None = None  # made when it is first of use, as its weights are large
+        self.weight = torch._C._nn.mkldnn_reorder_conv2d_weight(
+            weight.contiguous().to_mkldnn(), *self.steps, self.groups, list(shape)
+        )
+
+    def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) -> (B, O, h, w), channels last. beside: (B, O, h, w), to be added before the ReLU."""
+        if self.has_tiles and tiles(*x.shape[-2:], self.steps[2][0]) >= LEAST_TILES:
+            if self.tiled is None:
+                self.tiled = Winograd(self.weight.to_dense(), self.bias, self.steps[2][0])
+            made: Tensor = self.tiled(x, relu=self.relu and beside is None)
+            return made if beside is None else made.add_(beside).relu_()
+        own, steps = torch.ops.mkldnn._convolution_pointwise, (*self.steps, self.groups)
+        if beside is None:
+            made = own(x, self.weight, self.bias, *steps, "relu" if self.relu else "none", [], "")
+        else:
+            made = own.binary(x, beside, self.weight, self.bias, *steps, "add", 1.0, "relu", [], None)
+        return made
+
+
+class Residual(nn.Module):
+    """A block of a ResNet, whose last convolution adds what goes by it."""
+
+    def __init__(self, layers: Sequence[Packed], beside: nn.Module | None):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.beside = nn.Identity() if beside is None else beside
+
+    def forward(self, x: Tensor) -> Tensor:
+        beside = self.beside(x)
+        *first, last = self.layers
+        for layer in first:
+            x = layer(x)
+        out: Tensor = last(x, beside)
+        return out
+
+
+def can_pack(dtype: torch.dtype = torch.float32) -> bool:
+    """Return whether this torch has the operators, and this processor what they need."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+        return False
+    return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def pack(network: nn.Module, run: Run, images: Tensor) -> None:
+    """Lay out the convolutions that a network runs once on pictures; it is on the processor, without batch norms."""
+    seen = watched(network, run, images, lambda module: type(module) is nn.ReLU)
+    followed = dict(seen.pairs)
+    blocks = {name: module for name, module in network.named_modules() if _is_plain(module)}
+    for name, block in blocks.items():
+        followed.pop(f"{name}.{_layers(block)[-1]}", None)  # the sum is made in its place, and read in its stead
+    for name, shape in seen.shapes.items():
+        convolution: Any = network.get_submodule(name)
+        if convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str):
+            network.set_submodule(name, Packed(convolution, shape, name in followed))
+            if name in followed:
+                network.set_submodule(followed[name], nn.Identity())
+    for name, block in blocks.items():
+        layers = [getattr(block, own) for own in _layers(block)]
+        if all(type(layer) is Packed for layer in layers) and all(layer.relu for layer in layers[:-1]):
+            network.set_submodule(name, Residual(layers, block.downsample))
+
+
+def _layers(block: Any) -> tuple[str, ...]:
+    return ("conv1", "conv2", "conv3") if isinstance(block, Bottleneck) else ("conv1", "conv2")
+
+
+def _is_plain(module: Any) -> bool:
+    """Return whether a module is a block of `timm`'s that does nothing but convolve, add and cut off below zero."""
+    if type(module) not in (BasicBlock, Bottleneck):
+        return False
+    is_long = isinstance(module, Bottleneck)
+    nothing = [module.bn1, module.bn2, module.drop_block, module.aa, *([module.bn3] if is_long else [])]
+    last = module.act3 if is_long else module.act2
+    is_bare = module.se is None and module.drop_path is None
+    return is_bare and type(last) is nn.ReLU and all(type(own) is nn.Identity for own in nothing)
