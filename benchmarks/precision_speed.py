@@ -259,7 +259,7 @@ def deeplab(seeds: int) -> Row:
     def student(precision: str) -> NamedMask:
         return NamedMask(Student(network(), VOCABULARY, {}), size, device="cpu", precision=precision)
 
-    ours, plain = {name: student(name) for name in ("fp32", "bf16", "auto")}, network()
+    ours, plain = {name: student(name) for name in ("fp32", *OTHERS, "auto")}, network()
 
     def authors(seed: int) -> np.ndarray:
         seen = plain.statistics.normalise(to_tensor(images[seed], (384, 384))[None])

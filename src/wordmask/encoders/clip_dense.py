@@ -262,7 +262,7 @@ class DenseViT:
         return pooled if self.tower.proj is None else pooled @ self.tower.proj
 
     def _embed(self, images: Tensor, grid: Grid, rule: PositionRule = CLIP_POSITIONS) -> Tensor:
-        x = self.tower.conv1(images).flatten(2).transpose(1, 2)  # (B, h*w, C)
+        x = in_patches(self.tower.conv1, images)  # (B, h*w, C)
         cls = self.tower.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
         positions = resize_positions(self.tower.positional_embedding, self.tower.grid_size, grid, rule=rule)
         return self.tower.ln_pre(torch.cat([cls, x], dim=1) + positions.to(x.dtype))
@@ -272,6 +272,19 @@ class DenseViT:
         if not -count <= index < count:
             raise ValueError(f"block {index} asked for, but this image tower has {count} blocks")
         return index % count
+
+
+def in_patches(convolution: Any, images: Tensor) -> Tensor:
+    """Return what a convolution that takes whole patches gives, (B, h*w, C), for pictures of whole patches.
+
+    On processors it is a product of matrices: oneDNN takes a third longer for filters that never overlap.
+    """
+    if images.device.type != "cpu" or images.dtype != torch.float32:
+        found: Tensor = convolution(images)
+        return found.flatten(2).transpose(1, 2)
+    high, wide = convolution.kernel_size
+    patches = images.unflatten(2, (-1, high)).unflatten(4, (-1, wide)).permute(0, 2, 4, 1, 3, 5)  # B, h, w, 3, ...
+    return F.linear(patches.flatten(3).flatten(1, 2), convolution.weight.flatten(1), convolution.bias)
 
 
 def through_block(block: Any, x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ What is saved, exported or trained is the network itself; this is a copy beside 
 """
 
 import logging
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, TypeVar
 
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from wordmask.encoders.int8_blocks import NoInt8Error
+from wordmask.encoders.int8_convolutions import Int8Convolution
 from wordmask.encoders.packed import can_pack, pack
 from wordmask.encoders.watching import Run, watched
 
@@ -31,13 +34,18 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @torch.no_grad()
 def for_inference(
-    network: Network, run: Run, dtype: torch.dtype = torch.float32, *, packed: bool | None = None
+    network: Network,
+    run: Run,
+    dtype: torch.dtype = torch.float32,
+    *,
+    packed: bool | None = None,
+    int8: Mapping[str, Int8Convolution] | None = None,
 ) -> Network:
     """Return a copy that gives the same to what rounding leaves, faster: without batch norms, channels last, and, on
     processors, with weights as their kernels read them.
 
     `network` is in evaluation mode, in fp32. dtype: of the copy. packed: whether its weights are laid out; by default
-    wherever that can be.
+    wherever that can be. int8: its convolutions that are to be, without batch norms, by their names.
     """
     device = next(network.parameters()).device
     images = torch.randn(LOOK, generator=torch.Generator().manual_seed(0)).to(device)
@@ -59,9 +67,15 @@ def for_inference(
             copy.set_submodule(name, WideDepthwise(module))
     copy = copy.requires_grad_(False).to(dtype).to(memory_format=torch.channels_last)
     if packed is False or device.type != "cpu" or not can_pack(dtype):
+        if int8 is not None:
+            raise NoInt8Error(
+                f"convolutions are in int8 on processors alone, not on {device}: choose another precision"
+            )
         return copy
     images = images.to(dtype).contiguous(memory_format=torch.channels_last)
-    pack(copy, run, images)
+    pack(copy, run, images, int8)
+    if int8 is not None:
+        return copy  # how near it is, is found out by what it says
     if not _is_near(run(copy, images), expected, dtype):
         _log.debug("%s gives other numbers when it is packed, so it is not", type(network).__name__)
         return for_inference(network, run, dtype, packed=False)

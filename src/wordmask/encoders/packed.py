@@ -4,13 +4,15 @@ ReLU behind a convolution made in its kernel, without another pass over memory.
 The operators are those that torch's own compiler puts in place of convolutions; here, no size of picture is compiled.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
+from wordmask.encoders.int8_convolutions import Int8Convolution, Int8Packed
 from wordmask.encoders.watching import Run, watched
 from wordmask.encoders.winograd import Winograd, has_form, tiles
 
@@ -56,16 +58,21 @@ class Packed(nn.Module):
 class Residual(nn.Module):
     """A block of a ResNet, whose last convolution adds what goes by it."""
 
-    def __init__(self, layers: Sequence[Packed], beside: nn.Module | None):
+    def __init__(self, layers: Sequence[Packed | Int8Packed], beside: nn.Module | None, is_first: bool):
+        """is_first: of its stage; what enters one of the others is read by nothing else."""
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.beside = nn.Identity() if beside is None else beside
+        self.is_read = beside is None and is_first
 
     def forward(self, x: Tensor) -> Tensor:
         beside = self.beside(x)
-        *first, last = self.layers
-        for layer in first:
-            x = layer(x)
+        for layer, after in pairwise(self.layers):
+            in_bytes = isinstance(layer, Int8Packed) and isinstance(after, Int8Packed)
+            x = layer(x, then=after) if in_bytes else layer(x)
+        last: Any = self.layers[-1]
+        if isinstance(last, Int8Packed):
+            return last.added(x, beside.clone() if self.is_read else beside)
         out: Tensor = last(x, beside)
         return out
 
@@ -77,8 +84,11 @@ def can_pack(dtype: torch.dtype = torch.float32) -> bool:
     return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def pack(network: nn.Module, run: Run, images: Tensor) -> None:
-    """Lay out the convolutions that a network runs once on pictures; it is on the processor, without batch norms."""
+def pack(network: nn.Module, run: Run, images: Tensor, int8: Mapping[str, Int8Convolution] | None = None) -> None:
+    """Lay out the convolutions that a network runs once on pictures; it is on the processor, without batch norms. int8:
+    those that are.
+    """
+    int8 = int8 or {}
     seen = watched(network, run, images, lambda module: type(module) is nn.ReLU)
     followed = dict(seen.pairs)
     blocks = {name: module for name, module in network.named_modules() if _is_plain(module)}
@@ -87,13 +97,16 @@ def pack(network: nn.Module, run: Run, images: Tensor) -> None:
     for name, shape in seen.shapes.items():
         convolution: Any = network.get_submodule(name)
         if convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str):
-            network.set_submodule(name, Packed(convolution, shape, name in followed))
+            relu = name in followed
+            own = Int8Packed(convolution, int8[name], shape, relu) if name in int8 else Packed(convolution, shape, relu)
+            network.set_submodule(name, own)
             if name in followed:
                 network.set_submodule(followed[name], nn.Identity())
     for name, block in blocks.items():
         layers = [getattr(block, own) for own in _layers(block)]
-        if all(type(layer) is Packed for layer in layers) and all(layer.relu for layer in layers[:-1]):
-            network.set_submodule(name, Residual(layers, block.downsample))
+        if all(type(layer) in (Packed, Int8Packed) for layer in layers) and all(layer.relu for layer in layers[:-1]):
+            is_first = name.rpartition(".")[2] == "0"
+            network.set_submodule(name, Residual(layers, block.downsample, is_first))
 
 
 def _layers(block: Any) -> tuple[str, ...]:
