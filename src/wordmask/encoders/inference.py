@@ -25,6 +25,7 @@ BLOCK_BYTES = 1 << 20
 """Of a sum that is made together: it stays in a core's second-level cache while all nine pictures are added to it."""
 LOOK = (1, 3, 64, 64)
 """Pictures that a network is watched on."""
+USUAL = (384, 384)
 SAME = {torch.float32: 1e-3, torch.bfloat16: 0.1}
 """Of the largest number that a network gives on them: further apart is more than what folding rounds."""
 _log = logging.getLogger(__name__)
@@ -40,12 +41,14 @@ def for_inference(
     *,
     packed: bool | None = None,
     int8: Mapping[str, Int8Convolution] | None = None,
+    size: tuple[int, int] = USUAL,
 ) -> Network:
     """Return a copy that gives the same to what rounding leaves, faster: without batch norms, channels last, and, on
     processors, with weights as their kernels read them.
 
     `network` is in evaluation mode, in fp32. dtype: of the copy. packed: whether its weights are laid out; by default
     wherever that can be. int8: its convolutions that are to be, without batch norms, by their names.
+    size: of the pictures (H, W) that are to come, for which weights are laid out; others take longer, and are right.
     """
     device = next(network.parameters()).device
     images = torch.randn(LOOK, generator=torch.Generator().manual_seed(0)).to(device)
@@ -73,7 +76,7 @@ def for_inference(
             )
         return copy
     images = images.to(dtype).contiguous(memory_format=torch.channels_last)
-    pack(copy, run, images, int8)
+    pack(copy, run, images, size, int8)
     if int8 is not None:
         return copy  # how near it is, is found out by what it says
     if not _is_near(run(copy, images), expected, dtype):

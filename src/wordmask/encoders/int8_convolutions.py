@@ -22,7 +22,7 @@ LEAST_SCALE = 1e-12
 MOST_ROWS = 4096
 """Places of the pictures that a layer is rounded by."""
 BYTES = 255
-BLOCK = 1 << 18
+BLOCK = 1 << 16
 """Numbers that become bytes together."""
 
 
@@ -95,13 +95,13 @@ class Int8Packed(nn.Module):
     def forward(self, x: Tensor, then: "Int8Packed | None" = None) -> Tensor:
         """(B, C, H, W), numbers or their bytes -> (B, O, h, w), numbers, or the bytes of what reads them next."""
         told: tuple[Any, ...] = (1.0, 0, torch.float32) if then is None else (then.scale, then.zero, torch.uint8)
-        behind = ("relu" if self.relu else "none", [], "")
+        behind: tuple[Any, ...] = ("relu" if self.relu else "none", [], "")
         out: Tensor = torch.ops.onednn.qconv2d_pointwise(*self._read(x), *self.weights, *self.rest, *told, *behind)
         return out
 
     def added(self, x: Tensor, beside: Tensor) -> Tensor:
         """Return the ReLU of its sum with what goes by it, (B, O, h, w), in whose place it is written."""
-        behind = (1.0, 0, torch.float32, 1.0, 0, "sum", 1.0, "relu", [], None)
+        behind: tuple[Any, ...] = (1.0, 0, torch.float32, 1.0, 0, "sum", 1.0, "relu", [], None)
         out: Tensor = torch.ops.onednn.qconv2d_pointwise.binary(
             *self._read(x), *self.weights, beside, *self.rest, *behind
         )

@@ -29,20 +29,20 @@ class Packed(nn.Module):
     def __init__(self, convolution: nn.Conv2d, shape: torch.Size, relu: bool):
         """shape: of what it reads, (B, C, H, W), by which a layout is chosen; others are right as well."""
         super().__init__()
-        self.steps = [list(own) for own in (convolution.padding, convolution.stride, convolution.dilation)]
+        steps: Any = (convolution.padding, convolution.stride, convolution.dilation)
+        self.steps: list[list[int]] = [list(own) for own in steps]
         self.groups, self.relu = convolution.groups, relu
         self.bias = None if convolution.bias is None else convolution.bias.detach()
         weight = convolution.weight.detach()
         is_wide = min(weight.shape[:2]) >= LEAST_CHANNELS
         self.has_tiles = weight.dtype == torch.float32 and is_wide and has_form(convolution)
         self.tiled: Winograd | None = None  # made when it is first of use, as its weights are large
-        self.weight = torch._C._nn.mkldnn_reorder_conv2d_weight(
-            weight.contiguous().to_mkldnn(), *self.steps, self.groups, list(shape)
-        )
+        lay_out: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
+        self.weight = lay_out(weight.contiguous().to_mkldnn(), *self.steps, self.groups, list(shape))
 
     def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
         """(B, C, H, W) -> (B, O, h, w), channels last. beside: (B, O, h, w), to be added before the ReLU."""
-        if self.has_tiles and tiles(*x.shape[-2:], self.steps[2][0]) >= LEAST_TILES:
+        if self.has_tiles and tiles(x.shape[2], x.shape[3], self.steps[2][0]) >= LEAST_TILES:
             if self.tiled is None:
                 self.tiled = Winograd(self.weight.to_dense(), self.bias, self.steps[2][0])
             made: Tensor = self.tiled(x, relu=self.relu and beside is None)
@@ -84,17 +84,26 @@ def can_pack(dtype: torch.dtype = torch.float32) -> bool:
     return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def pack(network: nn.Module, run: Run, images: Tensor, int8: Mapping[str, Int8Convolution] | None = None) -> None:
-    """Lay out the convolutions that a network runs once on pictures; it is on the processor, without batch norms. int8:
-    those that are.
+def pack(
+    network: nn.Module,
+    run: Run,
+    images: Tensor,
+    size: tuple[int, int],
+    int8: Mapping[str, Int8Convolution] | None = None,
+) -> None:
+    """Lay out the convolutions that a network runs once on pictures; it is on the processor, without batch norms. size:
+    of pictures that are to come: kernels are chosen by it, and their layouts with them. int8: those that are.
     """
     int8 = int8 or {}
+    more = [own / before for own, before in zip(size, images.shape[-2:], strict=True)]
     seen = watched(network, run, images, lambda module: type(module) is nn.ReLU)
     followed = dict(seen.pairs)
     blocks = {name: module for name, module in network.named_modules() if _is_plain(module)}
     for name, block in blocks.items():
         followed.pop(f"{name}.{_layers(block)[-1]}", None)  # the sum is made in its place, and read in its stead
-    for name, shape in seen.shapes.items():
+    for name, small in seen.shapes.items():
+        sides = (1 if side == 1 else max(1, round(side * own)) for side, own in zip(small[-2:], more, strict=True))
+        shape = torch.Size((1, small[1], *sides))
         convolution: Any = network.get_submodule(name)
         if convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str):
             relu = name in followed

@@ -27,6 +27,8 @@ class Winograd(nn.Module):
 
     weight: Tensor  # (36, C, O)
     bias: Tensor  # (O,)
+    into: Tensor  # (36, 36)
+    back: Tensor  # (16, 36)
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dilation: int):
         """weight: (O, C, 3, 3)."""
@@ -38,12 +40,13 @@ class Winograd(nn.Module):
         filters = (torch.kron(taps, taps) @ filters).float()  # rounded once
         self.register_buffer("weight", filters.view(SPAN**2, channels, outputs), persistent=False)
         self.register_buffer("bias", torch.zeros(outputs) if bias is None else bias.detach(), persistent=False)
-        self.register_buffer("into", torch.kron(into, into).float(), persistent=False)  # (36, 36)
-        self.register_buffer("back", torch.kron(back, back).float(), persistent=False)  # (16, 36)
+        self.register_buffer("into", torch.kron(into, into).float(), persistent=False)
+        self.register_buffer("back", torch.kron(back, back).float(), persistent=False)
 
     def forward(self, x: Tensor, relu: bool = False) -> Tensor:
         """(B, C, H, W) -> (B, O, H, W), channels last. relu: of what comes out."""
-        return torch.cat([self._one(own, relu) for own in x.split(1)])  # pictures one by one fit the cache
+        found = [self._one(own, relu) for own in x.split(1)]  # one by one they fit the cache
+        return found[0] if len(found) == 1 else torch.cat(found)
 
     def _one(self, x: Tensor, relu: bool) -> Tensor:
         """Take one picture through, which a dilation of d makes d * d pictures of every d-th row and column: they know
@@ -63,9 +66,10 @@ class Winograd(nn.Module):
             tiles = padded[TILE * first : TILE * last + 2].unfold(0, SPAN, TILE).unfold(2, SPAN, TILE)
             tiles = tiles.permute(5, 6, 0, 1, 2, 3, 4).reshape(SPAN**2, -1)  # rows, d, columns, d, C
             found = torch.bmm((self.into @ tiles).view(SPAN**2, -1, channels), self.weight)
-            tiles = (self.back @ found.view(SPAN**2, -1)).view(-1, outputs).add_(self.bias)
-            tiles = (tiles.relu_() if relu else tiles).view(TILE, TILE, last - first, apart, columns, apart, outputs)
-            out[first:last] = tiles.permute(2, 0, 3, 4, 1, 5, 6)
+            tiles = (self.back @ found.view(SPAN**2, -1)).view(TILE, TILE, last - first, apart, columns, apart, outputs)
+            torch.add(tiles.permute(2, 0, 3, 4, 1, 5, 6), self.bias, out=out[first:last])
+        if relu:
+            out.relu_()
         whole = out.view(1, TILE * rows * apart, TILE * columns * apart, outputs)[:, :height, :width]
         return whole.contiguous().permute(0, 3, 1, 2)
 

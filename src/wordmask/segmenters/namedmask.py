@@ -21,7 +21,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from wordmask.compute import Compute, Precision
-from wordmask.encoders.inference import for_inference
+from wordmask.encoders.inference import USUAL, for_inference
 from wordmask.encoders.precision import Sample, confirmed, settled
 from wordmask.encoders.samples import whole_sample
 from wordmask.masks.segmentation import Segmentation, label_type
@@ -228,7 +228,7 @@ class NamedMask(Segmenter):
     def _features(self, pictures: Tensor, precision: str) -> Tensor:
         """Pictures (B, 3, H, W) in [0, 1] -> what the last layer reads (B, width, h, w)."""
         if self._ready is None:
-            self._ready = ready(self.network, precision, self._int8)
+            self._ready = ready(self.network, precision, self._int8, (pictures.shape[2], pictures.shape[3]))
         batch = self._statistics.normalise(pictures).to(self._ready.dtype)
         return self._ready.features(batch.contiguous(memory_format=torch.channels_last)).float()
 
@@ -272,13 +272,15 @@ class NamedMask(Segmenter):
         )
 
 
-def ready(network: StudentNetwork, precision: str, int8: Made | None = None) -> StudentNetwork:
+def ready(
+    network: StudentNetwork, precision: str, int8: Made | None = None, size: tuple[int, int] = USUAL
+) -> StudentNetwork:
     """Return a copy of a student that looks at pictures of its type, fast, and learns no more. int8: its convolutions
-    that are.
+    that are. size: of the pictures that are to come.
     """
     if not isinstance(network, HeadNetwork):
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        return for_inference(network, DeepLabV3Plus.features, dtype, int8=int8)
+        return for_inference(network, DeepLabV3Plus.features, dtype, int8=int8, size=size)
     # It has no batch norms to fold, and its towers are as large as it is.
     return network if precision == "fp32" else deepcopy(network).to(torch.bfloat16)
 
@@ -290,7 +292,7 @@ def student_sample(network: StudentNetwork) -> Sample:
     def computing(precision: Precision) -> Callable[[Tensor], Tensor]:
         images = torch.randn(size, generator=torch.Generator().manual_seed(0))
         made = roughly_in_int8(network, images) if precision == "int8" else None
-        return ready(network, precision, made).features
+        return ready(network, precision, made, (TIMED_SIDE, TIMED_SIDE)).features
 
     return whole_sample(network.title, network, computing, size)
 
