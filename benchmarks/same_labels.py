@@ -26,7 +26,7 @@ from torch import Tensor, nn
 import wordmask
 from wordmask.compute import has_int8
 from wordmask.encoders.clip import ClipEncoder
-from wordmask.encoders.int8_agreement import LEAST_SAME, compute_in_int8, kept, same_directions
+from wordmask.encoders.int8_agreement import compute_in_int8, kept, same_directions
 from wordmask.encoders.int8_agreement import leaves as drawn_pictures
 from wordmask.extras import is_installed
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary
@@ -71,9 +71,7 @@ def on_the_world(methods: Sequence[str], count: int) -> None:
             row(method, question, [{own: labels(each, images, names) for own, each in loaded.items()}])
     for own in kept():
         verdict = "enough" if own.is_enough else "too few"
-        print(
-            f"{own.what}: {own.same:.2%} of drawn patches say the same in int8, {verdict} for auto ({LEAST_SAME:.1%})"
-        )
+        print(f"{own.what}: {own.same:.2%} of drawn patches say the same in int8, {verdict} for auto ({own.least:.1%})")
 
 
 def at_full_size(methods: Sequence[str], seeds: int) -> None:

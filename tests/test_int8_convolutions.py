@@ -18,6 +18,7 @@ from wordmask.encoders.packed import Residual
 from wordmask.segmenters import student_int8
 from wordmask.segmenters.deeplab import DeepLabV3Plus
 from wordmask.segmenters.namedmask import NamedMask, student_sample
+from wordmask.segmenters.student_int8 import RoundedStudent
 
 pytestmark = pytest.mark.skipif(
     not has_int8() or not hasattr(torch.ops.onednn, "qconv2d_pointwise"), reason="nothing computes in int8 here"
@@ -155,3 +156,5 @@ def test_networks_without_convolutions_in_int8_say_so(network, monkeypatch):
     monkeypatch.setattr("wordmask.encoders.int8_convolutions.hasattr", lambda own, name: False, raising=False)
     with pytest.raises(NoInt8Error, match="this torch has no convolutions in int8"):
         made_of(network)
+    with pytest.raises(NoInt8Error, match="a head on frozen encoders has no int8 form"):
+        RoundedStudent(nn.Identity(), lambda pictures: pictures, lambda made: None, has_labels=True)
