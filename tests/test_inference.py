@@ -8,7 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from support.tiny_student import NAMES, expected_logits, picture, tiny_student
+from wordmask.encoders import packed
 from wordmask.encoders.inference import BLOCK_BYTES, WideDepthwise, for_inference, is_wide, shifted_sum
+from wordmask.encoders.packed import Residual, can_pack
+from wordmask.encoders.winograd import Winograd
 from wordmask.segmenters import namedmask
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus, small_resnet_settings
 from wordmask.segmenters.namedmask import NamedMask
@@ -57,6 +60,72 @@ def test_a_network_made_ready_gives_the_same_without_a_batch_norm_and_is_itself_
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(weight.requires_grad for weight in network.parameters())  # it can go on learning
+
+
+LONG = DeepLabSettings(
+    "resnet26",
+    {"channels": (16, 16, 32, 32), "layers": (1, 1, 2, 1), "stem_width": 8},
+    output_stride=8,
+    rates=(2, 9),
+    width=16,
+    low_width=8,
+)
+needs_kernels = pytest.mark.skipif(not can_pack(), reason="this torch has no such kernels")
+
+
+@needs_kernels
+@pytest.mark.parametrize("settings", [SMALL["resnet10t"], LONG], ids=["two layers a block", "three"])
+@pytest.mark.parametrize("tiles", [1, 10**6])
+def test_a_resnet_is_packed_whole_and_says_the_same_at_any_size(settings, tiles, monkeypatch):
+    monkeypatch.setattr(packed, "LEAST_CHANNELS", 8)
+    monkeypatch.setattr(packed, "LEAST_TILES", tiles)
+    torch.manual_seed(0)
+    network = learnt(DeepLabV3Plus(3, settings))
+    ready = for_inference(network, DeepLabV3Plus.features)
+    blocks = [own for own in ready.modules() if isinstance(own, Residual)]
+    assert len(blocks) == sum(settings.backbone_options["layers"])
+    assert not any(isinstance(own, nn.ReLU) for own in ready.backbone.modules())
+    for size in ((64, 64), (41, 83), (96, 200)):
+        images = torch.randn(2, 3, *size)
+        with torch.inference_mode():
+            expected, found = network.features(images), ready.features(images)
+            alone = ready.features(images[1:])
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+        torch.testing.assert_close(alone, found[1:], rtol=1e-5, atol=1e-6 * expected.abs().max().item())
+    assert any(isinstance(own, Winograd) for own in ready.modules()) == (tiles == 1)
+
+
+class Peeking(nn.Module):
+    """A ReLU reads its convolution, and something else does."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.relu = nn.Conv2d(3, 4, 3), nn.ReLU()
+
+    def forward(self, x):
+        own = self.conv(x)
+        return self.relu(own) - own
+
+
+@needs_kernels
+def test_a_network_that_is_not_the_same_when_packed_stays_as_it_is():
+    network = Peeking().eval()
+    ready = for_inference(network, lambda own, images: own(images))
+    assert not any(isinstance(own, packed.Packed) for own in ready.modules())
+    images = torch.randn(1, 3, 9, 9)
+    torch.testing.assert_close(ready(images), network(images))
+
+
+@pytest.mark.skipif(not can_pack(torch.bfloat16), reason="this torch or this processor has no such kernels")
+def test_a_packed_network_computes_in_bf16_too():
+    torch.manual_seed(0)
+    network = learnt(DeepLabV3Plus(3, LONG))
+    ready = for_inference(network, DeepLabV3Plus.features, torch.bfloat16)
+    assert any(isinstance(own, Residual) for own in ready.modules())
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        expected, found = network.features(images), ready.features(images.bfloat16()).float()
+    assert (found - expected).norm() < 0.05 * expected.norm()
 
 
 class Forked(nn.Module):

@@ -471,8 +471,6 @@ def test_what_has_no_int8_form_is_said_where_it_is_asked_for_and_passed_over_by_
     assert confirmed("net", host, open_choice, lambda: Sample("", "", lambda own: None), again) == "bf16"
     with pytest.raises(NoInt8Error):
         confirmed("net", host, Compute("cpu", "int8"), None, again)
-    with pytest.raises(NoInt8Error, match="students"):
-        wordmask.load("namedmask", precision="int8", **OF_THE_WORLD)
 
 
 def test_only_processors_compute_in_int8(monkeypatch):

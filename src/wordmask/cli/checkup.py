@@ -144,7 +144,7 @@ def advice(found: dict[str, Any]) -> Iterator[str]:
     if has and told is not None and told < TELLING_TORCH:
         yield f"the processor has {', '.join(has)}, which torch tells of from {'.'.join(map(str, TELLING_TORCH))} on"
     if found["extras"]["export"]["missing"]:
-        int8 = "int8, which vision transformers may be faster in; and " if multiplies_int8() else ""
+        int8 = "int8, which vision transformers and students may be faster in; and " if multiplies_int8() else ""
         yield f"pip install 'wordmask[export]': {int8}ONNX files, which small networks are faster from"
 
 

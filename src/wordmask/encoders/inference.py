@@ -1,18 +1,22 @@
-"""A network as it computes fastest once it has learnt: batch norms folded, and dilated depthwise convolutions as sums.
+"""A network as it computes fastest once it has learnt: batch norms folded, dilated depthwise convolutions as sums, and
+weights laid out.
 
 What is saved, exported or trained is the network itself; this is a copy beside it.
 """
 
 import logging
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Mapping
 from copy import deepcopy
-from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from wordmask.encoders.int8_blocks import NoInt8Error
+from wordmask.encoders.int8_convolutions import Int8Convolution
+from wordmask.encoders.packed import can_pack, pack
+from wordmask.encoders.watching import Run, watched
 
 NARROW_DILATION = 6
 """The widest for which oneDNN has a fast depthwise kernel; measured: beyond it, its own one takes 3 to 30 times as
@@ -21,69 +25,72 @@ BLOCK_BYTES = 1 << 20
 """Of a sum that is made together: it stays in a core's second-level cache while all nine pictures are added to it."""
 LOOK = (1, 3, 64, 64)
 """Pictures that a network is watched on."""
-SAME = 1e-3
+USUAL = (384, 384)
+SAME = {torch.float32: 1e-3, torch.bfloat16: 0.1}
 """Of the largest number that a network gives on them: further apart is more than what folding rounds."""
 _log = logging.getLogger(__name__)
 
 Network = TypeVar("Network", bound=nn.Module)
-Run = Callable[[Any, Tensor], Tensor]
-"""What a network does with pictures (B, 3, H, W)."""
 
 
 @torch.no_grad()
-def for_inference(network: Network, run: Run) -> Network:
-    """Return a copy that gives the same to what rounding leaves, faster: without batch norms, channels last.
+def for_inference(
+    network: Network,
+    run: Run,
+    dtype: torch.dtype = torch.float32,
+    *,
+    packed: bool | None = None,
+    int8: Mapping[str, Int8Convolution] | None = None,
+    size: tuple[int, int] = USUAL,
+) -> Network:
+    """Return a copy that gives the same to what rounding leaves, faster: without batch norms, channels last, and, on
+    processors, with weights as their kernels read them.
 
-    `network` is in evaluation mode, in fp32.
+    `network` is in evaluation mode, in fp32. dtype: of the copy. packed: whether its weights are laid out; by default
+    wherever that can be. int8: its convolutions that are to be, without batch norms, by their names.
+    size: of the pictures (H, W) that are to come, for which weights are laid out; others take longer, and are right.
     """
     device = next(network.parameters()).device
     images = torch.randn(LOOK, generator=torch.Generator().manual_seed(0)).to(device)
-    pairs, expected = _watch(network, run, images)
+    seen = watched(network, run, images, _is_norm)
+    expected = seen.given
     copy = deepcopy(network)
-    for convolution, norm in pairs:
+    for convolution, norm in seen.pairs:
         own: Any = copy.get_submodule(convolution)
         after: Any = copy.get_submodule(norm)
         fused = fuse_conv_bn_eval(own.double(), deepcopy(after).double())
-        _replace(copy, convolution, fused.float())  # rounded once
-        _replace(copy, norm, _after(after))
-    apart = (run(copy, images) - expected).abs().max()
-    if not apart <= SAME * expected.abs().max():  # put so that NaN is caught as well
+        copy.set_submodule(convolution, fused.float())  # rounded once
+        copy.set_submodule(norm, _after(after))
+    if not _is_near(run(copy, images), expected, torch.float32):
         # Something else reads what a convolution gives, or the numbers are too large for what is folded.
         _log.debug("%s gives other numbers without its batch norms, so they stay", type(network).__name__)
         copy = deepcopy(network)
     for name, module in list(copy.named_modules()):
         if isinstance(module, nn.Conv2d) and is_wide(module):
-            _replace(copy, name, WideDepthwise(module))
-    return copy.requires_grad_(False).to(memory_format=torch.channels_last)
+            copy.set_submodule(name, WideDepthwise(module))
+    copy = copy.requires_grad_(False).to(dtype).to(memory_format=torch.channels_last)
+    if packed is False or device.type != "cpu" or not can_pack(dtype):
+        if int8 is not None:
+            raise NoInt8Error(
+                f"convolutions are in int8 on processors alone, not on {device}: choose another precision"
+            )
+        return copy
+    images = images.to(dtype).contiguous(memory_format=torch.channels_last)
+    pack(copy, run, images, size, int8)
+    if int8 is not None:
+        return copy  # how near it is, is found out by what it says
+    if not _is_near(run(copy, images), expected, dtype):
+        _log.debug("%s gives other numbers when it is packed, so it is not", type(network).__name__)
+        return for_inference(network, run, dtype, packed=False)
+    return copy
 
 
-def _watch(network: nn.Module, run: Run, images: Tensor) -> tuple[list[tuple[str, str]], Tensor]:
-    """Return the names of convolutions and of the batch norms that read them, and what the network gives."""
-    writer: dict[int, str] = {}
-    kept: list[Tensor] = []  # so that no other tensor comes to lie where one of them was
-    calls: Counter[str] = Counter()
-    pairs: list[tuple[str, str]] = []
+def _is_near(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
+    return bool((found.float() - expected).abs().max() <= SAME[dtype] * expected.abs().max())  # NaN is not
 
-    def watch(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        calls[name] += 1
-        if isinstance(module, nn.BatchNorm2d):
-            if (before := writer.get(id(inputs[0]))) is not None:
-                pairs.append((before, name))
-        else:
-            writer[id(output)] = name
-            kept.append(output)
 
-    hooks = [
-        module.register_forward_hook(partial(watch, name))
-        for name, module in network.named_modules()
-        if type(module) is nn.Conv2d or (isinstance(module, nn.BatchNorm2d) and module.running_var is not None)
-    ]
-    try:
-        expected = run(network, images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return [pair for pair in pairs if calls[pair[0]] == calls[pair[1]] == 1], expected
+def _is_norm(module: nn.Module) -> bool:
+    return isinstance(module, nn.BatchNorm2d) and module.running_var is not None
 
 
 def _after(norm: nn.Module) -> nn.Module:
@@ -145,8 +152,3 @@ def shifted_sum(x: Tensor, taps: Tensor, dilation: tuple[int, int], bias: Tensor
     if bias is not None:
         out += bias
     return out.permute(0, 3, 1, 2)
-
-
-def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, own = name.rpartition(".")
-    setattr(network.get_submodule(parent), own, module)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from wordmask.console.progress import progress_bar
 from wordmask.encoders.int8 import Int8Stack
-from wordmask.encoders.int8_blocks import Block, Linear, PlainStack, Stack, blocks_of
+from wordmask.encoders.int8_blocks import PlainStack, Stack, blocks_of
 from wordmask.encoders.int8_calibration import Int8Block, in_int8
 from wordmask.files import is_special
 from wordmask.fingerprints import digest_of
@@ -32,6 +33,7 @@ ENOUGH_TOKENS, MOST_PICTURES = 2500, 16
 """That layers are rounded by; the pictures that have them are none of those that the network is asked about."""
 LEAVES = 250
 """Of a picture: they cover nearly all of it."""
+PREPARING = "{}: preparing int8, once on this machine"
 FOLDER, FORMAT = "int8", "2"
 MARK = f"int8 {FORMAT}"
 """Of what a network in int8 says: in another format it says something else."""
@@ -54,53 +56,87 @@ class Host:
     features: Callable[[Tensor], Sequence[Tensor]]
     place: Callable[[Stack | None], None]
 
+    def make(self) -> list[Int8Block]:
+        """Return blocks in int8, by what enters them on drawn pictures; those in single precision are left in place."""
+        blocks = blocks_of(self.modules)
+        plain = PlainStack(blocks)
+        self.place(plain)
+        self.features(leaves(1, SIDE, seed=1))
+        count = math.ceil(ENOUGH_TOKENS / plain.entered[0].shape[1])
+        self.features(leaves(min(count, MOST_PICTURES), SIDE, seed=1))
+        with progress_bar(PREPARING.format(self.what), len(blocks), counts=False) as report:
+            return in_int8(blocks, *plain.entered, report=report)
+
+    def tensors(self, made: Sequence[Int8Block]) -> dict[str, Tensor]:
+        """Return all of what was made."""
+        return {f"{index}.{name}": value for index, own in enumerate(made) for name, value in own.tensors().items()}
+
+    def read(self, tensors: Mapping[str, Tensor]) -> list[Int8Block]:
+        """Return what these are of, or raise a `KeyError` or `ValueError` where they are not of this network."""
+        blocks = blocks_of(self.modules)
+        return [Int8Block.of(block, _below(f"{index}.", tensors)) for index, block in enumerate(blocks)]
+
+    def use(self, made: Sequence[Int8Block]) -> None:
+        self.place(Int8Stack(made))
+
+    def judge(self, exact: Sequence[Tensor], found: Sequence[Tensor]) -> "Agreement":
+        """Return how far both features say the same."""
+        return Agreement(self.what, min(map(same_directions, exact, found)))
+
+
+class Rounded(Protocol):
+    """A network, or a part of one, that can be rounded to int8: see `Host`."""
+
+    @property
+    def what(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def features(self) -> Callable[[Tensor], Sequence[Tensor]]: ...
+    @property
+    def place(self) -> Callable[[None], None]: ...
+    def make(self) -> Any: ...
+    def tensors(self, made: Any) -> dict[str, Tensor]: ...
+    def read(self, tensors: Mapping[str, Tensor]) -> Any: ...
+    def use(self, made: Any) -> None: ...
+    def judge(self, exact: Sequence[Tensor], found: Sequence[Tensor]) -> "Agreement": ...
+
 
 @dataclass(frozen=True)
 class Agreement:
-    """How many patches of drawn pictures say the same in int8."""
+    """How many patches of drawn pictures say the same in int8, and how many must."""
 
     what: str
     same: float
+    least: float = LEAST_SAME
 
     @property
     def is_enough(self) -> bool:
-        return self.same >= LEAST_SAME
+        return self.same >= self.least
 
 
-def compute_in_int8(host: Host) -> Agreement:
-    """Put the stack in int8 into its network, and return how far that says the same; `NoInt8Error` where its blocks
-    have no such form.
+def compute_in_int8(host: Rounded) -> Agreement:
+    """Put what is in int8 into its network, and return how far that says the same; `NoInt8Error` where there is no such
+    form of it.
     """
-    blocks = blocks_of(host.modules)
     path = cache_dir() / FOLDER / f"{digest_of(f'{FORMAT} {host.fingerprint}')}.safetensors"
-    known = _read(path, blocks)
+    known = _read(path, host)
     if known is not None:
         found, made = known
-        host.place(Int8Stack(made))
+        host.use(made)
         return found
     try:
-        plain = PlainStack(blocks)
-        host.place(plain)
-        made = _made(host, plain, blocks)
+        made = host.make()
         pictures = leaves(PICTURES, SIDE)
         exact = host.features(pictures)
-        host.place(Int8Stack(made))
-        found = Agreement(host.what, min(map(same_directions, exact, host.features(pictures))))
+        host.use(made)
+        found = host.judge(exact, host.features(pictures))
     except BaseException:
         host.place(None)
         raise
-    _write(path, found, made)
+    _write(path, found, host.tensors(made))
     _log.debug("%s says the same of %.2f%% of patches in int8", host.what, 100 * found.same)
     return found
-
-
-def _made(host: Host, plain: PlainStack, blocks: Sequence[Block[Linear]]) -> list[Int8Block]:
-    """Return blocks in int8, by what enters them on drawn pictures; `plain` is in their place."""
-    host.features(leaves(1, SIDE, seed=1))
-    count = math.ceil(ENOUGH_TOKENS / plain.entered[0].shape[1])
-    host.features(leaves(min(count, MOST_PICTURES), SIDE, seed=1))
-    with progress_bar(f"{host.what}: preparing int8, once on this machine", len(blocks), counts=False) as report:
-        return in_int8(blocks, *plain.entered, report=report)
 
 
 def kept() -> list[Agreement]:
@@ -144,7 +180,7 @@ def _agreement(path: Path) -> Agreement | None:
         if is_special(path) or path.stat().st_size > MOST_BYTES:
             raise WeightsError("too large")
         metadata = read_metadata(path)
-        found = Agreement(metadata["what"], float(metadata["same"]))
+        found = Agreement(metadata["what"], float(metadata["same"]), float(metadata.get("least", LEAST_SAME)))
         if metadata["format"] != FORMAT or not 0 <= found.same <= 1:
             raise WeightsError("of another format")
     except (OSError, RuntimeError, WeightsError, KeyError, ValueError) as error:
@@ -153,15 +189,14 @@ def _agreement(path: Path) -> Agreement | None:
     return found
 
 
-def _read(path: Path, blocks: Sequence[Block[Linear]]) -> tuple[Agreement, list[Int8Block]] | None:
+def _read(path: Path, host: Rounded) -> tuple[Agreement, Any] | None:
     found = _agreement(path)
     if found is None:
         return None
     try:
-        state = read_state_dict(path)
-        made = [Int8Block.of(block, _below(f"{index}.", state)) for index, block in enumerate(blocks)]
+        made = host.read(read_state_dict(path))
     except (OSError, RuntimeError, WeightsError, KeyError, ValueError) as error:
-        _log.debug("%s has nothing of these blocks, so that int8 is tried anew: %s", path, error)
+        _log.debug("%s has nothing of this network, so that int8 is tried anew: %s", path, error)
         return None
     return found, made
 
@@ -170,9 +205,9 @@ def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
-def _write(path: Path, found: Agreement, made: Sequence[Int8Block]) -> None:
-    state = {f"{index}.{name}": value for index, own in enumerate(made) for name, value in own.tensors().items()}
+def _write(path: Path, found: Agreement, tensors: Mapping[str, Tensor]) -> None:
+    told = {"format": FORMAT, "what": found.what, "same": repr(found.same), "least": repr(found.least)}
     try:
-        write_state_dict(path, state, {"format": FORMAT, "what": found.what, "same": repr(found.same)})
+        write_state_dict(path, tensors, told)
     except (OSError, WeightsError, RuntimeError) as error:
         _log.debug("%s is not kept, so that every process tries int8: %s", path, error)

@@ -24,7 +24,7 @@ from typing import Any, TypeVar, cast, get_args
 import torch
 
 from wordmask.compute import INT8_PACKAGES, Compute, Precision, has_bf16, has_int8, processor
-from wordmask.encoders.int8_agreement import Host, compute_in_int8
+from wordmask.encoders.int8_agreement import Rounded, compute_in_int8
 from wordmask.encoders.int8_blocks import NoInt8Error
 from wordmask.extras import is_installed
 from wordmask.files import atomic_write, is_special
@@ -42,7 +42,7 @@ BUDGET_SECONDS, MOST_SECONDS = 0.4, 2.0
 LEAST_ROUNDS, MOST_ROUNDS = 3, 15
 MOST_SERIES = 3
 FOLDER = "precision"
-FORMAT = 1
+FORMAT = 2
 MOST_BYTES = 1 << 16
 """Of a file of times; one has some hundred."""
 _log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ Network = TypeVar("Network")
 
 def confirmed(
     network: Network,
-    host: Callable[[Network], Host],
+    host: Callable[[Network], Rounded],
     chosen: Compute,
     sample: Callable[[], Sample] | None,
     anew: Callable[[Compute], Network],

@@ -67,8 +67,6 @@ def whole_sample(
     """
 
     def call(precision: Precision) -> Callable[[], object]:
-        if precision == "int8":
-            raise NoInt8Error(f"{what} has no int8 form here")
         run = ready(precision)
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         pictures = _random(images, dtype).contiguous(memory_format=torch.channels_last)

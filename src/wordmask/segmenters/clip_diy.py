@@ -31,7 +31,10 @@ from wordmask.segmenters.base import Seen, Segmenter, SegmenterError
 from wordmask.segmenters.open_vocabulary import Objectness, look_for_objects
 from wordmask.weights.addresses import Address
 
-WINDOWS_PER_PASS = 64
+WINDOWS_PER_PASS, WINDOWS_IN_INT8 = 64, 8
+"""That go through CLIP together. In int8, whose products are short, it counts whether what is between them stays in a
+core's second-level cache: a ViT-B/32 takes a fifth less time for each of 8 windows than of 64. In fp32 it is the same.
+"""
 MAP_BYTES = 64 * 2**20
 """The most that the maps of the names that are scored together take."""
 EQUAL = 1e-6
@@ -237,15 +240,16 @@ class ClipDiy(Segmenter):
 
     def _embed_windows(self, pictures: list[Tensor], plans: list[list[SlidingWindows]]) -> Sequence[Tensor]:
         """Every scale of every picture in turn: (windows, D). All go through CLIP together, in full batches."""
+        together = WINDOWS_IN_INT8 if self.precision == "int8" else WINDOWS_PER_PASS
         parts = (
             part
             for picture, own in zip(pictures, plans, strict=True)
             for plan in own
-            for part in plan.cut(picture).split(WINDOWS_PER_PASS)
+            for part in plan.cut(picture).split(together)
         )
         embedded = [
             self.clip.encode_image(batch.float().div_(255))
-            for batch in in_batches(WINDOWS_PER_PASS, (self._as_clip_sees(part) for part in parts))
+            for batch in in_batches(together, (self._as_clip_sees(part) for part in parts))
         ]
         return torch.cat(embedded).split([len(plan) for own in plans for plan in own])
 

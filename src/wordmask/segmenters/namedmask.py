@@ -6,7 +6,7 @@ A student segments by the names that it was distilled for, in one pass of a plai
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from importlib.resources import files
@@ -20,10 +20,9 @@ from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from wordmask.compute import Compute
-from wordmask.encoders.inference import for_inference
-from wordmask.encoders.int8_blocks import NoInt8Error
-from wordmask.encoders.precision import Sample, settled
+from wordmask.compute import Compute, Precision
+from wordmask.encoders.inference import USUAL, for_inference
+from wordmask.encoders.precision import Sample, confirmed, settled
 from wordmask.encoders.samples import whole_sample
 from wordmask.masks.segmentation import Segmentation, label_type
 from wordmask.names.lists import read_names
@@ -38,6 +37,7 @@ from wordmask.segmenters.base import MissingWeightsError, Seen, Segmenter, Segme
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
 from wordmask.segmenters.head import HeadNetwork
 from wordmask.segmenters.student_file import OPEN_FORMAT, Student, StudentNetwork, is_student_file, read_student
+from wordmask.segmenters.student_int8 import Made, RoundedStudent, roughly_in_int8
 from wordmask.weights.addresses import Address, resolve
 from wordmask.weights.building import built_from
 from wordmask.weights.loading import read_state_dict
@@ -130,6 +130,8 @@ class NamedMask(Segmenter):
     Settings = NamedMaskSettings
     presets = PRESETS
     has_weights = True
+    has_labels = True
+    """Whether classes are names."""
 
     def __init__(
         self,
@@ -140,16 +142,18 @@ class NamedMask(Segmenter):
         precision: str = "auto",
     ):
         compute = Compute(str(device), precision)
-        if compute.precision == "int8":
-            raise NoInt8Error("students have no int8 form that is faster: choose auto, fp32 or bf16")
         self.network: StudentNetwork = student.network.eval().requires_grad_(False).to(compute.device)
         self._ready: StudentNetwork | None = None  # what computes: the network as it was when it first looked
-        compute = settled(compute, lambda: student_sample(self.network))
+        self._int8: Made | None = None
         self.vocabulary = student.vocabulary
         self.metadata = student.metadata
         self.settings = settings or NamedMaskSettings()
-        self.precision = compute.precision
         self._statistics = self.network.statistics
+        chosen = settled(compute, self._sample)
+        sample = self._sample if compute.is_open else None
+        # What computes is made when the student first looks, so that all that is confirmed here is what it is made of.
+        chosen = confirmed(chosen, lambda chosen: self._rounded(), chosen, sample, lambda other: other)
+        self.precision = chosen.precision
         names, phrases = student.vocabulary.names, student.vocabulary.phrases
         self._class_of = {phrase.casefold(): number for number, own in enumerate(phrases) for phrase in own}
         self._class_of |= {name.casefold(): number for number, name in enumerate(names)}
@@ -217,12 +221,31 @@ class NamedMask(Segmenter):
         """Return what is kept of pictures: (B, c, h, w), logits or, where there are more names, what the last layer
         reads.
         """
-        if self._ready is None:
-            self._ready = ready(self.network, self.precision)
         batch = torch.stack([to_tensor(image, size) for image in images])
-        batch = self._statistics.normalise(on_device(batch, self.device)).to(self._ready.dtype)
-        features = self._ready.features(batch.contiguous(memory_format=torch.channels_last)).float()
+        features = self._features(on_device(batch, self.device), self.precision)
         return features if self.keeps_features else self.network.classify(features)
+
+    def _features(self, pictures: Tensor, precision: str) -> Tensor:
+        """Pictures (B, 3, H, W) in [0, 1] -> what the last layer reads (B, width, h, w)."""
+        if self._ready is None:
+            self._ready = ready(self.network, precision, self._int8, (pictures.shape[2], pictures.shape[3]))
+        batch = self._statistics.normalise(pictures).to(self._ready.dtype)
+        return self._ready.features(batch.contiguous(memory_format=torch.channels_last)).float()
+
+    def _sample(self) -> Sample:
+        return student_sample(self.network)
+
+    def _rounded(self) -> RoundedStudent:
+        """Return where its convolutions can be put in int8."""
+
+        def place(made: Made | None) -> None:
+            self._int8, self._ready = made, None
+
+        @torch.inference_mode()
+        def logits(pictures: Tensor) -> Tensor:
+            return self.network.classify(self._features(pictures, "fp32"))
+
+        return RoundedStudent(self.network, logits, place, has_labels=self.has_labels)
 
     @property
     def keeps_features(self) -> bool:
@@ -249,20 +272,29 @@ class NamedMask(Segmenter):
         )
 
 
-def ready(network: StudentNetwork, precision: str) -> StudentNetwork:
-    """Return a copy of a student that looks at pictures of its type, fast, and learns no more."""
-    if isinstance(network, HeadNetwork):  # which has no batch norms to fold; its towers are as large as it is
-        copy: StudentNetwork = network if precision == "fp32" else deepcopy(network)
-    else:
-        copy = for_inference(network, DeepLabV3Plus.features)
-    return copy.to(torch.bfloat16) if precision == "bf16" else copy
+def ready(
+    network: StudentNetwork, precision: str, int8: Made | None = None, size: tuple[int, int] = USUAL
+) -> StudentNetwork:
+    """Return a copy of a student that looks at pictures of its type, fast, and learns no more. int8: its convolutions
+    that are. size: of the pictures that are to come.
+    """
+    if not isinstance(network, HeadNetwork):
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        return for_inference(network, DeepLabV3Plus.features, dtype, int8=int8, size=size)
+    # It has no batch norms to fold, and its towers are as large as it is.
+    return network if precision == "fp32" else deepcopy(network).to(torch.bfloat16)
 
 
 def student_sample(network: StudentNetwork) -> Sample:
     """Return what is timed of a student: all of it, on a picture that is small for it."""
     size = (1, 3, TIMED_SIDE, TIMED_SIDE)
-    what = network.title
-    return whole_sample(what, network, lambda precision: ready(network, precision).features, size)
+
+    def computing(precision: Precision) -> Callable[[Tensor], Tensor]:
+        images = torch.randn(size, generator=torch.Generator().manual_seed(0))
+        made = roughly_in_int8(network, images) if precision == "int8" else None
+        return ready(network, precision, made, (TIMED_SIDE, TIMED_SIDE)).features
+
+    return whole_sample(network.title, network, computing, size)
 
 
 class SeenByStudent(Seen):

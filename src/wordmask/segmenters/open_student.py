@@ -137,6 +137,7 @@ class OpenStudent(NamedMask):
     """Answers to any names. Those that it was distilled for it knows itself; for others it reads CLIP's text tower."""
 
     network: OpenDeepLab
+    has_labels = False
 
     def __init__(
         self,
