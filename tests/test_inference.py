@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from support.learnt_students import LONG, learnt
 from support.tiny_student import NAMES, expected_logits, picture, tiny_student
 from wordmask.encoders import packed
 from wordmask.encoders.inference import BLOCK_BYTES, WideDepthwise, for_inference, is_wide, shifted_sum
@@ -24,21 +25,6 @@ SMALL = {
     "mobilenet": DeepLabSettings("mobilenetv3_small_050", output_stride=16, rates=(2, 9), width=8, low_width=4),
     "no batch norms": DeepLabSettings("convnext_atto", output_stride=None, rates=(2, 9), width=8, low_width=4),
 }
-
-
-def learnt(network):
-    """A network whose batch norms have seen something."""
-    dice = torch.Generator().manual_seed(1)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for values, low, high in (
-                (module.running_mean, -0.5, 0.5),
-                (module.running_var, 0.5, 2),
-                (module.weight.data, 0.5, 1.5),
-                (module.bias.data, -0.5, 0.5),
-            ):
-                values.uniform_(low, high, generator=dice)
-    return network.eval()
 
 
 def norms(network):
@@ -62,14 +48,6 @@ def test_a_network_made_ready_gives_the_same_without_a_batch_norm_and_is_itself_
     assert all(weight.requires_grad for weight in network.parameters())  # it can go on learning
 
 
-LONG = DeepLabSettings(
-    "resnet26",
-    {"channels": (16, 16, 32, 32), "layers": (1, 1, 2, 1), "stem_width": 8},
-    output_stride=8,
-    rates=(2, 9),
-    width=16,
-    low_width=8,
-)
 needs_kernels = pytest.mark.skipif(not can_pack(), reason="this torch has no such kernels")
 
 

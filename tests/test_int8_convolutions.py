@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from support.learnt_students import LONG, learnt
 from support.tiny_student import NAMES, picture, tiny_student
-from test_inference import LONG, learnt
 from wordmask.compute import has_int8
 from wordmask.encoders import precision as measuring
 from wordmask.encoders.inference import for_inference

@@ -113,7 +113,7 @@ def test_the_loss_is_cross_entropy_and_the_distance_to_the_teachers_features():
 
 def test_samples_bring_the_teachers_features_and_none_where_something_was_pasted(targets):
     examples = TargetExamples(targets)
-    options = {"seed": 0, "ignore": 255, "stride": 4}
+    options = {"seed": 0, "ignore": 255, "grid": 8}
     plain = FeatureSamples(examples, OPEN.augmentation, most_pasted=1, **options)
     pasted = FeatureSamples(examples, OPEN.augmentation, most_pasted=3, **options)
     batch = plain.at(range(4))

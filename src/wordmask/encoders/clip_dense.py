@@ -275,14 +275,17 @@ class DenseViT:
 
 
 def in_patches(convolution: Any, images: Tensor) -> Tensor:
-    """Return what a convolution that takes whole patches gives, (B, h*w, C), for pictures of whole patches.
+    """Return what a convolution that takes whole patches gives, (B, h*w, C); what is left at an edge it passes over.
 
-    On processors it is a product of matrices: oneDNN takes a third longer for filters that never overlap.
+    On processors it is a product of matrices: oneDNN takes a third longer for filters that never overlap. A graph that
+    is exported has the convolution, which other runtimes know better.
     """
-    if images.device.type != "cpu" or images.dtype != torch.float32:
+    if images.device.type != "cpu" or images.dtype != torch.float32 or torch.onnx.is_in_onnx_export():
         found: Tensor = convolution(images)
         return found.flatten(2).transpose(1, 2)
     high, wide = convolution.kernel_size
+    height, width = images.shape[-2:]
+    images = images[..., : height // high * high, : width // wide * wide]
     patches = images.unflatten(2, (-1, high)).unflatten(4, (-1, wide)).permute(0, 2, 4, 1, 3, 5)  # B, h, w, 3, ...
     return F.linear(patches.flatten(3).flatten(1, 2), convolution.weight.flatten(1), convolution.bias)
 

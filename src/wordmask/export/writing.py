@@ -122,6 +122,7 @@ def _told(segmenter: Segmenter, graph: Graph) -> dict[str, Any]:
     if isinstance(segmenter, NamedMask):
         vocabulary = segmenter.vocabulary
         names = dict(zip(vocabulary.names, vocabulary.phrases, strict=True))
+        told |= {"zoom": segmenter.zoom} if segmenter.zoom != 1 else {}
         return told | {"names": names, "settings": _plain(asdict(segmenter.settings))}
     settings = getattr(segmenter, "settings", None)
     if isinstance(segmenter, OpenVocabularySegmenter) and settings is not None:

@@ -189,8 +189,13 @@ class NamedMask(Segmenter):
         needs_all = self.settings.refine != "none" or self.correction is not None
         return size if size[0] * size[1] < height * width and not needs_all else None
 
+    @property
+    def zoom(self) -> float:
+        """Return how many times as large the network looks at pictures."""
+        return self.network.settings.zoom
+
     def _size(self, height: int, width: int) -> tuple[int, int]:
-        return self.settings.size(height, width, self.network.settings.zoom)
+        return self.settings.size(height, width, self.zoom)
 
     @torch.inference_mode()
     def look_many(self, images: Sequence[Picture], sources: Sequence[str]) -> list[Seen]:
@@ -200,7 +205,7 @@ class NamedMask(Segmenter):
             alike[size].append(index)
         kept: dict[int, Tensor] = {}
         for size, indices in alike.items():
-            together = max(1, int(PIXELS_PER_PASS / (size[0] * size[1] * self.network.settings.zoom**2)))
+            together = max(1, int(PIXELS_PER_PASS / (size[0] * size[1] * self.zoom**2)))
             for start in range(0, len(indices), together):
                 part = indices[start : start + together]
                 kept.update(zip(part, self._read([pixels_of(images[index]) for index in part], size), strict=True))

@@ -65,6 +65,7 @@ class Told(BaseModel):
     patch_size: int | None = None
     text_fingerprint: str | None = None
     fixed: dict[str, Any] | None = None
+    zoom: float = 1.0
 
 
 def read_told(session: Any, path: str | Path) -> Told:
@@ -127,8 +128,10 @@ class OnnxOpenVocabulary(_OnProcessor, OpenVocabularySegmenter):
 class OnnxStudent(_OnProcessor, NamedMask):
     """A student that is all in its file, names included."""
 
-    def __init__(self, session: Any, vocabulary: Vocabulary, settings: NamedMaskSettings):
-        self.precision = "fp32"
+    zoom = 1.0
+
+    def __init__(self, session: Any, vocabulary: Vocabulary, settings: NamedMaskSettings, zoom: float):
+        self.precision, self.zoom = "fp32", zoom
         self.vocabulary, self.settings, self.metadata = vocabulary, settings, {}
         self._session = session
         self._learn_names(vocabulary)
@@ -187,7 +190,7 @@ def _student(
         raise ExportError(
             f"{path}: {first['loc'][0]}={first['input']!r} cannot be used: {first['msg'].lower()}"
         ) from error
-    student = OnnxStudent(session, vocabulary, chosen)
+    student = OnnxStudent(session, vocabulary, chosen, told.zoom)
     student.preset = told.preset
     return student
 

@@ -82,17 +82,21 @@ def following(folder: Path, report: Callable[[int], None]) -> Iterator[None]:
     has_ended = threading.Event()
 
     def look() -> None:
-        while not has_ended.wait(LOOKS_EVERY):
-            if lines := read_log(folder):
-                report(lines[-1]["step"])
+        if lines := read_log(folder):
+            report(lines[-1]["step"])
 
-    thread = threading.Thread(target=look, name="wordmask-log", daemon=True)
+    def keep_looking() -> None:
+        while not has_ended.wait(LOOKS_EVERY):
+            look()
+
+    thread = threading.Thread(target=keep_looking, name="wordmask-log", daemon=True)
     thread.start()
     try:
         yield
     finally:
         has_ended.set()
         thread.join()
+    look()
 
 
 def _line(line: bytes) -> dict[str, Any] | None:
