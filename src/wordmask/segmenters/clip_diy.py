@@ -33,7 +33,8 @@ from wordmask.weights.addresses import Address
 
 WINDOWS_PER_PASS, WINDOWS_IN_INT8 = 64, 32
 """That go through CLIP together. In int8, whose products are short, it counts whether what is between them stays in
-cores' caches: of 8, 16, 32 and 64, a ViT-B/32 on two cores takes the least time by 32. In fp32 it is the same."""
+cores' caches: of 8, 16, 32 and 64, a ViT-B/32 took the least time by 32, on two cores of a Xeon without AMX. In fp32
+it is the same."""
 MAP_BYTES = 64 * 2**20
 """The most that the maps of the names that are scored together take."""
 EQUAL = 1e-6

@@ -128,7 +128,7 @@ class OnnxOpenVocabulary(_OnProcessor, OpenVocabularySegmenter):
 class OnnxStudent(_OnProcessor, NamedMask):
     """A student that is all in its file, names included."""
 
-    zoom = 1.0
+    zoom = 1.0  # the graph's own, in place of what is derived from a network of torch's
 
     def __init__(self, session: Any, vocabulary: Vocabulary, settings: NamedMaskSettings, zoom: float):
         self.precision, self.zoom = "fp32", zoom
