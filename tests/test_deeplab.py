@@ -111,6 +111,19 @@ def test_a_backbone_takes_a_checkpoint_with_torchvision_s_names_and_all_of_them(
         fill_backbone(network, file)
 
 
+def test_a_network_starts_from_a_student_of_other_names_all_but_its_last_layer(tmp_path):
+    donor, network, file = DeepLabV3Plus(2, TINY), DeepLabV3Plus(3, TINY), tmp_path / "student.safetensors"
+    write_student(file, donor, Vocabulary.of(["background", "dog"]))
+    own = {name: value.clone() for name, value in network.state_dict().items()}
+    fill_backbone(network, file)
+    for name, value in network.state_dict().items():
+        last = name.startswith("classifier.classifier.3.")
+        assert torch.equal(value, own[name] if last else donor.state_dict()[name]), name
+    wider = DeepLabV3Plus(3, replace(TINY, width=TINY.width + 8))
+    with pytest.raises(WeightsError, match=r"student\.safetensors as a start of DeepLabV3\+.*classifier\.aspp"):
+        fill_backbone(wider, file)
+
+
 def test_a_student_s_file_gives_back_the_student(tmp_path):
     torch.manual_seed(0)
     network, images, file = DeepLabV3Plus(3, TINY).eval(), torch.rand(1, 3, 40, 32), tmp_path / "student.safetensors"

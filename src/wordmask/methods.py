@@ -133,7 +133,7 @@ def table_to_choose_by(methods: Iterable[Method]) -> str:
     return "\n".join(lines) + (
         "\n\nmIoU in percent, the mean of eight benchmarks, as published with the preset `paper`; in brackets whose "
         "sizes and words it was made with, which differ. Cost: seconds a picture as multiples of MaskCLIP's, on a "
-        "processor; for some an estimate by their networks' multiply-adds."
+        "processor; of clip-diy an estimate by its networks' multiply-adds."
     )
 
 

@@ -30,6 +30,8 @@ BACKBONE = "backbone"
 """The role of one among a plug-in's addresses."""
 LOW_LEVEL_STRIDE = 4
 """Of the features that give the edges back: layer1 of a ResNet."""
+HEAD, PYRAMID, LAST_LAYER = "classifier.", "classifier.aspp.", "classifier.classifier.3."
+"""How the names of the head's parameters begin, of its first part, and of the layer that knows the classes."""
 
 
 class DeepLabError(WordmaskError):
@@ -206,7 +208,8 @@ def _build_backbone(settings: DeepLabSettings) -> Any:
 
 
 def fill_backbone(network: DeepLabV3Plus, weights: str | Path) -> None:
-    """Start from a backbone that learnt without labels, by its address.
+    """Start from a backbone that learnt without labels, by its address; or from a whole network of the same shape, all
+    of it but the layer that knows the classes, such as a student of other names.
 
     That is a file, a folder in `timm`'s layout, a URL, a name of the catalogue ("dino-resnet50"), or what a plug-in
     brings; or "timm" for the weights that `timm` has under the backbone's own name.
@@ -220,6 +223,9 @@ def fill_backbone(network: DeepLabV3Plus, weights: str | Path) -> None:
         path = find(weights, BACKBONE).path
         path = path / WEIGHTS if is_timm_folder(path) else path
         state = read_state_dict(path, unwrap=("state_dict", "model"), strip=("module.", "backbone."))
+        if any(key.startswith(PYRAMID) for key in state):
+            _fill_whole(network, state, weights)
+            return
     prefix = "model." if all(key.startswith("model.") for key in network.backbone.state_dict()) else ""
     load_into(
         network.backbone,
@@ -227,6 +233,18 @@ def fill_backbone(network: DeepLabV3Plus, weights: str | Path) -> None:
         what=f"{weights} as backbone {name}",
         rename=lambda key: prefix + key,
         allow_extra=[prefix + pattern for pattern in extra],
+    )
+
+
+def _fill_whole(network: DeepLabV3Plus, state: Mapping[str, Tensor], weights: str | Path) -> None:
+    """Names of the backbone's parameters have lost their prefix."""
+    known = {key: value for key, value in state.items() if not key.startswith(LAST_LAYER)}
+    load_into(
+        network,
+        known,
+        what=f"{weights} as a start of {network.title}",
+        rename=lambda key: key if key.startswith(HEAD) else f"backbone.{key}",
+        allow_missing=[f"{LAST_LAYER}*"],
     )
 
 
