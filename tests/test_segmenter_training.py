@@ -196,6 +196,19 @@ def test_the_loss_is_the_mean_cross_entropy_of_the_pixels_that_teach(masks):
     assert loss.item() == pytest.approx(np.mean(losses), rel=1e-5)
 
 
+@pytest.mark.parametrize("size", [(8, 12), (7, 5), (16, 16)])
+def test_at_cells_the_loss_is_that_of_the_labels_in_their_middles(size):
+    chance = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, *size, generator=chance, dtype=torch.float64)
+    labels = torch.randint(0, 3, (2, 16, 24), generator=chance)
+    losses = []
+    for row, column in np.ndindex(size):
+        middle = labels[:, int((row + 0.5) * 16 / size[0]), int((column + 0.5) * 24 / size[1])]
+        losses.append(-logits[:, :, row, column].log_softmax(dim=1)[torch.arange(2), middle].mean())
+    loss = training.cross_entropy(logits, labels, None, ignore=255, counted=torch.tensor(labels.numel()))
+    assert loss.item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
+
+
 def test_accumulated_gradients_are_those_of_the_whole_batch(masks):
     def uneven(labels):
         labels[0] = 255  # parts with fewer pixels that teach weigh less
@@ -284,8 +297,10 @@ def test_a_run_that_is_stopped_anywhere_ends_with_the_same_file_and_log(masks, w
     assert log_of(tmp_path) == log_of(whole.parent)
 
 
-@pytest.mark.parametrize("changed", [{"crowds": 0.5}, {"network": replace(QUICK.network, zoom=1.5)}])
-def test_crowds_and_zoom_survive_a_stop_and_are_said_where_they_are_there(masks, whole, tmp_path, changed):
+@pytest.mark.parametrize(
+    "changed", [{"crowds": 0.5}, {"network": replace(QUICK.network, zoom=1.5)}, {"learn_at": "cells"}]
+)
+def test_crowds_zoom_and_cells_survive_a_stop_and_are_said_where_they_are_there(masks, whole, tmp_path, changed):
     settings = replace(QUICK, **changed)
     with pytest.raises(Killed):
         learn(masks, tmp_path / "stopped", settings, progress=stop_at(3))
@@ -294,7 +309,7 @@ def test_crowds_and_zoom_survive_a_stop_and_are_said_where_they_are_there(masks,
     assert read_student(path).network.settings.zoom == settings.network.zoom
     examples = Examples(masks, LABEL_OF)
     assert settings.identity(1, examples) != QUICK.identity(1, examples)
-    assert not any(word in QUICK.identity(1, examples) for word in ("crowds", "zoom"))
+    assert not any(word in QUICK.identity(1, examples) for word in ("crowds", "zoom", "learn_at"))
     student = wordmask.load("namedmask", weights=path, device="cpu", precision="fp32")
     assert student.segment(picture(NAMES[0], 1)[0], NAMES).labels.shape == picture(NAMES[0], 1)[1].shape
 

@@ -20,7 +20,7 @@ from wordmask.distillation.experts import ExpertSettings
 from wordmask.distillation.filters import FilterSettings
 from wordmask.distillation.pseudo_masks import MaskSettings
 from wordmask.distillation.records import DistillationError
-from wordmask.distillation.student import AnyStudentSettings
+from wordmask.distillation.student import AnyStudentSettings, StudentSettings
 from wordmask.names.lists import read_names
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.plugins import presets_of, where_from
@@ -209,8 +209,10 @@ def make_run(*layers: Mapping[str, Any]) -> Run:
     if not len(vocabulary.names) - (vocabulary.background is not None):
         raise ConfigError("names holds nothing but background: name at least one thing to find")
     _check_teacher(config, vocabulary)
-    if config.student.vocabulary == "open" and config.student.crowds:
-        raise ConfigError("student.crowds is for students of vocabulary=closed: leave it at 0")
+    if isinstance(config.student, StudentSettings) and config.student.vocabulary == "open":
+        for name, plain in (("crowds", 0.0), ("learn_at", "pixels")):
+            if getattr(config.student, name) != plain:
+                raise ConfigError(f"student.{name} is for students of vocabulary=closed: leave it at {plain}")
     return Run(vocabulary, Path(images).expanduser().resolve(), Path(out).expanduser().resolve(), preset, config)
 
 

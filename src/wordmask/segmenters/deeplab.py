@@ -136,6 +136,9 @@ class Head(nn.Module):
 class DeepLabV3Plus(nn.Module):
     """Pictures (B, 3, H, W), normalised -> logits (B, classes, H, W)."""
 
+    learns_at_cells = False
+    """Whether logits stay on the features' grid while it learns."""
+
     def __init__(self, classes: int, settings: DeepLabSettings | None = None):
         super().__init__()
         self.settings = settings or DeepLabSettings()
@@ -184,6 +187,8 @@ class DeepLabV3Plus(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         logits = self.classify(self.features(images))
+        if self.training and self.learns_at_cells:
+            return logits
         return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
 
 
