@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -185,8 +186,8 @@ def test_every_shape_of_a_decoder_answers_at_its_stride(towers, settings):
 # Composed pictures
 
 
-def crowds(masks, share, **changes):
-    augmentation = quick(("any",)).augmentation
+def crowds(masks, share, crop=32, **changes):
+    augmentation = replace(quick(("any",)).augmentation, crop=crop)
     options = {"most_pasted": 3, "seed": 3, "ignore": 255, **changes}
     return Crowds(Examples(masks, LABEL_OF), augmentation, crowds=share, **options)
 
@@ -208,6 +209,18 @@ def test_the_place_s_own_picture_is_in_its_crowd(masks):
     own = crowds(masks, 1.0, most_pasted=1)
     labels = own.examples.labels
     assert all(labels[own.index(place)] in own.one(place)[1] for place in range(24))
+
+
+def test_crowds_may_be_of_more_and_smaller_pictures(masks):
+    image, labels = crowds(masks, 1.0, crop=50, most_pasted=1, sides=(3,)).one(5)
+    assert image.shape == (3, 50, 50)
+    assert (labels[48:] == 255).all()
+    assert (labels[:, 48:] == 255).all()
+    assert (labels[:48, :48] != 255).any()
+    mixed = crowds(masks, 1.0, crop=50, most_pasted=1, sides=(2, 3))
+    assert {mixed.one(place)[1][48:].eq(255).all().item() for place in range(24)} == {True, False}
+    with pytest.raises(DistillationError, match="crowd_sides of 4"):
+        crowds(masks, 1.0, crop=50, sides=(2, 4))
 
 
 # Features on disk

@@ -19,6 +19,7 @@ from wordmask.pictures.images import resize
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
+LEAST_CROP = 16
 GREY = (0.2989, 0.587, 0.114)
 """Red, green and blue in grey, as torchvision (and ITU-R 601) has them."""
 BLUR_SHARE = 0.1
@@ -34,7 +35,7 @@ class Augmentation:
     far each is changed, where it is. sigma: of the blur, in pixels.
     """
 
-    crop: Annotated[int, Field(ge=16)] = 384
+    crop: Annotated[int, Field(ge=LEAST_CROP)] = 384
     scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.1, 1.0)
     flip: Probability = 0.5
     jitter: Probability = 0.8

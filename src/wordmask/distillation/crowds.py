@@ -4,21 +4,29 @@ Archives hold pictures of one large thing each. Who has learnt from these alone 
 them; frozen features cannot be moved about afterwards, so that pictures are composed before anybody looks at them.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Annotated
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
-from wordmask.distillation.augmentations import Augmentation
+from wordmask.distillation.augmentations import LEAST_CROP, Augmentation
 from wordmask.distillation.batches import Examples, Samples
+from wordmask.distillation.records import DistillationError
 
-SIDE = 2
+CrowdSides = Annotated[tuple[Annotated[int, Field(ge=2, le=6)], ...], Field(min_length=1)]
+SIDES = (2,)
 """Small pictures along each side of a crowd."""
 
 
 class Crowds(Samples):
-    """As `Samples`, but that a share of the pictures are made of four small ones, each about half as large."""
+    """As `Samples`, but that a share of the pictures are made of small ones: two times two, each about half as large,
+    or as many along each side as `sides` has it, one of them by lot.
+    """
 
     def __init__(
         self,
@@ -29,11 +37,20 @@ class Crowds(Samples):
         most_pasted: int,
         seed: int,
         ignore: int,
+        sides: Sequence[int] = SIDES,
     ):
         super().__init__(examples, augmentation, most_pasted=most_pasted, seed=seed, ignore=ignore)
-        self.crowds = crowds
+        self.crowds, self.sides = crowds, tuple(sides)
+        if augmentation.crop // max(self.sides) < LEAST_CROP:
+            raise DistillationError(
+                f"crowd_sides of {max(self.sides)} leave a crop of {augmentation.crop} pixels parts of fewer than "
+                f"{LEAST_CROP}: take fewer along each side, or a larger augmentation.crop"
+            )
         low, high = augmentation.scale
-        self._small = replace(augmentation, crop=augmentation.crop // SIDE, scale=(low / SIDE, high / SIDE))
+        self._small = {
+            side: replace(augmentation, crop=augmentation.crop // side, scale=(low / side, high / side))
+            for side in self.sides
+        }
 
     def _ground(self, place: int, chance: np.random.Generator) -> tuple[Tensor, Tensor]:
         crowded = bool(chance.random() < self.crowds)
@@ -42,14 +59,21 @@ class Crowds(Samples):
     def _pasted(self, chance: np.random.Generator) -> tuple[Tensor, Tensor]:
         small = bool(chance.random() < self.crowds)
         index = int(chance.integers(len(self.examples)))
-        return self._view(index, chance, self._small if small else self.augmentation)
+        return self._view(index, chance, self._small[self._side(chance)] if small else self.augmentation)
+
+    def _side(self, chance: np.random.Generator) -> int:
+        return self.sides[0] if len(self.sides) == 1 else self.sides[int(chance.integers(len(self.sides)))]
 
     def _crowd(self, place: int, chance: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Four small pictures side by side, the place's own among them."""
-        others = [int(chance.integers(len(self.examples))) for _ in range(SIDE**2 - 1)]
-        parts = [self._view(index, chance, self._small) for index in (self.index(place), *others)]
+        """Small pictures side by side, the place's own among them. What is left of a crop that cannot be parted teaches
+        nothing.
+        """
+        side = self._side(chance)
+        others = [int(chance.integers(len(self.examples))) for _ in range(side**2 - 1)]
+        parts = [self._view(index, chance, self._small[side]) for index in (self.index(place), *others)]
         chance.shuffle(parts)
-        rows = [parts[start : start + SIDE] for start in range(0, len(parts), SIDE)]
+        rows = [parts[start : start + side] for start in range(0, len(parts), side)]
         image = torch.cat([torch.cat([image for image, _ in row], dim=-1) for row in rows], dim=-2)
         labels = torch.cat([torch.cat([labels for _, labels in row], dim=-1) for row in rows], dim=-2)
-        return image, labels
+        rest = self.augmentation.crop - labels.shape[-1]
+        return F.pad(image, (0, rest, 0, rest)), F.pad(labels, (0, rest, 0, rest), value=self.ignore)

@@ -13,7 +13,7 @@ from wordmask.compute import Compute
 from wordmask.console.progress import Progress
 from wordmask.distillation.augmentations import Augmentation
 from wordmask.distillation.batches import Examples
-from wordmask.distillation.crowds import Crowds
+from wordmask.distillation.crowds import SIDES, Crowds, CrowdSides
 from wordmask.distillation.frozen_views import FrozenViews
 from wordmask.distillation.training import Check, Training, ignore_label, seeded, train
 from wordmask.encoders.towers import ROLE, Tower, towers_at
@@ -24,7 +24,7 @@ from wordmask.weights.addresses import fingerprint_of
 
 FEATURES = "features"
 """The folder of a run that holds what the towers say."""
-_FIRST_USED = ("backbones", "views", "crowds", "augmentation", "most_pasted")
+_FIRST_USED = ("backbones", "views", "crowds", "crowd_sides", "augmentation", "most_pasted")
 """Settings that the features follow from; and `head.zoom`."""
 
 
@@ -33,7 +33,8 @@ class HeadStudentSettings(Training):
     """backbones: addresses of the frozen encoders, CLIPs or DINOs. head: the decoder's shape.
 
     views: composed pictures for each mask, whose features are computed once and kept. crowds: the share of them that
-    are made of four small ones, and of pasted things that are small.
+    are made of small ones, and of pasted things that are small. crowd_sides: how many of them lie along each side, one
+    of these by lot.
     """
 
     kind: Literal["head"] = "head"
@@ -42,6 +43,7 @@ class HeadStudentSettings(Training):
     head: HeadSettings = HeadSettings()
     views: Annotated[int, Field(ge=1)] = 4
     crowds: Annotated[float, Field(ge=0, le=1)] = 0.5
+    crowd_sides: CrowdSides = SIDES
     augmentation: Augmentation = Augmentation(
         crop=336, scale=(0.5, 1.5), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur=0.2
     )
@@ -50,12 +52,15 @@ class HeadStudentSettings(Training):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
 
     def told(self) -> dict[str, Any]:
-        return super().told() | {"backbones": backbones_identity(self.backbones)}
+        told = super().told() | {"backbones": backbones_identity(self.backbones)}
+        return {name: value for name, value in told.items() if name != "crowd_sides" or self.crowd_sides != SIDES}
 
     def views_identity(self, seed: int, examples: Examples, towers: list[Tower]) -> str:
         """Return what must be equal for features to be those of these settings."""
         told = self.told()
-        used = {key: told[key] for key in _FIRST_USED} | {"backbones": [tower.fingerprint for tower in towers]}
+        used = {key: told[key] for key in _FIRST_USED if key in told} | {
+            "backbones": [tower.fingerprint for tower in towers]
+        }
         return json.dumps(used | {"zoom": self.head.zoom, "seed": seed, "masks": examples.fingerprint}, sort_keys=True)
 
 
@@ -97,6 +102,7 @@ def train_head(
         examples,
         settings.augmentation,
         crowds=settings.crowds,
+        sides=settings.crowd_sides,
         most_pasted=settings.most_pasted,
         seed=seed,
         ignore=ignore_label(classes),

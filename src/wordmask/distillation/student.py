@@ -12,7 +12,7 @@ from torch import nn
 
 from wordmask.console.progress import Progress
 from wordmask.distillation.batches import Examples
-from wordmask.distillation.crowds import Crowds
+from wordmask.distillation.crowds import SIDES, Crowds, CrowdSides
 from wordmask.distillation.head_student import FEATURES, HeadStudentSettings, train_head
 from wordmask.distillation.records import DistillationError, MaskTable
 from wordmask.distillation.training import Check, SegmenterTraining, train
@@ -44,7 +44,8 @@ class StudentSettings(SegmenterTraining):
     kind: what the student is; a head on frozen encoders has other settings, `HeadStudentSettings`.
     vocabulary: "open" for a student that answers to any names, by CLIP's texts; `open_student`. temperature: by which
     it divides cosines, CLIP's own. features_weight: how much it is to have its teacher's features, beside the labels.
-    crowds: the share of samples that are made of four small pictures; without any, samples are the paper's.
+    crowds: the share of samples that are made of small pictures, and of pasted things that are small; without any,
+    samples are the paper's. crowd_sides: how many of them lie along each side, one of these by lot.
     """
 
     kind: Literal["deeplab"] = "deeplab"
@@ -52,9 +53,11 @@ class StudentSettings(SegmenterTraining):
     temperature: Annotated[float, Field(gt=0, le=1)] = 0.01
     features_weight: Annotated[float, Field(ge=0)] = FEATURES_WEIGHT
     crowds: Annotated[float, Field(ge=0, le=1)] = 0.0
+    crowd_sides: CrowdSides = SIDES
 
     def told(self) -> dict[str, Any]:
-        unused = ("kind", *(() if self.vocabulary == "open" else OF_OPEN), *(() if self.crowds else ("crowds",)))
+        unused = ["kind", *(() if self.vocabulary == "open" else OF_OPEN), *(() if self.crowds else ("crowds",))]
+        unused += ["crowd_sides"] if self.crowd_sides == SIDES or not self.crowds else []
         return {name: value for name, value in super().told().items() if name not in unused}
 
 
@@ -120,7 +123,7 @@ def train_student(
     if isinstance(settings, HeadStudentSettings):
         learn = partial(train_head, features=features or out / FEATURES)
     elif settings.crowds:
-        learn = partial(train, sampler=partial(Crowds, crowds=settings.crowds))
+        learn = partial(train, sampler=partial(Crowds, crowds=settings.crowds, sides=settings.crowd_sides))
     learn(
         len(vocabulary),
         examples,
