@@ -82,6 +82,12 @@ def test_zoom_is_a_look_at_a_larger_picture_and_is_said_of_no_other_network():
     with torch.inference_mode():
         assert torch.equal(zoomed.features(images), plain.features(larger))
         assert zoomed(images).shape == (2, 3, 48, 64)
+        zoomed.learns_from_afar = True
+        assert torch.equal(zoomed.features(images), plain.features(larger))  # it is not learning
+    torch.manual_seed(0)
+    afar = zoomed.train().features(images)
+    torch.manual_seed(0)
+    assert torch.equal(afar, plain.train().features(images))
     assert "zoom" not in told_of(TINY)
     assert told_of(zoomed.settings) == told_of(TINY) | {"zoom": 1.5}
 

@@ -298,7 +298,13 @@ def test_a_run_that_is_stopped_anywhere_ends_with_the_same_file_and_log(masks, w
 
 
 @pytest.mark.parametrize(
-    "changed", [{"crowds": 0.5}, {"network": replace(QUICK.network, zoom=1.5)}, {"learn_at": "cells"}]
+    "changed",
+    [
+        {"crowds": 0.5},
+        {"network": replace(QUICK.network, zoom=1.5)},
+        {"network": replace(QUICK.network, zoom=1.5), "far_steps": 4},
+        {"learn_at": "cells"},
+    ],
 )
 def test_crowds_zoom_and_cells_survive_a_stop_and_are_said_where_they_are_there(masks, whole, tmp_path, changed):
     settings = replace(QUICK, **changed)
@@ -309,7 +315,7 @@ def test_crowds_zoom_and_cells_survive_a_stop_and_are_said_where_they_are_there(
     assert read_student(path).network.settings.zoom == settings.network.zoom
     examples = Examples(masks, LABEL_OF)
     assert settings.identity(1, examples) != QUICK.identity(1, examples)
-    assert not any(word in QUICK.identity(1, examples) for word in ("crowds", "zoom", "learn_at"))
+    assert not any(word in QUICK.identity(1, examples) for word in ("crowds", "zoom", "learn_at", "far_steps"))
     student = wordmask.load("namedmask", weights=path, device="cpu", precision="fp32")
     assert student.segment(picture(NAMES[0], 1)[0], NAMES).labels.shape == picture(NAMES[0], 1)[1].shape
 

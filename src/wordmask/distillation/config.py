@@ -21,6 +21,7 @@ from wordmask.distillation.filters import FilterSettings
 from wordmask.distillation.pseudo_masks import MaskSettings
 from wordmask.distillation.records import DistillationError
 from wordmask.distillation.student import AnyStudentSettings, StudentSettings
+from wordmask.distillation.training import SegmenterTraining
 from wordmask.names.lists import read_names
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.plugins import presets_of, where_from
@@ -213,6 +214,12 @@ def make_run(*layers: Mapping[str, Any]) -> Run:
         for name, plain in (("crowds", 0.0), ("learn_at", "pixels")):
             if getattr(config.student, name) != plain:
                 raise ConfigError(f"student.{name} is for students of vocabulary=closed: leave it at {plain}")
+    for name, training in (("experts", config.experts), ("student", config.student)):
+        if isinstance(training, SegmenterTraining) and training.far_steps >= training.steps:
+            raise ConfigError(
+                f"{name}.far_steps={training.far_steps} leaves none of {training.steps} steps to the network's zoom: "
+                "take fewer, or more steps"
+            )
     return Run(vocabulary, Path(images).expanduser().resolve(), Path(out).expanduser().resolve(), preset, config)
 
 

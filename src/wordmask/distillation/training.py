@@ -48,6 +48,8 @@ _AS_EVER = (
     *("learning_rate", "backbone_rate"),
 )
 """The order in which identities have always told settings; the others follow in theirs."""
+_NOT_TOLD = (("learn_at", "pixels"), ("far_steps", 0))
+"""Settings of which nothing was said when there were none."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -95,17 +97,19 @@ class SegmenterTraining(Training):
 
     start: whose weights the network begins with, as `fill_backbone` takes them; None is for random ones. learn_at:
     where its answer is held against labels, at all "pixels" as in the paper, or at the middles of its own "cells",
-    which takes less time.
+    which takes less time. far_steps: so many steps at first look at pictures without the network's zoom, which takes
+    less time, too.
     """
 
     network: DeepLabSettings = DeepLabSettings()
     start: str | None = "dino-resnet50"
     backbone_rate: Annotated[float, Field(ge=0)] = 5e-5
     learn_at: Literal["pixels", "cells"] = "pixels"
+    far_steps: Annotated[int, Field(ge=0)] = 0
 
     def told(self) -> dict[str, Any]:
         told = super().told() | {"start": start_identity(self.start), "network": told_of(self.network)}
-        told = {name: value for name, value in told.items() if (name, value) != ("learn_at", "pixels")}
+        told = {name: value for name, value in told.items() if (name, value) not in _NOT_TOLD}
         return {name: told[name] for name in dict.fromkeys((*_AS_EVER, *told))}
 
 
@@ -200,6 +204,8 @@ def train(
                 group["lr"] = poly_rate(group["base"], step, settings)
             torch.manual_seed((seed * 1_000_003 + step) * team.count + team.place)
             together.train()
+            if isinstance(settings, SegmenterTraining):
+                network.learns_from_afar = step < settings.far_steps
             found = _gradients(together, batch, settings, team, samples.ignore, loss_of)
             if not torch.isfinite(found):
                 raise DistillationError(

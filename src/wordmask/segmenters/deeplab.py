@@ -138,6 +138,8 @@ class DeepLabV3Plus(nn.Module):
 
     learns_at_cells = False
     """Whether logits stay on the features' grid while it learns."""
+    learns_from_afar = False
+    """Whether it looks at pictures as large as they are while it learns, whatever its zoom."""
 
     def __init__(self, classes: int, settings: DeepLabSettings | None = None):
         super().__init__()
@@ -174,7 +176,7 @@ class DeepLabV3Plus(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """(B, width, h, w): what the last layer reads, once for any number of names."""
-        if self.settings.zoom != 1:
+        if self.settings.zoom != 1 and not (self.training and self.learns_from_afar):
             size = [round(length * self.settings.zoom) for length in images.shape[-2:]]
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
         maps = self.backbone(images)
