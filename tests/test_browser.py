@@ -263,7 +263,7 @@ def example(page, number):
 
 def choose(page, which, name):
     page.locator(f"#wm-{which} input").click()
-    page.get_by_role("option", name=name, exact=True).click()
+    page.locator(f"#wm-{which}").get_by_role("option", name=name, exact=True).click()
 
 
 def test_an_example_with_another_method_shows_its_own_picture_and_what_it_does_not_know(page):
