@@ -255,7 +255,7 @@ def test_a_published_archive_finds_its_pictures_below_any_root(tmp_path):
         assert archive.counts["dining table"].dropped == {"unreadable": 1}
         (crane,) = archive.entries("crane")
         assert crane.image.open(archive.root).shape == (12, 16, 3)
-    with pytest.raises(DistillationError, match=r"none of the .*holds train/"):
+    with pytest.raises(DistillationError, match=r"no picture of .*holds train/"):
         imported(tmp_path)
     with pytest.raises(DistillationError, match="no archive of 'dog'"):
         imported(tmp_path, names=Vocabulary.of(["dog"]))

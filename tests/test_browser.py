@@ -22,6 +22,7 @@ from PIL import Image
 from support.browsing import PHONE, WIDE, browser_or_skip, contrast
 from support.painted import Painted
 from support.served_app import listening
+from wordmask.names.vocabulary import Vocabulary
 from wordmask.serving import ServeSettings, build_app
 from wordmask.serving.examples import find_examples
 from wordmask_world import draw_scene
@@ -262,7 +263,7 @@ def example(page, number):
 
 def choose(page, which, name):
     page.locator(f"#wm-{which} input").click()
-    page.get_by_role("option", name=name, exact=True).click()
+    page.locator(f"#wm-{which}").get_by_role("option", name=name, exact=True).click()
 
 
 def test_an_example_with_another_method_shows_its_own_picture_and_what_it_does_not_know(page):
@@ -397,6 +398,25 @@ def test_a_page_with_a_key_is_entered_by_its_form_and_holds_no_service_up_that_e
     for page in pages:
         page.context.close()
     assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
+class Student(Painted):
+    vocabulary = Vocabulary.of(["background", "red"])
+
+
+def test_a_student_is_not_asked_what_it_races_against(browser):
+    with listening(build_app({"student": Student(), "any": Painted()})) as (_, address):
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.goto(address)
+        page.wait_for_selector("#wm-viewer .empty")
+        against = page.locator("#wm-against")
+        assert not against.is_visible()
+        for which, name, is_asked in (("second", "any", True), ("second", "none", False), ("method", "any", True)):
+            choose(page, which, name)
+            against.wait_for(state="visible" if is_asked else "hidden")
+        keep(page, "a_student_is_not_asked_what_it_races_against")
+        page.close()
 
 
 @pytest.mark.parametrize("page", [PHONE], indirect=True)

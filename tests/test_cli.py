@@ -192,7 +192,7 @@ def test_a_stopped_run_goes_on_with_what_is_missing(segment, photo, tmp_path):
     for done, made in ((2, f"{tmp_path / 'out' / 'b.png'}\n"), (3, "")):
         status, out, err = segment(*arguments)
         assert (status, out) == (0, made)
-        assert f"skipped: {done} that were done\n" in err
+        assert f"skipped: {done} done before\n" in err
 
 
 @pytest.mark.parametrize("format", ["png", "json"])
@@ -204,7 +204,7 @@ def test_masks_of_other_names_are_not_done(wordmask, photo, tmp_path, format):
     for names, done, others in (("x,y", 1, 1), ("x,z", 0, 2)):
         status, _, err = wordmask("segment", "--names", names, *rest, "--skip-done")
         assert status == 0
-        assert f"skipped: {done} that were done; {others} had masks of other names" in err
+        assert f"skipped: {done} done before; done anew: {others} with masks of other names" in err
         assert Segmentation.load(out / f"b.{format}").names == names.split(",")
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from support.labelling_job import files_in, label
-from support.painted import Painted
+from support.painted import NAMES, Painted
+from wordmask import segmenters
 from wordmask.corrections import (
     ACCEPTED,
     FILE_NAME,
@@ -181,7 +182,7 @@ def test_coco_comes_back(folder, tmp_path, segmentation):
     assert correction.fingerprint == file_digest(folder / "ring.png")
     for name, mask in masks_by_name(correction).items():
         np.testing.assert_array_equal(mask, MENDED[name])
-    assert "1 pictures" in found.notes[0]  # the one without masks
+    assert "1 picture of" in found.notes[0]  # the one without masks
 
 
 @pytest.mark.parametrize(
@@ -350,7 +351,7 @@ def test_coco_leaves_out_what_was_rejected_and_renames(folder, tmp_path):
         Correction("away.png", "0" * 64, SIZE, REJECTED),
     )
     assert f"{out / FILE_NAME}: 2 pictures corrected, 2 rejected" in told
-    assert any("1 corrections are of pictures that are not in" in note for note in told)
+    assert any("no use for 1 correction: not in" in note for note in told)
     assert (done.pictures, done.corrected, done.rejected, done.new) == (3, 2, 1, 0)
     after = json.loads((out / "annotations.json").read_text())
     names = {category["id"]: category["name"] for category in after["categories"]}
@@ -427,7 +428,7 @@ def test_a_picture_that_has_changed_since_is_not_corrected(folder, tmp_path):
     Image.new("RGB", (8, 8), (0, 0, 255)).save(folder / "nothing.png")
     done, told = corrected(folder, out, said)
     assert (done.rejected, done.pictures) == (0, 4)
-    assert any("have changed" in note for note in told)
+    assert any("or changed since" in note for note in told)
 
 
 def test_another_tools_file_is_taken_as_it_is(folder, tmp_path, command):
@@ -495,3 +496,76 @@ def test_names_that_a_conversion_changes_are_changed_in_corrections_too(folder, 
     ]  # fmt: skip
     assert names["--drop blue"] == [("parts.png", "red"), ("ring.png", "red")]
     assert names["--drop red"] == [("parts.png", "blue"), ("ring.png", "blue")]
+
+
+def rows_of(out):
+    return sorted((row["image"], row["name"], row["area"]) for row in csv.DictReader((out / "masks.csv").open()))
+
+
+def test_what_was_brought_from_elsewhere_holds_in_later_runs(folder, tmp_path):
+    out, given = tmp_path / "out", coco_file(tmp_path, encoded_mask)
+    label(folder, out)
+    uncorrected = rows_of(out)
+    label(folder, out, corrections=given, on_note=lambda note: None)
+    corrected_rows, kept = rows_of(out), (out / FILE_NAME).read_bytes()
+    assert corrected_rows != uncorrected
+    assert read_corrections(out / FILE_NAME) == corrections_from(given, folder)
+    told = []
+    assert label(folder, out, on_note=told.append).corrected == 1
+    assert any(f"{out / FILE_NAME}: 1 picture corrected" in note for note in told)
+    assert (rows_of(out), (out / FILE_NAME).read_bytes()) == (corrected_rows, kept)
+    (out / FILE_NAME).unlink()
+    label(folder, out, on_note=told.append)
+    assert rows_of(out) == uncorrected
+    label(folder, out, corrections=given, on_note=told.append)
+    assert rows_of(out) == corrected_rows
+
+
+def test_what_was_brought_gives_way_to_newer_and_to_what_was_said_beside_the_labels_since(folder, tmp_path):
+    out, given = tmp_path / "out", tmp_path / "given.json"
+    label(folder, out)
+    ring, parts, noise = (
+        judged(folder, out, name, verdict=REJECTED) for name in ("ring.png", "parts.png", "below/noise.png")
+    )
+    dropped = judged(folder, out, "parts.png", (REJECTED, None))
+
+    def bring(*corrections):
+        told = []
+        write_corrections(given, corrections)
+        label(folder, out, corrections=given, on_note=told.append)
+        return set(read_corrections(out / FILE_NAME)), told
+
+    assert bring(ring, parts)[0] == {ring, parts}
+    write_corrections(out / FILE_NAME, [ring, dropped])  # as the review does
+    said, told = bring(ring, parts)
+    assert said == {ring, dropped}
+    assert any("says otherwise of 1 picture, and holds" in note for note in told)
+    assert bring(noise, parts)[0] == {noise, dropped}
+
+
+def test_label_goes_on_with_the_corrections_of_a_conversion(folder, tmp_path, command, monkeypatch):
+    """The folder that a conversion makes holds them itself, under the names of now."""
+    monkeypatch.setattr(segmenters, "load", lambda **options: Painted())
+    old, new = tmp_path / "old", tmp_path / "new"
+    arguments = ("label", folder, "--method", "maskclip", "--precision", "fp32", "--min-area", 4)
+    assert command(*arguments, "--names", ",".join(NAMES), "-o", old)[0] == 0
+    write_corrections(
+        old / FILE_NAME,
+        [
+            judged(folder, old, "below/noise.png", verdict=REJECTED),
+            judged(folder, old, "parts.png", (REJECTED, None), (ACCEPTED, "lynx")),
+        ],
+    )
+    convert = ("label", "convert", old, "--format", "yolo", "--val", 0, "-o", new)
+    assert command(*convert)[0] == 0
+    before = files_in(new)
+    assert [row for row in rows_of(new) if row[0] == "parts.png"] == [("parts.png", "lynx", "100")]
+    status, out, err = command(*arguments, "--names", ",".join(NAMES), "--format", "yolo", "--val", 0, "-o", new)
+    assert (status, "1 picture corrected, 1 rejected" in out) == (0, True), err
+    assert files_in(new) == before
+    write_corrections(old / FILE_NAME, [judged(folder, old, "parts.png", (REJECTED, None), (ACCEPTED, "wolf"))])
+    assert command(*convert)[0] == 0
+    assert {row[:2] for row in rows_of(new) if row[0] != "ring.png"} >= {
+        ("parts.png", "wolf"),
+        ("below/noise.png", "red"),
+    }

@@ -84,11 +84,11 @@ def test_the_verb_makes_shares_and_the_last_one_joins_them(tmp_path, command, co
     assert (status, json.loads(out)) == (0, {"out": str(tmp_path / "one"), "pictures": 7, "bad": 0}), err
     shares = tmp_path / "shares"
     assert command(*arguments, shares, "--shards", "1/2")[1] == (
-        f"{shares}: share 1/2 is made; 2 shards are still missing\n"
+        f"{shares}: share 1/2 is made; 2 shards still missing\n"
     )
     status, _, err = command(*arguments, shares, "--merge")
     assert status == 1
-    assert "2 shards are missing, as shard 1, from 002 blue.png" in err
+    assert "2 shards missing, as shard 1, from 002 blue.png" in err
     assert command(*arguments, shares, "--shards", "2/2")[1] == f"{shares}: embeddings of 7 pictures\n"
     assert files_in(shares) == files_in(tmp_path / "one")
     assert command(*arguments, shares, "--merge")[0] == 0

@@ -188,6 +188,20 @@ def test_a_folder_tells_what_was_measured_and_how_and_changes_no_figure(tmp_path
     assert f"{worst['image']}: mIoU {worst['miou']:.1f}" in page
 
 
+class Corrected(Guess):
+    note = "not annotation-free any more: 2 pictures corrected (weight 4)"
+
+
+def test_what_is_to_be_known_of_a_segmenter_stands_with_its_figures(tmp_path):
+    kept = evaluate(Corrected(), Squares(), out=tmp_path / "run")
+    assert Corrected.note in kept.table()
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["note"] == Corrected.note
+    assert Corrected.note[1:] in (tmp_path / "run" / "result.html").read_text()
+    plain = evaluate(Guess(), Squares())
+    assert "note" not in plain.as_json()
+    assert figures(kept) == figures(plain) | {"note": Corrected.note}
+
+
 def test_another_evaluation_does_not_get_into_the_folder(tmp_path):
     evaluate(Guess(), Squares(4), out=tmp_path / "run", page=False)
     with pytest.raises(BenchmarkError, match="holds an evaluation made with batch_size 8, not 2"):

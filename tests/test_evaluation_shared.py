@@ -46,7 +46,7 @@ def test_a_crew_gives_the_scores_of_one_process_and_measures_nothing_twice(by_cr
 
 
 def test_pictures_that_cannot_be_measured_are_named_and_the_others_kept(by_crew):
-    with pytest.raises(ShardError, match="1 shards could not be made: pictures 10 to 19 .RuntimeError: out of memory"):
+    with pytest.raises(ShardError, match="1 shard could not be made: pictures 10 to 19 .RuntimeError: out of memory"):
         by_crew(Unwell())
     rest = Guess()
     assert figures(by_crew(rest)) == figures(evaluate(Guess(), Squares(40)))

@@ -74,6 +74,12 @@ def test_a_students_file_is_all_that_is_needed(files, student):
     assert (onnx.segment(pictures()[0], ["dog"], fill=True).labels == 0).all()
 
 
+def test_what_is_to_be_known_of_a_student_is_in_its_file(tmp_path):
+    student = small_student({"background": None, "dog": None}, {"note": "not annotation-free any more: 2 pictures"})
+    export(student, tmp_path / "student.onnx")
+    assert load_onnx(tmp_path / "student.onnx").note == student.note
+
+
 def test_words_are_an_input_of_any_number(files, maskclip, tmp_path):
     """What a program without wordmask does: words from the file beside it, logits from the runtime, the best name."""
     write_words(maskclip, ["dog", "grass", "sky", "cat"], tmp_path / "words.npz")
@@ -191,7 +197,7 @@ def test_another_text_tower_or_another_graph_is_refused(files, dinoiser):
     ("method", "damage", "says"),
     [
         ("namedmask", {"names": ["dog"]}, "its names: input should be a valid dictionary"),
-        ("namedmask", {"names": {"dog": ["dog"]}}, "tells 1 names, and its network has 3 classes"),
+        ("namedmask", {"names": {"dog": ["dog"]}}, "tells 1 name, and its network has 3 classes"),
         ("namedmask", {"settings": 3}, "its settings"),
         ("namedmask", {"settings": {"refine": 5}}, "refine=5 cannot be used"),
         ("maskclip", {"outputs": ["logits", "moon"]}, "no output 'moon'"),

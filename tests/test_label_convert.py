@@ -1,6 +1,7 @@
 """Labels made of labels: the files of a run from nothing with the same options, and no network runs."""
 
 import json
+import re
 import shutil
 import sqlite3
 from dataclasses import replace
@@ -19,6 +20,7 @@ from support.small_clip import small_clip
 from support.small_dino import small_dino
 from support.small_segmenters import segmenter as small_segmenter
 from support.small_segmenters import small_student
+from wordmask import segmenters
 from wordmask.cli import app
 from wordmask.errors import WordmaskError
 from wordmask.labelling import Job, LabelError, LabelSettings, label_folder
@@ -193,6 +195,20 @@ def test_renamed_masks_are_those_of_the_name_that_is_read_likewise(photos, tmp_p
     assert files_in(tmp_path / "new") == files_in(tmp_path / "fresh")
 
 
+def test_label_says_how_it_goes_on_with_other_names(folder, tmp_path, command, monkeypatch):
+    monkeypatch.setattr(segmenters, "load", lambda **options: Painted())
+    old, new = tmp_path / "old", tmp_path / "new"
+    line = ("label", folder, "--method", "maskclip", "--precision", "fp32", "--names")
+    assert command(*line, "red, blue", "-o", old)[0] == 0
+    assert command("label", "convert", old, "--rename", "red=fire", "-o", new)[0] == 0
+    before = files_in(new)
+    status, _, err = command(*line, "fire, blue", "-o", new)
+    said = re.search("read in other words: say --names '(.*)' to go on so", err)
+    assert (status, said is not None and said[1]) == (1, "fire: {instead: [red]}, blue")
+    assert command(*line, said[1], "-o", new)[0] == 0
+    assert files_in(new) == before
+
+
 def test_of_a_student_dropped_names_are_those_that_it_is_not_asked_for(photos, tmp_path):
     run(photos, tmp_path / "old", small_student(CLASSES), CLASSES)
     convert(tmp_path / "old", tmp_path / "new", Changes({"format": ALL}, drop=("cat",)))
@@ -244,8 +260,8 @@ def test_pictures_that_changed_came_or_went_are_told_and_left_out(changes, photo
     )
     assert (labels.pictures, labels.left_out) == (2, 2)
     assert sorted(error.source.rpartition("/")[2] for error in bad) == ["new.png", "tall.png"]
-    assert any("1 pictures that were labelled are no longer found" in note for note in notes)
-    assert any("1 pictures are new and 1 have changed" in note for note in notes)
+    assert any("1 labelled picture, no longer found in" in note for note in notes)
+    assert any("1 new picture, and 1 changed since" in note for note in notes)
     run(folder, tmp_path / "old", sclip(), ["dog", "sofa"], keep="features")
     again = convert(tmp_path / "old", tmp_path / "new", changes, segmenter=sclip(), on_note=notes.append)
     assert (again.pictures, again.left_out) == (4, 0)

@@ -73,7 +73,7 @@ def test_a_source_that_shrinks_says_so_first_and_costs_no_label(folder, out, for
         bad = []
         done, told = label(folder, out, format, on_bad=bad.append)
         assert (done.pictures, done.vanished, done.new) == (4, 1, 0)
-        assert "1 labelled pictures are no longer found" in told[0]
+        assert f"no longer found in {folder}: 1 labelled picture;" in told[0]
         assert len(bad) == 1
         changed = {name for name, content in files_in(out).items() if content != before[name]}
         assert changed <= {"review.html"}  # which cannot show the picture
@@ -88,7 +88,7 @@ def test_what_is_pruned_is_gone_from_everywhere(folder, out, tmp_path):
     (folder / "parts.png").unlink()
     done, told = label(folder, out, "voc", prune=True)
     assert (done.pictures, done.vanished) == (3, 0)
-    assert told == [f"1 labelled pictures are no longer found in {folder}: their labels are dropped"]
+    assert told == [f"no longer found in {folder}: 1 labelled picture; the labels are dropped"]
     label(folder, tmp_path / "whole", "voc")
     assert files_in(out) == files_in(tmp_path / "whole")
 
@@ -123,7 +123,7 @@ def test_label_files_that_are_gone_are_made_anew(folder, out, format):
         next((out / FOLDERS[format]).glob(f"{name}.*")).unlink()
     done, told = label(folder, out, format, batch_size=1)
     assert done.new == 2
-    assert told == ["the label files of 2 pictures that were done were gone: they have been made anew"]
+    assert told == ["the label files of 2 pictures were gone, and have been made anew"]
     assert files_in(out) == before
     assert label(folder, out, format, batch_size=1)[1] == []
 
@@ -219,7 +219,7 @@ def test_the_verb_prunes_when_it_is_told_to(folder, out, monkeypatch, command):
     (folder / "ring.png").unlink()
     status, out, err = command(*arguments)
     assert (status, json.loads(out)["vanished"]) == (0, 1)
-    assert "note: 1 labelled pictures are no longer found" in err
+    assert f"note: no longer found in {folder}: 1 labelled picture;" in err
     assert json.loads(command(*arguments, "--prune")[1])["pictures"] == 3
 
 

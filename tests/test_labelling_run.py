@@ -47,7 +47,7 @@ def test_new_changed_and_removed_pictures_are_noticed(folder, tmp_path):
     for name in ("nothing", "zebra"):
         Image.new("RGB", (8, 8), (0, 0, 255)).save(folder / f"{name}.png")
     done = label(folder, out, "yolo", segmenter=again, batch_size=1, prune=True, on_note=told.append)
-    assert "1 labelled pictures" in told[0]
+    assert ": 1 labelled picture;" in told[0]
     assert [os.path.basename(path) for path in again.looked] == ["nothing.png", "zebra.png"]  # noqa: PTH119
     assert done.pictures == 4
     assert not [path for path in out.rglob("parts*") if ".wordmask" not in path.parts]
@@ -121,6 +121,15 @@ def test_two_runs_do_not_write_one_place(folder, tmp_path):
             return super().look_many(images, sources)
 
     label(folder, tmp_path / "out", segmenter=Meddler())
+
+
+def test_one_picture_with_one_mask_is_said_so(tmp_path, monkeypatch, command):
+    monkeypatch.setattr(segmenters, "load", lambda **options: Painted())
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (9, 9), (255, 0, 0)).save(tmp_path / "photos" / "a.png")
+    arguments = ("label", tmp_path / "photos", "--names", "red", "--method", "maskclip", "-o", tmp_path / "out")
+    status, out, err = command(*arguments)
+    assert (status, out.startswith(f"{tmp_path / 'out'}: 1 picture, 1 mask; look at ")) == (0, True), err
 
 
 def test_the_verb_prints_what_was_done(folder, tmp_path, monkeypatch, command):

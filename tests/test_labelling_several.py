@@ -53,7 +53,7 @@ def test_a_run_that_was_stopped_goes_on_and_lost_files_of_one_format_are_made_an
     label(photos, out, THREE, batch_size=1)
     whole = files_in(out)
     (out / "voc" / "SegmentationClass" / "ring.png").unlink()
-    with pytest.warns(UserWarning, match="1 pictures that were done were gone"):
+    with pytest.warns(UserWarning, match="of 1 picture were gone, and have been made anew"):
         label(photos, out, "voc,yolo,coco", batch_size=1)
     assert files_in(out) == whole
 

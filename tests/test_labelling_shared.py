@@ -9,6 +9,8 @@ from support.labelling_job import files_in, job, label
 from support.painted import Painted
 from support.shard_tasks import OneHere
 from wordmask import segmenters
+from wordmask.corrections import FILE_NAME, REJECTED, Correction, write_corrections
+from wordmask.fingerprints import file_digest
 from wordmask.labelling import LabelError
 from wordmask.labelling.run import label_folder
 from wordmask.labelling.share import label_share
@@ -60,7 +62,7 @@ def test_shares_make_the_very_same_labels_as_one_process(pictures, tmp_path, for
 
 def test_to_join_what_is_not_all_there_is_refused_by_name(pictures, tmp_path):
     share(pictures, tmp_path / "out", 1)
-    with pytest.raises(LabelError, match="2 batches of pictures are not labelled yet, the first with .*png"):
+    with pytest.raises(LabelError, match="2 batches of pictures not labelled yet, the first with .*png"):
         merged(pictures, tmp_path / "out")
     share(pictures, tmp_path / "out", 2)
     merged(pictures, tmp_path / "out")
@@ -105,6 +107,17 @@ def test_a_share_that_is_made_is_not_made_again_but_after_a_change(pictures, tmp
     assert files_in(tmp_path / "out") == whole(pictures, tmp_path / "one")
 
 
+def test_shares_do_not_label_again_what_a_person_rejected(pictures, tmp_path):
+    out, again = tmp_path / "out", Painted()
+    whole(pictures, out, "png")
+    write_corrections(out / FILE_NAME, [Correction("ring.png", file_digest(pictures / "ring.png"), (30, 40), REJECTED)])
+    quiet = {"on_bad": lambda error: None, "on_note": lambda note: None}
+    label(pictures, out, "png", batch_size=1, **quiet)
+    assert not (out / "masks" / "ring.png").exists()
+    assert share(pictures, out, 1, of=1, format="png", segmenter=again) == 0
+    assert again.looked == []
+
+
 def test_a_share_with_other_settings_is_refused(pictures, tmp_path):
     share(pictures, tmp_path / "out", 1)
     with pytest.raises(LabelError, match="made with format 'coco', not 'yolo'"):
@@ -136,7 +149,7 @@ def test_the_verb_makes_shares_and_the_last_one_joins_them(pictures, tmp_path, c
     assert json.loads(printed) == {"out": str(out), "share": "1/2", "missing": 1}
     status, _, err = command(*line, "--merge")
     assert status == 1
-    assert "are not labelled yet" in err
+    assert "not labelled yet" in err
     status, printed, err = command(*line, "--shards", "2/2", "--json")
     assert status == 0, err
     assert json.loads(printed)["pictures"] == 4
@@ -172,7 +185,7 @@ def test_a_shard_that_a_crew_cannot_label_is_named_and_the_rest_is_kept(pictures
         told = type(told)(**{**vars(told), "load": load})
         return label_folder(told, crew=OneHere(), batch_size=1, per_shard=2, on_bad=lambda _: None, on_note=print)
 
-    with pytest.raises(ShardError, match=r"1 shards could not be made: shard \d, from .*RuntimeError: out of memory"):
+    with pytest.raises(ShardError, match=r"1 shard could not be made: shard \d, from .*RuntimeError: out of memory"):
         run(tmp_path / "out", Unwell())
     well = Painted()
     assert run(tmp_path / "out", well).pictures == 4

@@ -180,7 +180,10 @@ def test_an_expert_s_name_is_the_catalogue_s_or_told_and_background_goes_without
 
 @pytest.mark.parametrize(
     ("preset", "message"),
-    [("imagenet_s50", "its 2 classes are called.*names_file=FILE"), ("voc2012", "has 2 classes, and 21 names")],
+    [
+        ("imagenet_s50", "its 2 classes are called.*names_file=FILE"),
+        ("voc2012", "has 2 classes, and was given 21 names"),
+    ],
 )
 def test_a_checkpoint_whose_classes_have_no_names_or_too_many_is_refused(published_file, preset, message):
     with pytest.raises(SegmenterError, match=message):

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 
 import wordmask
+from support.served_client import client_of, form
 from support.small_archive import NAMES, QUICK, TINY, make_archive
 from support.stopped_training import Killed, log_of, stop_at
-from support.tiny_collection import COLOURS, ColourClip, embedder, picture, write_pictures
+from support.tiny_collection import COLOURS, ColourClip, embedder, encoded, picture, write_pictures
 from support.tiny_teacher import ColourTeacher
 from wordmask.benchmarks.datasets import Sample
 from wordmask.collection.piles import open_pile
@@ -286,6 +287,19 @@ def test_names_that_it_knows_need_no_clip_and_others_need_the_right_one(path, mo
     monkeypatch.setattr(open_student, "clip_at", lambda *_: other)
     with pytest.raises(SegmenterError, match="by the text tower of tiny"):
         student.segment(picture(0), ["blue", "background"])
+
+
+def test_a_service_takes_any_name_and_keeps_none(student, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORDMASK_CACHE", str(tmp_path / "cache"))
+    own = set(student._known)
+    with client_of(student) as client:
+        (told,) = client.get("/v1/models").json()
+        answer = client.post("/v1/segment", **form(encoded(picture(0)), ("blue", "red")))
+        own_names = client.post("/v1/segment", **form(encoded(picture(0)), ())).json()["names"]
+    assert (told["names"], answer.json()["names"]) == (None, ["blue", "red", "background"])
+    assert own_names == ["background", "red", "green"]
+    assert set(student._known) == own
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_batch_says_what_its_pictures_say_alone_and_asking_again_runs_no_network(student):

@@ -17,6 +17,7 @@ from support.plain_windows import settings
 from support.served_client import client_of, reason
 from support.small_clip import small_clip
 from wordmask.masks.segmentation import Segmentation
+from wordmask.names.contrast import Concepts
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.images import shrunk
 from wordmask.segmenters.maskclip import MaskClip
@@ -124,7 +125,8 @@ def test_what_is_on_the_screen_downloads_as_coco(client, ring):
     assert "attachment" in response.headers["content-disposition"]
     told = response.json()
     assert {category["name"] for category in told["categories"]} == {"red", "blue"}
-    assert (len(told["annotations"]), told["images"][0]["file_name"]) == (3, "ring.png")
+    assert told["images"][0]["file_name"] == "ring.png"
+    assert [own["category_id"] for own in told["annotations"]] == [1]  # a pixel and a small patch are no parts
     for none in (f"{ring}/coco.json?panel=1", "guess/coco.json"):
         assert client.get(f"/page/{none}").status_code == 404
 
@@ -186,6 +188,30 @@ def test_names_that_a_student_does_not_know_are_left_out_with_a_word(folder):
         (names, None),
     ]
     assert [name["name"] for name in alone[0]["names"]] == ["sky"]
+
+
+class OpenStudent(Student):
+    """Names of its own, and any other."""
+
+    concepts = Concepts({})
+
+
+def test_an_open_student_is_asked_for_any_name(folder):
+    with TestClient(build_app({"open": OpenStudent()})) as client:
+        ring = upload(client, (folder / "ring.png").read_bytes())
+        (panel,) = ask(client, ring, ["red", "sky", "background"], method="open")["panels"]
+        (told,) = client.get("/v1/models").json()
+    assert ([name["name"] for name in panel["names"]], panel["note"]) == (["red", "sky", "background"], None)
+    assert told["names"] is None
+    assert {"red", "zebra", "grass"} & {*suggestions([OpenStudent()])} == {"red", "grass"}
+
+
+def test_what_names_race_against_is_asked_only_where_it_says_something():
+    for first, idle in ((Student(), True), (OpenStudent(), False), (Painted(), False)):
+        with TestClient(build_app({"first": first, "any": Painted()})) as client:
+            parts = client.get("/config").json()["components"]
+        (field,) = [part["props"] for part in parts if part["props"].get("elem_id") == "wm-against"]
+        assert ("idle" in (field["elem_classes"] or [])) == idle
 
 
 def test_memory_of_seen_pictures_is_bounded():

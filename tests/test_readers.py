@@ -143,7 +143,7 @@ def test_coco_stuff_has_171_names_from_ids_with_gaps(tmp_path):
     assert benchmark[0].labels[5, 7] == 255
     assert diagonal(benchmark, 4) == ["stop sign", "wood", "fire hydrant", "person"]
     mask(drawn, grid(r0c0=11))  # an id that COCO never used
-    refused(tmp_path, "coco-stuff", "label 182 found, but there are 171 names")
+    refused(tmp_path, "coco-stuff", "label 182 found, but the list has 171 names")
 
 
 def cityscapes_folder(root, values):
@@ -268,7 +268,7 @@ def test_a_folder_of_ones_own_keeps_its_folders_and_what_is_wrong_in_it_is_named
     benchmark = open_benchmark("folder", root=tmp_path)
     assert (benchmark.key(0), benchmark[0].labels[0, 0]) == ("a/x", 1)
     (tmp_path / "names.txt").write_text("dog\n")
-    refused(tmp_path, "folder", r"x\.png: label 1 found, but there are 1 names")
+    refused(tmp_path, "folder", r"x\.png: label 1 found, but the list has 1 name")
     drawn = tmp_path / "masks" / "a" / "x.png"
     mask(drawn, np.zeros((5, 5), dtype=np.uint8))
     refused(tmp_path, "folder", r"x\.png: the mask has 5 x 5 pixels and its picture 8 x 6")

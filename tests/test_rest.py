@@ -316,7 +316,7 @@ def test_requests_of_many_clients_go_through_the_network_together(photo):
 @pytest.mark.parametrize(
     ("more", "settings", "says"),
     [
-        (2, {"waiting": 2, "address_share": 1}, "2 pictures wait already"),
+        (2, {"waiting": 2, "address_share": 1}, "2 pictures waiting already"),
         (0, {"in_flight": 1}, "too many requests"),
     ],
 )

@@ -16,6 +16,7 @@ from starlette.datastructures import Headers
 from support.live_service import png
 from support.painted import NAMES, Painted, paint, painted_folder
 from support.served_client import Counting, client_of, form, reason
+from wordmask.labelling.settings import MIN_AREA
 from wordmask.pictures.images import read_image
 from wordmask.serving import ServeSettings
 from wordmask.serving import answers as answers_module
@@ -42,7 +43,7 @@ def ask(client, photo, **fields):
 
 def test_polygons_and_boxes_tell_of_each_part(client, photos):
     labels, scores = paint(read_image(photos[0]))
-    told = ask(client, photos[0], format="polygons", tolerance="0").json()
+    told = ask(client, photos[0], format="polygons", tolerance="0", min_area="1").json()
     assert [mask["name"] for mask in told["masks"]] == ["red", "blue"]  # background is no part of anything
     for mask in told["masks"]:
         own = labels == NAMES.index(mask["name"])
@@ -58,13 +59,23 @@ def test_polygons_and_boxes_tell_of_each_part(client, photos):
             assert part["score"] == pytest.approx(scores[pixels].mean(), abs=1e-4)
             drawn |= pixels
         assert (drawn == own).all()
-    boxes = ask(client, photos[0], format="boxes").json()
+    boxes = ask(client, photos[0], format="boxes", min_area="1").json()
     for mask in told["masks"]:
         for part in mask["parts"]:
             del part["polygon"]
     assert boxes["masks"] == told["masks"]
-    large = ask(client, photos[0], format="boxes", min_area="30").json()
-    assert [len(mask["parts"]) for mask in large["masks"]] == [1]
+    large = ask(client, photos[0], format="boxes", min_area="16").json()
+    assert [len(mask["parts"]) for mask in large["masks"]] == [1, 1]
+
+
+def test_specks_are_no_parts_unless_they_are_asked_for(client, photos):
+    """As `wordmask label` has it: the ring is large, a patch in it and a pixel beside it are not."""
+    told = ask(client, photos[0], format="boxes").json()
+    [mask] = told["masks"]
+    assert (mask["name"], [part["area"] for part in mask["parts"]]) == ("red", [mask["area"] - 1])
+    assert all(part["area"] >= MIN_AREA for part in mask["parts"])
+    with_specks = ask(client, photos[0], format="boxes", min_area="1").json()
+    assert sorted(part["area"] for mask in with_specks["masks"] for part in mask["parts"])[:2] == [1, 16]
 
 
 def test_an_overlay_is_the_picture_under_its_masks(client, photos):
@@ -133,7 +144,7 @@ def test_several_are_bounded_and_come_as_json(photos):
         assert "Too many files" in reason(many(client, photos), 400)
         images = [base64.b64encode(photo).decode() for photo in photos]
         refused = client.post("/v1/segment_many", json={"images": images, "names": NAMES})
-        assert "3 pictures; 2 are allowed" in reason(refused, 413)
+        assert "3 pictures; at most 2" in reason(refused, 413)
         assert "format: png is for one picture" in reason(many(client, photos[:2], format="png"), 400)
         assert "images" in reason(client.post("/v1/segment_many", json={"images": [], "names": NAMES}), 400)
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
@@ -12,6 +13,7 @@ from support.many_reviewed import write_many
 from support.painted import painted_folder
 from wordmask.corrections import FILE_NAME, Correction, read_corrections, write_corrections
 from wordmask.labelling.review import read_script
+from wordmask.masks.run_lengths import encoded_mask
 from wordmask.serving import ServeSettings, build_app
 from wordmask.serving.review_folder import ReviewFolder
 from wordmask.serving.settings import ServeError
@@ -78,6 +80,19 @@ def test_what_another_program_writes_meanwhile_is_kept(labels, reviewed):
         write_corrections(labels / FILE_NAME, [*read_corrections(labels / FILE_NAME), other])
         put(client, entry(labels, 1))
         assert len(read_corrections(labels / FILE_NAME)) == 3
+
+
+def test_a_page_that_is_older_than_the_labels_takes_no_mask_away(labels, reviewed):
+    with client_of(reviewed) as client:
+        told = entry(labels)
+        assert len(told["masks"]) > 1
+        for masks in ([], told["masks"][:1], told["masks"][::-1]):
+            assert put(client, {**told, "masks": masks}).status_code == 409
+        mended = {**told["masks"][0], "counts": encoded_mask(np.eye(*told["size"], dtype=bool))["counts"]}
+        write_corrections(labels / FILE_NAME, [Correction.from_json({**told, "masks": [mended]})])
+        assert put(client, told).status_code == 409
+        (kept,) = read_corrections(labels / FILE_NAME)
+        assert [mask.counts for mask in kept.masks] == [mended["counts"]]
 
 
 def test_only_pictures_of_the_review_are_read(labels, reviewed):

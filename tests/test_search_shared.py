@@ -61,7 +61,7 @@ def test_parts_of_other_questions_or_other_embeddings_are_made_anew(searched, tm
     assert len(asked) == 4
     path = searched.folder.shards[1].embeddings
     np.save(path, -np.load(path))
-    with pytest.raises(CollectionError, match="1 parts are missing, as that of shard 1"):
+    with pytest.raises(CollectionError, match="1 part missing, as that of shard 1"):
         joined_parts(searched, out)
     search_by_shards(searched, out)
     assert asked[4:] == [[1]]

@@ -111,7 +111,7 @@ def test_arrays_that_do_not_fit_are_refused():
 
 @pytest.mark.parametrize(("wrong", "type"), [(5, np.uint8), (1, np.int64), (-1, np.int64), (-1, np.int8)])
 def test_labels_without_a_name_are_refused(wrong, type):
-    with pytest.raises(ValueError, match=f"label {wrong} found, but 1 names"):
+    with pytest.raises(ValueError, match=f"label {wrong} found, but 1 name"):
         Segmentation(np.array([[wrong, 0]], type), ["a"])
     assert Segmentation(np.zeros((0, 4), type), []).pixels == {}
 

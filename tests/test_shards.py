@@ -57,7 +57,7 @@ def test_whoever_makes_the_shards_they_are_the_same_and_made_once(tmp_path, crew
 def test_a_shard_that_always_fails_is_named_and_the_rest_is_made(tmp_path):
     said, _, _, error = bake(tmp_path, crew=Processes(2), _1="fails")
     assert said == ["loaf 1 could not be made: ValueError: no flour"]
-    assert "1 shards could not be made: loaf 1 (ValueError: no flour); what is done is kept" in error
+    assert "1 shard could not be made: loaf 1 (ValueError: no flour); what is done is kept" in error
     assert loaves(tmp_path).keys() == WHOLE.keys() - {"1"}
     assert bake(tmp_path, crew=Processes(2))[3] is None
     assert loaves(tmp_path) == WHOLE

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from support.squares import Guess, Squares
+from wordmask import segmenters
 from wordmask.benchmarks import list_benchmarks, tables
 from wordmask.benchmarks.datasets import MissingDataError
 from wordmask.benchmarks.evaluation import evaluate
@@ -213,7 +214,24 @@ def test_one_name_may_stand_for_several_tables(tables_command):
 def test_kept_figures_are_mentioned(tables_command):
     tables_command("small")
     _, _, err = tables_command("small")
-    assert "1 figures were measured before, in runs/tables/small; --fresh forgets them" in err
+    assert "measured before, in runs/tables/small: 1 figure; --fresh forgets them" in err
+
+
+class Corrected:
+    note = "not annotation-free any more: 2 pictures corrected (weight 4)"
+
+
+def test_what_is_to_be_known_of_a_student_stands_at_the_foot_of_its_table(tmp_path, command, monkeypatch):
+    monkeypatch.setattr(segmenters, "load", lambda *asked, **more: Corrected())
+    table = Table("noted", "Noted", ("a",), (Row("ours", {}, lambda run, _: len(run.segmenter("namedmask").note)),))
+    monkeypatch.setattr(tables, "find", lambda name: table)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # measured, and kept
+        status, out, _ = command("tables", "noted")
+        assert (status, out.splitlines()[-1]) == (0, f"ours: {Corrected.note}")
+    told = json.loads(command("tables", "noted", "--json", "--out", "table.html")[1])
+    assert told["notes"] == [f"ours: {Corrected.note}"]
+    assert Corrected.note in (tmp_path / "table.html").read_text()
 
 
 def test_published_figures_of_namedmask_are_the_papers():

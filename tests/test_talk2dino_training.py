@@ -111,7 +111,7 @@ def test_the_papers_recipe_is_the_default(tmp_path):
 def test_captions_come_of_the_json_and_else_of_the_text(tars, caplog):
     pictures = CaptionedPictures(tars)
     assert sorted(pictures.captions) == sorted(WORDS)
-    assert "1 pictures without a caption" in caplog.text
+    assert "1 picture without a caption" in caplog.text
     for index, words in enumerate(pictures.captions):
         assert np.array_equal(pictures.read(index), np.asarray(Image.open(io.BytesIO(jpeg(WORDS.index(words))))))
     few = CaptionedPictures(tars, 3, seed=1)

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from wordmask.text_files import TextFileError, parse_yaml, read_json, read_small, read_text, read_yaml, shown
+from wordmask.text_files import TextFileError, counted, parse_yaml, read_json, read_small, read_text, read_yaml, shown
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{chr(letter)}: &{chr(letter)} [{', '.join(['*' + chr(letter - 1)] * 9)}]\n"
@@ -65,3 +65,20 @@ def test_a_value_is_cut_before_it_is_written_out():
     assert len(shown(nested)) <= 60
     assert shown("dog") == "'dog'"
     assert len(shown(10**5000)) <= 60
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (counted(0, "picture"), "0 pictures"),
+        (counted(1, "picture"), "1 picture"),
+        (counted(2, "picture"), "2 pictures"),
+        (counted(1, "class", "classes"), "1 class"),
+        (counted(3, "class", "classes"), "3 classes"),
+        (counted(1.0, "second", style="g"), "1 second"),
+        (counted(2.5, "second", style="g"), "2.5 seconds"),
+        (counted(12000, "view", style=","), "12,000 views"),
+    ],
+)
+def test_one_thing_is_not_said_as_several(told, said):
+    assert told == said

@@ -13,6 +13,7 @@ from wordmask.segmenters.head import HeadNetwork
 from wordmask.segmenters.namedmask import NamedMask
 from wordmask.segmenters.open_student import OpenStudent
 from wordmask.segmenters.student_file import Student, read_student, write_student
+from wordmask.text_files import counted
 from wordmask.weights.addresses import resolve
 
 WEIGHTS, CARD = "student.safetensors", "README.md"
@@ -39,9 +40,10 @@ class Card:
 
 LIMITS = (
     "It knows the names above and no others; whatever else is in a picture becomes background or the likest name.",
-    "It learnt from pseudo-masks that nobody drew or checked: it shares the mistakes and the biases of the CLIP and "
-    "of the saliency model that made them.",
+    "It learnt from pseudo-masks that nobody drew or checked{but}: it shares the mistakes and the biases of the CLIP "
+    "and of the saliency model that made them.",
 )
+BUT = ", but for the pictures that a person corrected"
 
 
 def save_folder(segmenter: NamedMask, folder: str | Path, card: Card) -> Path:
@@ -92,7 +94,7 @@ def card_text(segmenter: NamedMask, card: Card) -> str:
         license=card.licence,
         library_name="wordmask",
         pipeline_tag="image-segmentation",
-        tags=["semantic-segmentation", "namedmask", "annotation-free"],
+        tags=["semantic-segmentation", "namedmask", *([] if segmenter.note else ["annotation-free"])],
     )
     names = "\n".join(
         f"| {number} | {name} | {', '.join(phrase for phrase in phrases if phrase != name) or '-'} |"
@@ -101,7 +103,9 @@ def card_text(segmenter: NamedMask, card: Card) -> str:
         )
     )
     figures = "\n".join(f"| {what} | {value:.1f} |" for what, value in card.figures.items()) or "| none measured | |"
-    limits = "\n".join(f"- {limit}" for limit in (*LIMITS, *card.limits))
+    own = (limit.format(but="" if segmenter.note is None else BUT) for limit in LIMITS)
+    limits = "\n".join(f"- {limit}" for limit in (*own, *card.limits))
+    drawn = "No mask was drawn to train it" if segmenter.note is None else f"It is {segmenter.note}"
     network = segmenter.network
     if isinstance(network, HeadNetwork):
         what = f"A {network.title}, which this folder does not hold,"
@@ -112,8 +116,8 @@ def card_text(segmenter: NamedMask, card: Card) -> str:
 ---
 # {card.title}
 
-{what} that segments {len(segmenter.vocabulary) - 1} names and background. No mask
-was drawn to train it: it was distilled by `wordmask`, after NamedMask (Shin, Xie and Albanie, 2022).
+{what} that segments {counted(len(segmenter.vocabulary) - 1, "name")} and background. {drawn}. It was
+distilled by `wordmask`, after NamedMask (Shin, Xie and Albanie, 2022).
 
 ```python
 from wordmask.hub import from_pretrained

@@ -103,6 +103,13 @@ def shown(value: object, most: int = MOST_CHARACTERS_SHOWN) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
+def counted(count: float, one: str, many: str | None = None, *, style: str = "") -> str:
+    """Return a count with its noun: "1 picture", "2 pictures". many: where it is not `one` and an s. style: a number's
+    format, as "," for thousands.
+    """
+    return f"{count:{style}} {one if count == 1 else many or f'{one}s'}"
+
+
 def _nodes_of(node: yaml.Node, known: dict[int, int | None]) -> int:
     """Return how many values a node stands for, an alias counted as often as it is used."""
     key = id(node)

@@ -160,6 +160,7 @@ def report(totals: Totals, segmenter: Segmenter, benchmark: Benchmark, protocol:
         more={name: round(100 * value, 2) for name, value in totals.figures().items()},
         protocol=protocol,
         vocabulary=wording_of(benchmark),
+        note=segmenter.note,
     )
 
 

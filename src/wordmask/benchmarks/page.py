@@ -13,6 +13,7 @@ from wordmask.html_page import Page
 from wordmask.masks.overlay import draw_overlay
 from wordmask.masks.palette import colours_of
 from wordmask.segmenters.base import Segmenter
+from wordmask.text_files import counted
 
 SHOWN = 6
 """Pictures of either kind."""
@@ -25,7 +26,9 @@ UNCOUNTED = "does not count"
 def write_page(folder: ResultFolder, report: Report, segmenter: Segmenter, benchmark: Benchmark) -> None:
     """Segment the chosen pictures anew, as only counts were kept of them."""
     page = Page(f"{report.method} on {report.benchmark}, {report.split}")
-    page.text(f"Preset {report.preset}; {report.images} pictures; {report.seconds:.0f} s of segmenting.")
+    page.text(f"Preset {report.preset}; {counted(report.images, 'picture')}; {report.seconds:.0f} s of segmenting.")
+    if report.note is not None:
+        page.text(f"{report.note[:1].upper()}{report.note[1:]}.")
     rows: list[list[object]] = [["mIoU", report.miou], ["pixel accuracy", report.pixel_accuracy]]
     page.table(["percent", ""], [*rows, *([name, value] for name, value in report.more.items())])
     for title, indices in zip(("Worst", "Best"), extremes(folder), strict=True):

@@ -20,6 +20,7 @@ from wordmask.benchmarks.s_measure import s_measure
 from wordmask.console.progress import Progress
 from wordmask.refinement.clean_up import THRESHOLD, intersection_over_union
 from wordmask.saliency.base import Saliency
+from wordmask.text_files import counted
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class SaliencyReport:
         return asdict(self)
 
     def table(self) -> str:
-        head = f"{self.method} ({self.preset}) on {self.benchmark}, {self.split}: {self.images} pictures"
+        head = f"{self.method} ({self.preset}) on {self.benchmark}, {self.split}: {counted(self.images, 'picture')}"
         figures = {"IoU": self.iou, "max F": self.max_f, "MAE": self.mae, "S-measure": self.s_measure}
         lines = [f"  {name:9}  {value:5.1f}" for name, value in figures.items()]
         return "\n".join([f"{head}, {self.seconds:.1f} s", *lines])

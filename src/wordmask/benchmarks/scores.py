@@ -12,6 +12,7 @@ from wordmask.benchmarks.boundary import boundary_counts
 from wordmask.benchmarks.datasets import Sample
 from wordmask.benchmarks.metrics import ConfusionMatrix, label_pairs, mean_of_known
 from wordmask.benchmarks.single import SingleTotals
+from wordmask.text_files import counted
 
 SIZES = {"S": 5, "MS": 25, "ML": 50, "L": 100}
 """Gao et al. (ImageNet-S): the largest share of a picture, in percent rounded up, that a thing of each size takes."""
@@ -178,7 +179,8 @@ class Report:
 
     more: mIoU by the size of things (miou_S, miou_MS, miou_ML, miou_L), of pictures of one thing and of several
     (miou_single, miou_multi), boundary IoU, IoU-single (iou_single_auto and so on, see `single.py`); each where it can
-    be told. protocol, vocabulary: how pictures were looked at, and by which words names were asked for.
+    be told. protocol, vocabulary: how pictures were looked at, and by which words names were asked for. note: what
+    whoever reads them must know of the segmenter.
     """
 
     method: str
@@ -193,16 +195,18 @@ class Report:
     more: dict[str, float] = field(default_factory=dict)
     protocol: str = "own"
     vocabulary: str = "plain"
+    note: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "note" or value is not None}
 
     def table(self) -> str:
         """For people: the mean, then every name, the best first."""
         lines = [
-            f"{self.method} ({self.preset}) on {self.benchmark}, {self.split}: {self.images} pictures, "
+            f"{self.method} ({self.preset}) on {self.benchmark}, {self.split}: {counted(self.images, 'picture')}, "
             f"{self.seconds:.1f} s",
             f"  protocol {self.protocol}, vocabulary {self.vocabulary}",
+            *([] if self.note is None else [f"  {self.note}"]),
             f"  mIoU                   {self.miou:5.1f}",
             f"  pixel accuracy         {self.pixel_accuracy:5.1f}",
         ]

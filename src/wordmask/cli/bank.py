@@ -10,6 +10,7 @@ import typer
 from wordmask.cli import crews, options
 from wordmask.console import say, show
 from wordmask.console.progress import progress_bar
+from wordmask.text_files import counted
 
 if TYPE_CHECKING:
     from wordmask.segmenters.bank_building import BankReaders
@@ -64,8 +65,8 @@ def build(
         )
         return
     if built.unreadable:
-        say(f"{built.unreadable} pictures cannot be read; {out / MANIFEST} says why")
-    show(f"{out}: {built.regions} regions of {built.pictures} pictures")
+        say(f"{counted(built.unreadable, 'picture')} cannot be read; {out / MANIFEST} says why")
+    show(f"{out}: {counted(built.regions, 'region')} of {counted(built.pictures, 'picture')}")
     say(f"use it with `--method corrclip --preset {preset} --set bank={out}`")
 
 

@@ -122,9 +122,7 @@ class BatchJob:
         self._named.finish()
         if self.failed:
             listed = f"listed in {where}" if where is not None else "named above"
-            raise self._error(
-                f"{self.failed} of {self.done + self.failed} could not be {self._what}; they are {listed}"
-            )
+            raise self._error(f"{self.failed} of {self.done + self.failed} could not be {self._what}: {listed}")
         if not self.done and not self.skipped:
             raise self._error(f"no pictures found in {', '.join(map(str, self.places.images))}")
 
@@ -147,9 +145,9 @@ class MasksJob(BatchJob):
         return is_done
 
     def told_of_skipped(self) -> str:
-        told = f"skipped: {self.skipped} that were done"
+        told = f"skipped: {self.skipped} done before"
         if self._of_other_names:
-            told += f"; {self._of_other_names} had masks of other names, or none that can be read, and were done anew"
+            told += f"; done anew: {self._of_other_names} with masks of other names, or none that can be read"
         return told
 
 

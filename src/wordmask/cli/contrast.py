@@ -10,6 +10,7 @@ from wordmask.cli import options
 from wordmask.console import complain, show
 from wordmask.console.progress import progress_bar
 from wordmask.names.contrast import GAMMA, is_file_of_concepts, shipped
+from wordmask.text_files import counted
 
 contrast = typer.Typer(
     name="contrast",
@@ -57,7 +58,7 @@ def build(
     told = as_file(counts, gamma=gamma, tars=found)
     with atomic_write(out) as file:
         file.write(json.dumps(told, indent=1, ensure_ascii=False).encode())
-    complain(f"{counts.captions} captions, {len(told['concepts'])} words")
+    complain(f"{counted(counts.captions, 'caption')}, {counted(len(told['concepts']), 'word')}")
     if counts.forgotten:
-        complain(f"note: pairs that were rare were forgotten {counts.forgotten} times, to stay in memory")
+        complain(f"note: pairs that were rare were forgotten {counted(counts.forgotten, 'time')}, to stay in memory")
     show(out)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wordmask.console import show
+from wordmask.text_files import counted
 
 if TYPE_CHECKING:
     from wordmask.runs.crew import Crew
@@ -83,4 +84,4 @@ def tell_of_share(out: str | Path, share: "Share", missing: int, *, as_json: boo
     if as_json:
         show(json.dumps({"out": str(out), "share": str(share), "missing": missing}))
     else:
-        show(f"{out}: share {share} is made; {missing} shards are still missing")
+        show(f"{out}: share {share} is made; {counted(missing, 'shard')} still missing")

@@ -10,6 +10,7 @@ import typer
 from wordmask.cli import options
 from wordmask.console import show
 from wordmask.errors import WordmaskError
+from wordmask.text_files import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +85,9 @@ def _lines(found: dict[str, Any]) -> "Iterator[str]":
     yield _line("wordmask", f"{found['wordmask']}, Python {found['python']}, {found['system']}")
     model = f" ({processor['model']})" if processor["model"] else ""
     yield _line("processor", f"{processor['name']}{model}")
-    yield _line("", f"{processor['cores']} of {processor['all_cores']} cores; threads: {processor['threads']}")
+    yield _line(
+        "", f"{processor['cores']} of {counted(processor['all_cores'], 'core')}; threads: {processor['threads']}"
+    )
     flags = processor["flags"]
     yield _line(
         "", "instructions unknown" if flags is None else " ".join(flags) or "none of those that networks profit from"

@@ -10,6 +10,7 @@ import typer
 from wordmask.cli import crews, options
 from wordmask.console import say, show
 from wordmask.console.progress import progress_bar
+from wordmask.text_files import counted
 
 if TYPE_CHECKING:
     from wordmask.encoders.clip import ClipEncoder
@@ -85,7 +86,7 @@ def embed(
         missing = work.missing() if share or merge else []
         if missing and merge:
             raise CollectionError(
-                f"{out}: {len(missing)} shards are missing, as {missing[0]}: make them, without --merge"
+                f"{out}: {counted(len(missing), 'shard')} missing, as {missing[0]}: make them, without --merge"
             )
         about = None if missing else work.finish()
     if share is not None and about is None:
@@ -96,8 +97,8 @@ def embed(
         show(json.dumps({"out": str(out), "pictures": about["pictures"], "bad": about["bad_pictures"]}))
         return
     if bad := about["bad_pictures"]:
-        say(f"{bad} pictures cannot be read; {place / BAD_IMAGES} lists them")
-    show(f"{out}: embeddings of {about['pictures']} pictures")
+        say(f"{counted(bad, 'picture')} cannot be read: see {place / BAD_IMAGES}")
+    show(f"{out}: embeddings of {counted(about['pictures'], 'picture')}")
 
 
 def load_clip(model: str, device: str) -> "ClipEncoder":

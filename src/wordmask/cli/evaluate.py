@@ -13,6 +13,7 @@ from wordmask.console import complain, say, show
 from wordmask.console.progress import progress_bar
 from wordmask.methods import methods_of
 from wordmask.segmenters import DEFAULT_METHOD
+from wordmask.text_files import counted
 
 
 def evaluate(
@@ -102,7 +103,7 @@ def evaluate(
     load = settings_under(protocol, method, opened.name, preset=preset, kind=kind) | load
     if unsure := find_wording(vocabulary).unsure_on(opened.name):
         complain(f"note: of the words of {vocabulary} for {opened.name} it is not known {unsure}")
-    asked, told = {"weights": weights}, None
+    asked = {"weights": weights}
     with progress_bar("evaluating", len(opened)) as progress:
         report: Any
         if kind == "saliency":
@@ -131,11 +132,7 @@ def evaluate(
             elif crew is not None:
                 report = spreading.evaluate_by_crew(load, opening, crew, say=say, **how)
             else:
-                segmenter = segmenters.load(**load)
-                told = getattr(segmenter, "metadata", {}).get("note")
-                report = evaluation.evaluate(segmenter, opened, **how)
-    if told:
-        complain(f"note: {told}")
+                report = evaluation.evaluate(segmenters.load(**load), opened, **how)
     show(json.dumps(report.as_json(), ensure_ascii=False) if as_json else report.table())
     if out is not None:
         complain(f"written: {out}")
@@ -155,4 +152,5 @@ def _check_data(opening: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         show(json.dumps(found, ensure_ascii=False))
     else:
-        show(f"{benchmark.name}, {benchmark.split}: {len(benchmark)} pictures, {len(benchmark.vocabulary)} names")
+        pictures, known = counted(len(benchmark), "picture"), counted(len(benchmark.vocabulary), "name")
+        show(f"{benchmark.name}, {benchmark.split}: {pictures}, {known}")

@@ -23,7 +23,7 @@ from wordmask.masks.segmentation import PALETTE_SIZE, Segmentation
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.films import Film, FilmError, Frame, is_film, read_film, seconds_between
 from wordmask.pictures.films_writing import EXACT, SUFFIXES, film_at
-from wordmask.text_files import read_json
+from wordmask.text_files import counted, read_json
 
 RECORD = "film.json"
 FRAMES = "-frames"
@@ -104,7 +104,7 @@ def frames_of_film(film: Path, out: Path, *, every: str | None, max_pixels: int 
         if not done:
             raise FilmError(f"{film}: holds no frames")
     _keep(folder, asked, complete=True)
-    complain(f"note: {done} frames of {film} are in {folder}")
+    complain(f"note: {counted(done, 'frame')} of {film} in {folder}")
     return folder
 
 

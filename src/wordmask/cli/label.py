@@ -12,6 +12,7 @@ from wordmask.cli import crews, inputs, options
 from wordmask.console import LeftOut, complain, show
 from wordmask.console.progress import progress_bar
 from wordmask.segmenters import DEFAULT_METHOD
+from wordmask.text_files import counted
 
 if TYPE_CHECKING:
     from wordmask.labelling import Labels, LabelSettings
@@ -60,7 +61,9 @@ def label(
     review: Annotated[int, typer.Option(min=0, help="Pictures in review.html, the most unsure ones.")] = 5000,
     corrections: Annotated[
         Path | None,
-        typer.Option(help="What a person corrected: of the review, COCO, Label Studio, PNGs. [OUT/corrections.json]"),
+        typer.Option(
+            help="What a person corrected: of the review, COCO, Label Studio, PNGs. Kept in OUT/corrections.json."
+        ),
     ] = None,
     workers: crews.Workers = None,
     cluster: crews.Cluster = None,
@@ -208,8 +211,8 @@ def tell(out: Path, format: str, labels: "Labels", *, as_json: bool) -> None:
     if as_json:
         show(json.dumps({"out": str(out), "format": format, **asdict(labels)}))
         return
-    told = f"{out}: {labels.pictures} pictures, {labels.instances} masks"
-    told += f", {labels.corrected} pictures corrected" if labels.corrected else ""
+    told = f"{out}: {counted(labels.pictures, 'picture')}, {counted(labels.instances, 'mask')}"
+    told += f", {counted(labels.corrected, 'picture')} corrected" if labels.corrected else ""
     told += f", {labels.rejected} rejected" if labels.rejected else ""
     missing = [f"{labels.left_out} left out"] if labels.left_out else []
     missing += [f"{sum(labels.passed_over.values())} passed over"] if labels.passed_over else []

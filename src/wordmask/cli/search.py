@@ -11,7 +11,7 @@ from wordmask.cli import crews, options
 from wordmask.console import say, show
 from wordmask.console.progress import progress_bar
 from wordmask.fingerprints import digest_of
-from wordmask.text_files import read_json
+from wordmask.text_files import counted, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -225,7 +225,7 @@ def _embeddings(
         say(f"searched as it was embedded before: {error}")
         return EmbeddingFolder(kept)
     if bad := made.about["bad_pictures"]:
-        say(f"{bad} pictures cannot be read; {made.folder / 'bad_images.jsonl'} lists them")
+        say(f"{counted(bad, 'picture')} cannot be read: see {made.folder / 'bad_images.jsonl'}")
     return made
 
 

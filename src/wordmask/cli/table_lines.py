@@ -17,10 +17,14 @@ Line = tuple[list[str], list[object]]
 
 
 class Shown:
-    """A table as it fills: a line of published figures and one of ours for each row, reasons at the foot."""
+    """A table as it fills: a line of published figures and one of ours for each row, reasons at the foot.
+
+    notes: what is to be said there of our figures.
+    """
 
     def __init__(self, table: Table):
         self.table = table
+        self.notes: tuple[str, ...] = ()
         self.rows: list[FilledRow] = []
         self._reasons: list[str] = []
         self._headings = [table.headings.get(column, column) for column in table.columns]
@@ -40,7 +44,7 @@ class Shown:
 
     def foot(self) -> list[str]:
         reasons = [f"[{number}] not run: {reason}" for number, reason in enumerate(self._reasons, start=1)]
-        return [*reasons, *self.table.notes]
+        return [*reasons, *self.notes, *self.table.notes]
 
     def onto(self, page: Page) -> None:
         page.heading(self.table.title)

@@ -13,6 +13,7 @@ from wordmask.cli import options
 from wordmask.console import complain
 from wordmask.console.progress import progress_bar
 from wordmask.plugins import named
+from wordmask.text_files import counted
 
 if TYPE_CHECKING:
     from wordmask.benchmarks.tables.base import Table
@@ -120,7 +121,8 @@ def tables(
             print()
         shown = _measured(table.changed(measuring), measuring, quiet=as_json)
         rows = [row.as_json(table.columns) for row in shown.rows]
-        told.append({"table": table.name, "columns": list(table.columns), "rows": rows})
+        notes = {"notes": list(measuring.notes)} if measuring.notes else {}
+        told.append({"table": table.name, "columns": list(table.columns), "rows": rows, **notes})
         shown.onto(page)
     if as_json:
         suite = name in papers.list_suites()
@@ -176,9 +178,8 @@ def _measured(table: "Table", measuring: "Run", *, quiet: bool) -> "Shown":
     from wordmask.cli.table_lines import Pace, Shown
 
     if measuring.count_kept:
-        complain(
-            f"note: {measuring.count_kept} figures were measured before, in {measuring.folder}; --fresh forgets them"
-        )
+        kept = counted(measuring.count_kept, "figure")
+        complain(f"note: measured before, in {measuring.folder}: {kept}; --fresh forgets them")
     shown = Shown(table)
     if not quiet:
         print("\n".join(shown.head()), flush=True)
@@ -189,6 +190,7 @@ def _measured(table: "Table", measuring: "Run", *, quiet: bool) -> "Shown":
             print("\n".join(lines), flush=True)
         if (said := pace.told()) is not None:
             complain(f"{table.name}: {said}")
+    shown.notes = measuring.notes
     if not quiet and (foot := shown.foot()):
         print("\n".join(["", *foot]))
     figures = {row.label: row.ours[table.columns[0]] for row in shown.rows if row.ours} if table.plot else {}

@@ -15,6 +15,7 @@ from typing import Any
 from wordmask.collection.references import CollectionError
 from wordmask.collection.tars import captions_in
 from wordmask.names.contrast import FORMAT, GAMMA, singular
+from wordmask.text_files import counted
 
 CONCEPTS = 50
 """Kept of a name, the most frequent ones. The paper keeps all."""
@@ -133,7 +134,7 @@ def as_file(counts: WordCounts, *, gamma: float, tars: Sequence[Path]) -> dict[s
     """Return what a file of concepts holds, for `names.contrast.read_concepts`."""
     return {
         "format": FORMAT,
-        "about": f"statistics of {counts.captions} captions in {len(tars)} tars, gamma {gamma:g}",
+        "about": f"statistics of {counted(counts.captions, 'caption')} in {counted(len(tars), 'tar')}, gamma {gamma:g}",
         "nearest": True,
         "captions": counts.captions,
         "gamma": gamma,

@@ -32,7 +32,7 @@ from wordmask.pictures.prefetch import ahead
 from wordmask.runs.crew import Crew
 from wordmask.runs.parts import Parts, Say, warn, write_part
 from wordmask.runs.shards import Share, run_shards
-from wordmask.text_files import read_json
+from wordmask.text_files import counted, read_json
 from wordmask.weights.loading import fingerprint
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class Embedding:
         pictures = sum(map(_rows_of, (out / "metadata").glob("metadata_*.parquet")))
         if not pictures:
             raise CollectionError(
-                f"none of the {bad} pictures of {self.pile.root} can be read: {out / BAD_IMAGES} says why"
+                f"no picture of {self.pile.root} can be read ({bad} tried): {out / BAD_IMAGES} says why"
             )
         about = {"finished": True, "digest": survey.digest, "pictures": pictures, "bad_pictures": bad}
         _write_json(out / ABOUT, {**self._about, **about})
@@ -188,10 +188,10 @@ def check_all_there(pile: Pile, out: Path, survey: Survey) -> None:
         if not found.all():
             gone, example = gone + int((~found).sum()), example or names[int(np.argmin(found))]
     if gone:
-        what = "tars" if pile.kind == "tars" else "pictures"
+        what = "tar" if pile.kind == "tars" else "picture"
         raise VanishedError(
-            f"{gone} {what} of {pile.root} are no longer there, as {example}, and {out} has embeddings of them: bring "
-            "them back (is their disk there?), or drop them with --prune"
+            f"no longer in {pile.root}: {counted(gone, what)}, as {example}; {out} has embeddings of what is gone: "
+            "bring it back (is its disk there?), or drop it with --prune"
         )
 
 

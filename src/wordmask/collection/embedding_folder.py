@@ -17,6 +17,7 @@ from wordmask.collection.arrow import pa, pq
 from wordmask.collection.references import CollectionError, ImageRef
 from wordmask.collection.tars import TarError, pictures_in
 from wordmask.files import is_special
+from wordmask.text_files import counted
 
 ABOUT = "collection.json"
 """What our own folders say of themselves; those of others have none."""
@@ -178,7 +179,9 @@ def _rows(array: Path, table: Path) -> int:
     if stored.ndim != 2 or stored.dtype not in (np.float16, np.float32):
         raise CollectionError(f"{array} holds {stored.dtype} {stored.shape}, not half or single floats (N, D)")
     if len(stored) != rows:
-        raise CollectionError(f"{array} has {len(stored)} rows, and {table.name} {rows}: they are not of one shard")
+        raise CollectionError(
+            f"{array} has {counted(len(stored), 'row')}, and {table.name} {rows}: they are not of one shard"
+        )
     return rows
 
 

@@ -21,6 +21,7 @@ from wordmask.fingerprints import digest_of, digest_of_lines, listing_digest
 from wordmask.runs.crew import Crew
 from wordmask.runs.parts import Say, warn, write_part
 from wordmask.runs.shards import Share, run_shards
+from wordmask.text_files import counted
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,6 @@ def joined_parts(searched: Searched, out: Path) -> Best:
     """Return the best of all shards; two parts are in memory at a time."""
     if missing := missing_parts(searched, out):
         raise CollectionError(
-            f"{out}: {len(missing)} parts are missing, as that of {missing[0]}: search, without --merge"
+            f"{out}: {counted(len(missing), 'part')} missing, as that of {missing[0]}: search, without --merge"
         )
     return reduce(Best.merge, (task.read(searched.most) for task in searched.tasks(out)))

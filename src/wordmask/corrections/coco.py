@@ -9,7 +9,7 @@ from wordmask.corrections.file import Corrections, CorrectionsError
 from wordmask.corrections.pictures import Known, Pictures
 from wordmask.corrections.polygons import filled
 from wordmask.corrections.run_lengths import checked_lengths, lengths_of, mask_of
-from wordmask.text_files import shown
+from wordmask.text_files import counted, shown
 
 
 def looks_like_coco(data: Any) -> bool:
@@ -40,8 +40,8 @@ def from_coco(path: Path, data: Any, images: Path) -> Corrections:
         known.check_size(path, size)
         found.append(known.corrected([_mask(path, each, names, known) for each in annotations]))
     untouched = len(told) - len(own)
-    notes = [f"{missing} pictures of {path} are not in {images}: left out"] if missing else []
-    notes += [f"{untouched} pictures of {path} have no masks, which says nothing of them"] if untouched else []
+    notes = [f"left out: {counted(missing, 'picture')} of {path} not in {images}"] if missing else []
+    notes += [f"left out: {counted(untouched, 'picture')} of {path} without masks"] if untouched else []
     return Corrections(tuple(found), tuple(notes))
 
 

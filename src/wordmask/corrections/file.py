@@ -26,7 +26,7 @@ from wordmask.errors import WordmaskError
 from wordmask.files import atomic_write
 from wordmask.fingerprints import digest_of
 from wordmask.names.vocabulary import BACKGROUND, Vocabulary, VocabularyError
-from wordmask.text_files import TextFileError, read_json, shown
+from wordmask.text_files import TextFileError, counted, read_json, shown
 
 FILE_NAME = "corrections.json"
 FORMAT, VERSION = "wordmask corrections", 1
@@ -165,7 +165,7 @@ class Corrections:
     def summary(self) -> str:
         """As "12 pictures corrected, 3 rejected"."""
         counts = Counter(each.verdict == REJECTED for each in self)
-        said = [f"{counts[False]} {'picture' if counts[False] == 1 else 'pictures'} corrected"]
+        said = [f"{counted(counts[False], 'picture')} corrected"]
         return ", ".join(said + ([f"{counts[True]} rejected"] if counts[True] else []))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from wordmask.corrections.file import Corrections, CorrectionsError
 from wordmask.corrections.pictures import Known, Pictures
 from wordmask.corrections.polygons import filled
-from wordmask.text_files import shown
+from wordmask.text_files import counted, shown
 
 CHANNELS = 4
 """A brush counts as an RGBA picture."""
@@ -49,9 +49,9 @@ def from_label_studio(path: Path, data: Any, images: Path) -> Corrections:
             others += not own
             masks += own
         found.append(known.corrected(masks))
-    notes = [f"{missing} pictures of {path} are not in {images}: left out"] if missing else []
-    notes += [f"{untouched} tasks of {path} have no annotations: left out"] if untouched else []
-    notes += [f"{others} results of {path} are neither brushes nor polygons: left out"] if others else []
+    notes = [f"left out: {counted(missing, 'picture')} of {path} not in {images}"] if missing else []
+    notes += [f"left out: {counted(untouched, 'task')} of {path} without annotations"] if untouched else []
+    notes += [f"left out: {counted(others, 'result')} of {path}, neither brushes nor polygons"] if others else []
     return Corrections(tuple(found), tuple(notes))
 
 

@@ -10,7 +10,7 @@ from wordmask.corrections.pictures import Known, Pictures
 from wordmask.masks.segmentation import Segmentation, SegmentationError
 from wordmask.names.vocabulary import BACKGROUND
 from wordmask.pictures.image_files import ImageReadError, opened
-from wordmask.text_files import TextFileError, read_text, shown
+from wordmask.text_files import TextFileError, counted, read_text, shown
 
 VOID = "void"
 """The name of numbers of which nobody claims anything. Here they are of no name."""
@@ -34,7 +34,7 @@ def from_png(folder: Path, images: Path, names_file: Path | None = None) -> Corr
             missing += 1
             continue
         found.append(_read_map(path, known, names))
-    notes = (f"{missing} label maps of {folder} are of no picture in {images}: left out",) if missing else ()
+    notes = (f"left out: {counted(missing, 'label map')} of {folder}, of no picture in {images}",) if missing else ()
     return Corrections(tuple(found), notes)
 
 

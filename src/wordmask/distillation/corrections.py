@@ -21,7 +21,7 @@ from wordmask.distillation.known_masks import SEEN, picture_digest
 from wordmask.distillation.records import DistillationError, MaskRecord, MaskTable, encode_mask, write_masks
 from wordmask.fingerprints import file_digest
 from wordmask.runs.parts import Say, write_part
-from wordmask.text_files import read_json
+from wordmask.text_files import counted, read_json
 
 WEIGHT = 4
 """How often a truth is learnt from while each pseudo-mask is once: a choice, and no measurement."""
@@ -90,7 +90,7 @@ class Used:
     @property
     def note(self) -> str:
         """As "not annotation-free any more: 12 pictures corrected (weight 4), 3 rejected"."""
-        said = f"{self.pictures} {'picture' if self.pictures == 1 else 'pictures'} corrected (weight {self.weight})"
+        said = f"{counted(self.pictures, 'picture')} corrected (weight {self.weight})"
         return f"not annotation-free any more: {said}" + (f", {self.rejected} rejected" if self.rejected else "")
 
 

@@ -31,6 +31,7 @@ from wordmask.runs.shards import run_shards
 from wordmask.segmenters.deeplab import DeepLabV3Plus
 from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
 from wordmask.segmenters.student_file import read_student, write_student
+from wordmask.text_files import counted
 from wordmask.weights.loading import read_metadata
 
 EXPERT_FILE = "expert.safetensors"
@@ -74,14 +75,16 @@ def group_names(names: Sequence[str], vectors: np.ndarray, groups: int | None, s
     """Names that mean like things together, by k-means on their text embeddings (K, D); in the order of the names."""
     count = default_groups(len(names)) if groups is None else groups
     if count > len(names):
-        raise DistillationError(f"{count} groups of {len(names)} names: ask for at most as many as there are names")
+        raise DistillationError(
+            f"{count} groups of {counted(len(names), 'name')}: ask for at most as many as there are names"
+        )
     if count == len(names):
         return [[name] for name in names]
     from sklearn.cluster import KMeans
 
     vectors = np.asarray(vectors, dtype=np.float64)
     if vectors.shape[:1] != (len(names),):
-        raise DistillationError(f"{len(names)} names, and embeddings of shape {vectors.shape} for them")
+        raise DistillationError(f"{counted(len(names), 'name')}, and embeddings of shape {vectors.shape} for them")
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     owner = KMeans(count, n_init=10, random_state=seed).fit_predict(vectors)
     together: dict[int, list[str]] = {}

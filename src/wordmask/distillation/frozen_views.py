@@ -21,6 +21,7 @@ from wordmask.distillation.records import DistillationError
 from wordmask.encoders.towers import Tower
 from wordmask.files import atomic_write
 from wordmask.runs.parts import CHECKSUMS, Parts, Say, warn, write_part
+from wordmask.text_files import counted
 from wordmask.training.order import seen_at_one
 from wordmask.training.team import Team
 
@@ -89,9 +90,10 @@ class FrozenViews:
             return
         left = self.bytes - there
         begun = f", {_size(there)} of them there" if there else ""
+        pictures = counted(len(self.samples.examples), "picture", style=",")
         say(
-            f"features: {self.count:,} views of {len(self.samples.examples):,} pictures, {_size(self.bytes)} on disk "
-            f"in {self.folder}{begun}"
+            f"features: {counted(self.count, 'view', style=',')} of {pictures}, "
+            f"{_size(self.bytes)} on disk in {self.folder}{begun}"
         )
         free = shutil.disk_usage(self.folder).free
         if free < left:

@@ -41,7 +41,7 @@ from wordmask.runs.claim import claimed
 from wordmask.runs.crew import Crew, TrainingCrew
 from wordmask.runs.stages import Console, Silent, Stage, Stages, earlier
 from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
-from wordmask.text_files import read_yaml
+from wordmask.text_files import counted, read_yaml
 from wordmask.training.logs import following
 from wordmask.training.team import launched
 
@@ -215,7 +215,7 @@ class Pipeline(TaughtSources):
             how |= {"crew": self.crew, "load": self.loading("clip")}
             done = embed(pile, self.clip, folder, self.config.embedding, **how)
             if bad := done.about["bad_pictures"]:
-                self.say(f"embeddings: {bad} pictures cannot be read; {folder / 'bad_images.jsonl'} lists them")
+                self.say(f"embeddings: {counted(bad, 'picture')} cannot be read: see {folder / 'bad_images.jsonl'}")
 
         inputs = clip | self._inputs("embedding", "image_root") | {"the pictures": survey.digest, "images": str(images)}
         stage = Stage("embeddings", folder, inputs, outputs, look, by_content=False, keeps_parts=True)

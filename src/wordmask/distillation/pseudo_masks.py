@@ -32,6 +32,7 @@ from wordmask.runs.crew import Crew
 from wordmask.runs.parts import Parts, Say, warn, write_part
 from wordmask.runs.shards import run_shards
 from wordmask.saliency.base import Saliency, size_for_patches
+from wordmask.text_files import counted
 
 PICTURES_PER_SHARD = 64
 """What a kill can lose: two minutes of a large network on a processor."""
@@ -136,7 +137,7 @@ def make_masks(
         for part in sorted(out.glob("masks_*.bad")):
             file.write(part.read_bytes())
     if taken:
-        say(f"masks: those of {taken} pictures were there already")
+        say(f"masks: those of {counted(taken, 'picture')} were there already")
     table = MaskTable(out)
     check_none_empty(table, "loosen masks.least_area, most_area and least_score")
     return table

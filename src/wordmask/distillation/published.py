@@ -54,7 +54,7 @@ def import_archive(published: Path, root: Path, out: Path, size: int, *, names: 
             own.append(Entry(name, len(own), ref, (height, width)))
         if not own:
             raise DistillationError(
-                f"none of the {len(lists[name])} pictures of {name!r} in {published} is below {root} (the first is "
+                f"no picture of {name!r} in {published} is below {root} ({len(lists[name])} looked for, the first is "
                 f"{lists[name][0] if lists[name] else 'not named'}): give the folder of ImageNet that holds train/"
             )
         entries.extend(own)

@@ -24,6 +24,7 @@ from wordmask.masks.palette import Colour, colours_of
 from wordmask.pictures.image_files import ImageReadError
 from wordmask.refinement.clean_up import intersection_over_union
 from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
+from wordmask.text_files import counted
 
 MOST_TILES = 800
 """Pictures of archives on one page, each in up to four versions of some 5 kB."""
@@ -50,7 +51,7 @@ def write_report(
     compute = Compute(run.config.device, "fp32")
     student = NamedMask.build(NamedMaskSettings(), compute, weights=out / "student" / STUDENT_FILE)
     stories = [_story(name, archive, masks, refined) for name in archive.names]
-    page = RunPage(f"{len(archive.names)} names, and {'no labels' if note is None else 'some labels'}", note)
+    page = RunPage(f"{counted(len(archive.names), 'name')}, and {'no labels' if note is None else 'some labels'}", note)
     page.text(_summary(run, archive, masks))
     colours = dict(zip(student.vocabulary.names, colours_of(list(student.vocabulary.names)), strict=True))
     page.links({story.name: colours[story.name] for story in stories[:MOST_NAMES]})
@@ -131,15 +132,17 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _summary(run: Run, archive: Archive, masks: MaskTable) -> str:
-    pictures = f"{archive.pictures:,} unlabelled pictures" if archive.pictures is not None else "a published archive"
+    pictures = "a published archive"
+    if archive.pictures is not None:
+        pictures = counted(archive.pictures, "unlabelled picture", style=",")
     usable = sum(len(masks.rows(name)) for name in masks.names)
     config = run.config
     experts = "" if config.experts is None or config.teaches_all else ", redrawn by experts,"
     found = f"what {config.masks.teacher} says of them" if config.teaches_all else "what is salient in them"
     return (
-        f"From {pictures} of {run.images}: up to {archive.size} for every name, {len(archive):,} in all. {usable:,} "
-        f"masks of {found}{experts} have taught one network all the names. Seed {run.config.seed}, "
-        f"preset {run.preset}."
+        f"From {pictures} of {run.images}: up to {archive.size} for every name, {len(archive):,} in all. "
+        f"{counted(usable, 'mask', style=',')} of {found}{experts} taught one network all the names. Seed "
+        f"{run.config.seed}, preset {run.preset}."
     )
 
 
@@ -192,11 +195,10 @@ def _gallery(
 
 def _facts(story: Story, archive: Archive) -> str:
     counts = story.counts
-    facts = [f"{counts.kept} pictures" if counts.kept == archive.size else f"{counts.kept} of {archive.size} pictures"]
+    of = "" if counts.kept == archive.size else f"{counts.kept} of "
+    facts = [f"{of}{counted(archive.size, 'picture')}"]
     facts += [f"{number} left out ({label})" for label, number in counts.dropped.items() if number]
-    facts += [
-        f"{number} {'mask' if number == 1 else 'masks'} set aside ({label})" for label, number in story.troubles.items()
-    ]
+    facts += [f"{counted(number, 'mask')} set aside ({label})" for label, number in story.troubles.items()]
     facts += [
         f"{number} {'looks' if number == 1 else 'look'} more like {name}"
         for name, number in story.elsewhere.most_common(3)

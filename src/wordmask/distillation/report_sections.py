@@ -16,6 +16,7 @@ from wordmask.distillation.targets import TargetTable
 from wordmask.masks.overlay import draw_overlay
 from wordmask.masks.palette import Colour
 from wordmask.segmenters.namedmask import NamedMask
+from wordmask.text_files import counted
 from wordmask.training.logs import read_log
 
 GREY = (128, 128, 128)
@@ -63,7 +64,7 @@ def show_curves(page: RunPage, out: Path, run: Run) -> None:
     if run.config.experts is not None and not run.config.teaches_all:
         folders = sorted((out / "experts").glob("*/log.jsonl"))
         curves = [_curve(path.parent.name, read_log(path.parent), "loss") for path in folders]
-        page.drawing(chart(curves, x_label="steps", y_label="loss"), f"The losses of {len(curves)} experts.")
+        page.drawing(chart(curves, x_label="steps", y_label="loss"), f"The losses of {counted(len(curves), 'expert')}.")
 
 
 def _curve(label: str, lines: Sequence[Mapping[str, Any]], key: str) -> Curve:

@@ -26,13 +26,14 @@ from wordmask.fingerprints import digest_of, digest_of_lines, file_digest, listi
 from wordmask.runs.crew import Crew
 from wordmask.runs.parts import Say, warn, write_part
 from wordmask.runs.shards import Share, run_shards
+from wordmask.text_files import counted
 
 
 class UnfinishedError(CollectionError):
     """Other shares have not made their parts of a round yet. missing: how many parts."""
 
     def __init__(self, missing: int, out: Path):
-        super().__init__(f"{out}: {missing} parts are still missing: make all shares, and then start them again")
+        super().__init__(f"{out}: {counted(missing, 'part')} still missing: make all shares, and then start them again")
         self.missing = missing
 
 
@@ -195,7 +196,7 @@ class SharedFinder(Finder):
         if self.share is not None:
             raise UnfinishedError(len(missing), self.parts)
         raise CollectionError(
-            f"{self.parts}: {len(missing)} parts are missing, as that of {missing[0]}: search, without --merge"
+            f"{self.parts}: {counted(len(missing), 'part')} missing, as that of {missing[0]}: search, without --merge"
         )
 
 

@@ -17,6 +17,7 @@ from wordmask.distillation.targets import TargetTable
 from wordmask.masks.palette import colours_of
 from wordmask.pictures.image_files import ImageReadError
 from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
+from wordmask.text_files import counted
 
 SHOWN = 24
 SAMPLED = 200
@@ -38,10 +39,10 @@ def write_taught_report(
     student = NamedMask.build(NamedMaskSettings(), compute, weights=out / "student" / STUDENT_FILE)
     names = student.vocabulary.names
     colours = dict(zip(names, colours_of(list(names)), strict=True))
-    page = RunPage(f"{len(targets.names)} names, and {'no labels' if note is None else 'some labels'}", note)
+    page = RunPage(f"{counted(len(targets.names), 'name')}, and {'no labels' if note is None else 'some labels'}", note)
     page.text(
-        f"{config.masks.teacher} has labelled {len(targets):,} pictures of {run.images} with all the names at once, "
-        f"and one network has learnt from that. Seed {config.seed}, preset {run.preset}."
+        f"{config.masks.teacher} has labelled {counted(len(targets), 'picture', style=',')} of {run.images} with all "
+        f"the names at once, and one network has learnt from that. Seed {config.seed}, preset {run.preset}."
     )
     page.links(colours)
     page.heading("Names")

@@ -32,6 +32,7 @@ from wordmask.runs.crew import Crew
 from wordmask.runs.parts import Parts, Say, warn, write_part
 from wordmask.runs.shards import run_shards
 from wordmask.segmenters.base import Seen, Segmenter, asked, contrasted
+from wordmask.text_files import counted
 
 Block = tuple[Sequence[ImageRef], Sequence[Bad]]
 """Pictures of one shard, and those of them that are known to be bad before they are opened."""
@@ -134,7 +135,7 @@ def teach(
         for part in sorted(out.glob("taught_*.bad")):
             file.write(part.read_bytes())
     if taken:
-        say(f"taught: the answers to {taken} pictures were there already")
+        say(f"taught: the answers to {counted(taken, 'picture')} were there already")
     table = TargetTable(out)
     if not len(table):
         raise DistillationError(f"none of the pictures of {root} can be read: {out / BAD_IMAGES} says why")

@@ -24,6 +24,7 @@ from wordmask.distillation.identities import start_identity
 from wordmask.distillation.records import DistillationError
 from wordmask.runs.parts import Say, warn
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus, fill_backbone, told_of
+from wordmask.text_files import counted
 from wordmask.training.allocation import keep_freed_memory
 from wordmask.training.checkpoints import forget_checkpoints, load_checkpoint, save_checkpoint
 from wordmask.training.logs import RunLog
@@ -321,6 +322,6 @@ def _check_shares(settings: Training, team: Team) -> None:
     parts = team.count * settings.accumulate
     if settings.batch % parts or settings.batch // parts < 2:
         raise DistillationError(
-            f"batch={settings.batch} cannot be shared by {team.count} processes in {settings.accumulate} parts each, "
-            f"two pictures or more a part: take a multiple of {2 * parts}"
+            f"batch={settings.batch} cannot be shared by {counted(team.count, 'process', 'processes')} in "
+            f"{counted(settings.accumulate, 'part')} each, two pictures or more a part: take a multiple of {2 * parts}"
         )

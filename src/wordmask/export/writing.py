@@ -123,6 +123,7 @@ def _told(segmenter: Segmenter, graph: Graph) -> dict[str, Any]:
         vocabulary = segmenter.vocabulary
         names = dict(zip(vocabulary.names, vocabulary.phrases, strict=True))
         told |= {"zoom": segmenter.zoom} if segmenter.zoom != 1 else {}
+        told |= {"note": segmenter.note} if segmenter.note is not None else {}
         return told | {"names": names, "settings": _plain(asdict(segmenter.settings))}
     settings = getattr(segmenter, "settings", None)
     if isinstance(segmenter, OpenVocabularySegmenter) and settings is not None:

@@ -94,11 +94,19 @@ def _explained(job: Job, key: str, old: Any, new: Any) -> str:
         return f"made with another content of {own} ({job.load.get(own)}), which has been written anew: bring it back"
     if key == "names" and [*(old or []), BACKGROUND] == new:
         return f"made with names {shown(old, WIDE)}, with no room for others: say --fill to go on so"
+    if key == "phrases" and len(old or []) == len(job.vocabulary.names):
+        return f"made with names that are read in other words: say --names {shown(_typed(job, old), WIDE)} to go on so"
     if key == "dropped" and new is None:
         return f"converted, and {shown(old, WIDE)} dropped from them: label what they were converted from, and convert"
     if key == "contrast" and old == "none":
         return "made with nothing that the names raced against: say --contrast none to go on so"
     return explained(key, old, new)
+
+
+def _typed(job: Job, phrases: list[list[str]]) -> str:
+    """Return names that are read as these phrases, as the command line has them; those that were made are not typed."""
+    told = ((name, own) for name, own in zip(job.vocabulary.names, phrases, strict=True) if own)
+    return ", ".join(name if own == [name] else f"{name}: {{instead: [{', '.join(own)}]}}" for name, own in told)
 
 
 def _contrast(job: Job) -> Any:

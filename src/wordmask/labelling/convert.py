@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 
 from wordmask import segmenters
 from wordmask.console.progress import Progress
-from wordmask.corrections import FILE_NAME, Corrections
+from wordmask.corrections import Corrections
 from wordmask.labelling.changes import Before, Changes, asked_again, settings_of, vocabulary_of
 from wordmask.labelling.corrected import corrections_for
 from wordmask.labelling.features import Features, has_features, loaded_with
@@ -28,6 +28,7 @@ from wordmask.masks.segmentation import Segmentation, label_type
 from wordmask.pictures.image_files import ImageReadError, find_images, warn_left_out
 from wordmask.runs.claim import STATE
 from wordmask.segmenters.base import Segmenter
+from wordmask.text_files import counted
 
 WHOLE = ("voc", "png")
 """Formats that say something of every pixel."""
@@ -97,12 +98,12 @@ def convert_labels(
             on_progress=on_progress,
             on_note=on_note,
             prune=False,
-            corrections=None if (out / FILE_NAME).is_file() else _corrections(old, folder, changes),
+            corrections=_corrections(old, folder, changes),
         )
     if writer.new or writer.changed:
         on_note(
-            f"{writer.new} pictures are new and {writer.changed} have changed since {old} was made, and are left out: "
-            f"`wordmask label` labels them there, and the same conversion goes on with them"
+            f"left out: {counted(writer.new, 'new picture')}, and {writer.changed} changed since {old} was made; "
+            "`wordmask label` there labels both, and the same conversion then goes on"
         )
     return labels
 
@@ -194,9 +195,9 @@ class FromFeatures(Converting):
 
 def _corrections(old: Path, folder: Path, changes: Changes) -> Corrections:
     """Return what a person said of the labels, with the names that these have now."""
-    found, note = corrections_for(old, folder, None)
-    now = tuple(each.renamed(changes.rename or {}, changes.drop) for each in found.pictures)
-    return Corrections(now, (note,) if note else ())
+    said = corrections_for(old, folder, None)
+    now = tuple(each.renamed(changes.rename or {}, changes.drop) for each in said.corrections.pictures)
+    return Corrections(now, (said.note,) if said.note else ())
 
 
 def _way_to_features(before: Before) -> str:
@@ -208,4 +209,4 @@ def _tell_of_gone(folder: Path, ledger: Ledger, on_note: Callable[[str], None]) 
         picture.relative_to(folder).as_posix() for picture in find_images(folder, lambda _: None, lambda _: None)
     )
     if gone:
-        on_note(f"{gone} pictures that were labelled are no longer found in {folder}, and are left out")
+        on_note(f"left out: {counted(gone, 'labelled picture')}, no longer found in {folder}")

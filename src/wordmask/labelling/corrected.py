@@ -12,7 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from wordmask.corrections import ACCEPTED, FILE_NAME, REJECTED, Correction, Corrections
+from wordmask.corrections import (
+    ACCEPTED,
+    FILE_NAME,
+    REJECTED,
+    Correction,
+    Corrections,
+    read_corrections,
+    write_corrections,
+)
 from wordmask.corrections.reading import corrections_from
 from wordmask.corrections.run_lengths import lengths_of, mask_of
 from wordmask.files import atomic_write
@@ -23,22 +31,77 @@ from wordmask.labelling.ledger import Entry, Ledger, Row
 from wordmask.masks.instances import Instance, Part, part_of
 from wordmask.masks.segmentation import Segmentation
 from wordmask.names.vocabulary import BACKGROUND
-from wordmask.text_files import read_json
+from wordmask.runs.claim import STATE
+from wordmask.text_files import counted, read_json
 
 STATE_FILE = "corrected.json"
 """In the run's own folder: a picture -> a digest of its correction, and its row, or null where it was rejected."""
+BROUGHT = "brought.json"
+"""There, too: what was brought last into `corrections.json` from elsewhere."""
 MOST_BYTES = 2**30
 
 
-def corrections_for(out: Path, folder: Path, given: Path | Corrections | None) -> tuple[Corrections, str | None]:
-    """Return the corrections that are given, or else those beside the labels, and what is to be said of them."""
-    if isinstance(given, Corrections):
-        return given, "; ".join(given.notes) or None
-    path = given if given is not None else out / FILE_NAME
-    if given is None and not path.is_file():
-        return Corrections(), None
-    found = corrections_from(path, folder)
-    return found, "; ".join([f"{path}: {found.summary}", *found.notes])
+@dataclass(frozen=True)
+class Said:
+    """What labels are corrected by, and what is to be said of it. brought: of that, what comes from elsewhere."""
+
+    corrections: Corrections
+    note: str | None = None
+    brought: Corrections | None = None
+
+    def lay(self, out: Path) -> None:
+        """Write what was brought into the file beside the labels, where the review and later runs find it."""
+        if self.brought is None:
+            return
+        together = joined(*_beside(out), self.brought)  # anew: somebody may review them meanwhile
+        for path, now in ((out / FILE_NAME, together), (out / STATE / BROUGHT, self.brought)):
+            if now.digest != _read(path).digest:
+                write_corrections(path, now)
+
+
+def corrections_for(out: Path, folder: Path, given: Path | Corrections | None) -> Said:
+    """Return what is said beside labels, and what is given from elsewhere: that holds unless somebody said otherwise
+    beside the labels since.
+    """
+    path = out / FILE_NAME
+    if given is None or (isinstance(given, Path) and given.resolve() == path.resolve()):
+        if given is None and not path.is_file():
+            return Said(Corrections())
+        found = corrections_from(path, folder)
+        return Said(found, "; ".join([f"{path}: {found.summary}", *found.notes]))
+    brought = given if isinstance(given, Corrections) else corrections_from(given, folder)
+    notes = [*brought.notes] if isinstance(given, Corrections) else [f"{given}: {brought.summary}", *brought.notes]
+    own, before = _beside(out)
+    said = joined(own, before, brought)
+    if said.digest != own.digest:
+        notes += [f"kept in {path}"]
+    elif not brought:
+        notes += [f"{path}: {own.summary}"] if own else []
+    others = [each for each in brought if said.by_fingerprint.get(each.fingerprint) != each]
+    if others:
+        notes += [f"{path} says otherwise of {counted(len(others), 'picture')}, and holds"]
+    return Said(said, "; ".join(notes) or None, brought)
+
+
+def joined(own: Corrections, before: Corrections, now: Corrections) -> Corrections:
+    """Return what `now` says of each picture, but where `own` says otherwise than `before`, of which it was made; in
+    the order of a file.
+    """
+    mine, then, new = (each.by_fingerprint for each in (own, before, now))
+    pictures = dict.fromkeys([*new, *mine])
+    found = ((new if mine.get(key) == then.get(key) else mine).get(key) for key in pictures)
+    return Corrections(tuple(sorted((each for each in found if each is not None), key=lambda each: each.picture)))
+
+
+def _beside(out: Path) -> tuple[Corrections, Corrections]:
+    """Return what is said beside labels, and what of it was brought there last: nothing, where the file was deleted."""
+    if not (out / FILE_NAME).is_file():
+        return Corrections(), Corrections()
+    return _read(out / FILE_NAME), _read(out / STATE / BROUGHT)
+
+
+def _read(path: Path) -> Corrections:
+    return read_corrections(path) if path.is_file() else Corrections()
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from wordmask.runs.claim import STATE
 from wordmask.runs.crew import Crew
 from wordmask.runs.parts import Say
 from wordmask.runs.shards import run_shards
+from wordmask.text_files import counted
 
 PARTS = "parts"
 """The folder of parts that no ledger has taken."""
@@ -192,6 +193,6 @@ def check_labelled(entries: Iterator[Entry], ledger: Ledger, out: Path, batch_si
         place += len(batch)
     if missing:
         raise LabelError(
-            f"{out}: {missing} batches of pictures are not labelled yet, the first with {first}: label them, without "
-            "--merge"
+            f"{out}: {counted(missing, 'batch', 'batches')} of pictures not labelled yet, the first with {first}: "
+            "label what is missing, without --merge"
         )

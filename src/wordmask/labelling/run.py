@@ -39,6 +39,7 @@ from wordmask.pictures.left_out import LEFT_OUT, write_left_out
 from wordmask.runs.claim import STATE, check_claim, claimed
 from wordmask.runs.crew import Crew
 from wordmask.segmenters.base import Segmenter, asked
+from wordmask.text_files import counted
 
 VERB = "label"
 
@@ -88,15 +89,15 @@ def label_folder(
 
     writer: what writes the labels in place of a segmenter, which is not loaded then.
     prune: drop the labels of pictures that are no longer there, which are kept otherwise. corrections: a file of the
-    review's or of another tool; by default `corrections.json` in `job.out`, if it is there. crew: who
+    review's or of another tool, kept in `corrections.json` in `job.out`; what is there holds in any case. crew: who
     labels, shards of `per_shard` pictures each. merge: label nothing, only join what shares have labelled.
     """
     start = time.perf_counter()
     out, state = job.out, job.out / STATE
     check_places(job)
-    said, note_of_them = corrections_for(out, job.folder, corrections)
+    said = corrections_for(out, job.folder, corrections)
     fingerprints = KeptFingerprints(state / "fingerprints.json", job.folder)
-    corrected = CorrectedLabels(state, said, fingerprints)
+    corrected = CorrectedLabels(state, said.corrections, fingerprints)
     given = [name for name in corrected.names if name not in job.vocabulary.names]
     files = load_format(out, [*job.vocabulary.names, *given], job.settings)
     check_work(job, loads=segmenter is None and writer is None)
@@ -121,17 +122,18 @@ def label_folder(
         new = take_parts(ledger, out, on_row)
         claim(state / "settings.json", job, batch_size, has_labels=ledger.has_labels)
         vanished = _look_for_vanished(job, ledger, on_note, prune=prune) if ledger.has_rows else 0
-        if note_of_them:
-            on_note(note_of_them)
+        if said.note:
+            on_note(said.note)
+        said.lay(out)
         if corrected.unknown:
-            on_note(f"{corrected.unknown} corrections are of pictures that are not in {job.folder}, or have changed")
+            on_note(f"no use for {counted(corrected.unknown, 'correction')}: not in {job.folder}, or changed since")
         corrected.take_back(files, ledger)
         taken = frozenset[str]() if prune or not vanished else ledger.names_of_vanished()
         walk = Walk(job, files, ledger, taken, corrected, relabelled)
         if crew is not None:
             tasks = walk.tasks(batch_size, per_shard, on_bad)
-            with CountAhead(pictures_found(job)) as counted:
-                report = partial(_report, on_progress, counted)
+            with CountAhead(pictures_found(job)) as ahead:
+                report = partial(_report, on_progress, ahead)
                 new += spread(tasks, LoadWorker(job), ledger, crew, on_row, report, on_note)
         if merge or crew is not None:
             ledger.forget_passed()
@@ -139,17 +141,19 @@ def label_folder(
         else:
             new += walk.label(segmenter, writer, workers, batch_size, on_bad, on_progress)
         if walk.lost:
-            on_note(f"the {walk.what} of {walk.lost} pictures that were done were gone: they have been made anew")
+            on_note(f"the {walk.what} of {counted(walk.lost, 'picture')} were gone, and have been made anew")
         for name in ledger.gone():
             for file in (*files.files_of(name), path_of(out, name)):
                 file.unlink(missing_ok=True)
         ledger.clear_gone()
         corrected.apply(files, ledger, job.folder, walk.relabelled)
-        pictures, instances, left_out, rejected, note = _finish(job, files, ledger, corrected, said, fingerprints)
+        pictures, instances, left_out, rejected, note = _finish(
+            job, files, ledger, corrected, said.corrections, fingerprints
+        )
         endings = Counter(PurePosixPath(picture).suffix.lower() for picture, _ in ledger.passed_over())
     if not pictures and not rejected:
         raise LabelError(
-            f"none of {left_out} pictures in {job.folder} could be read; {out / 'left-out.txt'} says why"
+            f"no picture in {job.folder} could be read ({left_out} tried); {out / 'left-out.txt'} says why"
             if left_out
             else f"no pictures found in {job.folder}"
         )
@@ -201,12 +205,12 @@ def _look_for_vanished(job: Job, ledger: Ledger, on_note: Callable[[str], None],
         raise LabelError(f"--prune drops nothing while it cannot be told what is gone: {unlisted[0]}")
     if vanished and not there and not prune:
         raise LabelError(
-            f"no pictures found in {job.folder} (is its disk there?): the labels of {vanished} pictures are kept; "
-            "--prune drops them"
+            f"no pictures found in {job.folder} (is its disk there?): the labels of {counted(vanished, 'picture')} are "
+            "kept; --prune drops them"
         )
     if vanished:
         then = "dropped" if prune else "kept; --prune drops them"
-        on_note(f"{vanished} labelled pictures are no longer found in {job.folder}: their labels are {then}")
+        on_note(f"no longer found in {job.folder}: {counted(vanished, 'labelled picture')}; the labels are {then}")
     ledger.forget_vanished(only_errors=not prune)
     return 0 if prune else vanished
 
@@ -230,8 +234,8 @@ def _first_picture(job: Job) -> Path:
     return first
 
 
-def _report(on_progress: Progress, counted: CountAhead, done: int, total: int | None) -> None:
-    on_progress(done, counted.total)
+def _report(on_progress: Progress, ahead: CountAhead, done: int, total: int | None) -> None:
+    on_progress(done, ahead.total)
 
 
 def _finish(

@@ -8,9 +8,8 @@ from pathlib import Path
 from wordmask.compute import AUTO
 from wordmask.console.notices import notices
 from wordmask.console.progress import Progress
-from wordmask.corrections import Corrections
 from wordmask.labelling.claim import claim, settle_precision
-from wordmask.labelling.corrected import CorrectedLabels
+from wordmask.labelling.corrected import CorrectedLabels, corrections_for
 from wordmask.labelling.fingerprints_kept import KeptFingerprints
 from wordmask.labelling.formats import load_format
 from wordmask.labelling.ledger import Ledger, explained
@@ -60,7 +59,8 @@ def label_share(
         stack.enter_context(joined(job.out, VERB, error=LabelError))
         ledger = _ledger(stack, state / "ledger.sqlite")
         claim(kept, job, batch_size, has_labels=kept.exists())
-        corrected = CorrectedLabels(state, Corrections(), KeptFingerprints(state / "fingerprints.json", job.folder))
+        said = corrections_for(job.out, job.folder, None).corrections
+        corrected = CorrectedLabels(state, said, KeptFingerprints(state / "fingerprints.json", job.folder))
         walk = _Reading(job, files, ledger, _taken(job, ledger), corrected, set())
         run_shards(
             walk.tasks(batch_size, per_shard, on_bad, again=False),

@@ -24,7 +24,7 @@ from wordmask.names.vocabulary import BACKGROUND, NAMES_SHOWN, clean_name
 from wordmask.pictures.image_files import ImageReadError, first_line, opened
 from wordmask.pictures.images import DEFAULT_MAX_PIXELS, ImageSource, read_image
 from wordmask.runs import marks
-from wordmask.text_files import shown
+from wordmask.text_files import counted, shown
 
 if TYPE_CHECKING:
     from fiftyone import Detections as FiftyOneDetections
@@ -66,7 +66,9 @@ class Segmentation:
             raise ValueError(f"labels must be integers (H, W), not {self.labels.dtype} {self.labels.shape}")
         wrong = _label_outside(self.labels, len(self.names))
         if wrong is not None:
-            raise ValueError(f"label {wrong} found, but {len(self.names)} names: labels are indices into names")
+            raise ValueError(
+                f"label {wrong} found, but {counted(len(self.names), 'name')}: labels are indices into names"
+            )
         if self.scores is not None and self.scores.shape != self.labels.shape:
             raise ValueError(f"scores {self.scores.shape} do not fit labels {self.labels.shape}")
         image = self.image
@@ -367,7 +369,7 @@ def _narrow(labels: np.ndarray, count: int) -> np.ndarray:
     """Labels in the smallest type that holds `count` of them."""
     wrong = _label_outside(labels, count)
     if wrong is not None:
-        raise ValueError(f"label {wrong} found, but {count} names")
+        raise ValueError(f"label {wrong} found, but {counted(count, 'name')}")
     return labels.astype(label_type(count), copy=False)
 
 

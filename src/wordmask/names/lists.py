@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import yaml
 
 from wordmask.names.vocabulary import Vocabulary, VocabularyError, first_repeated
-from wordmask.text_files import TextFileError, parse_yaml, read_json, read_text, shown
+from wordmask.text_files import TextFileError, counted, parse_yaml, read_json, read_text, shown
 
 MOST_JSON_BYTES = 64 * 2**20
 """COCO's annotations hold its categories; those of val2017 have 20 MB."""
@@ -183,7 +183,7 @@ def _unwrapped(data: dict[Any, Any]) -> Any:
         )
     count = data.get("nc")
     if count is not None and not (_is_number(count) and int(count) == len(names)):
-        raise VocabularyError(f"its nc is {shown(count)}, but it has {len(names)} names")
+        raise VocabularyError(f"its nc is {shown(count)}, but it has {counted(len(names), 'name')}")
     return names
 
 

@@ -17,6 +17,7 @@ from wordmask.errors import WordmaskError
 from wordmask.pictures.decoding_process import Decoder
 from wordmask.pictures.images import size_with_longer_side
 from wordmask.pictures.reduced import Picture
+from wordmask.text_files import counted
 
 STOPPING = "the decoders are being stopped"
 LATE = "the picture was not decoded in time"
@@ -118,7 +119,7 @@ class DecodingPool:
             self._drop_late()
             own = sum(other.client == client for other in self._waiting)
             if len(self._waiting) >= self._most_waiting or (client is not None and 2 * own >= self._most_waiting):
-                raise DecodersBusyError(f"{len(self._waiting)} pictures wait to be decoded already")
+                raise DecodersBusyError(f"{counted(len(self._waiting), 'picture')} waiting to be decoded already")
             self._waiting.append(task)
             self._changed.notify_all()
         self._begin()

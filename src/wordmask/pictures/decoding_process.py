@@ -14,6 +14,7 @@ import numpy as np
 
 from wordmask.pictures.decoding_worker import NAME, receive, receive_into, send
 from wordmask.pictures.images import ImageReadError
+from wordmask.text_files import counted
 
 PIPE_BYTES = 2**18
 """What a pipe holds, where it can be told. Of 64 kB (Linux's own), 256 kB and 1 MB this moved a photograph fastest."""
@@ -101,7 +102,9 @@ class Decoder:
             process.kill()
             code = process.wait()
             if late.is_set() or code == -OUT_OF_TIME:
-                raise ImageReadError(NAME, f"took longer than {seconds:g} seconds to decode") from error
+                raise ImageReadError(
+                    NAME, f"took longer than {counted(seconds, 'second', style='g')} to decode"
+                ) from error
             raise ImageReadError(NAME, f"could not be decoded: its decoder ended with {code}") from error
         finally:
             timer.cancel()

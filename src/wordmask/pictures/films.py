@@ -19,7 +19,7 @@ from wordmask.pictures.decoding_process import CLOCK, started
 from wordmask.pictures.decoding_worker import receive, receive_into, send
 from wordmask.pictures.images import pixel_limit
 from wordmask.pictures.left_out import FILMS
-from wordmask.text_files import shown
+from wordmask.text_files import counted, shown
 
 FORMATS = ("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "mpegts", "mpeg", "ogg")
 """ffmpeg's names of files that hold a film themselves. Those that name other files or addresses (HLS, concat) are not
@@ -137,7 +137,7 @@ def _received(pipe: IO[bytes], path: Path, seconds: float) -> dict[str, Any]:
         waiting = select.poll()
         waiting.register(pipe, select.POLLIN)
         if not waiting.poll(1000 * seconds):
-            raise FilmError(f"{path}: a frame took longer than {seconds:g} seconds")
+            raise FilmError(f"{path}: a frame took longer than {counted(seconds, 'second', style='g')}")
     return receive(pipe)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from wordmask.errors import WordmaskError
 from wordmask.extras import need
 from wordmask.files import atomic_write
-from wordmask.text_files import read_json, shown
+from wordmask.text_files import counted, read_json, shown
 
 ABOUT, INDEX = "bank.json", "keys.faiss"
 KEYS, VALUES, AUXILIARY, MANIFEST = "keys", "values", "auxiliary", "manifest"
@@ -146,7 +146,7 @@ class RegionBank:
         found = faiss.read_index(str(path))
         if found.ntotal != len(self):
             raise BankError(
-                f"{path} is of {found.ntotal} regions, the bank has {len(self)}: build it again with --index"
+                f"{path} is of {counted(found.ntotal, 'region')}, the bank has {len(self)}: build it again with --index"
             )
         found.nprobe = min(PROBES, found.nlist)
         return found
@@ -193,7 +193,7 @@ def _parts(folder: Path, *, with_auxiliary: bool) -> Iterator[BankPart]:
         rows = sum(line["regions"] for line in lines_of(manifest))
         for file in tables.values():
             if (own := len(_mapped(file))) != rows:
-                raise BankError(f"{file} has {own} rows, {manifest} counts {rows}: build the bank again")
+                raise BankError(f"{file} has {counted(own, 'row')}, {manifest} counts {rows}: build the bank again")
         yield BankPart(tables, first, rows)
         first += rows
 

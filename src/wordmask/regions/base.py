@@ -15,7 +15,7 @@ from wordmask.errors import WordmaskError
 from wordmask.fingerprints import short_digest_of
 from wordmask.methods import LOADED_BY, Declared
 from wordmask.refinement.by_name import by_pamr, by_solver
-from wordmask.text_files import shown
+from wordmask.text_files import counted, shown
 from wordmask.weights.loading import fingerprint
 
 LEAST_SCORE = 0.5
@@ -65,7 +65,7 @@ def region_map(maker: RegionMaker, image: np.ndarray) -> np.ndarray:
     if isinstance(found, tuple):
         if len(found) != 2:
             raise RegionError(
-                f"a maker of regions returned {len(found)} things: a map, or masks and scores, are wanted"
+                f"a maker of regions returned {counted(len(found), 'thing')}: a map, or masks and scores, are wanted"
             )
         found = painted(found[0], found[1], size)
     found = np.asarray(found)
@@ -100,7 +100,9 @@ def painted(
     """
     sure = np.asarray(scores, dtype=np.float64)
     if sure.ndim != 1 or len(masks) != len(sure):
-        raise RegionError(f"instances are masks and as many scores: {len(masks)} masks, scores {shown(sure.shape)}")
+        raise RegionError(
+            f"instances are masks and as many scores: {counted(len(masks), 'mask')}, scores {shown(sure.shape)}"
+        )
     if not np.isfinite(sure).all():
         raise RegionError("instances have scores that are no finite numbers")
     order = np.argsort(sure, kind="stable")

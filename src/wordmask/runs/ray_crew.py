@@ -10,6 +10,7 @@ from typing import Any
 
 from wordmask.extras import need
 from wordmask.runs.crew import TRIES, CrewError
+from wordmask.text_files import counted
 
 RAY_FILES = ".ray-train"
 """The folder that Ray Train keeps its own files in, while it trains."""
@@ -46,7 +47,7 @@ class RayCrew:
             raise CrewError(f"the cluster at {address} has no accelerator: choose --device cpu")
         there = max(1, int(resources.get(kind, 1)))
         if learners > there:  # Ray Train would wait for the others without end
-            raise CrewError(f"the cluster at {address} has room for {there} learners, not for {learners}")
+            raise CrewError(f"the cluster at {address} has room for {counted(there, 'learner')}, not for {learners}")
         self.workers = workers or there
         self.learners, self._kind = learners, kind
         self.time_limit = time_limit

@@ -14,6 +14,7 @@ from wordmask.console.progress import Progress
 from wordmask.errors import WordmaskError
 from wordmask.runs.crew import Crew, Processes, made_by_crew
 from wordmask.runs.parts import Say, warn
+from wordmask.text_files import counted
 
 Shard = TypeVar("Shard")
 MOST_FAILED = 100
@@ -124,7 +125,7 @@ def run_shards(
     if failed:
         more = f" and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
         raise ShardError(
-            f"{len(failed)} shards could not be made: {', '.join(failed[:NAMED])}{more}; "
+            f"{counted(len(failed), 'shard')} could not be made: {', '.join(failed[:NAMED])}{more}; "
             "what is done is kept, and the same command tries them again"
         )
 

@@ -105,7 +105,7 @@ def build_bank(
             sum("trouble" in line for line in lines),
         )
         if not built.regions:
-            raise BankError(f"none of the {len(lines)} pictures of {pile.root} has a region that can be read")
+            raise BankError(f"no picture of {pile.root} has a region that can be read ({len(lines)} tried)")
         _write_json(out / ABOUT, {**told, "finished": True, **asdict(built)})
     return built
 

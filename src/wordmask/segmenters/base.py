@@ -196,6 +196,11 @@ class Segmenter(Declared, ABC):
             return None
         return self.given_concepts or getattr(getattr(embed, "encoder", None), "concepts", None) or shipped()
 
+    @property
+    def note(self) -> str | None:
+        """What whoever reads figures of it must know, such as that it has learnt from a person's masks."""
+        return None
+
     background_competes: ClassVar[bool] = False
     """Whether "background" is read in words, as other names are, although there is a `background_threshold`."""
 

@@ -29,6 +29,7 @@ from wordmask.pictures.windows import SlidingWindows, upsample_argmax
 from wordmask.refinement.by_name import NameRefinement, refine_names
 from wordmask.segmenters.base import Seen, Segmenter, SegmenterError
 from wordmask.segmenters.open_vocabulary import Objectness, look_for_objects
+from wordmask.text_files import counted
 from wordmask.weights.addresses import Address
 
 WINDOWS_PER_PASS, WINDOWS_IN_INT8 = 64, 32
@@ -174,7 +175,9 @@ class ClipDiy(Segmenter):
         settings = settings or ClipDiySettings()
         weights = settings.scale_weights or (1.0,) * len(settings.windows)
         if len(weights) != len(settings.windows):
-            raise SegmenterError(f"{len(settings.windows)} windows {settings.windows} but {len(weights)} scale_weights")
+            raise SegmenterError(
+                f"{counted(len(settings.windows), 'window')} {settings.windows} but {len(weights)} scale_weights"
+            )
         self.clip, self.settings, self.objectness = clip, settings, objectness
         self.precision = clip.precision
         self.embed = TextEmbedder(clip, templates(settings.templates))

@@ -38,6 +38,7 @@ from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
 from wordmask.segmenters.head import HeadNetwork
 from wordmask.segmenters.student_file import OPEN_FORMAT, Student, StudentNetwork, is_student_file, read_student
 from wordmask.segmenters.student_int8 import Made, RoundedStudent, roughly_in_int8
+from wordmask.text_files import counted
 from wordmask.weights.addresses import Address, resolve
 from wordmask.weights.building import built_from
 from wordmask.weights.loading import read_state_dict
@@ -157,6 +158,10 @@ class NamedMask(Segmenter):
         names, phrases = student.vocabulary.names, student.vocabulary.phrases
         self._class_of = {phrase.casefold(): number for number, own in enumerate(phrases) for phrase in own}
         self._class_of |= {name.casefold(): number for number, name in enumerate(names)}
+
+    @property
+    def note(self) -> str | None:
+        return self.metadata.get(NOTE)
 
     @classmethod
     def build(cls, settings: NamedMaskSettings, compute: Compute, *, weights: str | Path | None = None) -> Self:
@@ -377,13 +382,15 @@ def read_published(path: Path, source: str, settings: NamedMaskSettings) -> Stud
     names = _published_names(source, settings)
     if names is None:
         raise SegmenterError(
-            f"{source} does not say what its {classes} classes are called, nor does the package know: give "
-            "names_file=FILE, one name a line in the order of the classes, background first"
+            f"{source} does not say what its {counted(classes, 'class', 'classes')} are called, nor does the package "
+            "know: give names_file=FILE, one name a line in the order of the classes, background first"
         )
     if len(names) == classes - 1 and BACKGROUND not in [name.casefold() for name in names]:
         names = (BACKGROUND, *names)
     if len(names) != classes:
-        raise SegmenterError(f"{source} has {classes} classes, and {len(names)} names were given for them")
+        raise SegmenterError(
+            f"{source} has {counted(classes, 'class', 'classes')}, and was given {counted(len(names), 'name')}"
+        )
     taken = {name.casefold() for name in names}
     vocabulary = Vocabulary.of(
         {name: [other for other in ALSO_CALLED.get(name, ()) if other not in taken] or None for name in names}

@@ -18,8 +18,9 @@ from wordmask.names.text_embeddings import TextEmbeddings
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.images import to_tensor
 from wordmask.segmenters.base import Segmenter
-from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
+from wordmask.segmenters.namedmask import NOTE, NamedMask, NamedMaskSettings
 from wordmask.segmenters.open_vocabulary import OpenVocabularySegmenter
+from wordmask.text_files import counted
 
 FORMAT = "wordmask-onnx/1"
 METADATA = "wordmask"
@@ -66,6 +67,7 @@ class Told(BaseModel):
     text_fingerprint: str | None = None
     fixed: dict[str, Any] | None = None
     zoom: float = 1.0
+    note: str | None = None
 
 
 def read_told(session: Any, path: str | Path) -> Told:
@@ -177,7 +179,8 @@ def _student(
     vocabulary = Vocabulary.of({name: {"instead": phrases} for name, phrases in names.items()})
     classes = next(output.shape[1] for output in session.get_outputs() if output.name == LOGITS)
     if isinstance(classes, int) and classes != len(vocabulary):
-        raise ExportError(f"{path} tells {len(vocabulary)} names, and its network has {classes} classes")
+        known, made_for = counted(len(vocabulary), "name"), counted(classes, "class", "classes")
+        raise ExportError(f"{path} tells {known}, and its network has {made_for}")
     for key in settings:
         if key in IN_THE_FILE:
             raise ExportError(f"{path} holds a student and its names: {key} cannot be chosen beside it; leave it out")
@@ -192,6 +195,7 @@ def _student(
         ) from error
     student = OnnxStudent(session, vocabulary, chosen, told.zoom)
     student.preset = told.preset
+    student.metadata = {} if told.note is None else {NOTE: told.note}
     return student
 
 

@@ -5,7 +5,7 @@ which is held against texts by cosines, and the last says how much a place is ba
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from math import inf
@@ -23,8 +23,8 @@ from wordmask.encoders.clip_building import clip_at
 from wordmask.files import Writer, atomic_write
 from wordmask.masks.segmentation import Segmentation, label_type
 from wordmask.names.contrast import Concepts, Contrast, rivals, shipped
-from wordmask.names.prompts import templates
-from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings, far_from_names
+from wordmask.names.prompts import Templates, templates
+from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings, TextEncoder, far_from_names
 from wordmask.names.vocabulary import Rivals, Vocabulary
 from wordmask.pictures.reduced import Picture
 from wordmask.segmenters.base import MissingWeightsError, Seen, SegmenterError
@@ -138,6 +138,8 @@ class OpenStudent(NamedMask):
 
     network: OpenDeepLab
     has_labels = False
+    reads: Callable[[TextEncoder, Templates], TextEmbedder] = TextEmbedder
+    """What makes `text`; a service's is shared by threads, and keeps what clients ask for off the disk."""
 
     def __init__(
         self,
@@ -185,7 +187,7 @@ class OpenStudent(NamedMask):
                 f"this student reads names by the text tower of {self.tower.clip}, and what is there now is another "
                 "one: give it the weights back that it was distilled with"
             )
-        return TextEmbedder(encoder, templates(self.tower.templates))
+        return self.reads(encoder, templates(self.tower.templates))
 
     def embed_names(self, vocabulary: Vocabulary) -> TextEmbeddings:
         """Read names, none of which is background; one that it was distilled for, and that nobody words otherwise, in
@@ -193,13 +195,14 @@ class OpenStudent(NamedMask):
         """
         vocabulary = replace(vocabulary, phrases=tuple(map(self._words_of, vocabulary.names, vocabulary.phrases)))
         phrases = vocabulary.all_phrases
-        missing = tuple(dict.fromkeys(phrase for phrase in phrases if phrase.casefold() not in self._known))
+        known = self._known  # which does not grow: a service is asked for any number of names
+        missing = tuple(dict.fromkeys(phrase for phrase in phrases if phrase.casefold() not in known))
         if missing:
             found = self.text.read(Vocabulary(missing, tuple((phrase,) for phrase in missing)))
             assert found is not None  # nobody stops asking
-            self._known |= {phrase.casefold(): vector for phrase, vector in found.items()}
+            known = known | {phrase.casefold(): vector for phrase, vector in found.items()}
         owner = torch.tensor([label for label, own in enumerate(vocabulary.phrases) for _ in own])
-        vectors = torch.stack([self._known[phrase.casefold()] for phrase in phrases])
+        vectors = torch.stack([known[phrase.casefold()] for phrase in phrases])
         return TextEmbeddings(vocabulary, vectors, owner)
 
     def _words_of(self, name: str, phrases: tuple[str, ...]) -> tuple[str, ...]:

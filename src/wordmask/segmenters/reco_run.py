@@ -38,7 +38,7 @@ class RunArchive:
         found = [picture for picture in (_picture(ref, root) for ref in refs) if picture is not None]
         if not found:
             raise SegmenterError(
-                f"none of the {len(refs)} pictures that {self.run} has of {name!r} can be read below {root}: put them "
+                f"no picture that {self.run} has of {name!r} can be read below {root} ({len(refs)} tried): put them "
                 "back, or run `wordmask distill` again where they are now"
             )
         return found

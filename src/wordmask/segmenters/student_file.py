@@ -21,6 +21,7 @@ from wordmask.files import Writer, atomic_write
 from wordmask.names.vocabulary import Vocabulary, VocabularyError
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus, told_of
 from wordmask.segmenters.head import Decoder, HeadNetwork, HeadSettings
+from wordmask.text_files import counted
 from wordmask.weights.building import built_from, check_numbers
 from wordmask.weights.loading import WeightsError, read_metadata, read_state_dict, write_state_dict
 
@@ -65,7 +66,8 @@ def write_student(
 ) -> None:
     """Whole or not at all; equal students give equal bytes."""
     if len(vocabulary) != network.classes:
-        raise WeightsError(f"{path}: {len(vocabulary)} names for a network of {network.classes} classes")
+        names, classes = counted(len(vocabulary), "name"), counted(network.classes, "class", "classes")
+        raise WeightsError(f"{path}: {names} for a network of {classes}")
     _write(path, network, vocabulary, metadata, write=write)
 
 
@@ -166,7 +168,7 @@ def find_towers(path: str | Path, known: Sequence[Backbone], backbones: Sequence
     addresses = [backbone.address for backbone in known] if backbones is None else list(backbones)
     if len(addresses) != len(known):
         raise WeightsError(
-            f"{path} stands on {len(known)} backbones ({', '.join(each.address for each in known)}), and "
+            f"{path} stands on {counted(len(known), 'backbone')} ({', '.join(each.address for each in known)}), and "
             f"{len(addresses)} were given: give an address for each, in this order"
         )
     towers = []

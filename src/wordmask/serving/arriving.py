@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from wordmask.serving.budget import Budget, Claim
 from wordmask.serving.pace import Pace
 from wordmask.serving.settings import RequestError, ServeSettings
+from wordmask.text_files import counted
 
 BEHIND = 0.1
 """Seconds of its pace that a body must have lost before it is given up for another."""
@@ -145,4 +146,5 @@ class _Arrival:
             return self._why
         if self._pace.due < self._end:
             return RequestError(408, "slow", f"it came at less than {self._settings.slowest_rate} bytes a second")
-        return RequestError(408, "slow", f"the request did not arrive within {self._settings.body_seconds:g} seconds")
+        seconds = counted(self._settings.body_seconds, "second", style="g")
+        return RequestError(408, "slow", f"the request did not arrive within {seconds}")

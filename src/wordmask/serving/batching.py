@@ -20,6 +20,7 @@ import numpy as np
 from wordmask.pictures.reduced import Picture, size_of
 from wordmask.segmenters.base import Seen, Segmenter
 from wordmask.serving.settings import SECONDS_A_PIXEL, RequestError, ServeSettings, stopping
+from wordmask.text_files import counted
 
 NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
 
@@ -66,7 +67,10 @@ class Batcher:
                 raise stopping()
             if len(self._waiting) >= self._settings.waiting or own >= self._settings.of_one(self._settings.waiting):
                 raise RequestError(
-                    503, "busy", f"{len(self._waiting)} pictures wait already", retry_after=self.retry_after()
+                    503,
+                    "busy",
+                    f"{counted(len(self._waiting), 'picture')} waiting already",
+                    retry_after=self.retry_after(),
                 )
             self._waiting.append(job)
             self._changed.notify_all()

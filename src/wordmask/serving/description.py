@@ -33,7 +33,7 @@ TEXT, WHOLE = {"type": "string"}, {"type": "integer"}
 RLE = _object(size=_list(WHOLE, "Height and width."), counts=TEXT | {"description": "COCO's compressed run lengths."})
 MASK = _object(
     name=TEXT | {"description": "Whose mask it is."},
-    area=WHOLE | {"description": "How many pixels bear the name."},
+    area=WHOLE | {"description": "How many pixels bear the name, specks among them."},
     score={
         "type": ["number", "null"],
         "description": "How sure the method is of them on average, on a scale of its own; null where it does not say.",
@@ -50,13 +50,18 @@ PART = _object(
 PART["properties"]["polygon"] = _list(
     WHOLE, "With format=polygons its outline, x and y by turns; holes are joined to it by cuts of no width."
 )
-MASK["properties"]["parts"] = _list(PART, "In place of rle with format=polygons or boxes; background has none.")
+MASK["properties"]["parts"] = _list(
+    PART, "In place of rle with format=polygons or boxes, those of min_area pixels or more; background has none."
+)
 MASK["required"].remove("rle")
 ANSWER = _object(
     method=TEXT | {"description": "Who answered."},
     size=_list(WHOLE, "Height and width of the picture, and of every mask."),
     names=_list(TEXT, "What was asked for; and background, which is added where it was not named."),
-    masks=_list(MASK, "One for each name that is there; they do not overlap."),
+    masks=_list(
+        MASK,
+        "One for each name that is there, with format=polygons or boxes for each that has a part; they do not overlap.",
+    ),
 )
 ANSWER["properties"]["note"] = TEXT | {"description": "Says that background was added to the names."}
 ANSWER |= {
@@ -92,7 +97,7 @@ MODEL = _object(
     names={
         "type": ["array", "null"],
         "items": TEXT,
-        "description": "All that a student knows; null: any name will do.",
+        "description": "All that a student knows; null: any name will do, as of open students.",
     },
 )
 REASONS = {

@@ -24,7 +24,7 @@ from wordmask.serving.label_studio_pictures import LabelStudio, picture_at
 from wordmask.serving.many import each_of
 from wordmask.serving.reading import JSON, signs_of
 from wordmask.serving.rest import Explained, error_answer
-from wordmask.serving.service import Service, vocabulary_of
+from wordmask.serving.service import Service, all_it_knows
 from wordmask.serving.settings import RequestError, ServeError
 
 PREDICT = "/predict"
@@ -75,7 +75,7 @@ async def _predicted(service: Service, request: Request, allowed: LabelStudio, m
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise RequestError(400, "tasks", "tasks is no list of tasks")
     if len(tasks) > MOST_TASKS:
-        raise RequestError(413, "tasks", f"{len(tasks)} tasks; {MOST_TASKS} are allowed")
+        raise RequestError(413, "tasks", f"{len(tasks)} tasks; at most {MOST_TASKS}")
     vocabulary = _vocabulary(service.segmenters[method], interface.labels, service.settings.max_names)
     await service.read_names(method, vocabulary, deadline)
 
@@ -121,8 +121,8 @@ def _read(body: bytes | bytearray) -> dict[str, Any]:
 def _vocabulary(segmenter: Segmenter, labels: Sequence[str], most: int) -> Vocabulary:
     """Return the labels as names, with room for the rest; of a student those that it knows."""
     if len(labels) > most:
-        raise RequestError(413, "names", f"{len(labels)} labels; {most} are allowed")
-    own = vocabulary_of(segmenter)
+        raise RequestError(413, "names", f"{len(labels)} labels; at most {most}")
+    own = all_it_knows(segmenter)
     known = None if own is None else {name.casefold() for name in own.names}
     asked = [label for label in labels if known is None or label.casefold() in known]
     if own is not None and known is not None and not asked:

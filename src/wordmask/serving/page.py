@@ -2,7 +2,9 @@
 
 import asyncio
 import hmac
+import json
 from collections.abc import Iterable, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.datastructures import Headers, UploadFile
 
+from wordmask.labelling.settings import MIN_AREA
 from wordmask.methods import methods_of, table_to_choose_by
 from wordmask.names.contrast import KNOWN, NO_CONTRAST
 from wordmask.names.vocabulary import Vocabulary
@@ -21,7 +24,7 @@ from wordmask.serving.page_guard import ASK, PageGuard
 from wordmask.serving.page_work import PageWork, Question, forgotten, jpeg_bytes, name_of_upload
 from wordmask.serving.proxies import client_of
 from wordmask.serving.reading import FORM, kind_of, read_form
-from wordmask.serving.service import Service, vocabulary_of
+from wordmask.serving.service import Service, all_it_knows, vocabulary_of
 from wordmask.serving.settings import RequestError
 from wordmask.serving.uploads import Upload
 
@@ -38,7 +41,11 @@ QUESTION = """(picture, names, method, beside, fill, least, against) => {
   const second = beside === "none" ? null : beside;
   window.wordmask.ask(picture, { names: names ?? [], method, beside: second, fill, least, against: against ?? [] });
 }"""
-VIEWER = '<div id="wm-viewer" role="region" aria-label="Result" data-examples="{examples}"></div>'
+VIEWER = (
+    '<div id="wm-viewer" role="region" aria-label="Result" data-examples="{examples}" data-closed="{closed}"></div>'
+)
+IDLE = "idle"
+"""The class of a field that says nothing to the methods that are chosen."""
 EXAMPLE = "(number) => window.wordmask.example(number)"
 SHOWN_KINDS = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png", b"RIFF": "image/webp"}
 """How files begin that a browser may be sent back, as what they are."""
@@ -105,7 +112,7 @@ def routes(work: PageWork, visitors: _Visitors) -> APIRouter:
         looked = work.sessions.get(token)
         if looked is None or not 0 <= panel < len(looked.shown):
             raise forgotten()
-        told = await work.service.in_thread(looked.shown[panel].to_coco)
+        told = await work.service.in_thread(partial(looked.shown[panel].to_coco, min_area=MIN_AREA))
         told["images"][0]["file_name"] = looked.name
         return JSONResponse(told, headers={"Content-Disposition": 'attachment; filename="wordmask.json"'})
 
@@ -159,7 +166,9 @@ def build_blocks(work: PageWork) -> gr.Blocks:
     """Return what is on the page. What happens there is up to viewer.js, which asks our own addresses: gradio is sent
     nothing.
     """
-    methods = list(work.service.segmenters)
+    segmenters = work.service.segmenters
+    methods = list(segmenters)
+    closed = [own for own, segmenter in segmenters.items() if all_it_knows(segmenter) is not None]
     with gr.Blocks(title="wordmask", analytics_enabled=False) as blocks:
         gr.Markdown(f"# wordmask\n{ABOUT}")
         with gr.Row():
@@ -176,8 +185,8 @@ def build_blocks(work: PageWork) -> gr.Blocks:
                 names = gr.Dropdown(
                     label="Names",
                     info="Type one and press Enter",
-                    choices=suggestions(list(work.service.segmenters.values())),
-                    value=first_names(list(work.service.segmenters.values())),
+                    choices=suggestions(list(segmenters.values())),
+                    value=first_names(list(segmenters.values())),
                     multiselect=True,
                     allow_custom_value=True,
                     elem_id="wm-names",
@@ -189,6 +198,7 @@ def build_blocks(work: PageWork) -> gr.Blocks:
                     multiselect=True,
                     allow_custom_value=True,
                     elem_id="wm-against",
+                    elem_classes=[IDLE] if methods[0] in closed else None,
                 )
                 with gr.Row():
                     method = gr.Dropdown(methods, value=methods[0], label="Method", min_width=160, elem_id="wm-method")
@@ -196,7 +206,7 @@ def build_blocks(work: PageWork) -> gr.Blocks:
                         [ONE_METHOD, *methods], value=ONE_METHOD, label="Beside it", min_width=160, elem_id="wm-second"
                     )
                 with gr.Accordion("Which method?", open=False):
-                    gr.Markdown(choosing_table(work.service.segmenters.values()))
+                    gr.Markdown(choosing_table(segmenters.values()))
                 with gr.Row():
                     fill = gr.Checkbox(
                         False, label="Fill", info="Every pixel gets one of the names", min_width=120, elem_id="wm-fill"
@@ -205,7 +215,10 @@ def build_blocks(work: PageWork) -> gr.Blocks:
                         0, 1, 0, label="Least score", info="Below it is background", min_width=120, elem_id="wm-least"
                     )
             with gr.Column(scale=5, min_width=300):
-                gr.HTML(VIEWER.format(examples=len(work.examples.pictures)), padding=False)
+                gr.HTML(
+                    VIEWER.format(examples=len(work.examples.pictures), closed=escape(json.dumps(closed))),
+                    padding=False,
+                )
         if work.examples.pictures:
             examples = gr.Dataset(
                 components=["html"],
@@ -242,12 +255,9 @@ def _example(number: int, names: Sequence[str]) -> str:
 
 
 def suggestions(segmenters: Sequence[Segmenter]) -> list[str]:
-    """Return what to offer: students' names, for they know no others, and those of the examples, where a method takes
-    any.
-    """
-    vocabularies = _vocabularies(segmenters)
-    names = [name for vocabulary in vocabularies for name in vocabulary.names]
-    if len(vocabularies) < len(segmenters):
+    """Return what to offer: students' names, and those of the examples, where a method takes any."""
+    names = [name for vocabulary in _vocabularies(segmenters) for name in vocabulary.names]
+    if any(all_it_knows(segmenter) is None for segmenter in segmenters):
         names += [*find_examples().offered, "background"]
     return list(dict.fromkeys(names))
 

@@ -19,7 +19,7 @@ from wordmask.names.vocabulary import ROOM, Vocabulary
 from wordmask.segmenters.base import Seen, contrasted
 from wordmask.serving.examples import find_examples
 from wordmask.serving.reading import read_contrast, typed_names
-from wordmask.serving.service import Service, vocabulary_of
+from wordmask.serving.service import Service, all_it_knows
 from wordmask.serving.sessions import Looked, Sessions
 from wordmask.serving.settings import RequestError
 from wordmask.serving.uploads import Uploads
@@ -146,7 +146,7 @@ class PageWork:
         if method not in self.service.segmenters:
             raise RequestError(404, "method", f"no method {method[:60]!r} here")
         segmenter, note = self.service.segmenters[method], None
-        if (own := vocabulary_of(segmenter)) is not None:
+        if (own := all_it_knows(segmenter)) is not None:
             known = {phrase.casefold() for phrases in (own.names, *own.phrases) for phrase in phrases}
             kept = [label for label, name in enumerate(names.names) if name.casefold() in known]
             if 0 < len(kept) < len(names):  # else the student says what it does know

@@ -18,6 +18,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from wordmask.labelling.settings import MIN_AREA
 from wordmask.names.contrast import WORDS_FOR_CONTRAST
 from wordmask.names.lists import parse_names
 from wordmask.names.vocabulary import MAX_NAME_LENGTH, Vocabulary, VocabularyError
@@ -27,6 +28,7 @@ from wordmask.pictures.images import read_image, shrunk
 from wordmask.pictures.reduced import Picture
 from wordmask.serving.answers import Format
 from wordmask.serving.settings import RequestError, ServeSettings
+from wordmask.text_files import counted
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 """What cameras and browsers make. Fewer decoders are fewer to be attacked."""
@@ -72,7 +74,12 @@ class Asked(BaseModel):
         0.0, ge=0, le=1, strict=False, description="Names on less than this share of the picture are taken for absent."
     )
     min_area: int = Field(
-        1, ge=1, le=2**31, strict=False, description="For polygons and boxes: parts with fewer pixels are left out."
+        MIN_AREA,
+        ge=1,
+        le=2**31,
+        strict=False,
+        description=f"For polygons and boxes: parts with fewer pixels are left out; {MIN_AREA} where not said, as in "
+        "`wordmask label`, and 1 for every speck.",
     )
     tolerance: float = Field(
         1.0, ge=0, le=100, strict=False, description="How many pixels a polygon may leave a mask's edge."
@@ -130,7 +137,7 @@ def parse(headers: Headers, kind: str, body: bytes | bytearray, settings: ServeS
         elif most > 1:
             many = asked = ManyAskedAsJson.model_validate(_from_json(body, settings))
             if len(many.images) > most:
-                raise RequestError(413, "pictures", f"{len(many.images)} pictures; {most} are allowed")
+                raise RequestError(413, "pictures", f"{len(many.images)} pictures; at most {most}")
             pictures = [base64.b64decode(image, validate=True) for image in many.images]
         else:
             one = asked = AskedAsJson.model_validate(_from_json(body, settings))
@@ -181,7 +188,7 @@ def decode(
             image = shrunk(image, side)
         return image if reduce is None else reduce(image)
     except DecodingLateError as error:
-        reason = f"no answer within {settings.answer_seconds:g} seconds"
+        reason = f"no answer within {counted(settings.answer_seconds, 'second', style='g')}"
         raise RequestError(503, "late", reason, retry_after=1) from error
     except DecodersBusyError as error:
         raise RequestError(503, "busy", str(error), retry_after=1) from error
@@ -282,7 +289,7 @@ def typed_names(text: str, settings: ServeSettings) -> Vocabulary:
 
 def _check_count(count: int, settings: ServeSettings) -> None:
     if count > settings.max_names:
-        raise RequestError(413, "names", f"{count} names and synonyms; {settings.max_names} are allowed")
+        raise RequestError(413, "names", f"{count} names and synonyms; at most {settings.max_names}")
 
 
 def signs_of(body: bytes | bytearray) -> int:

@@ -22,7 +22,7 @@ from wordmask.serving.description import MANY_RESPONSES, MODELS, READY, RESPONSE
 from wordmask.serving.many import each_of
 from wordmask.serving.metrics import CONTENT_TYPE
 from wordmask.serving.reading import JSON, Ask, is_quick, kind_of, parse
-from wordmask.serving.service import Service, vocabulary_of
+from wordmask.serving.service import Service, all_it_knows
 from wordmask.serving.settings import RETRY_SOON, RequestError
 
 SEGMENT, SEGMENT_MANY = "/v1/segment", "/v1/segment_many"
@@ -151,7 +151,7 @@ async def _asked(service: Service, request: Request, *, most: int) -> tuple[Ask,
 
 
 def _described(name: str, segmenter: Segmenter) -> dict[str, Any]:
-    vocabulary = vocabulary_of(segmenter)
+    vocabulary = all_it_knows(segmenter)
     registered = methods_of("segmenter").get(segmenter.method)
     return {
         "method": name,

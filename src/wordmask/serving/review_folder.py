@@ -95,6 +95,15 @@ class ReviewFolder:
             }
         return verdicts
 
+    def _counts(self, index: dict[str, Any], number: int) -> list[str]:
+        """Return the run lengths of a picture's masks, as the page has them."""
+        try:
+            chunk = read_script(self.folder / DATA / masks_file(number // index["together"]), "masks")
+            _, counts = chunk[number % index["together"]]
+        except (OSError, ValueError, IndexError) as error:
+            raise RequestError(409, "masks", "the labels are being made anew: load the page again") from error
+        return list(counts)
+
     def masks_script(self, number: int) -> str:
         path = self.folder / DATA / masks_file(number)
         try:
@@ -130,12 +139,21 @@ class ReviewFolder:
             correction = Correction.from_json(told)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise RequestError(400, "correction", f"this is no correction: {error}") from error
-        _, line = self.index()["by_fingerprint"].get(fingerprint, (None, None))
+        index = self.index()
+        number, line = index["by_fingerprint"].get(fingerprint, (None, None))
         if line is None or correction.fingerprint != fingerprint:
             raise RequestError(404, "picture", "no picture of this review has this fingerprint")
         if correction.picture != line[0] or list(correction.size) != line[3:5]:
             raise RequestError(409, "picture", "the picture is another now: load the page again")
+        shown = self._counts(index, number)
+        if [mask.counts for mask in correction.masks] != shown:
+            raise RequestError(409, "masks", "its masks are others now: load the page again")
         with self._writing:
+            before = self.corrections().by_fingerprint.get(fingerprint)
+            if before is not None and not {mask.counts for mask in before.masks} <= {*shown}:
+                raise RequestError(
+                    409, "masks", "it was mended elsewhere: run `wordmask label`, and load the page again"
+                )
             kept: Iterable[Correction] = (each for each in self.corrections() if each.fingerprint != fingerprint)
             together = Corrections((*kept, correction))
             write_corrections(self.folder / FILE_NAME, together)

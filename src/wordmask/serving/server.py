@@ -14,6 +14,7 @@ from torch import Tensor
 from wordmask._version import __version__
 from wordmask.names.text_embeddings import PhraseCache, TextEmbedder
 from wordmask.segmenters.base import Segmenter
+from wordmask.segmenters.open_student import OpenStudent
 from wordmask.serving.access_log import AccessLog
 from wordmask.serving.budget import Budget
 from wordmask.serving.description import EXAMPLE, describe, example_picture
@@ -138,3 +139,5 @@ def share_words(segmenter: Segmenter) -> None:
     embedder = getattr(segmenter, "embed", None)
     if isinstance(embedder, TextEmbedder):
         segmenter.embed = _Shared(embedder)  # type: ignore[attr-defined]
+    if isinstance(segmenter, OpenStudent):  # reads names once somebody asks for others than its own
+        segmenter.reads = lambda encoder, templates: _Shared(TextEmbedder(encoder, templates))

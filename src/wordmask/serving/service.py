@@ -32,6 +32,7 @@ from wordmask.serving.settings import (
     stopping,
 )
 from wordmask.serving.visits import CURRENT, Visit
+from wordmask.text_files import counted
 
 LARGE = 30_000_000
 """Pixels times names. What is more is answered one after the other, beside the rest."""
@@ -204,7 +205,7 @@ class Service:
             raise visit.ended or self.late()
 
     def late(self) -> RequestError:
-        reason = f"no answer within {self.settings.answer_seconds:g} seconds"
+        reason = f"no answer within {counted(self.settings.answer_seconds, 'second', style='g')}"
         return RequestError(503, "late", reason, retry_after=self.batcher.retry_after())
 
     def no_methods(self) -> RequestError:
@@ -278,9 +279,16 @@ def decoding_pool(settings: ServeSettings, decoders: int, *, gives_way: bool = F
 
 
 def vocabulary_of(segmenter: Segmenter) -> Vocabulary | None:
-    """Return a student's names; None of a segmenter that takes any."""
+    """Return a student's names, for who asks for none; None of a segmenter that has no names of its own."""
     found = getattr(segmenter, "vocabulary", None)
     return found if isinstance(found, Vocabulary) else None
+
+
+def all_it_knows(segmenter: Segmenter) -> Vocabulary | None:
+    """Return a student's names where it knows no others; None of a segmenter that takes any, open students among
+    them.
+    """
+    return vocabulary_of(segmenter) if segmenter.concepts is None else None
 
 
 def basic_password(credentials: str) -> str:

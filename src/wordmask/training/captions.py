@@ -8,6 +8,7 @@ import numpy as np
 from wordmask.collection.piles import TarPile, open_pile
 from wordmask.collection.references import ImageRef
 from wordmask.fingerprints import digest_of_lines, short_digest_of
+from wordmask.text_files import counted
 from wordmask.training.errors import TrainingError
 from wordmask.training.order import shuffled
 from wordmask.training.pictures import Pictures
@@ -41,7 +42,8 @@ class CaptionedPictures(Pictures):
                 else:
                     without += 1
         if without or bad:
-            logger.warning("left out of %s: %d pictures without a caption, %d unreadable members", path, without, bad)
+            lacking, unread = counted(without, "picture"), counted(bad, "unreadable member")
+            logger.warning("left out of %s: %s without a caption, %s", path, lacking, unread)
         if not self._refs:
             raise TrainingError(f"{path} has no captions to learn from: samples are 000000.jpg beside .txt or .json")
         told = digest_of_lines(

@@ -19,6 +19,7 @@ from wordmask.methods import settings_of
 from wordmask.refinement.clean_up import THRESHOLD, refine
 from wordmask.segmenters.base import Segmenter
 from wordmask.segmenters.saliency_clip import SaliencyClip
+from wordmask.text_files import counted
 from wordmask_world.tables.ablation_settings import AblationSettings
 
 if TYPE_CHECKING:
@@ -59,7 +60,9 @@ def measure_sized(run: Run, column: str, *, size: int) -> float:
     """Figure 3: a student of SelfMask's masks as they are, so that nothing but the archive's size counts."""
     collection = _of(run).chosen.collection
     if size > collection:
-        raise NotRunError(f"the collection has only {collection} pictures: --collection says how many it is to have")
+        raise NotRunError(
+            f"the collection has only {counted(collection, 'picture')}: --collection says how many it is to have"
+        )
     return measure_student(run, "all", name=f"archive-{size}", changed={"archive": {"size": size}, "experts": None})
 
 
@@ -104,7 +107,7 @@ def measure_experts(run: Run, column: str, *, groups: int | None) -> Mapping[str
 
 def _percent(found: ClassIous, pictures: int) -> Mapping[str, float]:
     if not found.seen:
-        raise NotRunError(f"none of the names is on these {pictures} pictures: take more of them (--pictures)")
+        raise NotRunError(f"none of the names is on {counted(pictures, 'picture')} looked at: take more (--pictures)")
     return found.percent()
 
 
@@ -174,20 +177,17 @@ def counts_of_experts(names: int) -> list[int]:
 
 def _told(chosen: AblationSettings) -> str:
     """What all runs of a table have in common, as far as it is not the preset's."""
-    steps = [] if chosen.steps is None else [f"students of {chosen.steps} steps"]
-    common = [f"{len(chosen.names)} names", f"{chosen.collection:,} pictures to search in", *steps, *chosen.settings]
+    steps = [] if chosen.steps is None else [f"students of {counted(chosen.steps, 'step')}"]
+    pictures = counted(chosen.collection, "picture", style=",")
+    common = [counted(len(chosen.names), "name"), f"{pictures} to search in", *steps, *chosen.settings]
     return f"The world's pictures and small models, not the paper's: {', '.join(common)}."
-
-
-def _of_experts(count: int) -> str:
-    return f"{count} expert{'s' if count > 1 else ''}"
 
 
 def tables_of(chosen: AblationSettings) -> dict[str, Table]:
     """The tables for some names of the world."""
     count = len(chosen.names)
     told = _told(chosen)
-    sizes = {f"{size} picture{'s' if size > 1 else ''}": size for size in SIZES}
+    sizes = {counted(size, "picture"): size for size in SIZES}
     tables = (
         Table(
             f"{SUITE}-1",
@@ -203,7 +203,7 @@ def tables_of(chosen: AblationSettings) -> dict[str, Table]:
             (
                 saliency_row("SelfMask", only_mean=True),
                 *(
-                    experts_row(_of_experts(groups), None if groups == count else groups, only_mean=True)
+                    experts_row(counted(groups, "expert"), None if groups == count else groups, only_mean=True)
                     for groups in counts_of_experts(count)
                 ),
             ),

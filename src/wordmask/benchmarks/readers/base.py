@@ -11,7 +11,7 @@ from wordmask.benchmarks.datasets import IGNORE, BenchmarkError, MissingDataErro
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.image_files import ImageReadError, opened
 from wordmask.pictures.images import read_image
-from wordmask.text_files import read_text
+from wordmask.text_files import counted, read_text
 
 _EXIF_ORIENTATION, _UPRIGHT = 0x0112, 1
 
@@ -143,8 +143,8 @@ def check_labels(labels: np.ndarray, names: int, ignore: int, path: Path) -> Non
     wrong = labels[(labels >= names) & (labels != ignore)]
     if wrong.size:
         raise BenchmarkError(
-            f"{path}: label {int(wrong.max())} found, but there are {names} names (0 to {names - 1}) and {ignore} for "
-            "pixels that do not count"
+            f"{path}: label {int(wrong.max())} found, but the list has {counted(names, 'name')} (0 to "
+            f"{names - 1}) and {ignore} for pixels that do not count"
         )
 
 

@@ -99,6 +99,7 @@ class Run:
         self.protocol, self.vocabulary = protocol, vocabulary
         self.progress: Bar = progress or (lambda description, total: nullcontext())
         self._loaded: tuple[str, Any] | None = None
+        self._notes: dict[str, str] = {}  # of rows: what whoever reads their figures must know
         self._unloadable: dict[str, str] = {}  # why, so that a server is not asked again for every cell
         self._cell: tuple[str, str] = ("", "")
         check_claim(folder, VERB, was_ours=_was_ours, error=RunError)
@@ -179,9 +180,15 @@ class Run:
     def keep(self, row: str, figures: Mapping[str, float], *, seconds: float) -> None:
         for column, value in figures.items():
             self._figures.setdefault(row, {})[column] = {"value": float(value), "seconds": round(seconds, 2)}
-        text = json.dumps({"of": self._described(), "figures": self._figures}, indent=1, ensure_ascii=False)
+        kept = {"of": self._described(), "figures": self._figures} | ({"notes": self._notes} if self._notes else {})
+        text = json.dumps(kept, indent=1, ensure_ascii=False)
         with atomic_write(self._file) as file:
             file.write(text.encode())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever reads the figures must know of what was measured, row by row."""
+        return tuple(f"{row}: {note}" for row, note in self._notes.items())
 
     @property
     def count_kept(self) -> int:
@@ -209,11 +216,12 @@ class Run:
             return {}
         try:
             read = json.loads(self._file.read_text())
-            of, figures = dict(read["of"]), dict(read["figures"])
+            of, figures, notes = dict(read["of"]), dict(read["figures"]), dict(read.get("notes", {}))
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(f"{self._file} holds no figures of a table ({error}); --fresh starts anew") from error
         asked, way_out = plain(self._described(of)), "choose another --out-dir, or --fresh to measure anew"
         check_settings(of, asked, holds=f"{self._file} holds figures", error=RunError, way_out=way_out)
+        self._notes |= notes
         return figures
 
     def _load(self, load: Callable[..., Any], kind: str, method: str, preset: str, settings: Any) -> Any:
@@ -230,4 +238,6 @@ class Run:
                 self._unloadable[key] = str(error)
                 raise NotRunError(str(error)) from error
             self._loaded = (key, loaded)
+        if (note := getattr(self._loaded[1], "note", None)) is not None:
+            self._notes[self.row or method] = note
         return self._loaded[1]

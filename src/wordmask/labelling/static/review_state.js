@@ -43,6 +43,8 @@ function notice(text) {
   $("notice").hidden = !text;
 }
 
+const counted = (count, one) => `${count.toLocaleString("en")} ${one}${count === 1 ? "" : "s"}`;
+
 // Run lengths of a picture's masks.
 async function countsOf(picture) {
   const number = Math.floor(picture.number / about.together);
@@ -110,7 +112,7 @@ function recall() {
   } catch {
     storageFails = true;
   }
-  if (older) notice(`${older} pictures have other masks since you judged them: look at them again.`);
+  if (older) notice(`Look again at ${counted(older, "picture")} with other masks than you judged.`);
 }
 
 function say(picture, told) {
@@ -134,6 +136,7 @@ const current = () => pictures[shown[at]];
 
 async function entryOf(picture) {
   const told = said(picture), counts = picture.masks.length ? await countsOf(picture) : [];
+  if (counts.length < told.m.length) throw new Error("the labels have been made anew; load this page again");
   const masks = counts.map((code, number) => {
     const own = about.names[picture.masks[number][0]][0], [verdict, name] = told.m[number];
     return { name: name ?? own, ...(name && name !== own ? { was: own } : {}), verdict, counts: code };
@@ -145,7 +148,11 @@ async function entryOf(picture) {
 async function save() {
   if (api) return notice("Every verdict is in corrections.json already.");
   const judged = pictures.filter((picture) => picture.said), entries = [];
-  for (const picture of judged) entries.push(await entryOf(picture));
+  try {
+    for (const picture of judged) entries.push(await entryOf(picture));
+  } catch (error) {
+    return notice(`Not saved: ${error.message}.`);
+  }
   entries.push(...about.elsewhere); // of pictures that are not in this review
   const lines = entries.map((entry) => JSON.stringify(entry)).join(",\n");
   const blob = new Blob([`{"format": "wordmask corrections", "version": 1, "pictures": [\n${lines}\n]}\n`], { type: "application/json" });
@@ -172,7 +179,7 @@ async function save() {
       keep(picture);
     }
   showProgress();
-  notice(`${judged.length} pictures saved. Lay corrections.json beside review.html, and run the same \`wordmask label\` again.`);
+  notice(`${counted(judged.length, "picture")} saved. Lay corrections.json beside review.html, and run the same \`wordmask label\` again.`);
 }
 
 async function open(file) {
@@ -197,7 +204,7 @@ async function open(file) {
     }) });
     taken++;
   }
-  notice(`${taken} of ${told.pictures.length} pictures taken from ${file.name}` +
+  notice(`${taken} of ${counted(told.pictures.length, "picture")} taken from ${file.name}` +
     (taken < told.pictures.length ? "; the others have masks that are not here: lay the file beside review.html, and run `wordmask label` again" : ""));
 }
 

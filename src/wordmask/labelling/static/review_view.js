@@ -29,7 +29,7 @@ function select() {
   }
   at = Math.max(0, before ? shown.indexOf(before.number) : 0);
   $("rows").style.height = `${ROW * shown.length}px`;
-  $("count").textContent = `${shown.length.toLocaleString("en")} of ${pictures.length.toLocaleString("en")} pictures`;
+  $("count").textContent = `${shown.length.toLocaleString("en")} of ${counted(pictures.length, "picture")}`;
   rows.clear();
   $("rows").replaceChildren();
   go(at);

@@ -42,7 +42,15 @@ window.wordmask = (() => {
 
   const forget = (token) => { if (token) navigator.sendBeacon(`page/${token}/forget`); };
 
+  // Students of a few names race against nothing that anybody types.
+  const hideIdle = ({ method, beside }) => {
+    const closed = JSON.parse(document.getElementById("wm-viewer")?.dataset.closed ?? "[]");
+    const isIdle = [method, beside ?? method].every((own) => closed.includes(own));
+    document.getElementById("wm-against")?.classList.toggle("idle", isIdle);
+  };
+
   const ask = (file, chosen) => {
+    hideIdle(chosen);
     const picture = file ? file.path.split("/")[0] : "";
     if (picture !== current) {
       forget(current);
