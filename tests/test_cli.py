@@ -1,6 +1,7 @@
 """The command line: results on stdout, complaints on stderr, exit 0, 1 or 2, never a traceback unasked."""
 
 import ast
+import errno
 import json
 import os
 import shlex
@@ -91,6 +92,20 @@ def test_no_picture_is_ever_written_over(segment, photo, tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["drawing.png", "photo.jpg"]
 
 
+def test_a_place_that_may_not_be_written_is_named_with_the_way_out(wordmask, tmp_path, monkeypatch):
+    out, real = tmp_path / "out", os.mkdir
+
+    def refuse(path, *rest, **options):  # no permission stops an administrator
+        if os.fspath(path) == str(out):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        real(path, *rest, **options)
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    status, _, err = wordmask("world", "make", "--count", "1", "--out", out)
+    told = f"{out}: read-only file system; choose another place, or change its rights"
+    assert (status, err) == (1, f"wordmask: error: {told}\n")
+
+
 def test_results_are_never_taken_for_pictures(segment, photo, monkeypatch):
     monkeypatch.chdir(photo.parent)
     for _ in range(2):
@@ -132,7 +147,7 @@ def test_one_bad_picture_does_not_stop_the_rest(segment, photo, tmp_path):
     ("line", "status", "message"),
     [
         ("segment {photo}", 2, "--names"),
-        ("segment {photo} --names dog --fill --names-file x", 2, "give --names"),
+        ("segment {photo} --names dog --fill --names-file x", 2, "--names-file is how"),
         ("segment {photo} --names none.txt", 1, "none.txt"),
         ("segment {photo} --names dog,dog --fill", 1, "'dog' is there twice"),
         ("segment {photo} --names a,b --fill --format bmp", 2, "--format is png or json"),

@@ -80,6 +80,8 @@ def test_nothing_is_fetched_to_be_measured(command, measuring, monkeypatch):
     status, _, err = command("doctor", "--measure", "maskclip")
     assert status == 1
     assert "doctor fetches nothing, and not all that maskclip needs is here" in err
+    assert "switched off (for doctor, not for other commands)" in err
+    assert "HF_HUB_OFFLINE" not in err  # which nobody has set
     assert measuring == []
 
 

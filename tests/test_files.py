@@ -30,6 +30,16 @@ def test_until_it_is_whole_a_file_is_hidden_and_the_old_one_stays(tmp_path):
     assert (tmp_path / "masks.png").read_bytes() == b"new"
 
 
+def test_a_place_that_may_not_be_written_is_called_by_the_name_that_was_asked_for(tmp_path, monkeypatch):
+    def refuse(path, mode):  # no permission stops an administrator
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr("wordmask.files._Raw", refuse)
+    with pytest.raises(PermissionError) as caught, atomic_write(tmp_path / "masks.png"):
+        pass
+    assert caught.value.filename == str(tmp_path / "masks.png")
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path, error):
     (tmp_path / "masks.png").write_bytes(b"old")

@@ -800,8 +800,15 @@ def test_links_are_followed_and_no_folder_is_entered_twice(tmp_path):
     links |= {"circle.png": pictures / "circle.png", "dangling.png": tmp_path / "nowhere.png"}
     for name, target in {**links, "picture.png": elsewhere / "far.png"}.items():
         (pictures / name).symlink_to(target)
-    found = [path.relative_to(pictures).as_posix() for path in find_images(pictures)]
+    (pictures / "dangling.txt").symlink_to(tmp_path / "nowhere.txt")
+    passed = []
+    found = [path.relative_to(pictures).as_posix() for path in find_images(pictures, on_passed=passed.append)]
     assert found == ["again/far.png", "near.png", "picture.png"]
+    nowhere = "is a link that leads nowhere"
+    assert [(Path(each.source).name, each.reason) for each in passed] == [
+        ("circle.png", nowhere),
+        ("dangling.png", nowhere),
+    ]
 
 
 def test_a_folder_is_listed_only_when_it_is_reached(tmp_path):

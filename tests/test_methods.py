@@ -291,3 +291,12 @@ def test_a_device_that_cannot_be_used_is_refused_also_where_nothing_moves():
     assert Still().to("cpu").device == torch.device("cpu")
     with pytest.raises(DeviceError, match="'xla' cannot be used"):
         Still().to("xla")
+
+
+def test_of_what_torch_says_of_a_device_the_first_sentence_is_told(monkeypatch):
+    def refuse(*shape, device):
+        raise NotImplementedError("No kernel for 'MPS'. This could be because of many things. See these:\n[CPU, ...]")
+
+    monkeypatch.setattr(torch, "empty", refuse)
+    with pytest.raises(DeviceError, match="^device 'mps' cannot be used: No kernel for 'MPS'; try cpu$"):
+        Compute("mps")

@@ -107,7 +107,9 @@ def pick_device(device: str) -> str:
         try:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError, NotImplementedError) as error:  # each backend has its own way to say no
-            raise DeviceError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}; try cpu") from error
+            # The first sentence: behind it torch may list every device and every build that there is.
+            reason = str(error).splitlines()[0].partition(". ")[0]
+            raise DeviceError(f"device {device!r} cannot be used: {reason}; try cpu") from error
         if device.startswith("cuda"):
             set_tf32(os.environ.get(TF32, ""))
         return device

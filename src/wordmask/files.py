@@ -18,6 +18,8 @@ STALE_SECONDS = 60.0
 """What nobody has written to for so long was left by a process that was killed."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says of a disk, a quota or a file that is full."""
+FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+"""What it says of a place that nobody, or not this user, may write."""
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.part|\..+\.safetensors\.[0-9a-f]{32}\.tmp")
 """Names of `temporary_beside`, and those that weights had while they were written by an earlier version."""
 
@@ -89,6 +91,8 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
         trouble = raw.trouble if raw is not None and raw.trouble is not None else error
         if isinstance(error, Exception) and isinstance(trouble, OSError) and trouble.errno in NO_ROOM:
             raise NoRoomError(path, trouble) from error
+        if isinstance(error, OSError) and str(error.filename) == str(temporary):
+            error.filename = str(path)  # what was to be written: nobody else knows the other name
         raise
 
 

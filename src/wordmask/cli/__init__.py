@@ -19,7 +19,7 @@ from wordmask.cli.verbs import Verbs, all_verbs
 from wordmask.console import MOST_NAMED, LeftOut, complain, quiet_log
 from wordmask.console.notices import LeftOutWarning, notices
 from wordmask.errors import WordmaskError
-from wordmask.files import NO_ROOM, NoRoomError
+from wordmask.files import FORBIDDEN, NO_ROOM, NoRoomError
 
 __all__ = ["app", "main"]
 
@@ -89,6 +89,8 @@ def _how_to_go_on(arguments: list[str]) -> str:
 def _explain(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in NO_ROOM and not isinstance(error, NoRoomError):
         error = NoRoomError(error.filename or "the results or of temporary files", error)
+    if isinstance(error, OSError) and error.errno in FORBIDDEN and error.filename and error.strerror:
+        return f"error: {error.filename}: {error.strerror.lower()}; choose another place, or change its rights"
     if isinstance(error, WordmaskError | OSError):
         return f"error: {error}"
     what = " ".join(str(error).split())[:300] or "no message"

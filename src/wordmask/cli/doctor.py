@@ -49,6 +49,7 @@ def _measured(method: str, preset: str) -> "list[Measurement]":
     from wordmask import saliency, segmenters
     from wordmask.encoders.precision import MEASURED, offered_here
     from wordmask.methods import methods_of
+    from wordmask.weights.cache import OFFLINE, is_offline
     from wordmask.weights.download import DownloadError
 
     if len(offered_here()) == 1:
@@ -56,11 +57,13 @@ def _measured(method: str, preset: str) -> "list[Measurement]":
     load = (
         saliency.load if method not in methods_of("segmenter") and method in methods_of("saliency") else segmenters.load
     )
+    why_offline = OFFLINE if is_offline() else "for doctor, not for other commands"
     with _alone(), MEASURED.anew() as found:
         try:
             load(method, preset=preset, device="cpu")
         except DownloadError as error:
-            raise DoctorError(f"doctor fetches nothing, and not all that {method} needs is here: {error}") from error
+            missing = str(error).replace(OFFLINE, why_offline)
+            raise DoctorError(f"doctor fetches nothing, and not all that {method} needs is here: {missing}") from error
     return found
 
 

@@ -119,7 +119,9 @@ def vocabulary(given: str | None, file: Path | None = None, *, method: str, fill
     """
     if given is None and file is None and method == "namedmask":
         return None
-    if (given is None) == (file is None):
+    if given is not None and file is not None:
+        raise typer.BadParameter("--names-file is how --names FILE was given before: give one of the two")
+    if given is None and file is None:
         raise typer.BadParameter('give --names "dog, cat" or --names FILE')
     if given is not None:
         found = names(given)

@@ -86,8 +86,8 @@ def find_images(
     to folders are followed, but no folder is entered twice. If `folder` itself cannot be listed, that is an error at
     once; a folder below it that cannot be is left out: it is handed to `on_bad`, or named in a warning.
 
-    Films, and pictures of kinds that are not read, are passed over: each is handed to `on_passed`, or how many there
-    were is a warning when the walk is done. A command says it at its end.
+    Films, pictures of kinds that are not read, and links that lead nowhere are passed over: each is handed to
+    `on_passed`, or how many there were is a warning when the walk is done. A command says it at its end.
     """
     name = name_of(folder)
     entered: set[tuple[int, int]] = set()
@@ -132,7 +132,9 @@ def _walk(
             kind = path if entry.is_symlink() else entry
             below = _listing(path, entered) if kind.is_dir() else None
             is_picture = below is None and path.suffix.lower() in EXTENSIONS and kind.is_file()
-            reason = None if below is not None or is_picture or not kind.is_file() else why_not_read(path)
+            reason = None
+            if below is None and not is_picture:
+                reason = why_not_read(path) if kind.is_file() else _why_no_picture(path)
         except OSError as error:
             on_bad(_unlisted(str(path), error))
             continue
@@ -142,6 +144,14 @@ def _walk(
             yield path
         elif reason is not None:
             yield ImageReadError(str(path), reason)
+
+
+def _why_no_picture(path: Path) -> str | None:
+    """Return what is wrong with something that is called a picture and is no file, such as a link to a disk that is
+    away; None for all else, pipes and devices among it.
+    """
+    is_broken = path.suffix.lower() in EXTENSIONS and path.is_symlink() and not path.exists()
+    return "is a link that leads nowhere" if is_broken else None
 
 
 def _listing(folder: Path, entered: set[tuple[int, int]], *, at_root: bool = False) -> list[os.DirEntry[str]]:

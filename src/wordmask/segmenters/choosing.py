@@ -15,11 +15,11 @@ from wordmask.methods import DEFAULT_PRESET, MethodError, list_methods
 from wordmask.plugins import installed
 from wordmask.text_files import shown
 from wordmask.weights import catalogue
-from wordmask.weights.cache import is_offline
+from wordmask.weights.cache import OFFLINE, is_offline
 from wordmask.weights.catalogue import Weight
 
 AUTO = "auto"
-SWITCHED_OFF = "downloads are switched off: WORDMASK_OFFLINE or HF_HUB_OFFLINE is set"
+SWITCHED_OFF = f"downloads are switched off: {OFFLINE}"
 
 
 @dataclass(frozen=True)

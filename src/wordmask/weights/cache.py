@@ -21,6 +21,10 @@ def cache_dir() -> Path:
     return (base if base.is_absolute() else Path.home() / ".cache") / "wordmask"
 
 
+OFFLINE = "WORDMASK_OFFLINE or HF_HUB_OFFLINE is set"
+"""Why nothing is downloaded where `is_offline`, for messages."""
+
+
 def is_offline() -> bool:
     """Return whether the user has switched downloads off, with `WORDMASK_OFFLINE=1` or the hub's `HF_HUB_OFFLINE=1`."""
     return is_on("WORDMASK_OFFLINE") or is_on("HF_HUB_OFFLINE")
