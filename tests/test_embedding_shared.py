@@ -89,6 +89,11 @@ def test_the_verb_makes_shares_and_the_last_one_joins_them(tmp_path, command, co
     status, _, err = command(*arguments, shares, "--merge")
     assert status == 1
     assert "2 shards missing, as shard 1, from 002 blue.png" in err
+    before = files_in(shares)
+    for other in (("--shards", "2/2"), ("--merge",)):
+        status, _, err = command(*arguments[:2], "--per-shard", 3, "--out", shares, *other)
+        assert (status, files_in(shares)) == (1, before)
+        assert f"{shares} was begun with shards of 2, not 3: say --per-shard 2 to go on so" in err
     assert command(*arguments, shares, "--shards", "2/2")[1] == f"{shares}: embeddings of 7 pictures\n"
     assert files_in(shares) == files_in(tmp_path / "one")
     assert command(*arguments, shares, "--merge")[0] == 0

@@ -79,7 +79,7 @@ def embed(
         if not is_in_store(place):  # stores know no locks, and shards need none
             hold = joined if share else claimed
             held.enter_context(hold(place, VERB, was_ours=is_ours, error=CollectionError))
-        work.begin(prune=prune)
+        work.begin(prune=prune, shared=share is not None or merge)
         if not merge:
             with progress_bar("embeddings", None, counts=False) as report:
                 work.make(progress=report, crew=crew, load=load, share=share)

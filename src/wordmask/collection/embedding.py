@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 BAD_IMAGES = "bad_images.jsonl"
 FINGERPRINT_KEY = b"wordmask:fingerprint"
+PER_SHARD = "per_shard"
+"""What a folder says of itself: how many pictures each of its shards was cut to."""
 PREPROCESSING = "shorter side, bicubic, centre crop"
 """Part of every fingerprint: embeddings of pictures cut otherwise are others."""
 
@@ -108,12 +110,26 @@ class Embedding:
         self.survey = survey or pile.survey()
         self.mark = clip_fingerprint(encoder)
         self._about = {"kind": pile.kind, "root": str(pile.root), "clip": encoder.name, "clip_fingerprint": self.mark}
+        self._about |= {PER_SHARD: pile.per_part} if pile.per_part else {}
 
-    def begin(self, *, prune: bool = False) -> None:
+    def begin(self, *, prune: bool = False, shared: bool = False) -> None:
+        """Open the folder. shared: others make shards of it, too, which have to be cut alike."""
+        if shared:
+            self._check_cut_alike()
         if not prune:
             check_all_there(self.pile, self.out, self.survey)
         self._parts = None if _is_finished(self.out) else Parts(self.say)
         _write_json(self.out / ABOUT, {**self._about, "finished": False})
+
+    def _check_cut_alike(self) -> None:
+        about = self.out / ABOUT
+        told = read_json(about) if about.exists() else {}
+        own, theirs = self._about.get(PER_SHARD), told.get(PER_SHARD) if isinstance(told, dict) else None
+        if None not in (own, theirs) and own != theirs:
+            raise CollectionError(
+                f"{self.out} was begun with shards of {theirs}, not {own}: say --per-shard {theirs} to go on so, or "
+                "choose another folder"
+            )
 
     def make(
         self,

@@ -71,6 +71,7 @@ class Pile(ABC):
     """Where pictures are; `root` is what references are relative to."""
 
     kind: str
+    per_part: int | None = None
     unit: str
     root: Path
     passed_over: Sequence[tuple[str, str]] = ()
