@@ -37,7 +37,7 @@ from wordmask_world.files.writing import write_folder
 from wordmask_world.tables.branches import Branch
 
 COLLECTION_SEED = 21
-"""Of the pictures that students learn from; wordmask's own tables and models take others."""
+"""Of the pictures that students learn from; none of those that anything is measured on."""
 VALIDATION_SEED = 7_000_000
 """Of the first validation picture: in the world's collection 0, behind all that its models have learnt from."""
 HELD_OUT = NAMES[2::3]
