@@ -79,7 +79,8 @@ def corrections_for(out: Path, folder: Path, given: Path | Corrections | None) -
         notes += [f"{path}: {own.summary}"] if own else []
     others = [each for each in brought if said.by_fingerprint.get(each.fingerprint) != each]
     if others:
-        notes += [f"{path} says otherwise of {counted(len(others), 'picture')}, and holds"]
+        way_out = f"`wordmask label corrections FILE --images {folder} --add-to {path} --out {path}`"
+        notes += [f"{path} says otherwise of {counted(len(others), 'picture')}, and holds; {way_out} has FILE's hold"]
     return Said(said, "; ".join(notes) or None, brought)
 
 

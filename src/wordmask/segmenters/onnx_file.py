@@ -179,8 +179,8 @@ def _student(
     vocabulary = Vocabulary.of({name: {"instead": phrases} for name, phrases in names.items()})
     classes = next(output.shape[1] for output in session.get_outputs() if output.name == LOGITS)
     if isinstance(classes, int) and classes != len(vocabulary):
-        known, made_for = counted(len(vocabulary), "name"), counted(classes, "class", "classes")
-        raise ExportError(f"{path} tells {known}, and its network has {made_for}")
+        told_of, made_for = counted(len(vocabulary), "name"), counted(classes, "class", "classes")
+        raise ExportError(f"{path} tells {told_of}, and its network has {made_for}")
     for key in settings:
         if key in IN_THE_FILE:
             raise ExportError(f"{path} holds a student and its names: {key} cannot be chosen beside it; leave it out")
