@@ -141,6 +141,9 @@ def test_the_verb_prints_what_was_done(folder, tmp_path, monkeypatch, command):
     status, _, said = command(*asked, "--format", "pascal")
     assert status == 2
     assert "--format 'pascal'" in said
+    status, _, said = command("label", folder, "--method", "maskclip", "--names", "background", "-o", tmp_path / "none")
+    assert (status, (tmp_path / "none").exists()) == (2, False)
+    assert "nothing but background: name at least one thing to find" in " ".join(said.replace("│", " ").split())
 
 
 def world_command(folder, out, *more):

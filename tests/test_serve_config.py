@@ -35,7 +35,8 @@ def test_a_file_says_all_and_what_is_typed_goes_before_it(file):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("hosts: a", "hosts"),
+        ("hosts: a", "hosts: is no setting; did you mean host?"),
+        ("methods: [{method: maskclip, colour: red}]", "colour: is no setting"),
         ("port: 70000", "port"),
         ("limits: {max_nams: 3}", "no limit 'max_nams'"),
         ("limits: {max_names: 0}", "max_names"),

@@ -136,6 +136,8 @@ def label(
         method = recorded_method(out) or method
     against = options.contrast(contrast)
     vocabulary = options.vocabulary(names, names_file, method=method, fill=fill)
+    if vocabulary is not None and not len(vocabulary.without_background()):
+        raise typer.BadParameter("nothing but background: name at least one thing to find", param_hint="--names")
     load = options.segmenter(method, preset, weights, device, precision, settings)
     from wordmask.cli.batch_job import tell_of_room
     from wordmask.compute import AUTO, Compute

@@ -8,6 +8,7 @@ limits: {max_names: 50, decoders: 4}
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -121,4 +122,7 @@ def _reason(error: Exception) -> str:
         return str(error)
     first = max(error.errors(), key=lambda own: len(own["loc"]))  # of what may be two things, what it is meant to be
     where = ".".join(str(part)[:60] for part in first["loc"][:3])
+    if first["type"] == "extra_forbidden":
+        near = get_close_matches(str(first["loc"][-1]), ServeConfig.model_fields, 1)
+        return f"{where}: is no setting{f'; did you mean {near[0]}?' if near else ''}"
     return f"{where}: {first['msg'][:1].lower()}{first['msg'][1:200]}"
