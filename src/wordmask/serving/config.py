@@ -121,7 +121,7 @@ def _reason(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
     first = max(error.errors(), key=lambda own: len(own["loc"]))  # of what may be two things, what it is meant to be
-    where = ".".join(str(part)[:60] for part in first["loc"][:3])
+    where = ".".join(str(part)[:60] for part in first["loc"][:4] if part != Method.__name__)
     if first["type"] == "extra_forbidden":
         near = get_close_matches(str(first["loc"][-1]), ServeConfig.model_fields, 1)
         return f"{where}: is no setting{f'; did you mean {near[0]}?' if near else ''}"
