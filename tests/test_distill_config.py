@@ -138,6 +138,14 @@ def test_paths_in_a_file_are_relative_to_it_and_others_to_where_one_stands(tmp_p
     assert flat(make_run(read_config(tmp_path / "again.yaml"))) == expected
 
 
+@pytest.mark.parametrize("key", ["images", "out", "image_root"])
+def test_an_address_is_no_folder_of_a_distillation(tmp_path, key):
+    (tmp_path / "run.yaml").write_text(f"{key}: s3://pile/tars\n")
+    for read in (lambda: read_config(tmp_path / "run.yaml"), lambda: make_run(TOLD, {key: "s3://pile/tars"})):
+        with pytest.raises(ConfigError, match=f"{key}=s3://pile/tars is an address.*mount the store"):
+            read()
+
+
 def test_what_is_published_is_no_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for more in ({}, {"student.start": "world"}, {"student.start": "world-clip", "experts.start": "timm"}):

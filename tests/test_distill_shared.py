@@ -15,22 +15,20 @@ import pytest
 from support.shard_tasks import OneHere
 from support.tiny_collection import ColourClip, embedder, encoded, picture, write_embeddings, write_pictures
 from support.tiny_pipeline import Tiny
-from support.tiny_run import NAMES, SETTINGS, Bright, Listener, contents, pipeline_with
+from support.tiny_run import NAMES, SETTINGS, THINGS_AND_STUFF, Bright, Listener, contents, pipeline_with
 from wordmask.collection.archive import Archive
 from wordmask.collection.embedding_folder import EmbeddingFolder
-from wordmask.distillation import experts, pseudo_masks
+from wordmask.distillation import experts, pipeline, pseudo_masks
 from wordmask.distillation.archive import ArchiveSettings, build_archive
 from wordmask.distillation.config import ConfigError, make_run
 from wordmask.distillation.filters import FilterSettings
 from wordmask.distillation.pseudo_masks import MaskSettings, make_masks
+from wordmask.distillation.records import DistillationError
 from wordmask.names.vocabulary import Vocabulary
+from wordmask.runs.claim import STATE, locked
 from wordmask.runs.crew import CrewError, Processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-THINGS_AND_STUFF = {
-    "stuff": ["blue"],
-    "masks": {"teacher": "maskclip", "teacher_settings": {"precision": "fp32"}},
-}
 
 
 @pytest.fixture
@@ -84,6 +82,21 @@ def test_a_student_trained_elsewhere_is_the_same_and_its_steps_are_told(pictures
     pipeline_with(pictures, tmp_path / "two", plain, console=Steps(), crew=Trains()).run_all()
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert STEPS[-1] == (4, 4)
+
+
+def test_learners_wait_for_those_of_a_command_that_was_killed(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "OUTLIVES", 0.1)
+    monkeypatch.setattr("wordmask.training.logs.LOOKS_EVERY", 0.01)
+    lock = tmp_path / "run" / STATE / pipeline.LEARNERS
+    lock.parent.mkdir(parents=True)
+
+    def run():
+        return pipeline_with(pictures, tmp_path / "run", {"experts": None}, console=Steps(), crew=Trains()).run_all()
+
+    with locked(lock, AssertionError()), pytest.raises(DistillationError, match="are still at work"):
+        run()
+    assert not (tmp_path / "run" / "student").exists()
+    run()
 
 
 def wait_until(there):

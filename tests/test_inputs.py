@@ -178,3 +178,34 @@ def test_label_of_a_pattern_is_converted_without_what_else_there_is(photos, tmp_
 
 def test_label_takes_no_picture_on_stdin(tmp_path):
     assert "wordmask segment -" in told(wordmask("label", "-", *NAMES))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "search dog --collection ADDRESS",
+        "search dog --collection photos --parts ADDRESS",
+        "label ADDRESS --names dog",
+        "label photos --names dog --out ADDRESS",
+        "distill --names dog --images ADDRESS --out run",
+        "distill --names dog --images photos --out ADDRESS",
+        "evaluate --benchmark voc --root ADDRESS",
+        "bank build ADDRESS --out bank",
+        "bank build photos --out ADDRESS",
+        "segment photos --names dog --out ADDRESS",
+        "saliency photos --out ADDRESS",
+    ],
+)
+def test_verbs_of_folders_refuse_an_address_and_say_what_to_do(photos, tmp_path, line):
+    end = wordmask(*line.replace("ADDRESS", "s3://pile/x").split())
+    assert end.exit_code == 2
+    said = " ".join(told(end).replace("│", " ").split())
+    assert "s3://pile/x is an address" in said
+    assert "mount the store" in said
+    assert os.listdir(tmp_path) == ["photos"]  # noqa: PTH208
+
+
+def test_a_folder_that_is_called_like_an_address_is_a_folder(photos, tmp_path):
+    photos.rename(tmp_path / "my:")
+    assert wordmask("segment", "my:/a", *NAMES, "--no-overlay", "--out", "masks").exit_code == 0
+    assert made(tmp_path / "masks") == ["one.png"]

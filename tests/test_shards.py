@@ -7,6 +7,8 @@ from functools import partial
 import pytest
 
 from support.shard_tasks import Loaf, no_oven, oven, oven_of_the_second
+from support.tiny_collection import write_pictures
+from wordmask import extras
 from wordmask.runs.crew import CrewError, Processes
 from wordmask.runs.shards import ShardError, Share, run_shards
 
@@ -151,3 +153,27 @@ def test_tasks_are_taken_as_their_turn_comes(tmp_path):
     )
     assert len(loaves(tmp_path)) == 12
     assert max(ahead) <= 5
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "embed PICTURES",
+        "search dog --collection PICTURES --parts OUT",
+        "label PICTURES --names dog",
+        "distill --names dog --images PICTURES",
+        "evaluate --benchmark world",
+        "bank build PICTURES",
+    ],
+)
+def test_a_cluster_without_ray_is_refused_in_a_line_before_any_work(tmp_path, command, monkeypatch, line):
+    write_pictures(tmp_path / "pictures", 2)
+    find = extras.find_spec
+    monkeypatch.setattr(extras, "find_spec", lambda package: None if package == "ray" else find(package))
+    places = {"PICTURES": tmp_path / "pictures", "OUT": tmp_path / "out"}
+    words = [places.get(word, word) for word in line.split()]
+    words += [] if "OUT" in line else ["--out", tmp_path / "out"]
+    status, out, err = command(*words, "--preset", "world", "--cluster", "auto")
+    assert (status, out) == (1, "")
+    assert "ray is not installed: pip install 'wordmask[cluster]'" in err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()

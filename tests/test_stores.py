@@ -14,10 +14,12 @@ import pytest
 from support.embedding_files import SETTINGS, files_in
 from support.shard_tasks import colour_clip
 from support.tiny_collection import ColourClip, encoded, picture, write_pictures, write_tar
+from support.tiny_run import pipeline_with
 from wordmask.collection.embedding import Embedding, embed
 from wordmask.collection.piles import open_pile
 from wordmask.collection.references import CollectionError
 from wordmask.collection.stores import StoreError, place_at, place_to_write
+from wordmask.distillation.config import ConfigError
 from wordmask.errors import WordmaskError
 from wordmask.runs.crew import Processes
 from wordmask.runs.shards import Share
@@ -156,13 +158,17 @@ def test_processes_send_their_shards_to_a_store(s3, tars, tmp_path):
     same_embeddings(objects(s3, "f/out"), files_in(tmp_path / "here"))
 
 
-def test_the_verb_reads_from_a_store_and_writes_to_one(s3, tars, command, monkeypatch):
+def test_the_verb_reads_from_a_store_and_writes_to_one(s3, tars, tmp_path, command, monkeypatch):
     monkeypatch.setattr("wordmask.encoders.clip_building.clip_at", lambda *_: ColourClip())
     source = sent(s3, tars, "g/tars")
     status, out, err = command("embed", source, "--out", "s3://pile/g/out")
     assert status == 0, err
     assert out == "s3://pile/g/out: embeddings of 12 pictures\n"
     assert "collection.json" in objects(s3, "g/out")
+    assert command("embed", source, "--out", tmp_path / "here")[0] == 0
+    assert "  s3://pile/g/tars/0000" in command("search", "red", "--collection", tmp_path / "here")[1]
+    with pytest.raises(ConfigError, match="the pictures of .*here are in a store, s3://pile/g/tars: mount it"):
+        pipeline_with(tmp_path / "here", tmp_path / "run").run_all()
 
 
 @pytest.mark.parametrize("place", ["s3://pile/nothing", "s3://nowhere/tars"])

@@ -48,6 +48,10 @@ SETTINGS: dict[str, Any] = {
     "experts": {**TRAINING, "edges": "none"},
     "student": TRAINING,
 }
+THINGS_AND_STUFF = {
+    "stuff": ["blue"],
+    "masks": {"teacher": "maskclip", "teacher_settings": {"precision": "fp32"}},
+}
 
 
 class Bright:

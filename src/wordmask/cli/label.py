@@ -130,6 +130,7 @@ def label(
         drop_absent=drop_absent,
     )
     refuse_idle(chosen.format, val=val, pictures=pictures)
+    crew = crews.crew(workers, cluster, time_limit, device) if cluster or time_limit or share else None
     if method == DEFAULT_METHOD:
         from wordmask.labelling.claim import recorded_method
 
@@ -167,7 +168,6 @@ def label(
         keep="halves" if keep_halves else "features" if keep_features else "nothing",
         threads=crews.threads_each(workers),
     )
-    crew = crews.crew(workers, cluster, time_limit, device) if cluster or time_limit or share else None
     left_out = LeftOut(f"{out / LEFT_OUT} lists them")
     has_begun = False
 

@@ -1,5 +1,6 @@
 """Options that verbs share, and what becomes of them."""
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,10 +18,12 @@ NAMES_SUFFIXES = (".txt", ".yaml", ".yml", ".json", ".xml")
 
 
 def local(path: Path | None) -> Path | None:
-    """Take a path that is none of the network. As a path an address has lost a slash, and would be echoed so."""
-    if path is not None and (found := re.match(r"(https?):/+(.*)", str(path))):
+    """Take a path of this machine. As a path an address has lost a slash, and would be echoed so."""
+    found = re.match(r"([a-z][a-z0-9+.-]+):/+(.*)", str(path))
+    if path is not None and found and not os.path.lexists(path):
+        way_out = "download it first" if found[1] in ("http", "https") else "mount the store, or copy what is there"
         raise typer.BadParameter(
-            f"{found[1]}://{found[2]} is an address: files are read from disk, so download it first"
+            f"{found[1]}://{found[2]} is an address: files are read and written on disk, so {way_out}"
         )
     return path
 

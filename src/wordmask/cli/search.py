@@ -106,6 +106,7 @@ def search(
     page = RunPage("What was found", "search")
     if sheet is not None:
         page.check(sheet, option="--sheet")
+    crew = crews.crew(workers, cluster, time_limit, "cpu")
     model = clip or settings.clip
     encoder = clip_at(model, None, Compute(device, "fp32"))
     folder = _embeddings(collection, encoder, model, image_root, prune=prune)
@@ -114,7 +115,6 @@ def search(
     if chosen is not None:
         from wordmask.distillation.shared_curation import UnfinishedError
 
-        crew = crews.crew(workers, cluster, time_limit, "cpu")
         try:
             best = _curated(searched, vocabulary.names, embedder, chosen, parts, crew, share, makes=not merge)
         except UnfinishedError as error:
@@ -126,7 +126,6 @@ def search(
     elif parts is None:
         best = find_best(folder, searched.queries, top)
     else:
-        crew = crews.crew(workers, cluster, time_limit, "cpu")
         with (joined if share else claimed)(parts, VERB, error=CollectionError):
             if not merge:
                 with progress_bar("search", None, counts=False) as report:

@@ -1,10 +1,13 @@
 """Which verbs there are: those of `wordmask` and those of plug-ins, each imported when it is called."""
 
+from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from wordmask.cli import options
 from wordmask.console import printable
 from wordmask.plugins import Verb, brought, installed, named
 
@@ -147,13 +150,30 @@ def built(word: str, verb: Verb) -> Any:
     found = named(verb.address)
     around = typer.Typer(add_completion=False, rich_markup_mode="markdown")
     if isinstance(found, typer.Typer):
+        for command in found.registered_commands:
+            command.callback = _on_disk(command.callback)
         around.add_typer(found, name=word)
     else:
         around.command(word, epilog="\n\n".join([*_without_data(word), _methods()]) if word in OF_METHODS else None)(
-            found
+            _on_disk(found)
         )
     around.callback()(lambda: None)  # so that a single verb stays one of a group, and its word its name
     return typer.main.get_group(around).commands[word]
+
+
+def _on_disk(verb: Any) -> Any:
+    """Return a verb that refuses an address where it takes a path: one with a lost slash would be a folder's name."""
+    if hasattr(verb, "__wrapped__"):
+        return verb
+
+    @wraps(verb)
+    def checked(**given: Any) -> None:
+        for value in given.values():
+            if isinstance(value, Path):
+                options.local(value)
+        verb(**given)
+
+    return checked
 
 
 def _without_data(word: str) -> list[str]:

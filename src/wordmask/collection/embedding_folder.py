@@ -15,6 +15,7 @@ import numpy as np
 
 from wordmask.collection.arrow import pa, pq
 from wordmask.collection.references import CollectionError, ImageRef
+from wordmask.collection.stores import is_in_store, place_at
 from wordmask.collection.tars import TarError, pictures_in
 from wordmask.files import is_special
 from wordmask.text_files import counted
@@ -35,10 +36,12 @@ class EmbeddingFolder:
     """root: what the pictures' paths are relative to. By default what the folder says, or its own place."""
 
     def __init__(self, folder: str | Path, *, root: str | Path | None = None):
+        if is_in_store(folder):
+            raise CollectionError(f"{folder} is in a store, and embeddings are read from disk: mount it, or copy them")
         self.folder = Path(folder).expanduser().resolve()
         self.about = _about(self.folder)
         told = self.about.get("root")
-        self.root = Path(root).expanduser().resolve() if root else Path(told) if told else self.folder
+        self.root = Path(root).expanduser().resolve() if root else place_at(told) if told else self.folder
         self._confined = told is None  # its paths are somebody else's: none may lead out of the root
         self.shards = _shards(self.folder)
         self.dimension = _dimension(self.shards)

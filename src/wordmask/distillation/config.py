@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from wordmask.collection.embedding import EmbeddingSettings
+from wordmask.collection.stores import is_in_store
 from wordmask.distillation import experts, student
 from wordmask.distillation.archive import ArchiveSettings
 from wordmask.distillation.corrections import CorrectionSettings
@@ -179,7 +180,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: expected settings (key: value), found {type(data).__name__}")
     for key in ("names", "images", "out"):
         if isinstance(data.get(key), str):
-            data[key] = str(path.parent / Path(data[key]).expanduser())
+            data[key] = str(path.parent / _place(key, data[key]))
     return _with_absolute_paths(data, path.parent.absolute())
 
 
@@ -220,7 +221,17 @@ def make_run(*layers: Mapping[str, Any]) -> Run:
                 f"{name}.far_steps={training.far_steps} leaves none of {training.steps} steps to the network's zoom: "
                 "take fewer, or more steps"
             )
-    return Run(vocabulary, Path(images).expanduser().resolve(), Path(out).expanduser().resolve(), preset, config)
+    return Run(vocabulary, _place("images", images).resolve(), _place("out", out).resolve(), preset, config)
+
+
+def _place(key: str, value: str | Path) -> Path:
+    """Return a path of this machine."""
+    if is_in_store(value):
+        raise ConfigError(
+            f"{key}={value} is an address, and a distillation reads and writes folders: mount the store, or copy what "
+            "is there"
+        )
+    return Path(value).expanduser()
 
 
 def _check_teacher(config: RunConfig, names: Vocabulary) -> None:
@@ -296,7 +307,7 @@ def _with_absolute_paths(told: Mapping[str, Any], base: Path, at: str = "") -> d
         if isinstance(value, Mapping):
             absolute[key] = _with_absolute_paths(value, base, f"{name}.")
         elif isinstance(value, str) and value not in NO_PATHS and (name in PATHS or name in WEIGHTS):
-            path = base / Path(value).expanduser()
+            path = base / (_place(name, value) if name in PATHS else Path(value).expanduser())
             if name in PATHS or _is_path(value, path):
                 absolute[key] = str(path)
     return absolute

@@ -12,7 +12,7 @@ import numpy as np
 
 from wordmask.collection.references import ImageRef
 from wordmask.console.progress import Progress
-from wordmask.distillation.pseudo_masks import PICTURES_PER_SHARD
+from wordmask.distillation.picture_shards import PICTURES_PER_SHARD
 from wordmask.distillation.records import MaskTable
 from wordmask.distillation.targets import Target, TargetTable, confidence_of, files_of, write_targets
 from wordmask.runs.parts import Parts, Say, warn

@@ -7,7 +7,7 @@ other settings or pictures, it makes anew what follows from them, and nothing el
 import json
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import yaml
 from wordmask.collection.embedding import check_all_there, embed
 from wordmask.collection.embedding_folder import EmbeddingFolder, is_embedding_folder
 from wordmask.collection.piles import Pile, open_pile
+from wordmask.collection.stores import is_in_store
 from wordmask.compute import Compute
 from wordmask.console.progress import Progress
 from wordmask.corrections import REJECTED
@@ -27,7 +28,7 @@ from wordmask.distillation.corrected_targets import put_truths_in_targets
 from wordmask.distillation.corrections import USED, Used, put_truths, rejecting, seen_pictures, tell
 from wordmask.distillation.head_student import FEATURES, check_backbones
 from wordmask.distillation.pseudo_masks import check_none_empty, make_masks
-from wordmask.distillation.records import MaskTable
+from wordmask.distillation.records import DistillationError, MaskTable
 from wordmask.distillation.report import write_report
 from wordmask.distillation.sources import start_of
 from wordmask.distillation.targets import TargetTable
@@ -37,16 +38,20 @@ from wordmask.extras import need
 from wordmask.files import atomic_write
 from wordmask.fingerprints import digest_of_lines, file_digest, listing_digest
 from wordmask.names.vocabulary import Vocabulary
-from wordmask.runs.claim import claimed
+from wordmask.runs.claim import STATE, claimed, locked
 from wordmask.runs.crew import Crew, TrainingCrew
 from wordmask.runs.stages import Console, Silent, Stage, Stages, earlier
 from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
 from wordmask.text_files import counted, read_yaml
 from wordmask.training.logs import following
-from wordmask.training.team import launched
+from wordmask.training.team import Team, launched
 
 VERB, CONFIG = "distill", "config.yaml"
 REPORT = "report.html"
+LEARNERS = "learners"
+"""Whose lock the first of those has that train a student in the place of the command."""
+OUTLIVES = 120.0
+"""Seconds that they may outlive it: Ray waits 30 for a command from outside to come back."""
 PICKLES = (".pkl", ".pickle")
 THE_ARCHIVE, THE_MASKS, THE_CORRECTIONS = "the archive", "the masks", "the corrections"
 CORRECTED, CORRECTED_REFINED, CORRECTED_TARGETS = "corrected", "corrected-refined", "corrected-targets"
@@ -174,6 +179,10 @@ class Pipeline(TaughtSources):
 
         def search(report: Progress) -> None:
             opened = EmbeddingFolder(folder, root=self._image_root if folder == self.run.images else None)
+            if is_in_store(opened.root):
+                raise ConfigError(
+                    f"the pictures of {folder} are in a store, {opened.root}: mount it, and say where (image_root)"
+                )
             more = [rejecting(self.corrections)] if self.corrections and without else []
             how: dict[str, Any] = {"more": more, "progress": report, "crew": self.crew, "say": self.say}
             build_archive(opened, self.run.names, self.embedder, path, chosen, **how)
@@ -400,7 +409,14 @@ class TrainStudent:
     table: MaskTable | TargetTable
 
     def __call__(self) -> None:
-        self.kind(self.run).train_student(self.table)
+        """Train it when learners of a command that was killed have ended: all of these have to begin where they
+        stopped.
+        """
+        team, out = Team(self.run.config.device), self.run.out
+        refusal = DistillationError(f"{out}: learners of a command that was killed are still at work: wait for them")
+        with locked(out / STATE / LEARNERS, refusal, patience=OUTLIVES) if team.is_first else nullcontext():
+            team.wait()
+            self.kind(self.run).train_student(self.table)
 
 
 def _claimed(out: Path, images: Path) -> AbstractContextManager[None]:

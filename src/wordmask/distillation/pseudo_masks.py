@@ -1,11 +1,9 @@
 """Masks nobody drew: what is salient in every picture of the archives.
 
-A picture that sits in several archives is looked at once. The masks of a block of pictures are one file, whole or not
-there, so a run that was killed goes on at the block where it stopped.
+A picture that sits in several archives is looked at once; `picture_shards.py` says how a run goes on.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,28 +16,28 @@ from pydantic import ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from wordmask.collection.archive import Archive, Entry
+from wordmask.collection.piles import Bad
 from wordmask.collection.references import ImageRef
 from wordmask.console.progress import Progress
-from wordmask.distillation.known_masks import SEEN, KnownMasks, picture_digest, write_seen
+from wordmask.distillation.known_masks import SEEN, KnownMasks, write_seen
+from wordmask.distillation.picture_shards import (
+    PICTURES_PER_SHARD,
+    PicturesTask,
+    Tools,
+    batches_of,
+    make_picture_shards,
+)
 from wordmask.distillation.records import DistillationError, MaskRecord, MaskTable, encode_mask, write_masks
-from wordmask.files import atomic_write
-from wordmask.pictures.image_files import ImageReadError
 from wordmask.pictures.images import resize, size_with_shorter_side
-from wordmask.pictures.prefetch import ahead
 from wordmask.refinement.bilateral_solver import BilateralGrid
 from wordmask.refinement.clean_up import THRESHOLD, found_mask, intersection_over_union
 from wordmask.runs.crew import Crew
-from wordmask.runs.parts import Parts, Say, warn, write_part
-from wordmask.runs.shards import run_shards
+from wordmask.runs.parts import Say, warn
 from wordmask.saliency.base import Saliency, size_for_patches
 from wordmask.text_files import counted
 
-PICTURES_PER_SHARD = 64
-"""What a kill can lose: two minutes of a large network on a processor."""
-READERS = 4
 MOST_PATCHES, PATCH = 16_384, 8
 """1024 x 1024 pixels in patches of 8: what bounds the memory that a picture of an extreme shape takes."""
-BAD_IMAGES = "bad_images.jsonl"
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -103,106 +101,55 @@ def make_masks(
 ) -> MaskTable:
     """Write `out/masks_NNNNN.arrow`, a record for every picture of every archive, and `bad_images.jsonl`.
 
-    load: what loads the saliency, once for each process. known: folders of masks that were made in the same way, which
-    stand in the same shards as if they were made now. stuff: names that saliency cannot find, which are left out. say:
-    is told of shards that are damaged, and made anew. crew: who makes the shards; by default this process does.
+    known: folders of masks that were made in the same way, which stand in the same shards as if they were made now.
+    stuff: names that saliency cannot find, which are left out. load, say, crew: as `make_picture_shards` has them.
     """
     settings = settings or MaskSettings()
     names = tuple(name for name in archive.names if name not in stuff)
     owners = _owners(archive, names)
     pictures = list(owners)
-    parts, taken = Parts(say), 0
 
     def tasks() -> Iterator[MaskTask]:
         for number, start in enumerate(range(0, len(pictures), PICTURES_PER_SHARD)):
-            block = pictures[start : start + PICTURES_PER_SHARD]
-            places = tuple((ref, tuple(owners[ref])) for ref in block)
-            yield MaskTask(out / f"masks_{number:05d}.arrow", places, archive.root, names, settings)
+            block = tuple(pictures[start : start + PICTURES_PER_SHARD])
+            places = tuple(tuple(owners[ref]) for ref in block)
+            yield MaskTask(out / f"masks_{number:05d}.arrow", block, archive.root, places, names, settings)
 
-    def count(task: MaskTask, known: int) -> None:
-        nonlocal taken
-        taken += known
-
-    run_shards(
-        tasks(),
-        LoadMaskTools(load, tuple(known), warn if crew else say),
-        is_made=lambda task: parts.whole(task.shard, *(path for path in (task.bad, task.seen) if path.exists())),
-        crew=crew,
-        total=len(pictures),
-        progress=progress,
-        on_made=count,
-        say=say,
-    )
-    with atomic_write(out / BAD_IMAGES) as file:
-        for part in sorted(out.glob("masks_*.bad")):
-            file.write(part.read_bytes())
-    if taken:
+    how: dict[str, Any] = {"total": len(pictures), "progress": progress, "say": say, "crew": crew}
+    if taken := make_picture_shards(tasks(), load, KnownMasks, known, out, **how):
         say(f"masks: those of {counted(taken, 'picture')} were there already")
     table = MaskTable(out)
     check_none_empty(table, "loosen masks.least_area, most_area and least_score")
     return table
 
 
-class MaskTools(NamedTuple):
-    """What masks are made with. known: those that are there already."""
-
-    saliency: Saliency
-    known: KnownMasks
-
-
 @dataclasses.dataclass(frozen=True)
-class LoadMaskTools:
-    load: Callable[[], Saliency]
-    known: tuple[Path, ...]
-    say: Say
+class MaskTask(PicturesTask):
+    """A shard of masks to be made. owners: of each picture its places in archives. names: all that are in the table."""
 
-    def __call__(self) -> MaskTools:
-        return MaskTools(self.load(), KnownMasks(self.known, say=self.say))
-
-
-@dataclasses.dataclass(frozen=True)
-class MaskTask:
-    """A shard of masks to be made, of pictures with their places in archives. names: all that are in the table."""
-
-    shard: Path
-    pictures: tuple[tuple[ImageRef, tuple[Entry, ...]], ...]
-    root: Path
+    owners: tuple[tuple[Entry, ...], ...]
     names: tuple[str, ...]
     settings: MaskSettings
-
-    @property
-    def name(self) -> str:
-        return f"{self.shard.stem}, from {self.pictures[0][0]}"
-
-    @property
-    def weight(self) -> int:
-        return len(self.pictures)
-
-    @property
-    def bad(self) -> Path:
-        return self.shard.with_suffix(".bad")
 
     @property
     def seen(self) -> Path:
         return self.shard.with_suffix(SEEN)
 
-    def make(self, tools: MaskTools, progress: Progress) -> int:
-        """Write the shard, the masks last. Returns how many pictures' masks were there already."""
-        refs = [ref for ref, _ in self.pictures]
-        hashes = ahead(partial(picture_digest, root=self.root), refs, threads=READERS)
-        digests = dict(zip(refs, hashes, strict=True))
+    def files(self) -> Sequence[Path]:
+        return self.shard, *(path for path in (self.bad, self.seen) if path.exists())
+
+    def make(self, tools: Tools[Saliency, KnownMasks], progress: Progress) -> int:
+        digests = self.digests()
         masks = {ref: _Mask(one.rle, one.score, one.trouble) for ref, one in tools.known.of(digests).items()}
-        bad: list[ImageReadError] = []
-        taken, rest = len(masks), [ref for ref in refs if ref not in masks]
-        for ref, mask, score in masks_of(rest, self.root, tools.saliency, self.settings, bad.append):
+        bad: list[Bad] = []
+        taken, rest = len(masks), [ref for ref in self.refs if ref not in masks]
+        for ref, mask, score in masks_of(rest, self.root, tools.network, self.settings, bad.append):
             masks[ref] = _Mask(encode_mask(mask), score, _trouble(mask, score, self.settings))
-            progress(len(masks), len(refs))
-        records = [_record(entry, masks[ref]) for ref, owners in self.pictures if ref in masks for entry in owners]
-        with write_part(self.bad) as file:
-            for each in bad:
-                line = json.dumps({"image": each.source, "reason": each.reason}, ensure_ascii=False)
-                file.write(line.encode() + b"\n")
+            progress(len(masks), len(self.refs))
+        self.write_bad(bad)
         write_seen(self.seen, digests)
+        owned = [(entry, ref) for ref, own in zip(self.refs, self.owners, strict=True) for entry in own]
+        records = [_record(entry, masks[ref]) for entry, ref in owned if ref in masks]
         write_masks(self.shard, records, root=self.root, names=self.names)
         return taken
 
@@ -222,45 +169,25 @@ def masks_of(
     root: Path,
     saliency: Saliency,
     settings: MaskSettings,
-    on_bad: Callable[[ImageReadError], None],
+    on_bad: Callable[[Bad], None],
 ) -> Iterator[tuple[ImageRef, np.ndarray, float]]:
     """Every picture's mask (H, W) bool at its own size, and its score. Those that cannot be read go to `on_bad`."""
-    batch: list[tuple[ImageRef, np.ndarray, tuple[int, int]]] = []
-    for ref, seen in zip(
-        pictures, ahead(partial(_look, root=root, side=settings.side), pictures, threads=READERS), strict=True
-    ):
-        if isinstance(seen, ImageReadError):
-            on_bad(seen)
-        else:
-            batch.append((ref, *seen))
-        if len(batch) == settings.batch:
-            yield from _masks_of_batch(batch, saliency, settings)
-            batch = []
-    yield from _masks_of_batch(batch, saliency, settings)
+    look = partial(_look, root=root, side=settings.side)
+    for batch in batches_of(pictures, look, settings.batch, on_bad):
+        maps = saliency.raw_maps([image for _, (image, _) in batch])
+        for (ref, (image, size)), soft in zip(batch, maps, strict=True):
+            mask, score = mask_and_score(image, soft, settings.refine)
+            large = F.interpolate(torch.from_numpy(mask)[None, None].float(), size, mode="nearest-exact")[0, 0]
+            yield ref, large.numpy() > THRESHOLD, score
 
 
-def _look(ref: ImageRef, *, root: Path, side: int) -> tuple[np.ndarray, tuple[int, int]] | ImageReadError:
+def _look(ref: ImageRef, *, root: Path, side: int) -> tuple[np.ndarray, tuple[int, int]]:
     """Return the picture as saliency sees it, (h, w, 3), and its own size."""
-    try:
-        image = ref.open(root)
-    except ImageReadError as error:
-        return error
+    image = ref.open(root)
     height, width = image.shape[:2]
     size = size_for_patches(*size_with_shorter_side(height, width, side), PATCH, MOST_PATCHES)
     small = resize(torch.from_numpy(image).permute(2, 0, 1), size)
     return small.permute(1, 2, 0).contiguous().numpy(), (height, width)
-
-
-def _masks_of_batch(
-    batch: Sequence[tuple[ImageRef, np.ndarray, tuple[int, int]]], saliency: Saliency, settings: MaskSettings
-) -> Iterator[tuple[ImageRef, np.ndarray, float]]:
-    if not batch:
-        return
-    maps = saliency.raw_maps([image for _, image, _ in batch])
-    for (ref, image, size), soft in zip(batch, maps, strict=True):
-        mask, score = mask_and_score(image, soft, settings.refine)
-        large = F.interpolate(torch.from_numpy(mask)[None, None].float(), size, mode="nearest-exact")[0, 0]
-        yield ref, large.numpy() > THRESHOLD, score
 
 
 def mask_and_score(image: np.ndarray, soft: np.ndarray, refine: str) -> tuple[np.ndarray, float]:

@@ -1,17 +1,12 @@
 """What a teacher says: any segmenter labels every picture with all names at once, for a student that is to be as good
 and fast.
-
-The answers to a block of pictures are one shard, whole or not there, so a run that was killed goes on at the block
-where it stopped; a picture whose answer is known already, by its content, is not looked at again.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,18 +14,20 @@ from wordmask.collection.archive import Archive
 from wordmask.collection.piles import Bad, Pile
 from wordmask.collection.references import ImageRef
 from wordmask.console.progress import Progress
-from wordmask.distillation.known_masks import picture_digest
-from wordmask.distillation.pseudo_masks import BAD_IMAGES, PICTURES_PER_SHARD, READERS
+from wordmask.distillation.picture_shards import (
+    BAD_IMAGES,
+    PICTURES_PER_SHARD,
+    PicturesTask,
+    Tools,
+    batches_of,
+    make_picture_shards,
+)
 from wordmask.distillation.records import DistillationError
 from wordmask.distillation.targets import Target, TargetTable, confidence_of, files_of, write_targets
-from wordmask.files import atomic_write
 from wordmask.masks.segmentation import Segmentation, label_type
 from wordmask.names.vocabulary import Vocabulary
-from wordmask.pictures.image_files import ImageReadError
-from wordmask.pictures.prefetch import ahead
 from wordmask.runs.crew import Crew
-from wordmask.runs.parts import Parts, Say, warn, write_part
-from wordmask.runs.shards import run_shards
+from wordmask.runs.parts import Parts, Say, warn
 from wordmask.segmenters.base import Seen, Segmenter, asked, contrasted
 from wordmask.text_files import counted
 
@@ -106,35 +103,18 @@ def teach(
 ) -> TargetTable:
     """Write `out/taught_NNNNN.arrow` and what is beside it, and `bad_images.jsonl`.
 
-    load: what loads the teacher, once for each process. known: folders of answers to the same question, of which those
-    to the same pictures are taken. crew: who makes the shards; by default this process does.
+    known: folders of answers to the same question, of which those to the same pictures are taken. load, total, say,
+    crew: as `make_picture_shards` has them.
     """
-    parts, taken = Parts(say), 0
 
     def tasks() -> Iterator[TeachTask]:
         first = 0
         for number, (block, early) in enumerate(blocks):
-            yield TeachTask(out / f"taught_{number:05d}.arrow", first, tuple(block), tuple(early), root, lesson)
+            yield TeachTask(out / f"taught_{number:05d}.arrow", tuple(block), root, first, tuple(early), lesson)
             first += len(block)
 
-    def count(task: TeachTask, known: int) -> None:
-        nonlocal taken
-        taken += known
-
-    run_shards(
-        tasks(),
-        LoadTeacher(load, tuple(known), warn if crew else say),
-        is_made=lambda task: parts.whole(*files_of(task.shard), task.bad),
-        crew=crew,
-        total=total,
-        progress=progress,
-        on_made=count,
-        say=say,
-    )
-    with atomic_write(out / BAD_IMAGES) as file:
-        for part in sorted(out.glob("taught_*.bad")):
-            file.write(part.read_bytes())
-    if taken:
+    how: dict[str, Any] = {"total": total, "progress": progress, "say": say, "crew": crew}
+    if taken := make_picture_shards(tasks(), load, KnownTargets, known, out, **how):
         say(f"taught: the answers to {counted(taken, 'picture')} were there already")
     table = TargetTable(out)
     if not len(table):
@@ -142,109 +122,42 @@ def teach(
     return table
 
 
-class Teacher(NamedTuple):
-    """Who answers. known: answers that are there already."""
-
-    segmenter: Segmenter
-    known: "KnownTargets"
-
-
 @dataclass(frozen=True)
-class LoadTeacher:
-    load: Callable[[], Segmenter]
-    known: tuple[Path, ...]
-    say: Say
-
-    def __call__(self) -> Teacher:
-        return Teacher(self.load(), KnownTargets(self.known, self.say))
-
-
-@dataclass(frozen=True)
-class TeachTask:
+class TeachTask(PicturesTask):
     """A shard of answers to be made. first: the number of its first picture. early: what is known to be bad."""
 
-    shard: Path
     first: int
-    pictures: tuple[ImageRef, ...]
     early: tuple[Bad, ...]
-    root: Path
     lesson: Lesson
 
-    @property
-    def name(self) -> str:
-        return f"{self.shard.stem}, from {self.pictures[0]}" if self.pictures else self.shard.stem
+    def files(self) -> Sequence[Path]:
+        return *files_of(self.shard), self.bad
 
-    @property
-    def weight(self) -> int:
-        return len(self.pictures)
-
-    @property
-    def bad(self) -> Path:
-        return self.shard.with_suffix(".bad")
-
-    def make(self, teacher: Teacher, progress: Progress) -> int:
-        """Write the shard, the masks last. Returns how many answers were there already."""
-        bad, before = list(self.early), teacher.known.taken
-        targets = list(_answers(self.pictures, self.root, teacher.segmenter, self.lesson, teacher.known, bad))
-        with write_part(self.bad) as file:
-            for each in bad:
-                file.write(json.dumps(vars(each), ensure_ascii=False).encode() + b"\n")
+    def make(self, tools: "Tools[Segmenter, KnownTargets]", progress: Progress) -> int:
+        known, before, digests = tools.known, tools.known.taken, self.digests()
+        found = {ref: target for ref, digest in digests.items() if (target := known.of(ref, digest)) is not None}
+        bad, rest = list(self.early), [ref for ref in self.refs if ref not in found]
+        for ref, target in _answers(rest, self.root, tools.network, self.lesson, bad):
+            found[ref] = replace(target, digest=digests[ref])
+        self.write_bad(bad)
         names = self.lesson.names.without_background().names
+        targets = [found[ref] for ref in self.refs if ref in found]
         write_targets(self.shard, targets, first=self.first, root=self.root, names=names)
-        return teacher.known.taken - before
+        return known.taken - before
 
 
 def _answers(
-    block: Sequence[ImageRef],
-    root: Path,
-    teacher: Segmenter,
-    lesson: Lesson,
-    known: "KnownTargets",
-    bad: list[Bad],
-) -> Iterator[Target]:
-    """Yield the targets of a block in its order; pictures that cannot be read go to `bad`."""
-    digests = dict(zip(block, ahead(partial(picture_digest, root=root), block, threads=READERS), strict=True))
-    found = {ref: target for ref, digest in digests.items() if (target := known.of(ref, digest)) is not None}
-    rest = [ref for ref in block if ref not in found]
-    for ref, target in _look(rest, root, teacher, lesson, bad):
-        found[ref] = replace(target, digest=digests[ref])
-    return (found[ref] for ref in block if ref in found)
-
-
-def _look(
     refs: Sequence[ImageRef], root: Path, teacher: Segmenter, lesson: Lesson, bad: list[Bad]
 ) -> Iterator[tuple[ImageRef, Target]]:
-    batch: list[tuple[ImageRef, np.ndarray]] = []
-    for ref, image in zip(refs, ahead(partial(_opened, root=root), refs, threads=READERS), strict=True):
-        if isinstance(image, ImageReadError):
-            bad.append(Bad(image.source, image.reason))
-        else:
-            batch.append((ref, image))
-        if len(batch) == lesson.batch:
-            yield from _look_at(batch, teacher, lesson)
-            batch = []
-    yield from _look_at(batch, teacher, lesson)
-
-
-def _look_at(
-    batch: Sequence[tuple[ImageRef, np.ndarray]], teacher: Segmenter, lesson: Lesson
-) -> Iterator[tuple[ImageRef, Target]]:
-    if not batch:
-        return
+    """Yield what the teacher says of pictures; those that cannot be read go to `bad`."""
     names = lesson.names.without_background().names
-    answers = lesson.ask(teacher, [image for _, image in batch], [str(ref) for ref, _ in batch])
-    for (ref, image), (answer, features) in zip(batch, answers, strict=True):
-        label_of = {name: label for label, name in enumerate(names, start=1)}
-        meaning = np.array([label_of.get(name, 0) for name in answer.names], label_type(len(names) + 1))
-        size = (image.shape[0], image.shape[1])
-        yield ref, Target(ref, meaning[answer.labels], confidence_of(answer.scores, size), features=features)
-
-
-def _opened(ref: ImageRef, *, root: Path) -> np.ndarray | ImageReadError:
-    try:
-        return ref.open(root)
-    except ImageReadError as error:
-        return error
+    label_of = {name: label for label, name in enumerate(names, start=1)}
+    for batch in batches_of(refs, lambda ref: ref.open(root), lesson.batch, bad.append):
+        answers = lesson.ask(teacher, [image for _, image in batch], [str(ref) for ref, _ in batch])
+        for (ref, image), (answer, features) in zip(batch, answers, strict=True):
+            meaning = np.array([label_of.get(name, 0) for name in answer.names], label_type(len(names) + 1))
+            size = (image.shape[0], image.shape[1])
+            yield ref, Target(ref, meaning[answer.labels], confidence_of(answer.scores, size), features=features)
 
 
 class KnownTargets:

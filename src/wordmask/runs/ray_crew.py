@@ -38,8 +38,8 @@ class RayCrew:
                 ray.init(address, log_to_driver=False, logging_level="WARNING")
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise CrewError(
-                    f"no Ray cluster answers at {address} ({str(error).splitlines()[0]}): start one with `ray start "
-                    "--head`, or give its address"
+                    f"no Ray cluster answers at {address} ({_reason(error)}): start one with `ray start --head`, or "
+                    "give its address"
                 ) from error
         resources = ray.cluster_resources()
         kind = "GPU" if resources.get("GPU", 0) and accelerators is not False else "CPU"
@@ -83,7 +83,7 @@ class RayCrew:
 
 
 def _reason(error: Exception) -> str:
-    """Return what the first worker says that has failed, or else the cluster."""
+    """Return what the first worker says that has failed, or else the cluster, whose tracebacks end with it."""
     failures = getattr(error, "worker_failures", {})
     return str(next(iter(failures.values()), error)).strip().splitlines()[-1]
 
