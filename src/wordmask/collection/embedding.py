@@ -109,7 +109,12 @@ class Embedding:
         self.settings = settings or EmbeddingSettings()
         self.survey = survey or pile.survey()
         self.mark = clip_fingerprint(encoder)
-        self._about = {"kind": pile.kind, "root": str(pile.root), "clip": encoder.name, "clip_fingerprint": self.mark}
+        self._about: dict[str, Any] = {
+            "kind": pile.kind,
+            "root": str(pile.root),
+            "clip": encoder.name,
+            "clip_fingerprint": self.mark,
+        }
         self._about |= {PER_SHARD: pile.per_part} if pile.per_part else {}
 
     def begin(self, *, prune: bool = False, shared: bool = False) -> None:

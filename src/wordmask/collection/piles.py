@@ -213,7 +213,9 @@ def _pile_in_store(source: Path, root: Path | None, per_part: int) -> Pile:
     return TarPile(source, tars)
 
 
-def _parts_of_files(root: Path, names: Iterator[str], per_part: int, unlisted: list[ImageReadError]) -> Iterator[Part]:
+def _parts_of_files(
+    root: Path, names: Iterator[str], per_part: int | None, unlisted: list[ImageReadError]
+) -> Iterator[Part]:
     while block := list(islice(names, per_part)):
         lines = [f"{name}\0{size}\0{changed}" for name in block for size, changed in [_size_and_time(root / name)]]
         early = [Bad(_printable(error.source), error.reason) for error in unlisted]
