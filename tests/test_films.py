@@ -295,6 +295,14 @@ def test_frames_do_not_come_among_other_things(run, film, tmp_path):
     assert (status, "holds other things" in err) == (1, True)
 
 
+@needs_av
+def test_no_frames_are_taken_for_labels_that_may_not_be_written(run, film, tmp_path):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "mine.txt").touch()
+    status, _, err = run("label", film, "--names", "red", "--method", "maskclip", "--out", tmp_path / "labels")
+    assert (status, "mine.txt" in err, (tmp_path / "labels-frames").exists()) == (1, True, False)
+
+
 def test_without_pyav_the_extra_is_named(run, tmp_path, monkeypatch):
     (tmp_path / "a.mp4").write_bytes(b"x")
 

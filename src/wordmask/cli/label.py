@@ -142,7 +142,7 @@ def label(
     load = options.segmenter(method, preset, weights, device, precision, settings)
     from wordmask.cli.batch_job import tell_of_room
     from wordmask.compute import AUTO, Compute
-    from wordmask.labelling import Job, label_folder
+    from wordmask.labelling import Job, check_out, label_folder
     from wordmask.labelling.share import label_share
     from wordmask.pictures.left_out import LEFT_OUT
 
@@ -150,6 +150,7 @@ def label(
     here = device if cluster else compute.device  # machines of a cluster look for their own
     load = load | {"device": here, "method": options.method(method, preset, weights)}
     if film is not None:
+        check_out(out)  # before frames are taken
         place = films.frames_of_film(film, out, every=every, max_pixels=max_pixels)
     segmenter = None
     if vocabulary is None:

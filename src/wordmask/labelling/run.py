@@ -69,6 +69,11 @@ def warn(note: str) -> None:
     warnings.warn(note, UserWarning, stacklevel=3)
 
 
+def check_out(out: Path) -> None:
+    """Raise, if labels may not be written there."""
+    check_claim(out, VERB, error=LabelError)
+
+
 def label_folder(
     job: Job,
     *,
@@ -101,7 +106,7 @@ def label_folder(
     given = [name for name in corrected.names if name not in job.vocabulary.names]
     files = load_format(out, [*job.vocabulary.names, *given], job.settings)
     check_work(job, loads=segmenter is None and writer is None)
-    check_claim(out, VERB, error=LabelError)  # before anything is loaded
+    check_out(out)  # before anything is loaded
     is_new = not (state / "ledger.sqlite").exists()
     first = _first_picture(job) if is_new else None
     if writer is None:
