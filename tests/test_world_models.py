@@ -107,15 +107,3 @@ def test_the_carried_clip_reads_sizes_it_was_not_trained_at():
     dense = world_clip().dense(torch.rand(1, 3, 100, 180), keys=True, ln_2=[-3])
     assert dense.grid == (13, 23)
     assert torch.isfinite(dense.values).all()
-
-
-def test_tables_measured_where_the_weights_lay_before_are_of_these_weights():
-    """Of other weights there are no such figures: with them, this test goes."""
-    assert models.fingerprint_for_tables("6d6f7f6cdb570180") == "6d6f7f6cdb570180"
-    assert models.fingerprint_for_tables("0123456789abcdef") == models.fingerprint()
-
-
-def test_tables_measured_before_there_was_a_mapper_are_of_these_weights():
-    """None of them knew Talk2DINO. With other weights for any other method, this test goes."""
-    before = "dcfbb623d52420e7939a321a2934d7be2d34a972a1083376e9782bbff466efc9"
-    assert models.fingerprint_for_tables(before) == before != models.fingerprint()

@@ -1,6 +1,5 @@
 """The world's small models, from the files that the package carries. Nothing is downloaded."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -87,32 +86,8 @@ def fingerprint() -> str:
 
 
 def fingerprint_for_tables(recorded: str | None) -> str:
-    """Return `fingerprint`, or what a table recorded where that is the earlier fingerprint of these weights."""
-    earlier = (_before_the_mapper(), _weights_alone())
-    return recorded if recorded is not None and recorded in earlier else fingerprint()
-
-
-def _before_the_mapper() -> str:
-    """Return what `fingerprint` was before there was Talk2DINO, which no table knew then."""
-    others = (path for path in files_of(WEIGHTS) if path.suffix != ".py" and path.stem != MAPPER)
-    return digest_of_files(path for path in others if path.is_file())
-
-
-def _weights_alone() -> str:
-    """Return what tables were once known by: the weights under the names that they had, in the order of those. Configs
-    and the tokenizer had no part in it, which have never changed without the weights.
-    """
-    earlier = [
-        *(f"saliency/weights/{name}.safetensors" for name in (FOUND, SELFMASK)),
-        *(f"segmenters/weights/{name}.safetensors" for name in (HEADS, STUDENT)),
-        *(f"world/weights/{name}/{_FILES[name]}" for name in (CLIP, CLIP_RESNET, DINO, RESNET)),
-    ]
-    digest = hashlib.sha256()
-    for name in earlier:
-        file = WEIGHTS / name.partition("weights/")[2]
-        if file.is_file():
-            digest.update(name.encode() + file.read_bytes())
-    return digest.hexdigest()[:16]
+    """Return `fingerprint`, whatever a table has recorded: no earlier one was of the same weights."""
+    return fingerprint()
 
 
 def world_clip(compute: Compute = PLAIN) -> ClipEncoder:
