@@ -7,7 +7,6 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from wordmask.cli import options
 from wordmask.console import printable
 from wordmask.plugins import Verb, brought, installed, named
 
@@ -168,6 +167,8 @@ def _on_disk(verb: Any) -> Any:
 
     @wraps(verb)
     def checked(**given: Any) -> None:
+        from wordmask.cli import options  # the list of verbs does without
+
         for value in given.values():
             if isinstance(value, Path):
                 options.local(value)
