@@ -26,7 +26,8 @@ TOLD = {"names": ["dog"], "images": "pictures", "out": "run", "preset": "world"}
         ("archive=7", r"archive=7 cannot be used"),
         ("validation.benchmrk=voc", r"validation\.benchmrk is no setting"),
         ("preset=mine", r"preset 'mine' is unknown; choose one of paper"),
-        ("student.far_steps=2400", r"student\.far_steps=2400 leaves none of 2400 steps"),
+        ("student.far_steps=100", r"student\.far_steps is for networks with a zoom"),
+        ("student={network: {zoom: 2}, far_steps: 2400}", r"student\.far_steps=2400 leaves none of 2400 steps"),
         ("student={vocabulary: open, learn_at: cells}", r"student\.learn_at is for students of vocabulary=closed"),
     ],
 )

@@ -69,7 +69,7 @@ DISTILL = RunConfig(clip="mine", seed=5)
 MODELS = {"name": "0123"}
 
 
-def identity(recorded):
+def identity():
     return "0123"
 
 

@@ -112,8 +112,7 @@ class Plugin:
     suites: Mapping[str, PluginSuite] = field(default_factory=dict)
     """Suite -> its tables, and how it is begun."""
     models: Mapping[str, str] = field(default_factory=dict)
-    """What the record of a table's figures calls the package's networks -> a function to their fingerprint, from what
-    the record says already, or None."""
+    """What the record of a table's figures calls the package's networks -> a function to their fingerprint."""
     drawn: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Training -> preset -> the pictures that it draws where none are given: `training.pictures.Drawn`."""
     folders: tuple[PluginFolder, ...] = ()

@@ -85,11 +85,6 @@ def fingerprint() -> str:
     return digest_of_files(path for path in files_of(WEIGHTS) if path.is_file() and path.suffix != ".py")
 
 
-def fingerprint_for_tables(recorded: str | None) -> str:
-    """Return `fingerprint`, whatever a table has recorded: no earlier one was of the same weights."""
-    return fingerprint()
-
-
 def world_clip(compute: Compute = PLAIN) -> ClipEncoder:
     """Return the CLIP that learnt from the world's captions: an `open_clip` ViT with patches of 8 pixels."""
     return clip_at("world:clip", None, compute)

@@ -67,7 +67,7 @@ PLUGIN = Plugin(
         **dict.fromkeys(("frontier-world", "frontier-world-alone"), "wordmask_world.tables.frontier:TABLES"),
     },
     suites={"namedmask-world": PluginSuite(_TABLES, open="wordmask_world.tables.namedmask:open_suite")},
-    models={"world models": "wordmask_world.models:fingerprint_for_tables"},
+    models={"world models": "wordmask_world.models:fingerprint"},
     folders=(
         PluginFolder(
             "world.json",

@@ -28,9 +28,7 @@ logger = logging.getLogger(__name__)
 AHEAD = 3
 """Batches that are made while one is learnt from."""
 MOST_KEPT = 256 * 2**20
-"""Bytes of pictures and masks that stay in memory once they were read: those of a small pile, which then takes half as
-long to learn from.
-"""
+"""Bytes of pictures and masks that stay in memory once they were read: a small pile is decoded once."""
 
 
 @dataclass(frozen=True)

@@ -216,7 +216,13 @@ def make_run(*layers: Mapping[str, Any]) -> Run:
             if getattr(config.student, name) != plain:
                 raise ConfigError(f"student.{name} is for students of vocabulary=closed: leave it at {plain}")
     for name, training in (("experts", config.experts), ("student", config.student)):
-        if isinstance(training, SegmenterTraining) and training.far_steps >= training.steps:
+        if not isinstance(training, SegmenterTraining) or not training.far_steps:
+            continue
+        if training.network.zoom == 1:
+            raise ConfigError(
+                f"{name}.far_steps is for networks with a zoom: leave it at 0, or set {name}.network.zoom"
+            )
+        if training.far_steps >= training.steps:
             raise ConfigError(
                 f"{name}.far_steps={training.far_steps} leaves none of {training.steps} steps to the network's zoom: "
                 "take fewer, or more steps"

@@ -52,8 +52,7 @@ class HeadStudentSettings(Training):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
 
     def told(self) -> dict[str, Any]:
-        told = super().told() | {"backbones": backbones_identity(self.backbones)}
-        return {name: value for name, value in told.items() if name != "crowd_sides" or self.crowd_sides != SIDES}
+        return super().told() | {"backbones": backbones_identity(self.backbones)}
 
     def views_identity(self, seed: int, examples: Examples, towers: list[Tower]) -> str:
         """Return what must be equal for features to be those of these settings."""

@@ -56,11 +56,11 @@ class StudentSettings(SegmenterTraining):
     crowd_sides: CrowdSides = SIDES
 
     def told(self) -> dict[str, Any]:
-        unused = ["kind", *(() if self.vocabulary == "open" else OF_OPEN), *(() if self.crowds else ("crowds",))]
-        unused += ["crowd_sides"] if self.crowd_sides == SIDES or not self.crowds else []
+        unused = ("kind", *(() if self.vocabulary == "open" else OF_OPEN), *(() if self.crowds else OF_CROWDS))
         return {name: value for name, value in super().told().items() if name not in unused}
 
 
+OF_CROWDS = ("crowds", "crowd_sides")
 OF_OPEN = ("vocabulary", "temperature", "features_weight")
 """Settings that say nothing of a student with a vocabulary of its own."""
 AnyStudentSettings = StudentSettings | HeadStudentSettings

@@ -49,8 +49,8 @@ _AS_EVER = (
     *("learning_rate", "backbone_rate"),
 )
 """The order in which identities have always told settings; the others follow in theirs."""
-_NOT_TOLD = (("learn_at", "pixels"), ("far_steps", 0))
-"""Settings of which nothing was said when there were none."""
+_PLAIN = (("learn_at", "pixels"), ("far_steps", 0), ("crowd_sides", [2]))
+"""Settings that came later, as all was before: then nothing is said of them."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -89,7 +89,7 @@ class Training:
     def told(self) -> dict[str, Any]:
         """Return the settings that the outcome follows from."""
         told = TypeAdapter(type(self)).dump_python(self, mode="json")
-        return {name: value for name, value in told.items() if name not in _FREE}
+        return {name: value for name, value in told.items() if name not in _FREE and (name, value) not in _PLAIN}
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -110,7 +110,6 @@ class SegmenterTraining(Training):
 
     def told(self) -> dict[str, Any]:
         told = super().told() | {"start": start_identity(self.start), "network": told_of(self.network)}
-        told = {name: value for name, value in told.items() if (name, value) not in _NOT_TOLD}
         return {name: told[name] for name in dict.fromkeys((*_AS_EVER, *told))}
 
 

@@ -46,12 +46,11 @@ def _was_ours(folder: Path) -> bool:
     return isinstance(told, dict) and told.keys() >= {"of", "figures"}
 
 
-def models_of_plugins(recorded: Mapping[str, Any]) -> dict[str, str]:
+def models_of_plugins() -> dict[str, str]:
     """Return what tells the networks that packages bring from those of another installation, which may be better
-    trained. recorded: what a folder holds already, as a package may have told them otherwise before.
+    trained.
     """
-    models = ((label, address) for plugin in installed() for label, address in plugin.models.items())
-    return {label: named(address)(recorded.get(label)) for label, address in models}
+    return {label: named(address)() for plugin in installed() for label, address in plugin.models.items()}
 
 
 class Shared(Protocol):
@@ -198,10 +197,10 @@ class Run:
     def _file(self) -> Path:
         return self.folder / FIGURES
 
-    def _described(self, recorded: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def _described(self) -> dict[str, Any]:
         return {
             "wordmask": __version__,
-            **models_of_plugins(recorded or {}),
+            **models_of_plugins(),
             "pictures": self.pictures,
             "precision": self.precision,
             "weights": {method: [file, file_fingerprint(Path(file))] for method, file in self.weights.items()},
@@ -219,7 +218,7 @@ class Run:
             of, figures, notes = dict(read["of"]), dict(read["figures"]), dict(read.get("notes", {}))
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(f"{self._file} holds no figures of a table ({error}); --fresh starts anew") from error
-        asked, way_out = plain(self._described(of)), "choose another --out-dir, or --fresh to measure anew"
+        asked, way_out = plain(self._described()), "choose another --out-dir, or --fresh to measure anew"
         check_settings(of, asked, holds=f"{self._file} holds figures", error=RunError, way_out=way_out)
         self._notes |= notes
         return figures
