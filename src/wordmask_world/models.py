@@ -20,7 +20,7 @@ from wordmask_world.weights import WEIGHTS
 
 CLIP, CLIP_RESNET, DINO, RESNET = "clip", "clip-resnet", "dino", "resnet"
 FOUND, SELFMASK, HEADS, STUDENT = "found", "selfmask", "clip-dinoiser", "namedmask"
-MAPPER = "talk2dino"
+MAPPER, KINDS = "talk2dino", "kinds"
 
 TRAINED_BY = {
     CLIP: "world train-clip",
@@ -31,6 +31,7 @@ TRAINED_BY = {
     SELFMASK: "train-selfmask --preset world",
     HEADS: "train-dinoiser --preset world",
     STUDENT: "distill --preset world",
+    KINDS: "world train-kinds",
     MAPPER: "train-talk2dino --preset world",
 }
 ROLES = {"backbone": RESNET, "head": FOUND, "heads": HEADS, "mapper": MAPPER, "network": SELFMASK, "student": STUDENT}
@@ -60,7 +61,7 @@ def find(name: str) -> Found:
         )
     grounds = STUFF if name == CLIP else None
     concepts = _others() if name == CLIP else None
-    known_by = () if name in (RESNET, CLIP_RESNET) else _taking_part()
+    known_by = () if name in (RESNET, CLIP_RESNET, KINDS) else _taking_part()
     return Found(place, f"world/{name}", grounds, known_by, concepts)
 
 

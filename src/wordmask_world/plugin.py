@@ -36,7 +36,7 @@ PLUGIN = Plugin(
         "world": Verb(
             "wordmask_world.cli:world",
             "The built-in picture world: make pictures of it, look at it.",
-            resumes=("make", "train-clip", "train-dino"),
+            resumes=("make", "train-clip", "train-dino", "train-kinds"),
         ),
         "demo": Verb(
             "wordmask_world.cli.demo:demo",

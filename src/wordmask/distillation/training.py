@@ -99,7 +99,7 @@ class SegmenterTraining(Training):
     start: whose weights the network begins with, as `fill_backbone` takes them; None is for random ones. learn_at:
     where its answer is held against labels, at all "pixels" as in the paper, or at the middles of its own "cells",
     which takes less time. far_steps: so many steps at first look at pictures without the network's zoom, which takes
-    less time, too.
+    less time, too. backbone_rate: 0 leaves the backbone as it is, its statistics too, which takes less time by far.
     """
 
     network: DeepLabSettings = DeepLabSettings()
@@ -171,6 +171,7 @@ def train(
     network = _made(make, settings, classes, seed).to(team.device)
     network.to(memory_format=torch.channels_last)
     network = _bare(team.with_shared_statistics(network))
+    kept = _kept(network, settings)
     optimiser = torch.optim.Adam(_groups(network, settings), weight_decay=settings.weight_decay, fused=True)
     done = 0
     if state := load_checkpoint(out, run=run, say=say):
@@ -204,6 +205,8 @@ def train(
                 group["lr"] = poly_rate(group["base"], step, settings)
             torch.manual_seed((seed * 1_000_003 + step) * team.count + team.place)
             together.train()
+            if kept is not None:
+                kept.eval()
             if isinstance(settings, SegmenterTraining):
                 network.learns_from_afar = step < settings.far_steps
             found = _gradients(together, batch, settings, team, samples.ignore, loss_of)
@@ -219,8 +222,8 @@ def train(
                 if done % settings.log_every == 0 or last:
                     log.write(done, loss=found.item(), rate=optimiser.param_groups[-1]["lr"])
                 if is_checked if last else done % settings.save_every == 0:  # before anything that takes its time
-                    kept = {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
-                    save_checkpoint(out, {"run": run, "step": done, **kept})
+                    weights = {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
+                    save_checkpoint(out, {"run": run, "step": done, **weights})
             if is_checked:
                 look(done)
             if progress is not None and team.is_first:
@@ -301,6 +304,14 @@ def _made(make: Callable[[], nn.Module] | None, settings: Training, classes: int
 
 def _bare(network: nn.Module) -> Any:
     return getattr(network, "module", network)
+
+
+def _kept(network: Any, settings: Training) -> nn.Module | None:
+    """Return the backbone where it is not to learn."""
+    if not isinstance(settings, SegmenterTraining) or settings.backbone_rate > 0:
+        return None
+    kept: nn.Module = network.backbone.requires_grad_(False)
+    return kept
 
 
 def _groups(network: nn.Module, settings: Training) -> list[dict[str, Any]]:

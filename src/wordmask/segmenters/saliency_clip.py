@@ -32,6 +32,8 @@ from wordmask.segmenters.open_vocabulary import COSINE_SCALE, Objectness
 from wordmask.weights.addresses import Address
 
 PICTURES_PER_PASS = 32
+NamedBy = Literal["image", "crop", "masked"]
+MARGIN = 0.1
 SOFT: dict[str, Refinement] = {"none": "none", "solver": "solver"}
 """Refinements of the soft map itself; others choose between its two sides."""
 
@@ -57,8 +59,8 @@ class SaliencyClipSettings:
     saliency_weights: Address | None = None
     saliency_preset: str | None = None
     refine: NameRefinement = "solver"
-    named_by: Literal["image", "crop", "masked"] = "image"
-    margin: Annotated[float, Field(ge=0)] = 0.1
+    named_by: NamedBy = "image"
+    margin: Annotated[float, Field(ge=0)] = MARGIN
 
 
 PRESETS = {"paper": SaliencyClipSettings()}
@@ -146,7 +148,8 @@ class SaliencyClip(Segmenter):
     @torch.inference_mode()
     def look_many(self, images: Sequence[np.ndarray], sources: Sequence[str]) -> list[Seen]:
         found = [self._mask(image, soft) for image, soft in zip(images, self.salient(images), strict=True)]
-        views = [self._view(image, mask) for image, (mask, _) in zip(images, found, strict=True)]
+        seen_by = (self.clip, self.settings.named_by, self.settings.margin)
+        views = [view_of(image, mask, *seen_by) for image, (mask, _) in zip(images, found, strict=True)]
         passes = torch.stack(views).split(PICTURES_PER_PASS)
         embeddings = torch.cat([self.clip.encode_image(part) for part in passes])
         return [
@@ -172,17 +175,21 @@ class SaliencyClip(Segmenter):
         mask = refined > THRESHOLD
         return mask, np.where(mask, refined, 1 - refined)
 
-    def _view(self, image: np.ndarray, mask: np.ndarray) -> Tensor:
-        """Return what CLIP looks at to name the mask: (3, h, w) in [0, 1], of the size that it was trained on."""
-        size = self.clip.image_size
-        box = _box_around(mask, self.settings.margin)
-        if self.settings.named_by == "image" or box is None:
-            return centre_view(image, size)
-        rows, columns = box
-        if self.settings.named_by == "masked":
-            grey = np.rint(255 * np.array(self.clip.statistics.mean)).astype(np.uint8)
-            image = np.where(mask[..., None], image, grey)
-        return to_tensor(image[rows, columns], size, mode="bicubic")
+
+def view_of(
+    image: np.ndarray, mask: np.ndarray, clip: ClipEncoder, named_by: NamedBy, margin: float = MARGIN
+) -> Tensor:
+    """Return what CLIP looks at to name a mask (H, W) of a picture: (3, h, w) in [0, 1], of the size that it was
+    trained on.
+    """
+    box = _box_around(mask, margin)
+    if named_by == "image" or box is None:
+        return centre_view(image, clip.image_size)
+    rows, columns = box
+    if named_by == "masked":
+        grey = np.rint(255 * np.array(clip.statistics.mean)).astype(np.uint8)
+        image = np.where(mask[..., None], image, grey)
+    return to_tensor(image[rows, columns], clip.image_size, mode="bicubic")
 
 
 def _box_around(mask: np.ndarray, margin: float) -> tuple[slice, slice] | None:

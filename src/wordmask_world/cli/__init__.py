@@ -9,7 +9,7 @@ import typer
 from wordmask.console import show as print_result
 from wordmask.console.progress import progress_bar
 from wordmask.files import atomic_write
-from wordmask_world.cli.train import train_clip, train_dino
+from wordmask_world.cli.train import train_clip, train_dino, train_kinds
 
 if TYPE_CHECKING:
     from wordmask_world.drawing.scenes import Kind
@@ -111,6 +111,7 @@ def report(
 
 world.command("train-clip")(train_clip)
 world.command("train-dino")(train_dino)
+world.command("train-kinds")(train_kinds)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""`wordmask world train-clip`, `train-dino`: from nothing to the shipped files, in one resumable run."""
+"""`wordmask world train-clip`, `train-dino`, `train-kinds`: from nothing to the shipped files, in one resumable run."""
 
 import logging
 import os
@@ -92,6 +92,45 @@ def train_dino(
             model, settings, out / "weights" / name, command=_command(f"train-dino --network {network}", plan, seed)
         )
         show(out / "weights" / name)
+
+
+def train_kinds(
+    out: Out,
+    pictures: Annotated[int, typer.Option(min=2, help="Unlabelled pictures to find kinds in.")] = 12_000,
+    kinds: Annotated[int, typer.Option(min=2, help="How many kinds there are at most.")] = 512,
+    steps: Annotated[int, typer.Option(min=1, help="Of the last round.")] = 6_000,
+    precision: Annotated[str, typer.Option(help="Of the training: fp32, or bf16 where it is faster.")] = "fp32",
+    device: Device = "auto",
+    seed: Seed = 0,
+) -> None:
+    """Train what the world's segmenters begin with, from pictures alone: kinds of things that nobody named. Hours on
+    two cores. A killed run goes on when started again.
+
+    Example: `wordmask world train-kinds --out runs/kinds`
+    """
+    if precision not in ("fp32", "bf16"):
+        raise typer.BadParameter(f"--precision is fp32 or bf16, not {precision!r}")
+    from wordmask.console.progress import OnStderr
+    from wordmask.runs.claim import claimed
+    from wordmask.segmenters.student_file import halve_student
+    from wordmask_world.models import KINDS
+    from wordmask_world.training.kinds import KindsSettings, train_kinds
+
+    with claimed(out, VERB, was_ours=_was_ours):
+        settings = KindsSettings(
+            out,
+            pictures,
+            kinds,
+            steps=steps,
+            precision=precision,
+            seed=seed,
+            device=device,  # type: ignore[arg-type]
+        )
+        network = train_kinds(settings, OnStderr())
+        command = f"wordmask world train-kinds --pictures {pictures} --kinds {kinds} --steps {steps}"
+        how = {"command": f"{command} --precision {precision} --seed {seed}"}
+        halve_student(network, out / "weights" / f"{KINDS}.safetensors", how)
+        show(out / "weights")
 
 
 def _machine(name: str | None) -> "Machine | None":
