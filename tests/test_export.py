@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import wordmask
 from support.small_clip import WIDTH, small_clip
 from support.small_segmenters import small_student
 from wordmask import segmenters
@@ -72,6 +73,13 @@ def test_a_students_file_is_all_that_is_needed(files, student):
     onnx = load_onnx(files["namedmask"])
     assert onnx.vocabulary == student.vocabulary
     assert (onnx.segment(pictures()[0], ["dog"], fill=True).labels == 0).all()
+
+
+def test_a_student_that_looks_closer_has_a_file_too(tmp_path):
+    closer = wordmask.load("namedmask", preset="world", device="cpu", precision="fp32")
+    assert closer.networks["network"].settings.zoom == 2
+    export(closer, tmp_path / "closer.onnx")
+    assert compare(closer, tmp_path / "closer.onnx", seed=1).difference < 1e-4
 
 
 def test_what_is_to_be_known_of_a_student_is_in_its_file(tmp_path):

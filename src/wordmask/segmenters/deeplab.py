@@ -177,7 +177,7 @@ class DeepLabV3Plus(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """(B, width, h, w): what the last layer reads, once for any number of names."""
         if self.settings.zoom != 1 and not (self.training and self.learns_from_afar):
-            size = [round(length * self.settings.zoom) for length in images.shape[-2:]]
+            size = [_times(length, self.settings.zoom) for length in images.shape[-2:]]
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
         maps = self.backbone(images)
         return self.classifier.features(maps[self._low], maps[-1])
@@ -192,6 +192,11 @@ class DeepLabV3Plus(nn.Module):
         if self.training and self.learns_at_cells:
             return logits
         return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _times(side: Any, zoom: float) -> Any:
+    """Return a side zoomed and rounded: a number, or what stands for one while a graph is traced."""
+    return torch.round(side * zoom).long() if isinstance(side, Tensor) else round(side * zoom)
 
 
 def _build_backbone(settings: DeepLabSettings) -> Any:
