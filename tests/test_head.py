@@ -34,12 +34,14 @@ from wordmask.distillation.student import StudentSettings, train_student
 from wordmask.encoders import grid
 from wordmask.encoders.clip_building import clip_at
 from wordmask.encoders.timm_building import dino_at
-from wordmask.encoders.towers import tower_at, towers_at
+from wordmask.encoders.towers import tower_at
 from wordmask.errors import WordmaskError
 from wordmask.export import compare, export, load_onnx
 from wordmask.hub import Card, from_pretrained, save_folder
+from wordmask.names.vocabulary import Vocabulary
+from wordmask.segmenters.deeplab import DeepLabV3Plus, small_resnet_settings
 from wordmask.segmenters.head import Decoder, HeadNetwork, HeadSettings
-from wordmask.segmenters.student_file import halve_student, read_student, write_student
+from wordmask.segmenters.student_file import halve_student, read_student, towers_of, write_student
 from wordmask.weights.loading import WeightsError, read_metadata
 
 LABEL_OF = {name: label for label, name in enumerate(NAMES, start=1)}
@@ -72,7 +74,7 @@ def loaded(path, **settings):
 
 
 def network_of(towers, **settings):
-    own = towers_at(towers)
+    own = towers_of(towers)
     torch.manual_seed(2)
     decoder = Decoder(
         4, [tower.channels for tower in own], HeadSettings(width=16, blocks=1, fine=12, guide=8, **settings)
@@ -86,10 +88,25 @@ def network_of(towers, **settings):
 
 def test_towers_say_what_their_encoders_do(towers):
     images = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
-    clip, dino = towers_at(towers)
+    clip, dino = towers_of(towers)
     assert torch.equal(clip.look(images), clip_at(towers[0], None, PLAIN).dense(images).values)
     assert torch.equal(dino.look(images), dino_at(towers[1], None, PLAIN)(images).tokens)
     assert (clip.patch, clip.channels, dino.patch, dino.channels) == (16, 24, 8, 24)
+
+
+def test_a_student_of_other_names_is_a_tower_too(masks, towers, whole, tmp_path):
+    other = DeepLabV3Plus(3, small_resnet_settings(zoom=2.0)).eval()
+    write_student(tmp_path / "other.safetensors", other, Vocabulary.of(["background", "hat", "shoe"]))
+    images = torch.rand(2, 3, 35, 48, generator=torch.Generator().manual_seed(0))
+    (tower,) = towers_of([str(tmp_path / "other.safetensors")])
+    assert torch.equal(tower.look(images), other.features(other.statistics.normalise(images)))
+    assert not any(parameter.requires_grad for parameter in tower.parameters())
+    path = learn(masks, tmp_path / "head", quick((str(tmp_path / "other.safetensors"), towers[1]), steps=2))
+    assert loaded(path).segment(np.zeros((30, 40, 3), np.uint8), ["background", NAMES[0]]).labels.shape == (30, 40)
+    export(loaded(path), tmp_path / "head.onnx")
+    assert compare(loaded(path), tmp_path / "head.onnx").difference < 1e-4
+    with pytest.raises(WeightsError, match="a light head, which stands on frozen encoders itself"):
+        towers_of([str(whole)])
 
 
 def test_pictures_are_resized_to_whole_patches_and_zoomed(towers):
@@ -174,7 +191,7 @@ def test_the_decoder_equals_its_formula(towers, size):
 
 @pytest.mark.parametrize("settings", [{"guide": 0}, {"stride": 4}, {"stride": 1}, {"zoom": 2.0}])
 def test_every_shape_of_a_decoder_answers_at_its_stride(towers, settings):
-    own = towers_at(towers)
+    own = towers_of(towers)
     told = HeadSettings(**{"width": 16, "fine": 12, "guide": 8, **settings})
     network = HeadNetwork(own, Decoder(4, [tower.channels for tower in own], told)).eval()
     with torch.no_grad():
@@ -227,7 +244,7 @@ def test_crowds_may_be_of_more_and_smaller_pictures(masks):
 
 
 def test_features_are_those_of_the_views_in_half_precision(masks, towers, whole):
-    settings, own = quick(towers), towers_at(towers)
+    settings, own = quick(towers), towers_of(towers)
     samples = crowds(masks, settings.crowds, seed=1)
     views = frozen_views.FrozenViews(whole.parent / FEATURES, samples, own, each=2, zoom=1.0)
     assert views.count == 24

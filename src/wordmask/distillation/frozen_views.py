@@ -46,7 +46,7 @@ class FrozenViews:
         self.seed, self.ignore = samples.seed, samples.ignore
         self.count = each * len(samples.examples)
         side = samples.augmentation.crop
-        grids = [ceil(zoom * side / tower.patch) for tower in towers]
+        grids = [tower.cells(side, zoom) for tower in towers]
         self.dtype = np.dtype(
             [
                 ("pixels", np.uint8, (3, side, side)),

@@ -16,9 +16,10 @@ from wordmask.distillation.batches import Examples
 from wordmask.distillation.crowds import SIDES, Crowds, CrowdSides
 from wordmask.distillation.frozen_views import FrozenViews
 from wordmask.distillation.training import Check, Training, ignore_label, seeded, train
-from wordmask.encoders.towers import ROLE, Tower, towers_at
+from wordmask.encoders.towers import ROLE, Tower
 from wordmask.runs.parts import Say, warn
 from wordmask.segmenters.head import Decoder, HeadNetwork, HeadSettings
+from wordmask.segmenters.student_file import towers_of
 from wordmask.training.team import Team
 from wordmask.weights.addresses import fingerprint_of
 
@@ -30,7 +31,8 @@ _FIRST_USED = ("backbones", "views", "crowds", "crowd_sides", "augmentation", "m
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class HeadStudentSettings(Training):
-    """backbones: addresses of the frozen encoders, CLIPs or DINOs. head: the decoder's shape.
+    """backbones: addresses of the frozen encoders, CLIPs, DINOs, or students that are whole networks. head: the
+    decoder's shape.
 
     views: composed pictures for each mask, whose features are computed once and kept. crowds: the share of them that
     are made of small ones, and of pasted things that are small. crowd_sides: how many of them lie along each side, one
@@ -66,7 +68,7 @@ class HeadStudentSettings(Training):
 def check_backbones(settings: Training, out: Path) -> None:
     """Find out whether a head's encoders can be had, before stages that take hours, where there is no student yet."""
     if isinstance(settings, HeadStudentSettings) and not any(out.glob("*.safetensors")):
-        towers_at(settings.backbones)
+        towers_of(settings.backbones)
 
 
 def backbones_identity(backbones: tuple[str, ...]) -> list[str]:
@@ -96,7 +98,7 @@ def train_head(
     team = Team(device)
     if settings.threads:
         torch.set_num_threads(settings.threads)  # which a feature's last bits may hang on
-    towers = towers_at(settings.backbones, Compute(str(team.device), "fp32"))
+    towers = towers_of(settings.backbones, Compute(str(team.device), "fp32"))
     samples = Crowds(
         examples,
         settings.augmentation,

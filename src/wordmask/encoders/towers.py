@@ -3,7 +3,6 @@
 CLIP's tower says what it says in the space of its text; DINO's gives its patch tokens. Neither learns.
 """
 
-from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,10 @@ class Tower(nn.Module):
     def fingerprint(self) -> str:
         """Changes whenever a weight does."""
         return fingerprint(self)
+
+    def cells(self, side: int, zoom: float = 1.0) -> int:
+        """Return how many cells there are along a side of so many pixels, looked at by `look`."""
+        return ceil(ceil(zoom * side) / self.patch)
 
     def look(self, images: Tensor, zoom: float = 1.0) -> Tensor:
         """Pictures of any size -> (B, channels, h, w), all over the picture: it is resized to whole patches, and to
@@ -92,10 +95,6 @@ def tower_at(address: str, compute: Compute = PLAIN) -> Tower:
     else:
         tower = DinoTower(address, dino_at(full(address, ROLE), None, compute))
     return tower.eval().requires_grad_(False)
-
-
-def towers_at(addresses: Sequence[str], compute: Compute = PLAIN) -> list[Tower]:
-    return [tower_at(address, compute) for address in addresses]
 
 
 def _is_clip(address: str) -> bool:

@@ -15,13 +15,16 @@ from pydantic import Field, PositiveInt, TypeAdapter
 from pydantic.dataclasses import dataclass as settings_class
 from safetensors import safe_open
 
-from wordmask.encoders.towers import Tower, tower_at
+from wordmask.compute import PLAIN, Compute
+from wordmask.encoders.towers import ROLE, Tower, tower_at
 from wordmask.errors import WordmaskError
 from wordmask.files import Writer, atomic_write
 from wordmask.names.vocabulary import Vocabulary, VocabularyError
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus, told_of
 from wordmask.segmenters.head import Decoder, HeadNetwork, HeadSettings
+from wordmask.segmenters.student_tower import StudentTower
 from wordmask.text_files import counted
+from wordmask.weights.addresses import file_at, find, is_brought
 from wordmask.weights.building import built_from, check_numbers
 from wordmask.weights.loading import WeightsError, read_metadata, read_state_dict, write_state_dict
 
@@ -163,6 +166,21 @@ def read_student(path: str | Path, backbones: Sequence[str] | None = None) -> St
     return Student(network.eval(), vocabulary, beside)
 
 
+def tower_of(address: str, compute: Compute = PLAIN) -> Tower:
+    """Return the frozen tower at an address of a student that is a whole network, or at one that `tower_at` takes."""
+    path = Path(find(address, ROLE).path) if is_brought(address) else file_at(address)
+    if path is None or not path.is_file() or not is_student_file(path):
+        return tower_at(address, compute)
+    network = read_student(path).network
+    if isinstance(network, HeadNetwork):
+        raise WeightsError(f"{address} is a light head, which stands on frozen encoders itself: give those")
+    return StudentTower(address, network.to(compute.device)).eval().requires_grad_(False)
+
+
+def towers_of(addresses: Sequence[str], compute: Compute = PLAIN) -> list[Tower]:
+    return [tower_of(address, compute) for address in addresses]
+
+
 def find_towers(path: str | Path, known: Sequence[Backbone], backbones: Sequence[str] | None) -> list[Tower]:
     """Return the towers that a head was distilled on, and no others."""
     addresses = [backbone.address for backbone in known] if backbones is None else list(backbones)
@@ -174,7 +192,7 @@ def find_towers(path: str | Path, known: Sequence[Backbone], backbones: Sequence
     towers = []
     for address, backbone in zip(addresses, known, strict=True):
         try:
-            tower = tower_at(address)
+            tower = tower_of(address)
         except WordmaskError as error:
             raise WeightsError(
                 f"{path} stands on the frozen backbone {backbone.address}, which is not to be had as {address!r} "
