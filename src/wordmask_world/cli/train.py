@@ -98,7 +98,7 @@ def train_kinds(
     out: Out,
     pictures: Annotated[int, typer.Option(min=2, help="Unlabelled pictures to find kinds in.")] = 12_000,
     kinds: Annotated[int, typer.Option(min=2, help="How many kinds there are at most.")] = 512,
-    steps: Annotated[int, typer.Option(min=1, help="Of the last round.")] = 6_000,
+    steps: Annotated[int, typer.Option(min=1, help="Of the last round.")] = 4_500,
     precision: Annotated[str, typer.Option(help="Of the training: fp32, or bf16 where it is faster.")] = "fp32",
     device: Device = "auto",
     seed: Seed = 0,

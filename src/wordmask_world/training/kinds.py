@@ -58,7 +58,7 @@ class KindsSettings:
     pictures: int = 12_000
     kinds: int = 512
     kept: float = 0.6
-    steps: int = 6_000
+    steps: int = 4_500
     precision: Literal["fp32", "bf16"] = "fp32"
     seed: int = 0
     device: str = "auto"
