@@ -3,7 +3,7 @@
 python benchmarks/things_by_size.py [--weights STUDENT] [--pictures N]
 
 Found is the share of their pixels that bear any name, named right the share of those that bear the thing's. Without
-weights it is the student that ships. Validation pictures are as in `heads_on_world.py`.
+weights it is the student that ships. Validation pictures are as in `students_on_world.py`.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-from heads_on_world import MEASURED, Validation
+from students_on_world import MEASURED, Validation
 
 import wordmask
 from wordmask.html_page import text_table

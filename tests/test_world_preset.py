@@ -67,7 +67,7 @@ def test_the_demo_distils_and_measures_without_a_network(tmp_path):
     small = ("--pictures", "150", "--archive", "4", "--steps", "10", "--measured", "2")
     out = cli("demo", "--out", str(tmp_path), *small)
     learnt = ("NamedMask, this student", "NamedMask, as it ships")
-    for method in ("MaskCLIP", "ReCo", "CLIP-DIY", "CLIP-DINOiser", "SelfMask + CLIP", *learnt):
+    for method in ("MaskCLIP", "ReCo", "CLIP-DINOiser", "SelfMask + CLIP", *learnt):
         assert sum(line.startswith(method) for line in out.splitlines()) == 1
     assert (tmp_path / "run" / "report" / "report.html").exists()
     assert (tmp_path / "report.html").read_text().count("data:image/jpeg;base64,") == 4 + 6  # methods, archives

@@ -40,7 +40,7 @@ PLUGIN = Plugin(
         ),
         "demo": Verb(
             "wordmask_world.cli.demo:demo",
-            "Distil a segmenter from names and drawn pictures without labels, and measure it beside every method: "
+            "Distil a segmenter from names and drawn pictures without labels, and measure it beside other methods: "
             "minutes on two cores, no download, no accelerator. A killed run goes on when started again.",
             resumes=True,
         ),

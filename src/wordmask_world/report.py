@@ -26,11 +26,12 @@ from wordmask.names.vocabulary import Vocabulary
 from wordmask.pictures.images import to_tensor
 from wordmask.segmenters.base import Segmenter
 from wordmask.segmenters.maskclip import MaskClip, MaskClipSettings
+from wordmask.segmenters.student_file import read_student
 from wordmask_world.baselines import AllBackground, BestName
 from wordmask_world.benchmark import FIRST_SEED, SPLITS, World
 from wordmask_world.drawing.names import NAMES, STUFF, THINGS
 from wordmask_world.drawing.scenes import WORLD_VERSION, draw_scene
-from wordmask_world.models import DINO, RESNET, world_clip, world_dino, world_resnet, world_weights
+from wordmask_world.models import DINO, KINDS, RESNET, find, world_clip, world_dino, world_resnet, world_weights
 from wordmask_world.probes import cls_features, linear_probe, patch_neighbours
 from wordmask_world.training.dino_network import IMAGENET
 from wordmask_world.training.figures import naming, neighbour_naming, recall_at_1
@@ -110,6 +111,8 @@ def run(out: Path, *, pictures: int, device: str) -> None:
             "This installation carries none; `wordmask world train-dino --network resnet` trains one.",
         )
 
+    tell_of_kinds(tell, read_student(find(KINDS).path).network.to(clip.device))
+
     baselines: list[Segmenter] = [AllBackground(), BestName(clip, templates("photo"))]
     labels = ["all background", "best name everywhere", "MaskCLIP, value path", "MaskCLIP, residual and MLP"]
     for protocol in PROTOCOLS:
@@ -179,6 +182,23 @@ def tell_of_resnet(tell: PrintedPage, resnet: nn.Module) -> None:
         ["", "trained", "untrained"],
         [["the same thing (%)", naming_by_neighbours(resnet), naming_by_neighbours(untrained)]],
     )
+
+
+def tell_of_kinds(tell: PrintedPage, network: Any) -> None:
+    tell.section(
+        "The network that has learnt kinds",
+        "Pictures of one thing: does the nearest other one, by the mean of its features where it sees no background, "
+        "show the same thing?",
+    )
+
+    @torch.no_grad()
+    def pooled(images: torch.Tensor) -> torch.Tensor:
+        features = network.features(network.statistics.normalise(images.to(next(network.parameters()).device)))
+        salient = 1 - network.classify(features).softmax(dim=1)[:, :1]  # (B, 1, h, w)
+        means: torch.Tensor = (features * salient).sum(dim=(2, 3)) / salient.sum(dim=(2, 3))
+        return means.cpu()
+
+    tell.table(["", "trained"], [["the same thing (%)", neighbour_naming(pooled)]])
 
 
 def maskclip_variants(background_threshold: float | None) -> list[MaskClipSettings]:

@@ -12,10 +12,10 @@ def demo(
     ),
     pictures: Annotated[int, typer.Option(min=1, help="Unlabelled pictures to find things in.")] = 3000,
     archive: Annotated[int, typer.Option(min=1, help="Pictures for each name.")] = 40,
-    steps: Annotated[int, typer.Option(min=1, help="Of the student; an expert takes a twentieth.")] = 800,
+    steps: Annotated[int, typer.Option(min=1, help="Of the student.")] = 1000,
     measured: Annotated[int, typer.Option(min=1, help="Held-out pictures of each split.")] = 30,
 ) -> None:
-    """Distil a segmenter from names and drawn pictures without labels, and measure it beside every method: minutes on
+    """Distil a segmenter from names and drawn pictures without labels, and measure it beside other methods: minutes on
     two cores, no download, no accelerator. A killed run goes on when started again.
 
     Example: `wordmask demo --out demo`, and then look at demo/report.html

@@ -95,12 +95,12 @@ def train_kinds(settings: KindsSettings, console: OnStderr) -> Path:
     with console.progress("masks") as report:
         masks = make_masks(
             everything(pictures / "images", settings.out / "archive.parquet"),
-            partial(saliency.load, "selfmask", preset="world", device=settings.device),
+            partial(saliency.load, "selfmask", preset="world", device=settings.device, precision=settings.precision),
             settings.out / "masks",
             MaskSettings(side=SIDE, batch=16),
             progress=report,
         )
-    look: Look = by_clip(settings.device)
+    look: Look = by_clip(settings)
     start = RUN.student.start
     for number, learning in enumerate(settings.rounds, start=1):
         own = settings.out / f"round-{number}"
@@ -150,9 +150,9 @@ def looks_of(masks: MaskTable, look: Look, folder: Path, progress: Progress) -> 
         yield np.load(path)
 
 
-def by_clip(device: str) -> Look:
+def by_clip(settings: KindsSettings) -> Look:
     """CLIP's embeddings of pictures and of what is cut out of them: (n, 2, D)."""
-    clip = world_clip(Compute(device, "auto"))
+    clip = world_clip(Compute(settings.device, settings.precision))
 
     def look(pictures: Sequence[Picture]) -> Tensor:
         views = [view_of(*picture, clip, named_by) for picture in pictures for named_by in ("image", "masked")]
