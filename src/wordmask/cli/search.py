@@ -69,6 +69,7 @@ def search(
             "--filter",
             help="KEY=VALUE, what to leave out, as archive.filters has it: duplicates=0.94, unsafe=true, faces=FILE; "
             "may be repeated.",
+            callback=options.once,
         ),
     ] = None,
     time_limit: crews.TimeLimit = None,
