@@ -109,6 +109,7 @@ def test_the_verb_makes_shares_and_the_last_one_joins_them(tmp_path, command, co
         (("--shards", "3/2"), "'3/2' is no share of the shards"),
         (("--shards", "1/2", "--cluster", "auto"), "--cluster makes all shards"),
         (("--merge", "--workers", 2), "--merge makes nothing"),
+        (("--merge", "--time-limit", 5), "--merge makes nothing"),
     ],
 )
 def test_what_does_not_go_together_is_wrong_usage(tmp_path, command, options, message):

@@ -59,7 +59,7 @@ def embed(
 
     Example: `wordmask embed pictures --out embeddings`, then `wordmask search "a red bus" --collection embeddings`
     """
-    crews.check(workers, cluster, shards, merge=merge)
+    crews.check(workers, cluster, shards, time_limit, merge=merge)
     share = crews.share(shards)
     from wordmask.collection.embedding import BAD_IMAGES, Embedding, EmbeddingSettings, is_ours
     from wordmask.collection.piles import open_pile

@@ -111,7 +111,7 @@ def label(
     """
     from wordmask.cli import films
 
-    crews.check(workers, cluster, shards, merge=merge)
+    crews.check(workers, cluster, shards, time_limit, merge=merge)
     share = crews.share(shards)
     if share is not None and prune:
         raise typer.BadParameter("--prune is for whoever joins the shares: leave it out, and give it with --merge")

@@ -81,7 +81,7 @@ def search(
 
     Without near-duplicates: `wordmask search "a red bus" --collection pictures --filter duplicates=0.94`
     """
-    crews.check(workers, cluster, shards, merge=merge)
+    crews.check(workers, cluster, shards, time_limit, merge=merge)
     share = crews.share(shards)
     if parts is None and (workers or cluster or shards or merge):
         raise typer.BadParameter("--parts is missing: where the best of each shard are put")
