@@ -118,6 +118,24 @@ def test_what_does_not_go_together_is_wrong_usage(tmp_path, command, options, me
     assert message in " ".join(err.replace("│", " ").split())
 
 
+def test_what_is_refused_is_refused_before_a_network_is_loaded(tmp_path, command, colours, monkeypatch):
+    paths = write_pictures(tmp_path / "pictures", 5)
+    line = ("embed", tmp_path / "pictures", "--out", tmp_path / "out")
+    assert command(*line, "--per-shard", 2)[0] == 0
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "letter.txt").touch()
+    monkeypatch.setattr("wordmask.encoders.clip_building.clip_at", lambda *_: pytest.fail("was loaded"))
+    for more, message in (
+        (("--per-shard", 3, "--shards", "1/2"), "was begun with shards of 2, not 3"),
+        (("--out", tmp_path / "others"), "letter.txt is there already"),
+    ):
+        status, _, err = command(*line, *more)
+        assert (status, message in err) == (1, True), err
+    paths[0].unlink()
+    status, _, err = command(*line, "--per-shard", 2)
+    assert (status, "no longer in" in err) == (1, True), err
+
+
 def test_a_folder_is_claimed_by_one_or_joined_by_many(tmp_path, monkeypatch):
     monkeypatch.setattr("wordmask.runs.claim.PATIENCE", 0)
     out = tmp_path / "out"
