@@ -248,7 +248,9 @@ def test_a_published_archive_finds_its_pictures_below_any_root(tmp_path):
         return import_archive(tmp_path / "published.json", root, tmp_path / "a.parquet", 500, **options)
 
     for root in (tmp_path / "imagenet", tmp_path / "imagenet" / "train"):
-        archive = imported(root)
+        told = []
+        archive = imported(root, progress=lambda *done: told.append(done))  # noqa: B023
+        assert told == [(0, 2), (1, 2)]
         assert archive.names == ("dining table", "crane")
         tables = [entry.image.path.rpartition("/")[2] for entry in archive.entries("dining table")]
         assert tables == ["000 red.png", "001 green.png"]
@@ -264,7 +266,10 @@ def test_a_published_archive_finds_its_pictures_below_any_root(tmp_path):
 def test_published_embeddings_become_a_folder_in_the_usual_layout(tmp_path):
     numbers, names = torch.rand(3, 4, generator=torch.Generator().manual_seed(0)), [f"n0_{n}.JPEG" for n in range(3)]
     (tmp_path / "e.pkl").write_bytes(pickle.dumps({names[n]: numbers[n] for n in (2, 0, 1)}))
-    folder = import_embeddings(tmp_path / "e.pkl", tmp_path, tmp_path / "out", clip="ViT-L-14-336/openai")
+    told = []
+    how = {"clip": "ViT-L-14-336/openai", "progress": lambda *done: told.append(done)}
+    folder = import_embeddings(tmp_path / "e.pkl", tmp_path, tmp_path / "out", **how)
+    assert told == [(0, 3)]
     assert [row["image_path"] for row in folder.told([0, 1, 2])] == names
     assert np.array_equal(folder.vectors([0, 1, 2]), numbers.double().numpy())  # to the last bit
     assert folder.clip == "ViT-L-14-336/openai"

@@ -438,6 +438,18 @@ def test_a_server_lost_on_the_way_is_waited_for(server, target, monkeypatch):
     assert len(looked) == 1
 
 
+def test_who_switches_downloads_off_for_a_while_is_who_messages_name(server, target, monkeypatch):
+    with cache.offline("for the outer"):
+        with cache.offline("for the inner"):
+            refused(server.serve(), target, "for the inner")
+        refused(server.serve(), target, "for the outer")
+        monkeypatch.setenv("WORDMASK_OFFLINE", "1")
+        refused(server.serve(), target, "WORDMASK_OFFLINE or HF_HUB_OFFLINE is set")
+    monkeypatch.delenv("WORDMASK_OFFLINE")
+    assert not cache.is_offline()
+    assert server.requests == []
+
+
 @pytest.mark.parametrize("switch", ["WORDMASK_OFFLINE", "HF_HUB_OFFLINE"])
 def test_offline_asks_nobody_and_uses_what_is_here(server, tmp_path, monkeypatch, switch):
     monkeypatch.setenv(switch, "1")

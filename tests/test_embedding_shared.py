@@ -109,12 +109,31 @@ def test_the_verb_makes_shares_and_the_last_one_joins_them(tmp_path, command, co
         (("--shards", "3/2"), "'3/2' is no share of the shards"),
         (("--shards", "1/2", "--cluster", "auto"), "--cluster makes all shards"),
         (("--merge", "--workers", 2), "--merge makes nothing"),
+        (("--merge", "--time-limit", 5), "--merge makes nothing"),
     ],
 )
 def test_what_does_not_go_together_is_wrong_usage(tmp_path, command, options, message):
     status, _, err = command("embed", tmp_path, "--out", tmp_path / "out", *options)
     assert status == 2
     assert message in " ".join(err.replace("│", " ").split())
+
+
+def test_what_is_refused_is_refused_before_a_network_is_loaded(tmp_path, command, colours, monkeypatch):
+    paths = write_pictures(tmp_path / "pictures", 5)
+    line = ("embed", tmp_path / "pictures", "--out", tmp_path / "out")
+    assert command(*line, "--per-shard", 2)[0] == 0
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "letter.txt").touch()
+    monkeypatch.setattr("wordmask.encoders.clip_building.clip_at", lambda *_: pytest.fail("was loaded"))
+    for more, message in (
+        (("--per-shard", 3, "--shards", "1/2"), "was begun with shards of 2, not 3"),
+        (("--out", tmp_path / "others"), "letter.txt is there already"),
+    ):
+        status, _, err = command(*line, *more)
+        assert (status, message in err) == (1, True), err
+    paths[0].unlink()
+    status, _, err = command(*line, "--per-shard", 2)
+    assert (status, "no longer in" in err) == (1, True), err
 
 
 def test_a_folder_is_claimed_by_one_or_joined_by_many(tmp_path, monkeypatch):

@@ -1,9 +1,12 @@
 """Films: frames in, masks out, a film back; in bounded memory, and within limits that are checked before decoding."""
 
+import errno
 import io
 import json
 import os
+import resource
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +17,7 @@ from PIL import Image
 from support.painted import NAMES, Painted
 from wordmask import segmenters
 from wordmask.extras import MissingExtraError, is_installed
+from wordmask.files import NoRoomError
 from wordmask.pictures.decoding_worker import send
 from wordmask.pictures.films import FilmError, FilmLimits, _answer, read_film, seconds_between
 from wordmask.pictures.films_worker import chosen, upright
@@ -216,6 +220,44 @@ def test_segment_gives_a_film_of_masks(run, film, tmp_path):
     assert abs(drawn[1].image - expected).mean() < 12  # H.264 blurs colours
     other = np.asarray(Painted().segment(painted(20)[:44, :60], NAMES).overlay(legend=False), int)
     assert abs(drawn[1].image - other).mean() > 2 * abs(drawn[1].image - expected).mean()
+
+
+@needs_av
+def test_a_place_that_may_not_be_written_is_named_as_it_was_given(run, film, tmp_path, monkeypatch):
+    real = os.open
+
+    def refuse(path, flags, *rest, **options):  # no permission stops an administrator
+        if Path(path).parent == tmp_path / "locked":
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return real(path, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    out = tmp_path / "locked" / "masks.mp4"
+    status, _, err = run("segment", film, "--names", "red", "--out", out)
+    assert (status, err.splitlines()[-1]) == (
+        1,
+        f"wordmask: error: {out}: read-only file system; choose another place, or change its rights",
+    )
+
+
+@needs_av
+@pytest.mark.parametrize("name", ["drawn.mp4", "labels.mkv"])
+def test_a_film_that_has_no_room_is_named_and_leaves_nothing(tmp_path, name):
+    noise, limit = np.random.default_rng(0), resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def write():
+        with film_at(tmp_path / name, None) as writer:
+            for number in range(40):
+                shape = (64, 64, 3) if name.endswith(".mp4") else (64, 64)
+                writer.write(noise.integers(0, 256, shape, dtype=np.uint8), Fraction(number, 10))
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limit[1]))
+    try:
+        with pytest.raises(NoRoomError, match=f"disk of {tmp_path / name} "):
+            write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert list(tmp_path.iterdir()) == []
 
 
 @needs_av

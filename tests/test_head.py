@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from safetensors.torch import load_file
 import wordmask
 from support import tiny_run
 from support.small_archive import NAMES, make_archive, picture
-from support.small_head import quick, towers_in
+from support.small_head import LABEL_OF, crowds, quick, towers_in
 from support.stopped_training import Killed, stop_at
 from support.tiny_collection import write_pictures
 from support.tiny_run import TRAINING, contents, pipeline_with
@@ -26,7 +25,6 @@ from wordmask.compute import PLAIN
 from wordmask.distillation import frozen_views
 from wordmask.distillation.batches import Examples
 from wordmask.distillation.config import ConfigError, make_run
-from wordmask.distillation.crowds import Crowds
 from wordmask.distillation.experts import ExpertSettings
 from wordmask.distillation.head_student import FEATURES, HeadStudentSettings
 from wordmask.distillation.records import DistillationError
@@ -43,8 +41,6 @@ from wordmask.segmenters.deeplab import DeepLabV3Plus, small_resnet_settings
 from wordmask.segmenters.head import Decoder, HeadNetwork, HeadSettings
 from wordmask.segmenters.student_file import halve_student, read_student, towers_of, write_student
 from wordmask.weights.loading import WeightsError, read_metadata
-
-LABEL_OF = {name: label for label, name in enumerate(NAMES, start=1)}
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -198,46 +194,6 @@ def test_every_shape_of_a_decoder_answers_at_its_stride(towers, settings):
         assert network(torch.rand(1, 3, 45, 70)).shape == (1, 4, 45, 70)
         stride = told.stride
         assert network.features(torch.rand(1, 3, 45, 70)).shape == (1, 12, -(-45 // stride), -(-70 // stride))
-
-
-# Composed pictures
-
-
-def crowds(masks, share, crop=32, **changes):
-    augmentation = replace(quick(("any",)).augmentation, crop=crop)
-    options = {"most_pasted": 3, "seed": 3, "ignore": 255, **changes}
-    return Crowds(Examples(masks, LABEL_OF), augmentation, crowds=share, **options)
-
-
-def test_crowds_hold_things_of_several_names_and_depend_on_the_place_alone(masks):
-    own = crowds(masks, 1.0, most_pasted=1)
-    seen = [set(own.one(place)[1].unique().tolist()) - {0, 255} for place in range(24)]
-    assert max(map(len, seen)) == 3
-    alone = crowds(masks, 0.0, most_pasted=1)
-    assert all(len(set(alone.one(place)[1].unique().tolist()) - {0, 255}) <= 1 for place in range(24))
-    image, labels = own.one(17)
-    again, same = crowds(masks, 1.0, most_pasted=1).one(17)
-    assert torch.equal(image, again)
-    assert torch.equal(labels, same)
-    assert image.shape == (3, 32, 32)
-
-
-def test_the_place_s_own_picture_is_in_its_crowd(masks):
-    own = crowds(masks, 1.0, most_pasted=1)
-    labels = own.examples.labels
-    assert all(labels[own.index(place)] in own.one(place)[1] for place in range(24))
-
-
-def test_crowds_may_be_of_more_and_smaller_pictures(masks):
-    image, labels = crowds(masks, 1.0, crop=50, most_pasted=1, sides=(3,)).one(5)
-    assert image.shape == (3, 50, 50)
-    assert (labels[48:] == 255).all()
-    assert (labels[:, 48:] == 255).all()
-    assert (labels[:48, :48] != 255).any()
-    mixed = crowds(masks, 1.0, crop=50, most_pasted=1, sides=(2, 3))
-    assert {mixed.one(place)[1][48:].eq(255).all().item() for place in range(24)} == {True, False}
-    with pytest.raises(DistillationError, match="crowd_sides of 4"):
-        crowds(masks, 1.0, crop=50, sides=(2, 4))
 
 
 # Features on disk

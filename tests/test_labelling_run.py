@@ -68,11 +68,32 @@ def test_a_student_brings_its_names(folder, tmp_path, monkeypatch, command):
     student = Painted()
     student.vocabulary = Vocabulary.of(NAMES)
     monkeypatch.setattr(segmenters, "load", lambda **options: student)
+    monkeypatch.setattr("wordmask.segmenters.namedmask.names_of_student", lambda *_: None)  # as a published one's
     status, printed, _ = command("label", folder, "--method", "namedmask", "-o", tmp_path / "out", "--json")
     assert status == 0
     assert json.loads(printed)["instances"] > 0
     categories = json.loads((tmp_path / "out" / "annotations.json").read_text())["categories"]
     assert [category["name"] for category in categories] == ["red", "blue"]
+
+
+def test_a_student_that_is_to_go_on_otherwise_is_refused_before_it_is_loaded(folder, tmp_path, monkeypatch, command):
+    line = (
+        "label",
+        folder,
+        "--method",
+        "namedmask",
+        "--preset",
+        "world",
+        "--precision",
+        "fp32",
+        "-o",
+        tmp_path / "out",
+    )
+    status, _, err = command(*line)
+    assert status == 0, err
+    monkeypatch.setattr(segmenters, "load", lambda **options: pytest.fail("was loaded"))
+    status, _, err = command(*line, "--min-area", 99)
+    assert (status, "made with min_area 32, not 99" in err) == (1, True), err
 
 
 def test_bad_pictures_are_left_out_and_listed(folder, tmp_path):

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from wordmask.collection.embedding_folder import EmbeddingFolder
 from wordmask.collection.references import CollectionError
 from wordmask.distillation.config import ConfigError, make_run, read_config
 from wordmask.distillation.records import DistillationError, MaskTable
+from wordmask.distillation.report import write_report
 
 STAGES = ("embeddings", "archive", "masks", "experts", "refined", "student", "report")
 
@@ -161,6 +163,18 @@ def test_the_report_needs_nothing_beside_it_and_shows_every_name(finished):
     for shown in ("<svg", "Pictures that it has not learnt from", *(f'id="name-{name}"' for name in NAMES)):
         assert shown in html
     assert html.count("<img") >= 3 * 4 * 6
+
+
+def test_every_part_of_the_report_says_how_far_it_is(run, monkeypatch):
+    def evaluate(student, benchmark, *, on_progress, **opening):
+        on_progress(1, 4)
+        return SimpleNamespace(miou=50.0, pixel_accuracy=60.0, per_class={})
+
+    monkeypatch.setattr("wordmask.benchmarks.evaluate", evaluate)
+    own = pipeline_with(*run, {"validation": {"benchmark": "world"}}).run
+    steps = []
+    write_report(run[1], own, seconds={}, progress=lambda done, total: steps.append((done, total)))
+    assert steps == [(done, 300) for done in (33, 66, 100, 125, 233, 266, 300)]
 
 
 def test_what_was_told_is_kept_as_a_file_that_says_the_same(finished):

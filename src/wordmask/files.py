@@ -78,22 +78,35 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     path = Path(path)
     temporary = temporary_beside(path)
     raw: _Raw | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        raw = _Raw(temporary, "xb")
-        with io.BufferedWriter(raw) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        trouble = raw.trouble if raw is not None and raw.trouble is not None else error
-        if isinstance(error, Exception) and isinstance(trouble, OSError) and trouble.errno in NO_ROOM:
-            raise NoRoomError(path, trouble) from error
-        if isinstance(error, OSError) and str(error.filename) == str(temporary):
-            error.filename = str(path)  # what was to be written: nobody else knows the other name
-        raise
+    with written_as(path, temporary):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            raw = _Raw(temporary, "xb")
+            with io.BufferedWriter(raw) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException as error:
+            temporary.unlink(missing_ok=True)
+            trouble = None if raw is None else raw.trouble
+            if isinstance(error, Exception) and trouble is not None and trouble.errno in NO_ROOM:
+                raise NoRoomError(path, trouble) from error
+            raise
+
+
+@contextmanager
+def written_as(path: Path, temporary: Path) -> Iterator[None]:
+    """For what is written under a temporary name: errors name what was to be written, as nobody knows the other name. A
+    full disk is a `NoRoomError`.
+    """
+    with naming_a_full_disk(path):
+        try:
+            yield
+        except OSError as error:
+            if str(error.filename) == str(temporary):
+                raise OSError(error.errno, error.strerror, str(path)) from error
+            raise
 
 
 @contextmanager

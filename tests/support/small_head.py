@@ -1,17 +1,22 @@
-"""Students on frozen features that are quick to make: two small towers, and what a head on them learns by."""
+"""Students on frozen features that are quick to make: two small towers, what a head on them learns from and by."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import open_clip
 import torch
 from safetensors.torch import save_file
 
+from support.small_archive import NAMES
 from support.small_dino import small_dino
 from wordmask.distillation.augmentations import Augmentation
+from wordmask.distillation.batches import Examples
+from wordmask.distillation.crowds import Crowds
 from wordmask.distillation.head_student import HeadStudentSettings
 from wordmask.segmenters.head import HeadSettings
 
+LABEL_OF = {name: label for label, name in enumerate(NAMES, start=1)}
 CLIP = {
     "embed_dim": 24,
     "vision_cfg": {"image_size": 32, "patch_size": 16, "width": 48, "layers": 2, "head_width": 12},
@@ -49,3 +54,9 @@ def quick(backbones: tuple[str, ...], **changes) -> HeadStudentSettings:
         "log_every": 1,
     }
     return HeadStudentSettings(**{**told, **changes})
+
+
+def crowds(masks, share, crop=32, **changes):
+    augmentation = replace(quick(("any",)).augmentation, crop=crop)
+    options = {"most_pasted": 3, "seed": 3, "ignore": 255, **changes}
+    return Crowds(Examples(masks, LABEL_OF), augmentation, crowds=share, **options)

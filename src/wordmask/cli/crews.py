@@ -39,10 +39,12 @@ TimeLimit = Annotated[
 ]
 
 
-def check(workers: int | None, cluster: str | None, shards: str | None, *, merge: bool) -> None:
+def check(
+    workers: int | None, cluster: str | None, shards: str | None, time_limit: float | None, *, merge: bool
+) -> None:
     """Refuse what does not go together."""
-    if merge and (workers or cluster or shards):
-        raise typer.BadParameter("--merge makes nothing: leave out --workers, --cluster and --shards")
+    if merge and (workers or cluster or shards or time_limit):
+        raise typer.BadParameter("--merge makes nothing: leave out --workers, --cluster, --shards and --time-limit")
     if cluster and shards:
         raise typer.BadParameter("--cluster makes all shards: leave out --shards")
 

@@ -31,7 +31,8 @@ def distill(
     seed: Annotated[int | None, typer.Option(min=0, help="Of everything that is drawn by lot.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE, such as archive.size=50; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE, such as archive.size=50; may be repeated.", callback=options.once),
     ] = None,
     corrections: Annotated[
         Path | None,

@@ -49,7 +49,7 @@ def _measured(method: str, preset: str) -> "list[Measurement]":
     from wordmask import saliency, segmenters
     from wordmask.encoders.precision import MEASURED, offered_here
     from wordmask.methods import methods_of
-    from wordmask.weights.cache import OFFLINE, is_offline
+    from wordmask.weights.cache import offline
     from wordmask.weights.download import DownloadError
 
     if len(offered_here()) == 1:
@@ -57,30 +57,27 @@ def _measured(method: str, preset: str) -> "list[Measurement]":
     load = (
         saliency.load if method not in methods_of("segmenter") and method in methods_of("saliency") else segmenters.load
     )
-    why_offline = OFFLINE if is_offline() else "for doctor, not for other commands"
-    with _alone(), MEASURED.anew() as found:
+    with offline("for doctor, not for other commands"), _chosen_by_times(), MEASURED.anew() as found:
         try:
             load(method, preset=preset, device="cpu")
         except DownloadError as error:
-            missing = str(error).replace(OFFLINE, why_offline)
-            raise DoctorError(f"doctor fetches nothing, and not all that {method} needs is here: {missing}") from error
+            raise DoctorError(f"doctor fetches nothing, and not all that {method} needs is here: {error}") from error
     return found
 
 
 @contextmanager
-def _alone() -> "Iterator[None]":
-    """Fetch nothing, and let nothing but times choose."""
+def _chosen_by_times() -> "Iterator[None]":
+    """Let nothing but times choose."""
     from wordmask.compute import VARIABLE
 
-    before = {name: os.environ.get(name) for name in (VARIABLE, "WORDMASK_OFFLINE")}
-    os.environ.update({VARIABLE: "auto", "WORDMASK_OFFLINE": "1"})
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = "auto"
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
+        os.environ.pop(VARIABLE)
+        if before is not None:
+            os.environ[VARIABLE] = before
 
 
 def _lines(found: dict[str, Any]) -> "Iterator[str]":

@@ -59,14 +59,14 @@ def embed(
 
     Example: `wordmask embed pictures --out embeddings`, then `wordmask search "a red bus" --collection embeddings`
     """
-    crews.check(workers, cluster, shards, merge=merge)
+    crews.check(workers, cluster, shards, time_limit, merge=merge)
     share = crews.share(shards)
-    from wordmask.collection.embedding import BAD_IMAGES, Embedding, EmbeddingSettings, is_ours
+    from wordmask.collection.embedding import BAD_IMAGES, Embedding, EmbeddingSettings, check_begun, is_ours
     from wordmask.collection.piles import open_pile
     from wordmask.collection.references import CollectionError
     from wordmask.collection.stores import is_in_store, place_to_write
     from wordmask.distillation.config import find_preset
-    from wordmask.runs.claim import claimed, joined
+    from wordmask.runs.claim import check_claim, claimed, joined
 
     pile = open_pile(pictures, root=image_root, per_part=per_shard)
     survey = pile.survey()
@@ -74,12 +74,16 @@ def embed(
     chosen = EmbeddingSettings(batch=batch_size, per_part=per_shard, max_pixels=max_pixels)
     load = partial(load_clip, clip or find_preset(preset).clip, device)
     place = place_to_write(out)
+    is_shared = share is not None or merge
+    if not is_in_store(place):
+        check_claim(place, VERB, was_ours=is_ours, error=CollectionError)
+    check_begun(pile, place, survey, prune=prune, shared=is_shared)  # before a network is loaded, which may take long
     work = Embedding(pile, load(), place, chosen, survey=survey, say=say)
     with ExitStack() as held:
         if not is_in_store(place):  # stores know no locks, and shards need none
             hold = joined if share else claimed
             held.enter_context(hold(place, VERB, was_ours=is_ours, error=CollectionError))
-        work.begin(prune=prune, shared=share is not None or merge)
+        work.begin(prune=prune, shared=is_shared)
         if not merge:
             with progress_bar("embeddings", None, counts=False) as report:
                 work.make(progress=report, crew=crew, load=load, share=share)

@@ -16,6 +16,7 @@ from wordmask.text_files import counted
 
 if TYPE_CHECKING:
     from wordmask.labelling import Labels, LabelSettings
+    from wordmask.names.vocabulary import Vocabulary
 
 KINDS = "coco, yolo, voc, png or label-studio; several as coco,yolo, each in a folder of its own."
 
@@ -111,7 +112,7 @@ def label(
     """
     from wordmask.cli import films
 
-    crews.check(workers, cluster, shards, merge=merge)
+    crews.check(workers, cluster, shards, time_limit, merge=merge)
     share = crews.share(shards)
     if share is not None and prune:
         raise typer.BadParameter("--prune is for whoever joins the shares: leave it out, and give it with --merge")
@@ -154,8 +155,10 @@ def label(
         place = films.frames_of_film(film, out, every=every, max_pixels=max_pixels)
     segmenter = None
     if vocabulary is None:
+        vocabulary, fill = _names_of_student(**load), True
+    if vocabulary is None:  # as those of a published checkpoint
         segmenter = segmenters.load(**load)
-        vocabulary, fill = segmenter.vocabulary, True  # type: ignore[attr-defined]
+        vocabulary = segmenter.vocabulary  # type: ignore[attr-defined]
     job = Job(
         folder=place,
         out=out,
@@ -205,6 +208,16 @@ def label(
         )
     left_out.finish()
     tell(out, chosen.format, labels, as_json=as_json)
+
+
+def _names_of_student(
+    *, method: str, preset: str, weights: str | None, device: str, precision: str, correct: Any = None, **settings: Any
+) -> "Vocabulary | None":
+    """Return a student's own names before its network is loaded, so that what is refused is refused at once."""
+    from wordmask.methods import settings_of
+    from wordmask.segmenters.namedmask import names_of_student
+
+    return names_of_student(settings_of("segmenter", method, preset, **settings), weights)
 
 
 def tell(out: Path, format: str, labels: "Labels", *, as_json: bool) -> None:

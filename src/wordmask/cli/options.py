@@ -28,6 +28,16 @@ def local(path: Path | None) -> Path | None:
     return path
 
 
+def once(pairs: list[str] | None) -> list[str] | None:
+    """Take KEY=VALUE pairs with no key twice: of two values one would be dropped unseen."""
+    seen: set[str] = set()
+    for key in (pair.partition("=")[0] for pair in pairs or ()):
+        if key in seen:
+            raise typer.BadParameter(f"{key}=... is given twice: leave one out")
+        seen.add(key)
+    return pairs
+
+
 Names = Annotated[
     str | None,
     typer.Option(
@@ -64,7 +74,7 @@ Weights = Annotated[
     str | None, typer.Option(help="A file or URL in place of the weights that the method learnt itself.")
 ]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="KEY=VALUE, a setting of the method; may be repeated.")
+    list[str] | None, typer.Option("--set", help="KEY=VALUE, a setting of the method; may be repeated.", callback=once)
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[

@@ -69,6 +69,7 @@ def search(
             "--filter",
             help="KEY=VALUE, what to leave out, as archive.filters has it: duplicates=0.94, unsafe=true, faces=FILE; "
             "may be repeated.",
+            callback=options.once,
         ),
     ] = None,
     time_limit: crews.TimeLimit = None,
@@ -80,7 +81,7 @@ def search(
 
     Without near-duplicates: `wordmask search "a red bus" --collection pictures --filter duplicates=0.94`
     """
-    crews.check(workers, cluster, shards, merge=merge)
+    crews.check(workers, cluster, shards, time_limit, merge=merge)
     share = crews.share(shards)
     if parts is None and (workers or cluster or shards or merge):
         raise typer.BadParameter("--parts is missing: where the best of each shard are put")

@@ -52,7 +52,10 @@ def tables(
         str | None, typer.Option(help="By which words names are asked for, in place of each row's own.")
     ] = None,
     weights: Annotated[
-        list[str] | None, typer.Option(help="METHOD=FILE or URL in place of its presets' weights; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            help="METHOD=FILE or URL in place of its presets' weights; may be repeated.", callback=options.once
+        ),
     ] = None,
     archive: Annotated[
         Path | None, typer.Option(help="Pictures that ReCo learns names from, or a run of `wordmask distill`.")
@@ -68,7 +71,8 @@ def tables(
         int | None, typer.Option(min=1, help=f"{DISTILLING}: of every student; experts take a tenth.")
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help=f"{DISTILLING}: KEY=VALUE as of `distill`; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", help=f"{DISTILLING}: KEY=VALUE as of `distill`; may be repeated.", callback=options.once),
     ] = None,
     device: options.Device = "auto",
     precision: options.StatedPrecision = "fp32",

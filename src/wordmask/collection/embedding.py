@@ -119,22 +119,9 @@ class Embedding:
 
     def begin(self, *, prune: bool = False, shared: bool = False) -> None:
         """Open the folder. shared: others make shards of it, too, which have to be cut alike."""
-        if shared:
-            self._check_cut_alike()
-        if not prune:
-            check_all_there(self.pile, self.out, self.survey)
+        check_begun(self.pile, self.out, self.survey, prune=prune, shared=shared)
         self._parts = None if _is_finished(self.out) else Parts(self.say)
         _write_json(self.out / ABOUT, {**self._about, "finished": False})
-
-    def _check_cut_alike(self) -> None:
-        about = self.out / ABOUT
-        told = read_json(about) if about.exists() else {}
-        own, theirs = self._about.get(PER_SHARD), told.get(PER_SHARD) if isinstance(told, dict) else None
-        if None not in (own, theirs) and own != theirs:
-            raise CollectionError(
-                f"{self.out} was begun with shards of {theirs}, not {own}: say --per-shard {theirs} to go on so, or "
-                "choose another folder"
-            )
 
     def make(
         self,
@@ -189,6 +176,25 @@ def _checked(load: "Callable[[], ClipEncoder]", mark: str) -> "ClipEncoder":
     if clip_fingerprint(encoder) != mark:
         raise CollectionError(f"{encoder.name} is another one there than where the work was begun: use the same files")
     return encoder
+
+
+def check_begun(pile: Pile, out: Path, survey: Survey, *, prune: bool = False, shared: bool = False) -> None:
+    """Raise, if a folder that was begun cannot be gone on with so; nothing is loaded for that."""
+    if shared:
+        _check_cut_alike(pile, out)
+    if not prune:
+        check_all_there(pile, out, survey)
+
+
+def _check_cut_alike(pile: Pile, out: Path) -> None:
+    about = out / ABOUT
+    told = read_json(about) if about.exists() else {}
+    own, theirs = pile.per_part, told.get(PER_SHARD) if isinstance(told, dict) else None
+    if own and theirs is not None and own != theirs:
+        raise CollectionError(
+            f"{out} was begun with shards of {theirs}, not {own}: say --per-shard {theirs} to go on so, or choose "
+            "another folder"
+        )
 
 
 def check_all_there(pile: Pile, out: Path, survey: Survey) -> None:

@@ -171,7 +171,7 @@ class Pipeline(TaughtSources):
             }
 
             def take(report: Progress) -> None:
-                published.import_archive(source, root, path, chosen.size, names=self.run.names)
+                published.import_archive(source, root, path, chosen.size, names=self.run.names, progress=report)
 
             return self.stages.run_stage(Stage("archive", path.parent, inputs, ("archive.parquet",), take))
         folder, digest = self._embeddings()
@@ -210,7 +210,7 @@ class Pipeline(TaughtSources):
                 raise ConfigError(f"image_root is missing: say where the pictures are whose embeddings {images} holds")
 
             def unpack(report: Progress) -> None:
-                published.import_embeddings(images, root, folder, clip=self.config.clip)
+                published.import_embeddings(images, root, folder, clip=self.config.clip, progress=report)
 
             inputs = clip | {"the pickle": file_digest(_existing(images)), "image_root": str(root)}
             return folder, self.stages.run_stage(Stage("embeddings", folder, inputs, outputs, unpack))

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from wordmask.collection.archive import Archive, Counts, Entry, write_archive
 from wordmask.collection.embedding_folder import ABOUT, EmbeddingFolder, embedding_name, metadata_name
 from wordmask.collection.references import ImageRef
+from wordmask.console.progress import Progress
 from wordmask.distillation.records import DistillationError
 from wordmask.files import atomic_write, is_special
 from wordmask.names.vocabulary import Vocabulary, clean_name
@@ -25,7 +26,15 @@ IMAGENET_DEPTH = 3
 """`train/n01440764/n01440764_18.JPEG`: what of a published path does not depend on somebody's disk."""
 
 
-def import_archive(published: Path, root: Path, out: Path, size: int, *, names: Vocabulary | None = None) -> Archive:
+def import_archive(
+    published: Path,
+    root: Path,
+    out: Path,
+    size: int,
+    *,
+    names: Vocabulary | None = None,
+    progress: Progress | None = None,
+) -> Archive:
     """Write a JSON dictionary, name -> list of paths best first, as `archive.parquet`.
 
     root: the folder that holds `train/nXXXXXXXX/FILE.JPEG`, or `nXXXXXXXX` itself. Pictures that are not there are
@@ -35,7 +44,9 @@ def import_archive(published: Path, root: Path, out: Path, size: int, *, names: 
     wanted = names.without_background().names if names is not None else tuple(lists)
     entries: list[Entry] = []
     counts: dict[str, Counts] = {}
-    for name in wanted:
+    for number, name in enumerate(wanted):
+        if progress:
+            progress(number, len(wanted))
         if name not in lists:
             raise DistillationError(f"{published} has no archive of {name!r}; it has {', '.join(list(lists)[:20])}")
         own: list[Entry] = []
@@ -62,7 +73,9 @@ def import_archive(published: Path, root: Path, out: Path, size: int, *, names: 
     return write_archive(out, entries, counts, names=wanted, root=root, size=size, pictures=None)
 
 
-def import_embeddings(pickle: Path, root: Path, out: Path, *, clip: str | None = None) -> EmbeddingFolder:
+def import_embeddings(
+    pickle: Path, root: Path, out: Path, *, clip: str | None = None, progress: Progress | None = None
+) -> EmbeddingFolder:
     """Write a published pickle, file name -> embedding, as a folder in clip-retrieval's layout.
 
     root: the folder of ImageNet's pictures. clip: whose embeddings they are.
@@ -75,6 +88,8 @@ def import_embeddings(pickle: Path, root: Path, out: Path, *, clip: str | None =
     _write_json(out / ABOUT, {**about, "finished": False})
     names = sorted(vectors)
     for number, start in enumerate(range(0, len(names), ROWS_PER_SHARD)):
+        if progress:
+            progress(start, len(names))
         part = names[start : start + ROWS_PER_SHARD]
         matrix = np.stack([vectors[name].float().flatten().numpy() for name in part])
         with atomic_write(out / embedding_name(number)) as file:

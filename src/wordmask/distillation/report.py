@@ -16,7 +16,16 @@ from wordmask.console.progress import Progress
 from wordmask.distillation.config import Run
 from wordmask.distillation.records import MaskRecord, MaskTable
 from wordmask.distillation.report_page import RunPage, small
-from wordmask.distillation.report_sections import GREY, Told, answer, finished, show_curves, show_figures, spread_over
+from wordmask.distillation.report_sections import (
+    GREY,
+    Told,
+    answer,
+    finished,
+    parts_of,
+    show_curves,
+    show_figures,
+    spread_over,
+)
 from wordmask.distillation.student import STUDENT_FILE
 from wordmask.distillation.targets import TargetTable
 from wordmask.masks.overlay import draw_overlay
@@ -50,7 +59,11 @@ def write_report(
     refined = MaskTable(out / "refined") if config.experts is not None and not config.teaches_all else None
     compute = Compute(run.config.device, "fp32")
     student = NamedMask.build(NamedMaskSettings(), compute, weights=out / "student" / STUDENT_FILE)
-    stories = [_story(name, archive, masks, refined) for name in archive.names]
+    reading, measuring, drawing = parts_of(progress, 3)
+    stories = []
+    for number, name in enumerate(archive.names, start=1):
+        stories.append(_story(name, archive, masks, refined))
+        reading(number, len(archive.names))
     page = RunPage(f"{counted(len(archive.names), 'name')}, and {'no labels' if note is None else 'some labels'}", note)
     page.text(_summary(run, archive, masks))
     colours = dict(zip(student.vocabulary.names, colours_of(list(student.vocabulary.names)), strict=True))
@@ -62,13 +75,13 @@ def write_report(
         "is how much of a mask (IoU, in the mean) its expert has left as it was."
     )
     page.table(*_names_table(stories, refined is not None))
-    show_figures(page, run, student)
+    show_figures(page, run, student, measuring)
     told = None
     if config.has_teacher:
         chosen = config.masks
         targets = TargetTable(out / config.targets_folder)
         told = Told(targets, colours, least=chosen.least_confidence, share=chosen.ignore_share)
-    _gallery(page, stories, archive, masks, refined, student, colours, told, progress)
+    _gallery(page, stories, archive, masks, refined, student, colours, told, drawing)
     _unseen(page, out, run, archive, student)
     show_curves(page, out, run)
     return finished(page, out, seconds)
@@ -173,7 +186,7 @@ def _gallery(
     student: NamedMask,
     colours: Mapping[str, Colour],
     told: Told | None,
-    progress: Progress | None,
+    progress: Progress,
 ) -> None:
     shown = max(LEAST_SHOWN, min(MOST_SHOWN, MOST_TILES // len(stories)))
     page.heading("Archives and masks")
@@ -189,8 +202,7 @@ def _gallery(
         places = spread_over(len(story.entries), shown).tolist()
         entries = [story.entries[place] for place in places]
         page.tiles(_rows(entries, story.name, archive.root, masks, refined, student, colours, told), _titles(entries))
-        if progress:
-            progress(number, min(len(stories), MOST_NAMES))
+        progress(number, min(len(stories), MOST_NAMES))
 
 
 def _facts(story: Story, archive: Archive) -> str:

@@ -1,7 +1,7 @@
 """What the pages of runs have in common, whatever their students have learnt from."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from wordmask.collection.references import ImageRef
+from wordmask.console.progress import Progress
 from wordmask.distillation.charts import Curve, chart
 from wordmask.distillation.config import Run
 from wordmask.distillation.report_page import RunPage, small
@@ -20,6 +21,18 @@ from wordmask.text_files import counted
 from wordmask.training.logs import read_log
 
 GREY = (128, 128, 128)
+PER_PART = 100
+"""Steps of each part's progress, whatever it counts itself."""
+
+
+def parts_of(progress: Progress | None, count: int) -> list[Progress]:
+    """Return the progress of each of some parts of a page, which are made one after the other."""
+
+    def report(part: int, done: int, total: int | None) -> None:
+        if progress and total:
+            progress(PER_PART * part + PER_PART * done // total, PER_PART * count)
+
+    return [partial(report, part) for part in range(count)]
 
 
 class Told:
@@ -73,13 +86,14 @@ def _curve(label: str, lines: Sequence[Mapping[str, Any]], key: str) -> Curve:
     return Curve(label, [x for x, _ in points], [y for _, y in points])
 
 
-def show_figures(page: RunPage, run: Run, student: NamedMask) -> None:
+def show_figures(page: RunPage, run: Run, student: NamedMask, progress: Progress) -> None:
     chosen = run.config.validation
     if chosen is None:
         return
     from wordmask.benchmarks import evaluate
 
-    report = evaluate(student, chosen.benchmark, split=chosen.split, root=chosen.root, pictures=chosen.pictures)
+    opening: dict[str, Any] = {"split": chosen.split, "root": chosen.root, "pictures": chosen.pictures}
+    report = evaluate(student, chosen.benchmark, **opening, on_progress=progress)
     page.heading("Figures on the validation pictures")
     page.text(f"mIoU {report.miou:.1f}, pixel accuracy {report.pixel_accuracy:.1f} on {chosen.benchmark}.")
     page.table(("name", "IoU"), list(report.per_class.items()))

@@ -11,7 +11,15 @@ from wordmask.console.progress import Progress
 from wordmask.distillation.config import Run
 from wordmask.distillation.records import MaskTable
 from wordmask.distillation.report_page import RunPage, small
-from wordmask.distillation.report_sections import Told, answer, finished, show_curves, show_figures, spread_over
+from wordmask.distillation.report_sections import (
+    Told,
+    answer,
+    finished,
+    parts_of,
+    show_curves,
+    show_figures,
+    spread_over,
+)
 from wordmask.distillation.student import STUDENT_FILE
 from wordmask.distillation.targets import TargetTable
 from wordmask.masks.palette import colours_of
@@ -50,8 +58,13 @@ def write_taught_report(
         f"How many pictures show a name, and in up to {SAMPLED} of these, the share of the picture that bears it and "
         "how sure the teacher is of it."
     )
-    page.table(("name", "pictures", "area %", "sure %"), [_row(name, masks) for name in targets.names])
-    show_figures(page, run, student)
+    naming, measuring, drawing = parts_of(progress, 3)
+    rows_of_names = []
+    for number, name in enumerate(targets.names, start=1):
+        rows_of_names.append(_row(name, masks))
+        naming(number, len(targets.names))
+    page.table(("name", "pictures", "area %", "sure %"), rows_of_names)
+    show_figures(page, run, student, measuring)
     page.heading("Pictures")
     page.text("Grey is what the student does not learn. It has learnt from all these pictures.")
     told = Told(targets, colours, least=config.masks.least_confidence, share=config.masks.ignore_share)
@@ -68,8 +81,7 @@ def write_taught_report(
         rows["teacher"].append(told.drawn_at(place, image))
         rows["student"].append(answer(image, student))
         titles.append(str(ref))
-        if progress:
-            progress(number, len(places))
+        drawing(number, len(places))
     if titles:
         page.tiles(list(rows.items()), titles)
     show_curves(page, out, run)

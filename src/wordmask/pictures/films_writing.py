@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from wordmask.extras import need
-from wordmask.files import temporary_beside
+from wordmask.files import temporary_beside, written_as
 from wordmask.pictures.films import FilmError
 from wordmask.pictures.films_worker import USUAL_RATE
 
@@ -64,8 +64,6 @@ def film_at(path: str | Path, rate: Fraction | None, *, title: str = "") -> Iter
     rate: frames a second, as players are told; every frame has its own time besides. title: what the file is to say.
     """
     need("av")
-    import av
-
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -75,21 +73,31 @@ def film_at(path: str | Path, rate: Fraction | None, *, title: str = "") -> Iter
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
     try:
-        options = {"movflags": "+faststart"} if suffix == TO_LOOK_AT else {}
-        kind = "mp4" if suffix == TO_LOOK_AT else "matroska"
-        with av.open(str(temporary), "w", format=kind, options=options) as container:
-            if title:
-                container.metadata["title"] = title
-            codec = "libx264" if suffix == TO_LOOK_AT else "ffv1"
-            stream = container.add_stream(codec, rate=rate or USUAL_RATE)
-            stream.pix_fmt = "yuv420p" if suffix == TO_LOOK_AT else "gray"
-            stream.options = {"crf": QUALITY, "preset": "veryfast"} if suffix == TO_LOOK_AT else {}
-            stream.codec_context.time_base = TIME_BASE
-            writer = FilmWriter(container, stream)
-            yield writer
-            writer.finish()
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with written_as(path, temporary):
+            temporary.touch(exist_ok=False)  # the library's errors come when many frames are done, and name no file
+            with _encoding(temporary, suffix, rate, title) as writer:
+                yield writer
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _encoding(file: Path, suffix: str, rate: Fraction | None, title: str) -> Iterator[FilmWriter]:
+    import av
+
+    options = {"movflags": "+faststart"} if suffix == TO_LOOK_AT else {}
+    kind = "mp4" if suffix == TO_LOOK_AT else "matroska"
+    with av.open(str(file), "w", format=kind, options=options) as container:
+        if title:
+            container.metadata["title"] = title
+        codec = "libx264" if suffix == TO_LOOK_AT else "ffv1"
+        stream = container.add_stream(codec, rate=rate or USUAL_RATE)
+        stream.pix_fmt = "yuv420p" if suffix == TO_LOOK_AT else "gray"
+        stream.options = {"crf": QUALITY, "preset": "veryfast"} if suffix == TO_LOOK_AT else {}
+        stream.codec_context.time_base = TIME_BASE
+        writer = FilmWriter(container, stream)
+        yield writer
+        writer.finish()

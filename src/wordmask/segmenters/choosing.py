@@ -15,11 +15,10 @@ from wordmask.methods import DEFAULT_PRESET, MethodError, list_methods
 from wordmask.plugins import installed
 from wordmask.text_files import shown
 from wordmask.weights import catalogue
-from wordmask.weights.cache import OFFLINE, is_offline
+from wordmask.weights.cache import why_offline
 from wordmask.weights.catalogue import Weight
 
 AUTO = "auto"
-SWITCHED_OFF = f"downloads are switched off: {OFFLINE}"
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,10 @@ def _published_best() -> Choice:
     ranked = rank(known)
     missing = {name: _missing(known[name]) for name in ranked}
     places = {address for own in missing.values() for entry in own for address in entry.addresses}
-    closed = dict.fromkeys(places, SWITCHED_OFF) if is_offline() else unreachable_servers(sorted(places))
+    if why := why_offline():
+        closed = dict.fromkeys(places, f"downloads are switched off: {why}")
+    else:
+        closed = unreachable_servers(sorted(places))
     for place, name in enumerate(ranked):
         if all(_can_be_had(entry, closed) for entry in missing[name]):
             return Choice(name, _why(known[name], missing[name], ranked[:place]))

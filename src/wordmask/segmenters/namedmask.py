@@ -36,12 +36,22 @@ from wordmask.refinement.by_name import NameRefinement, refine_names
 from wordmask.segmenters.base import MissingWeightsError, Seen, Segmenter, SegmenterError
 from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
 from wordmask.segmenters.head import HeadNetwork
-from wordmask.segmenters.student_file import OPEN_FORMAT, Student, StudentNetwork, is_student_file, read_student
+from wordmask.segmenters.student_file import (
+    FORMAT,
+    HEAD_FORMAT,
+    OPEN_FORMAT,
+    Student,
+    StudentNetwork,
+    is_student_file,
+    read_student,
+    reading,
+)
+from wordmask.segmenters.student_file import read_names as read_written_names
 from wordmask.segmenters.student_int8 import Made, RoundedStudent, roughly_in_int8
 from wordmask.text_files import counted
 from wordmask.weights.addresses import Address, resolve
 from wordmask.weights.building import built_from
-from wordmask.weights.loading import read_state_dict
+from wordmask.weights.loading import read_metadata, read_state_dict
 
 LAST_LAYER = "classifier.classifier.3.weight"
 TIMED_SIDE = 224
@@ -363,6 +373,16 @@ def chances(logits: Tensor, which: Sequence[int], size: tuple[int, int]) -> Tens
     own = F.interpolate(logits[list(which)][None], size=size, mode="bilinear", align_corners=False)[0]
     best = upsample_argmax(logits, size)[1]
     return (own - best).exp() * upsample_shares(logits, best)
+
+
+def names_of_student(settings: NamedMaskSettings, weights: str | Path | None = None) -> Vocabulary | None:
+    """Return a student's own names without its network; None where its file does not say them."""
+    source = settings.student if weights is None else weights
+    path = None if source is None else resolve(source, "student")
+    if path is None or not is_student_file(path, FORMAT, HEAD_FORMAT, OPEN_FORMAT):
+        return None
+    with reading(path):
+        return read_written_names(read_metadata(path)["names"])
 
 
 def load_student(source: str | Path, settings: NamedMaskSettings) -> Student:

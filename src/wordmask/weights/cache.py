@@ -3,6 +3,8 @@
 import os
 import re
 import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from wordmask.fingerprints import digest_of
@@ -21,13 +23,32 @@ def cache_dir() -> Path:
     return (base if base.is_absolute() else Path.home() / ".cache") / "wordmask"
 
 
-OFFLINE = "WORDMASK_OFFLINE or HF_HUB_OFFLINE is set"
-"""Why nothing is downloaded where `is_offline`, for messages."""
+_reasons: list[str] = []
+"""Of those in this process that want nothing downloaded while they are at work."""
 
 
 def is_offline() -> bool:
-    """Return whether the user has switched downloads off, with `WORDMASK_OFFLINE=1` or the hub's `HF_HUB_OFFLINE=1`."""
-    return is_on("WORDMASK_OFFLINE") or is_on("HF_HUB_OFFLINE")
+    """Return whether downloads are switched off."""
+    return why_offline() is not None
+
+
+def why_offline() -> str | None:
+    """Return why nothing is downloaded, for messages: the user has said so, with `WORDMASK_OFFLINE=1` or the hub's
+    `HF_HUB_OFFLINE=1`, or who is at work has, by `offline`. None where downloads are on.
+    """
+    if is_on("WORDMASK_OFFLINE") or is_on("HF_HUB_OFFLINE"):
+        return "WORDMASK_OFFLINE or HF_HUB_OFFLINE is set"
+    return _reasons[-1] if _reasons else None
+
+
+@contextmanager
+def offline(why: str) -> Iterator[None]:
+    """Download nothing meanwhile in this process."""
+    _reasons.append(why)
+    try:
+        yield
+    finally:
+        _reasons.pop()
 
 
 def is_on(switch: str) -> bool:

@@ -35,7 +35,7 @@ from wordmask.console.progress import Progress
 from wordmask.errors import WordmaskError
 from wordmask.files import NO_ROOM
 from wordmask.fingerprints import file_digest
-from wordmask.weights.cache import OFFLINE, is_offline
+from wordmask.weights.cache import why_offline
 from wordmask.weights.reach import unreachable
 
 CHUNK_BYTES = 1 << 20
@@ -77,8 +77,8 @@ def download(
     if job.target.exists():
         return job.checked_existing()
     _check_address(job)
-    if is_offline():
-        job.fail(f"downloads are switched off ({OFFLINE})")
+    if why := why_offline():
+        job.fail(f"downloads are switched off ({why})")
     if trouble := unreachable([url]).get(url):
         job.fail(f"{trouble}; is there a network?", kind=UnreachableError)
     part = _Part(job.target)

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from wordmask.plugins import installed
 from wordmask.weights import catalogue
-from wordmask.weights.cache import OFFLINE, cache_dir, is_offline
+from wordmask.weights.cache import cache_dir, is_offline, why_offline
 from wordmask.weights.catalogue import Weight
 from wordmask.weights.checkpoints import WeightsError
 from wordmask.weights.download import DownloadError, UnreachableError, download
@@ -141,9 +141,9 @@ def _from_hub(candidates: Sequence[tuple[str, str]], *, revision: str | None = N
         if isinstance(found := try_to_load_from_cache(repository, file, revision=revision), str):
             return Path(found)
     page = f"https://huggingface.co/{candidates[0][0]}"
-    if is_offline():
+    if why := why_offline():
         raise DownloadError(
-            f"{candidates[0][1]} of {page} is not on this machine and downloads are switched off ({OFFLINE}): "
+            f"{candidates[0][1]} of {page} is not on this machine and downloads are switched off ({why}): "
             f"run `hf download {' '.join(candidates[0])}` where there is a network, then copy the hub's cache folder, "
             "or give the path of the file"
         )
