@@ -25,6 +25,8 @@ TOLD = {"names": ["dog"], "images": "pictures", "out": "run", "preset": "world"}
         ("seed=-1", r"seed=-1 cannot be used"),
         ("archive=7", r"archive=7 cannot be used"),
         ("validation.benchmrk=voc", r"validation\.benchmrk is no setting"),
+        ("student={kind: [a]}", r"student\.kind=.* is no kind of student"),
+        ("images=3", r"images=3 is no path"),
         ("preset=mine", r"preset 'mine' is unknown; choose one of paper"),
         ("student.far_steps=100", r"student\.far_steps is for networks with a zoom"),
         ("student={network: {zoom: 2}, far_steps: 2400}", r"student\.far_steps=2400 leaves none of 2400 steps"),

@@ -163,7 +163,7 @@ def _student_of(preset: str, kind: Any) -> AnyStudentSettings:
     """Return what a preset's student is where it is told to be of another kind than the preset has."""
     kinds: dict[str, Mapping[str, AnyStudentSettings]]
     kinds = {"deeplab": student.PRESETS, "head": presets_of(HEADS, student.HEADS)}
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise ConfigError(f"student.kind={shown(kind)} is no kind of student: choose one of {', '.join(kinds)}")
     return kinds[kind].get(preset, kinds[kind]["paper"])
 
@@ -199,11 +199,13 @@ def make_run(*layers: Mapping[str, Any]) -> Run:
     ):
         if value is None:
             raise ConfigError(f"{key} is missing: give {how}")
+        if key != "names" and not isinstance(value, str | Path):
+            raise ConfigError(f"{key}={shown(value)} is no path: give {how}")
     asked = told.get("student")
     if isinstance(asked, Mapping) and asked.get("kind", base["student"]["kind"]) != base["student"]["kind"]:
         base["student"] = TypeAdapter(AnyStudentSettings).dump_python(_student_of(preset, asked["kind"]), mode="json")
     merged = _merged(base, told)
-    if isinstance(merged["experts"], Mapping):  # also where one layer has said "none" and a later one has said more
+    if isinstance(merged["experts"], Mapping) and base["experts"] is not None:  # also where one layer has said "none" and a later one has said more
         merged["experts"] = _merged(base["experts"], merged["experts"])
     _check_keys(merged, base)
     config = _validated(_with_absolute_paths(merged, Path.cwd()))
