@@ -13,7 +13,9 @@ from wordmask.distillation.records import MaskRecord, MaskTable, encode_mask, wr
 from wordmask.segmenters.deeplab import DeepLabV3Plus, fill_backbone
 from wordmask.segmenters.student_file import read_student
 from wordmask_world.distilling import RUN
-from wordmask_world.training import kinds
+from wordmask_world.models import KINDS, find
+from wordmask_world.report import naming_by_kinds
+from wordmask_world.training import figures, kinds
 from wordmask_world.training.kinds import ANYTHING, KindsSettings, clusters, means_within, train_kinds, write_kinds
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -56,6 +58,13 @@ def test_those_nearest_to_the_middle_of_their_kind_are_learnt_from(tmp_path):
     assert found.names == ("kind 2", "kind 7")  # nothing of kind 4 is near its middle
     told = [(record.name, record.rank, record.image.path) for record in found]
     assert told == [("kind 2", 0, "1.jpg"), ("kind 2", 1, "4.jpg"), ("kind 7", 0, "2.jpg"), ("kind 7", 1, "0.jpg")]
+
+
+def test_what_ships_tells_things_apart_that_nobody_named(monkeypatch):
+    monkeypatch.setattr(figures, "NAMED_PICTURES", 100)
+    told = read_student(find(KINDS).path)
+    assert "wordmask world train-kinds" in told.metadata["command"]
+    assert naming_by_kinds(told.network) > 50  # 4 by chance
 
 
 @pytest.mark.slow

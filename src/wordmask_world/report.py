@@ -190,7 +190,10 @@ def tell_of_kinds(tell: PrintedPage, network: Any) -> None:
         "Pictures of one thing: does the nearest other one, by the mean of its features where it sees no background, "
         "show the same thing?",
     )
+    tell.table(["", "trained"], [["the same thing (%)", naming_by_kinds(network)]])
 
+
+def naming_by_kinds(network: Any) -> float:
     @torch.no_grad()
     def pooled(images: torch.Tensor) -> torch.Tensor:
         features = network.features(network.statistics.normalise(images.to(next(network.parameters()).device)))
@@ -198,7 +201,7 @@ def tell_of_kinds(tell: PrintedPage, network: Any) -> None:
         means: torch.Tensor = (features * salient).sum(dim=(2, 3)) / salient.sum(dim=(2, 3))
         return means.cpu()
 
-    tell.table(["", "trained"], [["the same thing (%)", neighbour_naming(pooled)]])
+    return neighbour_naming(pooled)
 
 
 def maskclip_variants(background_threshold: float | None) -> list[MaskClipSettings]:

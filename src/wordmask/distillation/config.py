@@ -205,7 +205,9 @@ def make_run(*layers: Mapping[str, Any]) -> Run:
     if isinstance(asked, Mapping) and asked.get("kind", base["student"]["kind"]) != base["student"]["kind"]:
         base["student"] = TypeAdapter(AnyStudentSettings).dump_python(_student_of(preset, asked["kind"]), mode="json")
     merged = _merged(base, told)
-    if isinstance(merged["experts"], Mapping) and base["experts"] is not None:  # also where one layer has said "none" and a later one has said more
+    if (
+        isinstance(merged["experts"], Mapping) and base["experts"] is not None
+    ):  # also where one layer has said "none" and a later one has said more
         merged["experts"] = _merged(base["experts"], merged["experts"])
     _check_keys(merged, base)
     config = _validated(_with_absolute_paths(merged, Path.cwd()))
