@@ -110,6 +110,8 @@ def train_kinds(
     """
     if precision not in ("fp32", "bf16"):
         raise typer.BadParameter(f"--precision is fp32 or bf16, not {precision!r}")
+    from pydantic import TypeAdapter
+
     from wordmask.console.progress import OnStderr
     from wordmask.runs.claim import claimed
     from wordmask.segmenters.student_file import halve_student
@@ -117,18 +119,11 @@ def train_kinds(
     from wordmask_world.training.kinds import KindsSettings, train_kinds
 
     with claimed(out, VERB, was_ours=_was_ours):
-        settings = KindsSettings(
-            out,
-            pictures,
-            kinds,
-            steps=steps,
-            precision=precision,
-            seed=seed,
-            device=device,  # type: ignore[arg-type]
-        )
+        told = {"pictures": pictures, "kinds": kinds, "steps": steps, "precision": precision}
+        settings = TypeAdapter(KindsSettings).validate_python({**told, "out": out, "seed": seed, "device": device})
         network = train_kinds(settings, OnStderr())
-        command = f"wordmask world train-kinds --pictures {pictures} --kinds {kinds} --steps {steps}"
-        how = {"command": f"{command} --precision {precision} --seed {seed}"}
+        command = " ".join(f"--{key} {value}" for key, value in {**told, "seed": seed}.items())
+        how = {"command": f"wordmask world train-kinds {command}"}
         halve_student(network, out / "weights" / f"{KINDS}.safetensors", how)
         show(out / "weights")
 

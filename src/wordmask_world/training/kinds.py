@@ -31,7 +31,7 @@ from wordmask.runs.parts import Parts, write_part
 from wordmask.segmenters.deeplab import DeepLabV3Plus
 from wordmask.segmenters.saliency_clip import view_of
 from wordmask.segmenters.student_file import read_student
-from wordmask_world.distilling import RUN
+from wordmask_world.distilling import SMALL
 from wordmask_world.files.writing import write_folder
 from wordmask_world.models import world_clip
 from wordmask_world.training.loop import choose_device
@@ -68,8 +68,8 @@ class KindsSettings:
         """Return how a network learns in each round. In the last one it looks at pictures twice as large; so does the
         student that ships, whose crowds these are.
         """
-        sooner = replace(
-            RUN.student,
+        sooner = StudentSettings(
+            **SMALL,
             steps=max(1, self.steps * 2 // 3),
             precision=self.precision,
             learn_at="cells",
@@ -101,7 +101,7 @@ def train_kinds(settings: KindsSettings, console: OnStderr) -> Path:
             progress=report,
         )
     look: Look = by_clip(settings)
-    start = RUN.student.start
+    start: str = SMALL["start"]
     for number, learning in enumerate(settings.rounds, start=1):
         own = settings.out / f"round-{number}"
         with console.progress(f"round {number}: looking at masks") as report:
