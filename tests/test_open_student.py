@@ -20,11 +20,13 @@ from wordmask.distillation.records import DistillationError
 from wordmask.distillation.student import StudentSettings, examples_of
 from wordmask.distillation.target_examples import TargetExamples
 from wordmask.distillation.teacher import Lesson, blocks_of_pile, teach
+from wordmask.distillation.training import seeded
 from wordmask.export.graphs import graph_of
 from wordmask.hub import Card, HubError, save_folder
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.segmenters import open_student
 from wordmask.segmenters.base import SegmenterError
+from wordmask.segmenters.deeplab import DeepLabV3Plus
 from wordmask.segmenters.onnx_file import ExportError
 from wordmask.segmenters.open_student import (
     OpenStudent,
@@ -35,6 +37,7 @@ from wordmask.segmenters.open_student import (
     read_open_student,
     write_open_student,
 )
+from wordmask.segmenters.student_file import write_student
 from wordmask.weights.loading import WeightsError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -110,6 +113,38 @@ def test_the_loss_is_cross_entropy_and_the_distance_to_the_teachers_features():
     assert float(found) == pytest.approx(expected + 0.7 * apart / (4 * 6), rel=1e-4)
     alone = loss(output, labels, None, ignore=255, counted=counted)
     assert float(alone) == pytest.approx(expected, rel=1e-4)
+
+
+def test_at_cells_each_is_held_against_the_label_in_its_middle():
+    output = torch.randn(1, 4, 2, 3, generator=torch.Generator().manual_seed(2))
+    labels = torch.randint(0, 4, (1, 8, 9), generator=torch.Generator().manual_seed(3))
+    middles = torch.tensor([[2, 3, 255], [0, 255, 1]])
+    for row, column in np.ndindex(2, 3):
+        labels[0, 2 + 4 * row, 1 + 3 * column] = middles[row, column]
+    loss = OpenLoss(TEXTS, Vocabulary.of(COLOUR_NAMES), replace(OPEN, learn_at="cells"))
+    found = loss(output, labels, None, ignore=255, counted=torch.tensor(48))
+    chances = open_logits(output, texts_of(COLOUR_NAMES), 0.1).softmax(dim=1)
+    told = [(y, x) for y in range(2) for x in range(3) if middles[y, x] != 255]
+    expected = sum(-float(chances[0, middles[y, x], y, x].log()) for y, x in told) / (48 * 6 / 72)
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("donor", ["closed", "open"])
+def test_it_starts_from_a_student_of_any_kind_all_but_its_last_layer(targets, tmp_path, donor):
+    start = tmp_path / "start.safetensors"
+    if donor == "open":
+        write_open_student(start, given := student_file())
+        network = given.network
+    else:
+        network = seeded(5, lambda: DeepLabV3Plus(7, TINY))
+        write_student(start, network, Vocabulary.of(["background", *"abcdef"]))
+    settings = replace(OPEN, start=str(start), steps=1, learning_rate=1e-6, backbone_rate=1e-6)
+    learnt = read_open_student(learn(TargetExamples(targets), tmp_path / "out", settings)).network.state_dict()
+    plain = new_open_network(3, TINY).state_dict()
+    weights = {name for name, _ in network.named_parameters() if not name.startswith("classifier.classifier.3.")}
+    for name in weights:
+        assert torch.allclose(learnt[name], network.state_dict()[name], atol=1e-5), name
+    assert learnt["classifier.classifier.3.weight"].shape == plain["classifier.classifier.3.weight"].shape
 
 
 def test_samples_bring_the_teachers_features_and_none_where_something_was_pasted(targets):

@@ -212,9 +212,8 @@ def make_run(*layers: Mapping[str, Any]) -> Run:
         raise ConfigError("names holds nothing but background: name at least one thing to find")
     _check_teacher(config, vocabulary)
     if isinstance(config.student, StudentSettings) and config.student.vocabulary == "open":
-        for name, plain in (("crowds", 0.0), ("learn_at", "pixels")):
-            if getattr(config.student, name) != plain:
-                raise ConfigError(f"student.{name} is for students of vocabulary=closed: leave it at {plain}")
+        if config.student.crowds:
+            raise ConfigError("student.crowds is for students of vocabulary=closed: leave it at 0.0")
     for name, training in (("experts", config.experts), ("student", config.student)):
         if not isinstance(training, SegmenterTraining) or not training.far_steps:
             continue

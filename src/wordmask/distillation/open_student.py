@@ -18,7 +18,7 @@ from wordmask.distillation.batches import Examples, Samples
 from wordmask.distillation.copy_paste import paste
 from wordmask.distillation.student import STUDENT_FILE, StudentSettings, check_on, is_done, told_of, with_background
 from wordmask.distillation.target_examples import TargetExamples
-from wordmask.distillation.training import seeded, train
+from wordmask.distillation.training import cross_entropy, seeded, train
 from wordmask.names.text_embeddings import TextEmbedder
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.runs.parts import Say, warn, write_part
@@ -53,6 +53,7 @@ class OpenLoss:
     def __init__(self, texts: Texts, names: Vocabulary, settings: StudentSettings):
         self.text = texts.embed(names)
         self.temperature, self.weight, self.batch = settings.temperature, settings.features_weight, settings.batch
+        self.at_cells = settings.learn_at == "cells"
 
     def __call__(
         self, output: Tensor, labels: Tensor, beside: Tensor | None, *, ignore: int, counted: Tensor
@@ -60,8 +61,9 @@ class OpenLoss:
         """output (b, D + 1, h, w), labels (b, S, S), beside (b, D, h, w): zeros where nothing is to be learnt of it."""
         output = output.float()
         logits = open_logits(output, self.text, self.temperature)
-        logits = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
-        loss = F.cross_entropy(logits, labels, ignore_index=ignore, reduction="sum") / counted
+        if not self.at_cells:
+            logits = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
+        loss = cross_entropy(logits, labels, None, ignore=ignore, counted=counted)
         if beside is None or not self.weight:
             return loss
         teacher = beside.float()

@@ -28,14 +28,14 @@ from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings, TextEnc
 from wordmask.names.vocabulary import Rivals, Vocabulary
 from wordmask.pictures.reduced import Picture
 from wordmask.segmenters.base import MissingWeightsError, Seen, SegmenterError
-from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus, told_of
+from wordmask.segmenters.deeplab import TEXTS, DeepLabSettings, DeepLabV3Plus, told_of
 from wordmask.segmenters.namedmask import PRESET, NamedMask, NamedMaskSettings, SeenByStudent
 from wordmask.segmenters.student_file import OPEN_FORMAT, Student, read_names, reading, write_names
 from wordmask.weights.addresses import resolve
 from wordmask.weights.building import built_from, check_numbers
 from wordmask.weights.loading import WeightsError, read_metadata, read_state_dict, write_state_dict
 
-VECTORS = "text.vectors"
+VECTORS = f"{TEXTS}vectors"
 """The texts of the names that it was distilled for, (P, D), among the network's tensors."""
 OWN = ("format", "names", "network", "tower", "temperature")
 _SETTINGS = TypeAdapter(DeepLabSettings)
