@@ -115,6 +115,23 @@ def test_the_loss_is_cross_entropy_and_the_distance_to_the_teachers_features():
     assert float(alone) == pytest.approx(expected, rel=1e-4)
 
 
+def test_finer_features_are_held_against_the_teachers_in_the_mean_of_a_place(targets, tmp_path):
+    dice = torch.Generator().manual_seed(4)
+    output, teacher = torch.randn(2, 4, 4, 4, generator=dice), torch.randn(2, 3, 2, 2, generator=dice)
+    teacher = F.normalize(teacher, dim=1)
+    nothing, counted = torch.full((2, 8, 8), 255), torch.tensor(1)
+    loss = OpenLoss(TEXTS, Vocabulary.of(COLOUR_NAMES), replace(OPEN, batch=2, features_weight=1.0))
+    found = loss(output, nothing, teacher, ignore=255, counted=counted)
+    apart = []
+    for b, y, x in np.ndindex(2, 2, 2):
+        cells = [output[b, :3, 2 * y + i, 2 * x + j] for i in (0, 1) for j in (0, 1)]
+        apart.append(1 - sum(float(cell / cell.norm() @ teacher[b, :, y, x]) for cell in cells) / 4)
+    assert float(found) == pytest.approx(sum(apart) / 8, rel=1e-4)
+    zoomed = replace(OPEN, network=replace(TINY, zoom=2.0), steps=3, far_steps=2)
+    network = read_open_student(learn(TargetExamples(targets), tmp_path / "zoomed", zoomed)).network
+    assert network(torch.zeros(1, 3, 32, 32)).shape[-2:] == (16, 16)
+
+
 def test_at_cells_each_is_held_against_the_label_in_its_middle():
     output = torch.randn(1, 4, 2, 3, generator=torch.Generator().manual_seed(2))
     labels = torch.randint(0, 4, (1, 8, 9), generator=torch.Generator().manual_seed(3))

@@ -3,6 +3,7 @@ teacher's own.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -47,7 +48,8 @@ class Texts(NamedTuple):
 
 class OpenLoss:
     """Cross-entropy over background and the cosines with the names' texts, and how far features are from the teacher's:
-    one minus the cosine, in the mean over cells, times `weight`.
+    one minus the cosine, in the mean over cells, times `weight`. Where a zoom has made the student's cells finer than
+    the teacher's features are asked for, those of a place are held against them in the mean.
     """
 
     def __init__(self, texts: Texts, names: Vocabulary, settings: StudentSettings):
@@ -58,7 +60,7 @@ class OpenLoss:
     def __call__(
         self, output: Tensor, labels: Tensor, beside: Tensor | None, *, ignore: int, counted: Tensor
     ) -> Tensor:
-        """output (b, D + 1, h, w), labels (b, S, S), beside (b, D, h, w): zeros where nothing is to be learnt of it."""
+        """output (b, D + 1, h, w), labels (b, S, S), beside (b, D, g, g): zeros where nothing is to be learnt of it."""
         output = output.float()
         logits = open_logits(output, self.text, self.temperature)
         if not self.at_cells:
@@ -67,12 +69,13 @@ class OpenLoss:
         if beside is None or not self.weight:
             return loss
         teacher = beside.float()
-        apart = teacher.norm(dim=1) - (F.normalize(output[:, :-1], dim=1) * teacher).sum(dim=1)  # (b, h, w)
+        own = F.adaptive_avg_pool2d(F.normalize(output[:, :-1], dim=1), teacher.shape[-2:])
+        apart = teacher.norm(dim=1) - (own * teacher).sum(dim=1)  # (b, g, g)
         return loss + self.weight * apart.sum() / (self.batch * apart[0].numel())
 
 
 class FeatureSamples(Samples):
-    """Samples with the teacher's features beside them, on the grid of the student's."""
+    """Samples with the teacher's features beside them, on the grid of the student's without a zoom."""
 
     def __init__(self, *given: object, grid: int, **options: object):
         super().__init__(*given, **options)  # type: ignore[arg-type]
@@ -179,7 +182,9 @@ def train_open_student(
 
 
 def grid_of(settings: StudentSettings) -> int:
-    """Return how many cells the student's features have along a side of a crop."""
+    """Return how many cells the student's features have along a side of a crop, which it looks at without a zoom: a
+    teacher's own are no finer.
+    """
     crop = settings.augmentation.crop
     with torch.random.fork_rng(devices=[]), torch.device("meta"):  # nothing but its shape is asked for
-        return OpenDeepLab(1, settings.network).eval()(torch.empty(1, 3, crop, crop)).shape[-1]
+        return OpenDeepLab(1, replace(settings.network, zoom=1.0)).eval()(torch.empty(1, 3, crop, crop)).shape[-1]
