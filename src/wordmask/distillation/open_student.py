@@ -95,10 +95,10 @@ class FeatureSamples(Samples):
 
     def _seen(self, index: int, chance: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         assert isinstance(self.examples, TargetExamples)
-        image, mask, target = self.examples.read_target(index)
+        image, mask, told = self.examples.read_target(index)
         view = draw_view(chance, mask.shape, self.augmentation)
         pixels, labels = see(image, mask, view, self.augmentation.crop, label=1, ignore=self.ignore)
-        features = features_in(view, target.features, self.augmentation.crop, self.grid)
+        features = features_in(view, told, self.augmentation.crop, self.grid)
         return coloured(pixels, draw_colours(chance, self.augmentation)), labels, features
 
 
