@@ -15,7 +15,16 @@ from support.tiny_collection import COLOURS, ColourClip, embedder, encoded, pict
 from support.tiny_teacher import ColourTeacher
 from wordmask.benchmarks.datasets import Sample
 from wordmask.collection.piles import open_pile
-from wordmask.distillation.open_student import FeatureSamples, OpenLoss, Texts, train_open_student
+from wordmask.distillation.open_student import (
+    ANCHOR_TEMPERATURE,
+    ANCHORS,
+    DISTANCE,
+    FeatureSamples,
+    OpenLoss,
+    Texts,
+    apart,
+    train_open_student,
+)
 from wordmask.distillation.records import DistillationError
 from wordmask.distillation.student import StudentSettings, examples_of
 from wordmask.distillation.target_examples import TargetExamples
@@ -80,7 +89,15 @@ def test_logits_are_background_and_cosines_by_temperature():
         assert found[at[0], :, at[1], at[2]].tolist() == pytest.approx(expected, abs=1e-4)
 
 
-def test_the_loss_is_cross_entropy_and_the_distance_to_the_teachers_features():
+def divergence(own, cell, anchors):
+    """Return how differently two features look at anchors, of what the second one's softmax says, and how far they lie."""
+    theirs, ours = (np.array([float(f @ a) / ANCHOR_TEMPERATURE for a in anchors]) for f in (cell, own))
+    chances = np.exp(theirs - theirs.max()) / np.exp(theirs - theirs.max()).sum()
+    log_own = ours - ours.max() - np.log(np.exp(ours - ours.max()).sum())
+    return float((chances * (np.log(chances) - log_own)).sum()) + DISTANCE * (1 - float(own @ cell))
+
+
+def test_the_loss_is_cross_entropy_and_how_differently_features_look_at_those_of_the_batch():
     dice = torch.Generator().manual_seed(1)
     output, teacher = (
         torch.randn(2, 4, 2, 3, generator=dice),
@@ -105,12 +122,11 @@ def test_the_loss_is_cross_entropy_and_the_distance_to_the_teachers_features():
         )
         / 40
     )
-    apart = 0.0
-    for b in range(2):
-        for y, x in ((0, 0), (0, 2), (1, 0), (1, 1), (1, 2)):
-            own = output[b, :3, y, x]
-            apart += 1 - float(own @ teacher[b, :, y, x] / own.norm())
-    assert float(found) == pytest.approx(expected + 0.7 * apart / (4 * 6), rel=1e-4)
+    cells = [(b, y, x) for b in range(2) for y in range(2) for x in range(3) if (y, x) != (0, 1)]
+    anchors = [teacher[b, :, y, x] for b, y, x in cells]
+    own = F.normalize(output[:, :3], dim=1)
+    distance = sum(divergence(own[b, :, y, x], teacher[b, :, y, x], anchors) for b, y, x in cells)
+    assert float(found) == pytest.approx(expected + 0.7 * distance / (4 * 6), rel=1e-4)
     alone = loss(output, labels, None, ignore=255, counted=counted)
     assert float(alone) == pytest.approx(expected, rel=1e-4)
 
@@ -122,14 +138,28 @@ def test_finer_features_are_held_against_the_teachers_in_the_mean_of_a_place(tar
     nothing, counted = torch.full((2, 8, 8), 255), torch.tensor(1)
     loss = OpenLoss(TEXTS, Vocabulary.of(COLOUR_NAMES), replace(OPEN, batch=2, features_weight=1.0))
     found = loss(output, nothing, teacher, ignore=255, counted=counted)
-    apart = []
+    anchors = [teacher[b, :, y, x] for b, y, x in np.ndindex(2, 2, 2)]
+    distance = 0.0
     for b, y, x in np.ndindex(2, 2, 2):
         cells = [output[b, :3, 2 * y + i, 2 * x + j] for i in (0, 1) for j in (0, 1)]
-        apart.append(1 - sum(float(cell / cell.norm() @ teacher[b, :, y, x]) for cell in cells) / 4)
-    assert float(found) == pytest.approx(sum(apart) / 8, rel=1e-4)
+        distance += divergence(sum(cell / cell.norm() for cell in cells) / 4, teacher[b, :, y, x], anchors)
+    assert float(found) == pytest.approx(distance / 8, rel=1e-4)
     zoomed = replace(OPEN, network=replace(TINY, zoom=2.0), steps=3, far_steps=2)
     network = read_open_student(learn(TargetExamples(targets), tmp_path / "zoomed", zoomed)).network
     assert network(torch.zeros(1, 3, 32, 32)).shape[-2:] == (16, 16)
+
+
+def test_anchors_are_spread_over_the_batch_and_the_teacher_itself_is_not_apart_from_itself():
+    teacher = F.normalize(torch.randn(3, 5, 24, 24, generator=torch.Generator().manual_seed(6)), dim=1)
+    teacher[1] = 0
+    assert apart(teacher, teacher).shape == (2 * 24 * 24,)
+    assert apart(teacher, teacher).abs().max() < 1e-5
+    other = teacher.clone()
+    other[0, :, 3, 4] = -other[0, :, 3, 4]
+    found = apart(other, teacher)
+    assert found.argmax() == 3 * 24 + 4
+    anchors = teacher[[0, 2]].permute(0, 2, 3, 1).reshape(-1, 5)[:: 2 * 24 * 24 // ANCHORS]
+    assert float(found.max()) == pytest.approx(divergence(other[0, :, 3, 4], teacher[0, :, 3, 4], anchors), rel=1e-3)
 
 
 def test_at_cells_each_is_held_against_the_label_in_its_middle():
@@ -272,6 +302,12 @@ def test_a_new_network_has_no_opinion_of_what_is_background():
     output = new_open_network(3, TINY).eval()(torch.randn(1, 3, 32, 32))
     assert output.shape == (1, 4, 8, 8)
     assert (output[:, -1] == 0).all()
+
+
+def test_a_first_feature_is_what_it_says_of_everything():
+    first = F.normalize(torch.tensor([1.0, 2.0, 3.0]), dim=0)
+    output = new_open_network(3, TINY, first).eval()(torch.randn(1, 3, 32, 32))
+    assert (output == torch.cat([first, torch.zeros(1)])[None, :, None, None]).all()
 
 
 def test_a_file_holds_all_of_it_and_a_damaged_one_says_so(path, tmp_path):

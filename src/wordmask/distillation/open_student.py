@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from wordmask.benchmarks.datasets import Benchmark
 
 
+ANCHORS, ANCHOR_TEMPERATURE, DISTANCE = 256, 0.05, 10.0
+
+
 class Texts(NamedTuple):
     """What reads names, and where it is."""
 
@@ -70,8 +73,18 @@ class OpenLoss:
             return loss
         teacher = beside.float()
         own = F.adaptive_avg_pool2d(F.normalize(output[:, :-1], dim=1), teacher.shape[-2:])
-        apart = teacher.norm(dim=1) - (own * teacher).sum(dim=1)  # (b, g, g)
-        return loss + self.weight * apart.sum() / (self.batch * apart[0].numel())
+        return loss + self.weight * apart(own, teacher).sum() / (self.batch * teacher[0, 0].numel())
+
+
+def apart(own: Tensor, teacher: Tensor) -> Tensor:
+    """Return how far a student's features are from the teacher's, (b, D, g, g) both -> (cells,): at which of the batch's
+    other features each looks, by a divergence. Cells of zeros teach nothing.
+    """
+    own, teacher = own.permute(0, 2, 3, 1).flatten(0, 2), teacher.permute(0, 2, 3, 1).flatten(0, 2)
+    own, teacher = (each[teacher.any(dim=1)] for each in (own, teacher))
+    anchors = teacher[:: max(1, len(teacher) // ANCHORS)].T / ANCHOR_TEMPERATURE
+    looks = F.kl_div((own @ anchors).log_softmax(dim=1), (teacher @ anchors).softmax(dim=1), reduction="none").sum(dim=1)
+    return looks + DISTANCE * (1 - (own * teacher).sum(dim=1))
 
 
 class FeatureSamples(Samples):
@@ -146,7 +159,9 @@ def train_open_student(
     loss = OpenLoss(texts, own, settings)
 
     def make() -> OpenDeepLab:
-        network = seeded(seed, lambda: new_open_network(loss.text.vectors.shape[1], settings.network))
+        vectors = loss.text.vectors
+        first = F.normalize(vectors.mean(dim=0), dim=0)
+        network = seeded(seed, lambda: new_open_network(vectors.shape[1], settings.network, first))
         if settings.start is not None:
             fill_backbone(network, settings.start)
         return network

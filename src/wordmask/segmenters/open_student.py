@@ -48,14 +48,18 @@ class OpenDeepLab(DeepLabV3Plus):
         return self.classify(self.features(images))
 
 
-def new_open_network(dimensions: int, settings: DeepLabSettings) -> OpenDeepLab:
-    """Return one that knows nothing, least of all what is background."""
+def new_open_network(dimensions: int, settings: DeepLabSettings, first: Tensor | None = None) -> OpenDeepLab:
+    """Return one that knows nothing, least of all what is background. first (D,): the feature that it has everywhere;
+    what random weights would add to it in directions that nothing is ever told apart by would stay for long.
+    """
     network = OpenDeepLab(dimensions + 1, settings)
     last = network.classifier.classifier[-1]
     assert isinstance(last, nn.Conv2d)
     assert last.bias is not None
     with torch.no_grad():
         last.weight[-1], last.bias[-1] = 0, 0
+        if first is not None:
+            last.weight[:], last.bias[:-1] = 0, first
     return network
 
 
