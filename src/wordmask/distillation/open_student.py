@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 
 ANCHORS, ANCHOR_TEMPERATURE, DISTANCE = 256, 0.05, 10.0
+"""How many features of a batch the others are held against, what their cosines are divided by, and how much one minus
+the cosine counts beside that."""
 
 
 class Texts(NamedTuple):
@@ -50,9 +52,9 @@ class Texts(NamedTuple):
 
 
 class OpenLoss:
-    """Cross-entropy over background and the cosines with the names' texts, and how far features are from the teacher's:
-    one minus the cosine, in the mean over cells, times `weight`. Where a zoom has made the student's cells finer than
-    the teacher's features are asked for, those of a place are held against them in the mean.
+    """Cross-entropy over background and the cosines with the names' texts, and how far features are from the teacher's
+    (`apart`), in the mean over cells, times `weight`. Where a zoom has made the student's cells finer than the
+    teacher's features are asked for, those of a place are held against them in the mean.
     """
 
     def __init__(self, texts: Texts, names: Vocabulary, settings: StudentSettings):
@@ -77,8 +79,9 @@ class OpenLoss:
 
 
 def apart(own: Tensor, teacher: Tensor) -> Tensor:
-    """Return how far a student's features are from the teacher's, (b, D, g, g) both -> (cells,): at which of the batch's
-    other features each looks, by a divergence. Cells of zeros teach nothing.
+    """Return how far a student's features are from the teacher's, (b, D, g, g) both -> (cells,); cells of zeros teach
+    nothing. That is how differently the two look at a few of the batch's other features, which is learnt as quickly as
+    names are; and one minus their cosine, without which they might all lie elsewhere.
     """
     own, teacher = own.permute(0, 2, 3, 1).flatten(0, 2), teacher.permute(0, 2, 3, 1).flatten(0, 2)
     own, teacher = (each[teacher.any(dim=1)] for each in (own, teacher))
