@@ -90,7 +90,7 @@ def test_logits_are_background_and_cosines_by_temperature():
 
 
 def divergence(own, cell, anchors):
-    """Return how differently two features look at anchors, of what the second one's softmax says, and how far they lie."""
+    """Return how differently two features look at anchors, by the second one's softmax, and how far apart they lie."""
     theirs, ours = (np.array([float(f @ a) / ANCHOR_TEMPERATURE for a in anchors]) for f in (cell, own))
     chances = np.exp(theirs - theirs.max()) / np.exp(theirs - theirs.max()).sum()
     log_own = ours - ours.max() - np.log(np.exp(ours - ours.max()).sum())

@@ -86,7 +86,9 @@ def apart(own: Tensor, teacher: Tensor) -> Tensor:
     own, teacher = own.permute(0, 2, 3, 1).flatten(0, 2), teacher.permute(0, 2, 3, 1).flatten(0, 2)
     own, teacher = (each[teacher.any(dim=1)] for each in (own, teacher))
     anchors = teacher[:: max(1, len(teacher) // ANCHORS)].T / ANCHOR_TEMPERATURE
-    looks = F.kl_div((own @ anchors).log_softmax(dim=1), (teacher @ anchors).softmax(dim=1), reduction="none").sum(dim=1)
+    looks = F.kl_div((own @ anchors).log_softmax(dim=1), (teacher @ anchors).softmax(dim=1), reduction="none").sum(
+        dim=1
+    )
     return looks + DISTANCE * (1 - (own * teacher).sum(dim=1))
 
 
