@@ -30,7 +30,7 @@ TOLD = {"names": ["dog"], "images": "pictures", "out": "run", "preset": "world"}
         ("preset=mine", r"preset 'mine' is unknown; choose one of paper"),
         ("student.far_steps=100", r"student\.far_steps is for networks with a zoom"),
         ("student={network: {zoom: 2}, far_steps: 2400}", r"student\.far_steps=2400 leaves none of 2400 steps"),
-        ("student={vocabulary: open, learn_at: cells}", r"student\.learn_at is for students of vocabulary=closed"),
+        ("student={vocabulary: open, crowds: 0.5}", r"student\.crowds is for students of vocabulary=closed"),
     ],
 )
 def test_a_mistake_names_its_key(pair, message):

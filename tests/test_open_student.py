@@ -15,16 +15,27 @@ from support.tiny_collection import COLOURS, ColourClip, embedder, encoded, pict
 from support.tiny_teacher import ColourTeacher
 from wordmask.benchmarks.datasets import Sample
 from wordmask.collection.piles import open_pile
-from wordmask.distillation.open_student import FeatureSamples, OpenLoss, Texts, train_open_student
+from wordmask.distillation.open_student import (
+    ANCHOR_TEMPERATURE,
+    ANCHORS,
+    DISTANCE,
+    FeatureSamples,
+    OpenLoss,
+    Texts,
+    apart,
+    train_open_student,
+)
 from wordmask.distillation.records import DistillationError
 from wordmask.distillation.student import StudentSettings, examples_of
 from wordmask.distillation.target_examples import TargetExamples
 from wordmask.distillation.teacher import Lesson, blocks_of_pile, teach
+from wordmask.distillation.training import seeded
 from wordmask.export.graphs import graph_of
 from wordmask.hub import Card, HubError, save_folder
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.segmenters import open_student
 from wordmask.segmenters.base import SegmenterError
+from wordmask.segmenters.deeplab import DeepLabV3Plus
 from wordmask.segmenters.onnx_file import ExportError
 from wordmask.segmenters.open_student import (
     OpenStudent,
@@ -35,6 +46,7 @@ from wordmask.segmenters.open_student import (
     read_open_student,
     write_open_student,
 )
+from wordmask.segmenters.student_file import write_student
 from wordmask.weights.loading import WeightsError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -77,7 +89,15 @@ def test_logits_are_background_and_cosines_by_temperature():
         assert found[at[0], :, at[1], at[2]].tolist() == pytest.approx(expected, abs=1e-4)
 
 
-def test_the_loss_is_cross_entropy_and_the_distance_to_the_teachers_features():
+def divergence(own, cell, anchors):
+    """Return how differently two features look at anchors, by the second one's softmax, and how far apart they lie."""
+    theirs, ours = (np.array([float(f @ a) / ANCHOR_TEMPERATURE for a in anchors]) for f in (cell, own))
+    chances = np.exp(theirs - theirs.max()) / np.exp(theirs - theirs.max()).sum()
+    log_own = ours - ours.max() - np.log(np.exp(ours - ours.max()).sum())
+    return float((chances * (np.log(chances) - log_own)).sum()) + DISTANCE * (1 - float(own @ cell))
+
+
+def test_the_loss_is_cross_entropy_and_how_differently_features_look_at_those_of_the_batch():
     dice = torch.Generator().manual_seed(1)
     output, teacher = (
         torch.randn(2, 4, 2, 3, generator=dice),
@@ -102,14 +122,76 @@ def test_the_loss_is_cross_entropy_and_the_distance_to_the_teachers_features():
         )
         / 40
     )
-    apart = 0.0
-    for b in range(2):
-        for y, x in ((0, 0), (0, 2), (1, 0), (1, 1), (1, 2)):
-            own = output[b, :3, y, x]
-            apart += 1 - float(own @ teacher[b, :, y, x] / own.norm())
-    assert float(found) == pytest.approx(expected + 0.7 * apart / (4 * 6), rel=1e-4)
+    cells = [(b, y, x) for b in range(2) for y in range(2) for x in range(3) if (y, x) != (0, 1)]
+    anchors = [teacher[b, :, y, x] for b, y, x in cells]
+    own = F.normalize(output[:, :3], dim=1)
+    distance = sum(divergence(own[b, :, y, x], teacher[b, :, y, x], anchors) for b, y, x in cells)
+    assert float(found) == pytest.approx(expected + 0.7 * distance / (4 * 6), rel=1e-4)
     alone = loss(output, labels, None, ignore=255, counted=counted)
     assert float(alone) == pytest.approx(expected, rel=1e-4)
+
+
+def test_finer_features_are_held_against_the_teachers_in_the_mean_of_a_place(targets, tmp_path):
+    dice = torch.Generator().manual_seed(4)
+    output, teacher = torch.randn(2, 4, 4, 4, generator=dice), torch.randn(2, 3, 2, 2, generator=dice)
+    teacher = F.normalize(teacher, dim=1)
+    nothing, counted = torch.full((2, 8, 8), 255), torch.tensor(1)
+    loss = OpenLoss(TEXTS, Vocabulary.of(COLOUR_NAMES), replace(OPEN, batch=2, features_weight=1.0))
+    found = loss(output, nothing, teacher, ignore=255, counted=counted)
+    anchors = [teacher[b, :, y, x] for b, y, x in np.ndindex(2, 2, 2)]
+    distance = 0.0
+    for b, y, x in np.ndindex(2, 2, 2):
+        cells = [output[b, :3, 2 * y + i, 2 * x + j] for i in (0, 1) for j in (0, 1)]
+        distance += divergence(sum(cell / cell.norm() for cell in cells) / 4, teacher[b, :, y, x], anchors)
+    assert float(found) == pytest.approx(distance / 8, rel=1e-4)
+    zoomed = replace(OPEN, network=replace(TINY, zoom=2.0), steps=3, far_steps=2)
+    network = read_open_student(learn(TargetExamples(targets), tmp_path / "zoomed", zoomed)).network
+    assert network(torch.zeros(1, 3, 32, 32)).shape[-2:] == (16, 16)
+
+
+def test_anchors_are_spread_over_the_batch_and_the_teacher_itself_is_not_apart_from_itself():
+    teacher = F.normalize(torch.randn(3, 5, 24, 24, generator=torch.Generator().manual_seed(6)), dim=1)
+    teacher[1] = 0
+    assert apart(teacher, teacher).shape == (2 * 24 * 24,)
+    assert apart(teacher, teacher).abs().max() < 1e-5
+    other = teacher.clone()
+    other[0, :, 3, 4] = -other[0, :, 3, 4]
+    found = apart(other, teacher)
+    assert found.argmax() == 3 * 24 + 4
+    anchors = teacher[[0, 2]].permute(0, 2, 3, 1).reshape(-1, 5)[:: 2 * 24 * 24 // ANCHORS]
+    assert float(found.max()) == pytest.approx(divergence(other[0, :, 3, 4], teacher[0, :, 3, 4], anchors), rel=1e-3)
+
+
+def test_at_cells_each_is_held_against_the_label_in_its_middle():
+    output = torch.randn(1, 4, 2, 3, generator=torch.Generator().manual_seed(2))
+    labels = torch.randint(0, 4, (1, 8, 9), generator=torch.Generator().manual_seed(3))
+    middles = torch.tensor([[2, 3, 255], [0, 255, 1]])
+    for row, column in np.ndindex(2, 3):
+        labels[0, 2 + 4 * row, 1 + 3 * column] = middles[row, column]
+    loss = OpenLoss(TEXTS, Vocabulary.of(COLOUR_NAMES), replace(OPEN, learn_at="cells"))
+    found = loss(output, labels, None, ignore=255, counted=torch.tensor(48))
+    chances = open_logits(output, texts_of(COLOUR_NAMES), 0.1).softmax(dim=1)
+    told = [(y, x) for y in range(2) for x in range(3) if middles[y, x] != 255]
+    expected = sum(-float(chances[0, middles[y, x], y, x].log()) for y, x in told) / (48 * 6 / 72)
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("donor", ["closed", "open"])
+def test_it_starts_from_a_student_of_any_kind_all_but_its_last_layer(targets, tmp_path, donor):
+    start = tmp_path / "start.safetensors"
+    if donor == "open":
+        write_open_student(start, given := student_file())
+        network = given.network
+    else:
+        network = seeded(5, lambda: DeepLabV3Plus(7, TINY))
+        write_student(start, network, Vocabulary.of(["background", *"abcdef"]))
+    settings = replace(OPEN, start=str(start), steps=1, learning_rate=1e-6, backbone_rate=1e-6)
+    learnt = read_open_student(learn(TargetExamples(targets), tmp_path / "out", settings)).network.state_dict()
+    plain = new_open_network(3, TINY).state_dict()
+    weights = {name for name, _ in network.named_parameters() if not name.startswith("classifier.classifier.3.")}
+    for name in weights:
+        assert torch.allclose(learnt[name], network.state_dict()[name], atol=1e-5), name
+    assert learnt["classifier.classifier.3.weight"].shape == plain["classifier.classifier.3.weight"].shape
 
 
 def test_samples_bring_the_teachers_features_and_none_where_something_was_pasted(targets):
@@ -220,6 +302,12 @@ def test_a_new_network_has_no_opinion_of_what_is_background():
     output = new_open_network(3, TINY).eval()(torch.randn(1, 3, 32, 32))
     assert output.shape == (1, 4, 8, 8)
     assert (output[:, -1] == 0).all()
+
+
+def test_a_first_feature_is_what_it_says_of_everything():
+    first = F.normalize(torch.tensor([1.0, 2.0, 3.0]), dim=0)
+    output = new_open_network(3, TINY, first).eval()(torch.randn(1, 3, 32, 32))
+    assert (output == torch.cat([first, torch.zeros(1)])[None, :, None, None]).all()
 
 
 def test_a_file_holds_all_of_it_and_a_damaged_one_says_so(path, tmp_path):

@@ -6,7 +6,7 @@ shared among threads and processes, or on what came before.
 
 import logging
 import threading
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -39,6 +39,24 @@ class Batch:
     maps: tuple[Tensor, ...] = field(default=(), kw_only=True)  # (B, C, h, w) each: what frozen towers say of them
 
 
+class Kept:
+    """What was read of examples, as long as there is room for it."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[Any, ...]] = {}
+        self._room = MOST_KEPT
+
+    def get(self, index: int, read: Callable[[int], tuple[Any, ...]]) -> Any:
+        if (kept := self._found.get(index)) is not None:
+            return kept
+        found = read(index)
+        size = sum(array.nbytes for array in found if isinstance(array, np.ndarray))
+        if index not in self._found and size <= self._room:
+            self._room -= size
+            self._found[index] = found
+        return found
+
+
 class Examples:
     """The usable masks of some names, each with its name's label."""
 
@@ -57,8 +75,7 @@ class Examples:
             )
         told = repr((masks.fingerprint(self.rows), self.labels.tolist()))
         self.fingerprint = short_digest_of(told)
-        self._kept: dict[int, tuple[np.ndarray, np.ndarray, int]] = {}
-        self._room = MOST_KEPT
+        self._kept = Kept()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -67,12 +84,7 @@ class Examples:
         """Return the picture (H, W, 3) uint8, its mask (H, W) bool and its label, which nobody may change; the next
         one, with a warning, where this one cannot be read any more.
         """
-        found = self._kept.get(index) or self._read(index)
-        size = found[0].nbytes + found[1].nbytes
-        if index not in self._kept and size <= self._room:
-            self._room -= size
-            self._kept[index] = found
-        return found
+        return self._kept.get(index, self._read)
 
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray, int]:
         for number in range(index, index + len(self)):

@@ -215,10 +215,9 @@ def make_run(*layers: Mapping[str, Any]) -> Run:
     if not len(vocabulary.names) - (vocabulary.background is not None):
         raise ConfigError("names holds nothing but background: name at least one thing to find")
     _check_teacher(config, vocabulary)
-    if isinstance(config.student, StudentSettings) and config.student.vocabulary == "open":
-        for name, plain in (("crowds", 0.0), ("learn_at", "pixels")):
-            if getattr(config.student, name) != plain:
-                raise ConfigError(f"student.{name} is for students of vocabulary=closed: leave it at {plain}")
+    own = config.student
+    if isinstance(own, StudentSettings) and own.vocabulary == "open" and own.crowds:
+        raise ConfigError("student.crowds is for students of vocabulary=closed: leave it at 0.0")
     for name, training in (("experts", config.experts), ("student", config.student)):
         if not isinstance(training, SegmenterTraining) or not training.far_steps:
             continue

@@ -3,6 +3,7 @@ teacher's own.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,7 +19,7 @@ from wordmask.distillation.batches import Examples, Samples
 from wordmask.distillation.copy_paste import paste
 from wordmask.distillation.student import STUDENT_FILE, StudentSettings, check_on, is_done, told_of, with_background
 from wordmask.distillation.target_examples import TargetExamples
-from wordmask.distillation.training import seeded, train
+from wordmask.distillation.training import cross_entropy, seeded, train
 from wordmask.names.text_embeddings import TextEmbedder
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.runs.parts import Say, warn, write_part
@@ -38,6 +39,11 @@ if TYPE_CHECKING:
     from wordmask.benchmarks.datasets import Benchmark
 
 
+ANCHORS, ANCHOR_TEMPERATURE, DISTANCE = 256, 0.05, 10.0
+"""How many features of a batch the others are held against, what their cosines are divided by, and how much one minus
+the cosine counts beside that."""
+
+
 class Texts(NamedTuple):
     """What reads names, and where it is."""
 
@@ -46,31 +52,48 @@ class Texts(NamedTuple):
 
 
 class OpenLoss:
-    """Cross-entropy over background and the cosines with the names' texts, and how far features are from the teacher's:
-    one minus the cosine, in the mean over cells, times `weight`.
+    """Cross-entropy over background and the cosines with the names' texts, and how far features are from the teacher's
+    (`apart`), in the mean over cells, times `weight`. Where a zoom has made the student's cells finer than the
+    teacher's features are asked for, those of a place are held against them in the mean.
     """
 
     def __init__(self, texts: Texts, names: Vocabulary, settings: StudentSettings):
         self.text = texts.embed(names)
         self.temperature, self.weight, self.batch = settings.temperature, settings.features_weight, settings.batch
+        self.at_cells = settings.learn_at == "cells"
 
     def __call__(
         self, output: Tensor, labels: Tensor, beside: Tensor | None, *, ignore: int, counted: Tensor
     ) -> Tensor:
-        """output (b, D + 1, h, w), labels (b, S, S), beside (b, D, h, w): zeros where nothing is to be learnt of it."""
+        """output (b, D + 1, h, w), labels (b, S, S), beside (b, D, g, g): zeros where nothing is to be learnt of it."""
         output = output.float()
         logits = open_logits(output, self.text, self.temperature)
-        logits = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
-        loss = F.cross_entropy(logits, labels, ignore_index=ignore, reduction="sum") / counted
+        if not self.at_cells:
+            logits = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
+        loss = cross_entropy(logits, labels, None, ignore=ignore, counted=counted)
         if beside is None or not self.weight:
             return loss
         teacher = beside.float()
-        apart = teacher.norm(dim=1) - (F.normalize(output[:, :-1], dim=1) * teacher).sum(dim=1)  # (b, h, w)
-        return loss + self.weight * apart.sum() / (self.batch * apart[0].numel())
+        own = F.adaptive_avg_pool2d(F.normalize(output[:, :-1], dim=1), teacher.shape[-2:])
+        return loss + self.weight * apart(own, teacher).sum() / (self.batch * teacher[0, 0].numel())
+
+
+def apart(own: Tensor, teacher: Tensor) -> Tensor:
+    """Return how far a student's features are from the teacher's, (b, D, g, g) both -> (cells,); cells of zeros teach
+    nothing. That is how differently the two look at a few of the batch's other features, which is learnt as quickly as
+    names are; and one minus their cosine, without which they might all lie elsewhere.
+    """
+    own, teacher = own.permute(0, 2, 3, 1).flatten(0, 2), teacher.permute(0, 2, 3, 1).flatten(0, 2)
+    own, teacher = (each[teacher.any(dim=1)] for each in (own, teacher))
+    anchors = teacher[:: max(1, len(teacher) // ANCHORS)].T / ANCHOR_TEMPERATURE
+    looks = F.kl_div((own @ anchors).log_softmax(dim=1), (teacher @ anchors).softmax(dim=1), reduction="none").sum(
+        dim=1
+    )
+    return looks + DISTANCE * (1 - (own * teacher).sum(dim=1))
 
 
 class FeatureSamples(Samples):
-    """Samples with the teacher's features beside them, on the grid of the student's."""
+    """Samples with the teacher's features beside them, on the grid of the student's without a zoom."""
 
     def __init__(self, *given: object, grid: int, **options: object):
         super().__init__(*given, **options)  # type: ignore[arg-type]
@@ -90,10 +113,10 @@ class FeatureSamples(Samples):
 
     def _seen(self, index: int, chance: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         assert isinstance(self.examples, TargetExamples)
-        image, mask, target = self.examples.read_target(index)
+        image, mask, told = self.examples.read_target(index)
         view = draw_view(chance, mask.shape, self.augmentation)
         pixels, labels = see(image, mask, view, self.augmentation.crop, label=1, ignore=self.ignore)
-        features = features_in(view, target.features, self.augmentation.crop, self.grid)
+        features = features_in(view, told, self.augmentation.crop, self.grid)
         return coloured(pixels, draw_colours(chance, self.augmentation)), labels, features
 
 
@@ -141,7 +164,9 @@ def train_open_student(
     loss = OpenLoss(texts, own, settings)
 
     def make() -> OpenDeepLab:
-        network = seeded(seed, lambda: new_open_network(loss.text.vectors.shape[1], settings.network))
+        vectors = loss.text.vectors
+        first = F.normalize(vectors.mean(dim=0), dim=0)
+        network = seeded(seed, lambda: new_open_network(vectors.shape[1], settings.network, first))
         if settings.start is not None:
             fill_backbone(network, settings.start)
         return network
@@ -177,7 +202,9 @@ def train_open_student(
 
 
 def grid_of(settings: StudentSettings) -> int:
-    """Return how many cells the student's features have along a side of a crop."""
+    """Return how many cells the student's features have along a side of a crop, which it looks at without a zoom: a
+    teacher's own are no finer.
+    """
     crop = settings.augmentation.crop
     with torch.random.fork_rng(devices=[]), torch.device("meta"):  # nothing but its shape is asked for
-        return OpenDeepLab(1, settings.network).eval()(torch.empty(1, 3, crop, crop)).shape[-1]
+        return OpenDeepLab(1, replace(settings.network, zoom=1.0)).eval()(torch.empty(1, 3, crop, crop)).shape[-1]

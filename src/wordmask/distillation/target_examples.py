@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wordmask.distillation.batches import Examples
+from wordmask.distillation.batches import Examples, Kept
 from wordmask.distillation.records import DistillationError
-from wordmask.distillation.targets import Target, TargetTable
+from wordmask.distillation.targets import TargetTable
 from wordmask.distillation.training import ignore_label
 from wordmask.fingerprints import short_digest_of
 from wordmask.pictures.image_files import ImageReadError
@@ -27,6 +27,7 @@ class TargetExamples(Examples):
         self.targets, self.least, self.share = targets, least, share
         self.ignore = ignore_label(1 + len(targets.names))
         self.stuff = [label for label, name in enumerate(targets.names, start=1) if name in stuff]
+        self._kept = Kept()
         self.fingerprint = short_digest_of(repr((targets.fingerprint, least, share, self.stuff)))
 
     def __len__(self) -> int:
@@ -36,10 +37,14 @@ class TargetExamples(Examples):
         image, labels, _ = self.read_target(index)
         return image, labels, 1
 
-    def read_target(self, index: int) -> tuple[np.ndarray, np.ndarray, Target]:
+    def read_target(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Return the picture (H, W, 3) uint8, its labels (H, W) int32 with `ignore` where nothing is to be learnt, and
-        the target itself; the next one's, with a warning, where this one cannot be read any more.
+        the teacher's features (D, h, w); the next one's, with a warning, where this one cannot be read any more.
         """
+        found: tuple[np.ndarray, np.ndarray, np.ndarray | None] = self._kept.get(index, self._read_target)
+        return found
+
+    def _read_target(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         for number in range(index, index + len(self)):
             target = self.targets[number % len(self)]
             try:
@@ -52,7 +57,7 @@ class TargetExamples(Examples):
                 continue
             labels = target.labels.astype(np.int32)
             labels[target.ignored(self.least, self.share)] = self.ignore
-            return image, labels, target
+            return image, labels, target.features
         raise DistillationError(f"none of the pictures of {self.targets.folder} can be read any more")
 
     def thing(self, labels: Tensor, chance: np.random.Generator, *, ignore: int) -> Tensor:

@@ -32,6 +32,8 @@ LOW_LEVEL_STRIDE = 4
 """Of the features that give the edges back: layer1 of a ResNet."""
 HEAD, PYRAMID, LAST_LAYER = "classifier.", "classifier.aspp.", "classifier.classifier.3."
 """How the names of the head's parameters begin, of its first part, and of the layer that knows the classes."""
+TEXTS = "text."
+"""How the names of what an open student's file holds beside a network begin."""
 
 
 class DeepLabError(WordmaskError):
@@ -250,7 +252,7 @@ def fill_backbone(network: DeepLabV3Plus, weights: str | Path) -> None:
 
 def _fill_whole(network: DeepLabV3Plus, state: Mapping[str, Tensor], weights: str | Path) -> None:
     """Names of the backbone's parameters have lost their prefix."""
-    known = {key: value for key, value in state.items() if not key.startswith(LAST_LAYER)}
+    known = {key: value for key, value in state.items() if not key.startswith((LAST_LAYER, TEXTS))}
     load_into(
         network,
         known,

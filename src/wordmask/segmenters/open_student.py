@@ -28,14 +28,14 @@ from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings, TextEnc
 from wordmask.names.vocabulary import Rivals, Vocabulary
 from wordmask.pictures.reduced import Picture
 from wordmask.segmenters.base import MissingWeightsError, Seen, SegmenterError
-from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus, told_of
+from wordmask.segmenters.deeplab import TEXTS, DeepLabSettings, DeepLabV3Plus, told_of
 from wordmask.segmenters.namedmask import PRESET, NamedMask, NamedMaskSettings, SeenByStudent
 from wordmask.segmenters.student_file import OPEN_FORMAT, Student, read_names, reading, write_names
 from wordmask.weights.addresses import resolve
 from wordmask.weights.building import built_from, check_numbers
 from wordmask.weights.loading import WeightsError, read_metadata, read_state_dict, write_state_dict
 
-VECTORS = "text.vectors"
+VECTORS = f"{TEXTS}vectors"
 """The texts of the names that it was distilled for, (P, D), among the network's tensors."""
 OWN = ("format", "names", "network", "tower", "temperature")
 _SETTINGS = TypeAdapter(DeepLabSettings)
@@ -48,14 +48,18 @@ class OpenDeepLab(DeepLabV3Plus):
         return self.classify(self.features(images))
 
 
-def new_open_network(dimensions: int, settings: DeepLabSettings) -> OpenDeepLab:
-    """Return one that knows nothing, least of all what is background."""
+def new_open_network(dimensions: int, settings: DeepLabSettings, first: Tensor | None = None) -> OpenDeepLab:
+    """Return one that knows nothing, least of all what is background. first (D,): the feature that it has everywhere;
+    what random weights would add to it in directions that nothing is ever told apart by would stay for long.
+    """
     network = OpenDeepLab(dimensions + 1, settings)
     last = network.classifier.classifier[-1]
     assert isinstance(last, nn.Conv2d)
     assert last.bias is not None
     with torch.no_grad():
         last.weight[-1], last.bias[-1] = 0, 0
+        if first is not None:
+            last.weight[:], last.bias[:-1] = 0, first
     return network
 
 
