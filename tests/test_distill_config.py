@@ -30,12 +30,18 @@ TOLD = {"names": ["dog"], "images": "pictures", "out": "run", "preset": "world"}
         ("preset=mine", r"preset 'mine' is unknown; choose one of paper"),
         ("student.far_steps=100", r"student\.far_steps is for networks with a zoom"),
         ("student={network: {zoom: 2}, far_steps: 2400}", r"student\.far_steps=2400 leaves none of 2400 steps"),
-        ("student={vocabulary: open, crowds: 0.5}", r"student\.crowds is for students of vocabulary=closed"),
     ],
 )
 def test_a_mistake_names_its_key(pair, message):
     with pytest.raises(ConfigError, match=message):
         make_run(TOLD, setting(pair))
+
+
+def test_open_students_learn_from_crowds_of_archives_alone():
+    crowded = {"student": {"vocabulary": "open", "crowds": 0.5}}
+    assert make_run(TOLD, crowded).config.student.crowds == 0.5
+    with pytest.raises(ConfigError, match=r"student\.crowds is not for open students that have a teacher"):
+        make_run(TOLD, crowded, setting("masks.teacher=maskclip"))
 
 
 @pytest.mark.parametrize("pair", ["archive", "=3", "a b=3", "archive..size=3"])

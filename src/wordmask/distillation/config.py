@@ -216,8 +216,9 @@ def make_run(*layers: Mapping[str, Any]) -> Run:
         raise ConfigError("names holds nothing but background: name at least one thing to find")
     _check_teacher(config, vocabulary)
     own = config.student
-    if isinstance(own, StudentSettings) and own.vocabulary == "open" and own.crowds:
-        raise ConfigError("student.crowds is for students of vocabulary=closed: leave it at 0.0")
+    is_taught = config.masks.teacher is not None
+    if isinstance(own, StudentSettings) and own.vocabulary == "open" and own.crowds and is_taught:
+        raise ConfigError("student.crowds is not for open students that have a teacher: leave it at 0.0")
     for name, training in (("experts", config.experts), ("student", config.student)):
         if not isinstance(training, SegmenterTraining) or not training.far_steps:
             continue

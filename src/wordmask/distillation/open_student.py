@@ -17,7 +17,15 @@ from wordmask.console.progress import Progress
 from wordmask.distillation.augmentations import View, coloured, draw_colours, draw_view, see
 from wordmask.distillation.batches import Examples, Samples
 from wordmask.distillation.copy_paste import paste
-from wordmask.distillation.student import STUDENT_FILE, StudentSettings, check_on, is_done, told_of, with_background
+from wordmask.distillation.student import (
+    STUDENT_FILE,
+    StudentSettings,
+    check_on,
+    is_done,
+    sampler_of,
+    told_of,
+    with_background,
+)
 from wordmask.distillation.target_examples import TargetExamples
 from wordmask.distillation.training import cross_entropy, seeded, train
 from wordmask.names.text_embeddings import TextEmbedder
@@ -195,7 +203,7 @@ def train_open_student(
         say=say,
         run=identity,
         make=make,
-        sampler=partial(FeatureSamples, grid=grid_of(settings)) if has_features else Samples,
+        sampler=partial(FeatureSamples, grid=grid_of(settings)) if has_features else sampler_of(settings),
         loss=loss,
     )
     return path

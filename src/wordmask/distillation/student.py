@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from wordmask.console.progress import Progress
-from wordmask.distillation.batches import Examples
+from wordmask.distillation.batches import Examples, Samples
 from wordmask.distillation.crowds import SIDES, Crowds, CrowdSides
 from wordmask.distillation.head_student import FEATURES, HeadStudentSettings, train_head
 from wordmask.distillation.records import DistillationError, MaskTable
@@ -122,8 +122,8 @@ def train_student(
     learn: Callable[..., None] = train
     if isinstance(settings, HeadStudentSettings):
         learn = partial(train_head, features=features or out / FEATURES)
-    elif settings.crowds:
-        learn = partial(train, sampler=partial(Crowds, crowds=settings.crowds, sides=settings.crowd_sides))
+    else:
+        learn = partial(train, sampler=sampler_of(settings))
     learn(
         len(vocabulary),
         examples,
@@ -137,6 +137,13 @@ def train_student(
         say=say,
     )
     return path
+
+
+def sampler_of(settings: StudentSettings) -> Callable[..., Samples]:
+    """Return what a student's samples are made by."""
+    if not settings.crowds:
+        return Samples
+    return partial(Crowds, crowds=settings.crowds, sides=settings.crowd_sides)
 
 
 def is_done(path: Path, run: str, say: Say = warn) -> bool:
