@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from support.small_archive import COLOURS, TINY, make_archive, picture
 from wordmask.distillation import experts, redrawing
@@ -157,6 +158,15 @@ def test_what_either_has_found_is_kept_but_nothing_of_what_was_set_aside(expert,
                 chances.append(answer.scores[row, column] if is_thing else 1 - answer.scores[row, column])
         assert one.score == pytest.approx(np.mean(chances), abs=1e-6)
         assert one.usable
+
+
+def test_nothing_is_kept_of_a_mask_whose_picture_has_another_size_now(expert, tmp_path):
+    masks = make_archive(tmp_path, each=1, names=("apple",))
+    Image.fromarray(picture("apple", 7, (36, 52))[0]).save(tmp_path / "pictures" / "apple-0.png")
+    for keep in ("redrawn", "either"):
+        refine(expert, masks, ["apple"], replace(QUICK, keep=keep), tmp_path / keep / "0", device="cpu")
+    assert MaskTable(tmp_path / "either")[0] == MaskTable(tmp_path / "redrawn")[0]
+    assert MaskTable(tmp_path / "either")[0].mask().shape == (36, 52)
 
 
 def test_a_group_s_masks_keep_their_own_names(expert, masks, tmp_path):

@@ -147,12 +147,12 @@ def _redraw(
 
 
 def _redrawn(record: MaskRecord, mask: np.ndarray, sure: np.ndarray | None, keep: str) -> MaskRecord:
-    """score: how probable the expert thinks the mask's pixels to be, in the mean. keep: of a mask that was set aside
-    nothing is kept.
+    """score: how probable the expert thinks the mask's pixels to be, in the mean. keep: nothing is kept of a mask that
+    was set aside, or is of another picture that lay in this one's place.
     """
     if sure is not None:
         sure = np.where(mask, sure, 1 - sure)  # (H, W), of each pixel's being the thing
-    if keep == "either" and record.usable:
+    if keep == "either" and record.usable and record.rle["size"] == list(mask.shape):
         mask = mask | record.mask()
     trouble = "empty" if not mask.any() else "full" if mask.all() else ""
     score = float(sure[mask].mean()) if sure is not None and mask.any() else 0.0
