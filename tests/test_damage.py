@@ -12,7 +12,7 @@ from support.tiny_run import Listener, contents, pipeline_with
 from wordmask.collection import embedding
 from wordmask.collection.embedding_folder import EmbeddingFolder
 from wordmask.collection.references import CollectionError
-from wordmask.distillation import experts, pseudo_masks, training
+from wordmask.distillation import pseudo_masks, redrawing, training
 from wordmask.distillation.records import DistillationError, MaskTable
 from wordmask.runs.parts import CHECKSUMS, Parts, vouch_for, write_part
 from wordmask.runs.stages import StageError
@@ -25,7 +25,7 @@ STOPS = {
     "embeddings": (embedding, "write_part", 7),
     "masks": (pseudo_masks, "write_masks", 3),
     "experts": (training, "save_checkpoint", 3 + 2),
-    "refined": (experts, "write_masks", 3),
+    "refined": (redrawing, "write_masks", 3),
     "student": (training, "save_checkpoint", 9 + 2),
 }
 """Where a run is killed: just after the n-th call of a function."""
@@ -35,7 +35,7 @@ STOPS = {
 def _small_shards():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pseudo_masks, "PICTURES_PER_SHARD", 3)
-        patch.setattr(experts, "MASKS_PER_SHARD", 2)
+        patch.setattr(redrawing, "MASKS_PER_SHARD", 2)
         yield
 
 

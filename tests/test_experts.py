@@ -6,12 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from support.small_archive import COLOURS, TINY, make_archive, picture
-from wordmask.distillation import experts
+from wordmask.distillation import experts, redrawing
 from wordmask.distillation.augmentations import Augmentation
-from wordmask.distillation.experts import PRESETS, ExpertSettings, default_groups, group_names, refine, train_expert
+from wordmask.distillation.experts import PRESETS, ExpertSettings, default_groups, group_names, train_expert
 from wordmask.distillation.records import DistillationError, MaskTable, write_masks
+from wordmask.distillation.redrawing import refine
+from wordmask.segmenters.namedmask import NamedMask
 from wordmask.segmenters.student_file import read_student, write_student
 
 QUICK = ExpertSettings(
@@ -137,6 +140,35 @@ def test_refined_masks_are_records_of_the_same_pictures_in_the_same_order(expert
     assert list(dict.fromkeys(told)) == [(3, EACH), (6, EACH)]
 
 
+def test_what_either_has_found_is_kept_but_nothing_of_what_was_set_aside(expert, masks, tmp_path):
+    aside = [replace(record, usable=record.rank != 2, trouble="unsure" * (record.rank == 2)) for record in masks]
+    write_masks(tmp_path / "masks" / "0.arrow", aside, root=masks.root, names=masks.names)
+    table = MaskTable(tmp_path / "masks")
+    refine(expert, table, ["apple"], replace(QUICK, keep="either"), tmp_path / "refined" / "0", device="cpu")
+    student = NamedMask(read_student(expert), device="cpu", precision="fp32")
+    found = list(MaskTable(tmp_path / "refined"))
+    assert any((one.mask() & ~record.mask()).any() for one, record in zip(found, aside, strict=False))
+    for one, record in zip(found, [record for record in aside if record.name == "apple"], strict=True):
+        answer = student.segment(masks.open_image(record.image), ["background", "apple"])
+        chances = []
+        for (row, column), kept in np.ndenumerate(one.mask()):
+            is_thing = answer.labels[row, column] == 1
+            assert kept == (is_thing or (record.rank != 2 and record.mask()[row, column]))
+            if kept:
+                chances.append(answer.scores[row, column] if is_thing else 1 - answer.scores[row, column])
+        assert one.score == pytest.approx(np.mean(chances), abs=1e-6)
+        assert one.usable
+
+
+def test_nothing_is_kept_of_a_mask_whose_picture_has_another_size_now(expert, tmp_path):
+    masks = make_archive(tmp_path, each=1, names=("apple",))
+    Image.fromarray(picture("apple", 7, (36, 52))[0]).save(tmp_path / "pictures" / "apple-0.png")
+    for keep in ("redrawn", "either"):
+        refine(expert, masks, ["apple"], replace(QUICK, keep=keep), tmp_path / keep / "0", device="cpu")
+    assert MaskTable(tmp_path / "either")[0] == MaskTable(tmp_path / "redrawn")[0]
+    assert MaskTable(tmp_path / "either")[0].mask().shape == (36, 52)
+
+
 def test_a_group_s_masks_keep_their_own_names(expert, masks, tmp_path):
     refine(expert, masks, ["sky", "apple"], QUICK, tmp_path / "refined" / "0", device="cpu")
     refined = MaskTable(tmp_path / "refined")
@@ -147,7 +179,7 @@ def test_a_group_s_masks_keep_their_own_names(expert, masks, tmp_path):
 def test_a_kill_while_redrawing_costs_a_shard_and_no_more(expert, masks, tmp_path, monkeypatch, kept):
     names = ["sky", "apple"]
     refine(expert, masks, names, QUICK, tmp_path / "at once" / "0", device="cpu")
-    monkeypatch.setattr(experts, "MASKS_PER_SHARD", 5)
+    monkeypatch.setattr(redrawing, "MASKS_PER_SHARD", 5)
     whole = refine(expert, masks, names, QUICK, tmp_path / "whole" / "0", device="cpu")
     assert [path.name for path in whole] == [f"0_{number:05d}.arrow" for number in range(3)]
     written = []
@@ -161,10 +193,10 @@ def test_a_kill_while_redrawing_costs_a_shard_and_no_more(expert, masks, tmp_pat
         written.append(path.name)
         write_masks(path, *args, **kwargs)
 
-    monkeypatch.setattr(experts, "write_masks", dying)
+    monkeypatch.setattr(redrawing, "write_masks", dying)
     with pytest.raises(Killed) if kept < 3 else nullcontext():
         refine(expert, masks, names, QUICK, tmp_path / "killed" / "0", device="cpu")
-    monkeypatch.setattr(experts, "write_masks", write_masks)
+    monkeypatch.setattr(redrawing, "write_masks", write_masks)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").glob("*.arrow")}
     assert len(before) == kept
     again = refine(expert, masks, names, QUICK, tmp_path / "killed" / "0", device="cpu")

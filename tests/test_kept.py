@@ -10,7 +10,7 @@ from support.tiny_collection import encoded, picture, write_pictures
 from support.tiny_run import NETWORK, Counted, Listener, contents, pipeline_with
 from wordmask.collection.archive import Archive
 from wordmask.collection.references import ImageRef
-from wordmask.distillation import experts, known_masks, pseudo_masks, training
+from wordmask.distillation import known_masks, pseudo_masks, redrawing, training
 from wordmask.distillation.batches import Examples
 from wordmask.distillation.identities import start_identity
 from wordmask.distillation.known_masks import KnownMasks
@@ -85,14 +85,20 @@ def test_larger_archives_cost_the_masks_of_the_pictures_that_are_new(runs, two, 
     assert contents(two) == contents(tmp_path / "new")
 
 
-def test_other_edges_redraw_the_masks_and_keep_the_experts(runs, two):
+@pytest.mark.parametrize("changed", [{"edges": "pamr"}, {"keep": "either"}])
+def test_masks_redrawn_in_another_way_are_made_anew_by_the_same_experts(runs, two, changed):
     before = files_of_experts(two)
     shards = {path.stat().st_mtime_ns for path in (two / "refined").glob("*.arrow")}
     listener = Listener()
-    assert run_with(runs / "pictures", two, TWO, {"experts": {"edges": "pamr"}}, console=listener) == 0
+    assert run_with(runs / "pictures", two, TWO, {"experts": changed}, console=listener) == 0
     assert ALL_KEPT in listener.said
     assert files_of_experts(two) == before
     assert shards.isdisjoint(path.stat().st_mtime_ns for path in (two / "refined").glob("*.arrow"))
+
+
+def test_nothing_is_said_of_a_setting_that_came_later_and_changes_nothing(runs):
+    for stage in ("experts", "refined"):
+        assert "experts.keep" not in (runs / "two" / "stages" / f"{stage}.json").read_text()
 
 
 @pytest.mark.parametrize("changed", [{"masks": {"side": 12}}, {"masks": {"settings": {"bins": 3}}}, "weights"])
@@ -199,7 +205,7 @@ def test_killed_while_it_keeps_what_is_left_a_run_ends_the_same(runs, two, monke
         return dying
 
     steps = [(stages, "write_record"), (stages.shutil, "rmtree"), (type(two), "rename")]
-    steps += [(pseudo_masks, "write_masks"), (pseudo_masks, "write_seen"), (experts, "write_masks")]
+    steps += [(pseudo_masks, "write_masks"), (pseudo_masks, "write_seen"), (redrawing, "write_masks")]
     with monkeypatch.context() as patch:
         for place, name in [*steps, (training, "save_checkpoint")]:
             patch.setattr(place, name, mortal(getattr(place, name)))

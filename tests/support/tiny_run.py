@@ -121,13 +121,13 @@ def nursery() -> None:
     """For every [pictures, out, settings...] of the input, a forked child's id, and when it is over its exit code."""
     import torch
 
-    from wordmask.distillation import experts, merging, pseudo_masks, teacher
+    from wordmask.distillation import merging, pseudo_masks, redrawing, teacher
     from wordmask.distillation.config import setting
 
     torch.set_num_threads(1)
     for module in (merging, pseudo_masks, teacher):
         module.PICTURES_PER_SHARD = 3  # type: ignore[attr-defined]
-    experts.MASKS_PER_SHARD = 4
+    redrawing.MASKS_PER_SHARD = 4
     for line in sys.stdin:
         pictures, out, *settings = json.loads(line)
         child = os.fork()

@@ -32,7 +32,7 @@ curves; lines with "pictures": "held-out" hold figures on a validation set.
 
     experts.group_names(names, vectors, groups, seed) -> list[list[str]]           # vectors (K, D): text embeddings
     experts.train_expert(masks, names, settings, out, seed=, device=, progress=) -> Path    # out/expert.safetensors
-    experts.refine(expert, masks, names, settings, stem, device=, progress=) -> list[Path]  # STEM_NNNNN.arrow, refined
+    redrawing.refine(expert, masks, names, settings, stem, device=, progress=) -> list[Path]  # STEM_NNNNN.arrow
     student.train_student(masks, names, settings, out, seed=, device=, progress=, validation=None) -> Path
     segmenters.load("namedmask", weights=out/"student.safetensors")                # a segmenter; names in the file
 

@@ -6,12 +6,10 @@ archive was searched for: a network that learns them all draws that, and leaves 
 
 import dataclasses
 import shutil
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import ConfigDict, Field
@@ -19,18 +17,16 @@ from pydantic.dataclasses import dataclass
 
 from wordmask.console.progress import Progress
 from wordmask.distillation.batches import Examples
-from wordmask.distillation.records import DistillationError, MaskRecord, MaskTable, encode_mask, write_masks
+from wordmask.distillation.records import DistillationError, MaskTable
 from wordmask.distillation.student import RUN, is_done
 from wordmask.distillation.training import SegmenterTraining, train
 from wordmask.names.vocabulary import BACKGROUND, MAX_NAME_LENGTH, Vocabulary
-from wordmask.pictures.image_files import ImageReadError
 from wordmask.refinement.by_name import NameRefinement
 from wordmask.runs.crew import Crew
 from wordmask.runs.parts import Parts, Say, warn, write_part
 from wordmask.runs.shards import run_shards
 from wordmask.segmenters.deeplab import DeepLabV3Plus
-from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
-from wordmask.segmenters.student_file import read_student, write_student
+from wordmask.segmenters.student_file import write_student
 from wordmask.text_files import counted
 from wordmask.weights.loading import read_metadata
 
@@ -38,9 +34,6 @@ EXPERT_FILE = "expert.safetensors"
 MOST_ALONE = 100
 """Up to so many names have an expert each. The paper gives each of COCO's 80 its own, and groups from ImageNet-S300 on:
 30 experts for 300 names, 90 for 919."""
-READERS = 4
-MASKS_PER_SHARD = 64
-"""What a kill can lose of a group's masks while they are redrawn."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -49,7 +42,8 @@ class ExpertSettings(SegmenterTraining):
 
     groups: how many experts there are; by default one for each name, and beyond 100 names about one for every ten.
     pictures: how many are redrawn together. most_pixels: larger ones are looked at smaller. edges: what makes redrawn
-    masks follow the picture's edges; the paper's experts have pictures large enough to need nothing.
+    masks follow the picture's edges; the paper's experts have pictures large enough to need nothing. keep: an expert's
+    mask "redrawn" takes the place of saliency's, as in the paper, or the new one is whatever "either" of them holds.
     """
 
     steps: Annotated[int, Field(ge=1)] = 5_000
@@ -59,6 +53,7 @@ class ExpertSettings(SegmenterTraining):
     pictures: Annotated[int, Field(ge=1)] = 16
     most_pixels: Annotated[int, Field(ge=1024)] = 4_000_000
     edges: NameRefinement = "none"
+    keep: Literal["redrawn", "either"] = "redrawn"
 
 
 PRESETS = {
@@ -136,7 +131,7 @@ def train_experts(
     ]
     run_shards(
         tasks,
-        partial(Studio, masks) if crew else lambda: Studio(masks, say),
+        partial(Lesson, masks) if crew else lambda: Lesson(masks, say),
         is_made=lambda task: is_done(task.path, task.identity(masks), say),
         crew=crew,
         total=len(tasks) * settings.steps,
@@ -145,18 +140,12 @@ def train_experts(
     )
 
 
-class Studio:
-    """What experts learn from and redraw."""
+@dataclasses.dataclass(frozen=True)
+class Lesson:
+    """What experts learn from."""
 
-    def __init__(self, masks: MaskTable, say: Say = warn):
-        self.masks, self.say = masks, say
-        self._latest: tuple[RedrawTask, NamedMask] | None = None
-
-    def segmenter(self, task: "RedrawTask") -> NamedMask:
-        """Return the expert of a task, which is the one of the task before most of the time."""
-        if self._latest is None or self._latest[0].expert != task.expert:
-            self._latest = task, _segmenter(task.expert, task.settings, task.device)
-        return self._latest[1]
+    masks: MaskTable
+    say: Say = warn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,9 +173,9 @@ class ExpertTask:
     def identity(self, masks: MaskTable) -> str:
         return self.settings.identity(self.seed, Examples(masks, dict.fromkeys(self.names, 1)))
 
-    def make(self, studio: Studio, progress: Progress) -> None:
+    def make(self, lesson: Lesson, progress: Progress) -> None:
         own: dict[str, Any] = {"seed": self.seed, "device": self.device}
-        train_expert(studio.masks, self.names, self.settings, self.out, progress=progress, say=studio.say, **own)
+        train_expert(lesson.masks, self.names, self.settings, self.out, progress=progress, say=lesson.say, **own)
 
 
 def take_expert(
@@ -222,139 +211,3 @@ def expert_vocabulary(names: Sequence[str]) -> Vocabulary:
     if len(told) > MAX_NAME_LENGTH:
         told = f"{names[0]} and {len(names) - 1} more"
     return Vocabulary((BACKGROUND, told), ((BACKGROUND,), tuple(names)))
-
-
-def refine(
-    expert: Path,
-    masks: MaskTable,
-    names: Sequence[str],
-    settings: ExpertSettings,
-    stem: Path,
-    *,
-    device: str = "auto",
-    progress: Progress | None = None,
-    say: Say = warn,
-) -> list[Path]:
-    """Redraw every mask of these names, those that were set aside as well, at the picture's own size: shards
-    `STEM_NNNNN.arrow`, each whole or not there, and left alone where it is there already.
-    """
-    tasks = redraw_tasks(expert, masks, names, settings, stem, device)
-    redraw(tasks, masks, progress=progress, say=say)
-    return [task.shard for task in tasks]
-
-
-def redraw_tasks(
-    expert: Path, masks: MaskTable, names: Sequence[str], settings: ExpertSettings, stem: Path, device: str = "auto"
-) -> list["RedrawTask"]:
-    """Return the shards that `refine` makes."""
-    rows = np.concatenate([masks.rows(name, usable=False) for name in names])
-    return [
-        RedrawTask(
-            stem.with_name(f"{stem.name}_{number:05d}.arrow"),
-            rows[start : start + MASKS_PER_SHARD],
-            expert,
-            settings,
-            device,
-        )
-        for number, start in enumerate(range(0, len(rows), MASKS_PER_SHARD))
-    ]
-
-
-def redraw(
-    tasks: Sequence["RedrawTask"],
-    masks: MaskTable,
-    *,
-    progress: Progress | None = None,
-    say: Say = warn,
-    crew: Crew | None = None,
-) -> None:
-    """Make those shards that are missing. crew: who does; by default this process."""
-    parts = Parts(say)
-    run_shards(
-        tasks,
-        partial(Studio, masks),
-        is_made=lambda task: parts.whole(task.shard),
-        crew=crew,
-        total=sum(task.weight for task in tasks),
-        progress=progress,
-        say=say,
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class RedrawTask:
-    """A shard of masks to be redrawn. rows: which of the table's."""
-
-    shard: Path
-    rows: np.ndarray
-    expert: Path
-    settings: ExpertSettings
-    device: str
-
-    @property
-    def name(self) -> str:
-        return self.shard.stem
-
-    @property
-    def weight(self) -> int:
-        return len(self.rows)
-
-    def make(self, studio: Studio, progress: Progress) -> None:
-        masks, redrawn = studio.masks, list[MaskRecord]()
-        segmenter = studio.segmenter(self)
-        for part in _read_ahead(masks, self.rows, self.settings.pictures):
-            redrawn.extend(_redraw(part, segmenter))
-            progress(len(redrawn), len(self.rows))
-        write_masks(self.shard, redrawn, root=masks.root, names=masks.names)
-
-
-def _segmenter(expert: Path, settings: ExpertSettings, device: str) -> NamedMask:
-    return NamedMask(
-        read_student(expert),
-        NamedMaskSettings(most_pixels=settings.most_pixels, refine=settings.edges),
-        device=device,
-        precision=settings.precision,
-    )
-
-
-def _redraw(part: Sequence[tuple[MaskRecord, np.ndarray | ImageReadError]], segmenter: NamedMask) -> list[MaskRecord]:
-    there = [(record, image) for record, image in part if isinstance(image, np.ndarray)]
-    seen = iter(segmenter.look_many([image for _, image in there], [str(record.image) for record, _ in there]))
-    redrawn = []
-    for record, image in part:
-        if isinstance(image, ImageReadError):
-            redrawn.append(replace(record, usable=False, trouble=image.reason))
-        else:
-            answer = next(seen).segment(segmenter.vocabulary, fill=True)
-            redrawn.append(_redrawn(record, answer.labels == 1, answer.scores))
-    return redrawn
-
-
-def _redrawn(record: MaskRecord, mask: np.ndarray, sure: np.ndarray | None) -> MaskRecord:
-    """score: how probable the expert thinks the mask's pixels to be, in the mean."""
-    trouble = "empty" if not mask.any() else "full" if mask.all() else ""
-    score = float(sure[mask].mean()) if sure is not None and mask.any() else 0.0
-    return replace(record, rle=encode_mask(mask), score=score, usable=not trouble, trouble=trouble)
-
-
-def _read_ahead(
-    masks: MaskTable, rows: np.ndarray, count: int
-) -> Iterator[list[tuple[MaskRecord, np.ndarray | ImageReadError]]]:
-    """Yield records with their pictures, `count` at a time, while the next ones are being read."""
-
-    def read(row: int) -> tuple[MaskRecord, np.ndarray | ImageReadError]:
-        record: MaskRecord = masks[row]
-        try:
-            return record, masks.open_image(record.image)
-        except ImageReadError as error:
-            return record, error
-
-    with ThreadPoolExecutor(READERS, "wordmask-refine") as pool:
-        waiting = None
-        for start in range(0, len(rows), count):
-            following = [pool.submit(read, int(row)) for row in rows[start : start + count]]
-            if waiting is not None:
-                yield [future.result() for future in waiting]
-            waiting = following
-        if waiting is not None:
-            yield [future.result() for future in waiting]

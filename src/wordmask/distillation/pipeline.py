@@ -21,7 +21,7 @@ from wordmask.collection.stores import is_in_store
 from wordmask.compute import Compute
 from wordmask.console.progress import Progress
 from wordmask.corrections import REJECTED
-from wordmask.distillation import experts, open_student, published, student
+from wordmask.distillation import experts, open_student, published, redrawing, student
 from wordmask.distillation.archive import build_archive
 from wordmask.distillation.config import ConfigError, Run, as_dict, make_run, read_config
 from wordmask.distillation.corrected_targets import put_truths_in_targets
@@ -55,7 +55,8 @@ OUTLIVES = 120.0
 PICKLES = (".pkl", ".pickle")
 THE_ARCHIVE, THE_MASKS, THE_CORRECTIONS = "the archive", "the masks", "the corrections"
 CORRECTED, CORRECTED_REFINED, CORRECTED_TARGETS = "corrected", "corrected-refined", "corrected-targets"
-REGROUPED = (THE_MASKS, "groups", "experts.groups", "experts.most_pixels", "experts.edges")
+HOW_REDRAWN = ("experts.most_pixels", "experts.edges", "experts.keep")
+REGROUPED = (THE_MASKS, "groups", "experts.groups", *HOW_REDRAWN)
 """Inputs of the experts' stage that may change while one of them stays as it is."""
 
 
@@ -340,10 +341,10 @@ class Pipeline(TaughtSources):
             for number, group in enumerate(self.groups):
                 expert = self.out / "experts" / f"{number:03d}" / experts.EXPERT_FILE
                 stem = folder / f"refined_{number:03d}"
-                tasks += experts.redraw_tasks(expert, table, group, self._experts, stem, self.config.device)
-            experts.redraw(tasks, table, progress=report, say=self.say, crew=self.crew)
+                tasks += redrawing.redraw_tasks(expert, table, group, self._experts, stem, self.config.device)
+            redrawing.redraw(tasks, table, progress=report, say=self.say, crew=self.crew)
 
-        inputs = self._inputs("experts.most_pixels", "experts.edges") | {"the experts": trained}
+        inputs = self._inputs(*HOW_REDRAWN) | {"the experts": trained}
         inputs[THE_MASKS] = masks  # experts have learnt nothing from those set aside, which are redrawn too
         return Stage("refined", folder, inputs, ("refined_*.arrow",), make)
 

@@ -33,6 +33,9 @@ from wordmask.saliency.base import Saliency, SaliencyError
 if TYPE_CHECKING:
     from wordmask.benchmarks.datasets import Benchmark
 
+PLAIN = (("experts.keep", "redrawn"),)
+"""Settings that came later, as all was before: then nothing is said of them, and runs of earlier versions stand."""
+
 
 class Sources:
     """Makes what the stages of one run need, each on first use. crew: who makes the shards of stages; by default this
@@ -121,6 +124,7 @@ class Sources:
             key: json.dumps(value)
             for key, value in self.config.flat().items()
             if key not in FREE
+            and (key, value) not in PLAIN
             and self._is_used(key)
             and any(key == section or key.startswith(f"{section}.") for section in sections)
         }

@@ -40,7 +40,18 @@ MOST_WORKERS = 16
 IGNORE, MANY_IGNORE = 255, 1000
 """The label of pixels that teach nothing, as on VOC, and as on ImageNet-S with its 919 names."""
 
-_FREE = ("workers", "threads", "save_every", "log_every", "check_every", "groups", "pictures", "most_pixels", "edges")
+_FREE = (
+    "workers",
+    "threads",
+    "save_every",
+    "log_every",
+    "check_every",
+    "groups",
+    "pictures",
+    "most_pixels",
+    "edges",
+    "keep",
+)
 """Settings that may change while a run goes on: they change nothing, or only what comes before or after it."""
 
 
