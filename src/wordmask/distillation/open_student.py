@@ -82,21 +82,21 @@ class OpenLoss:
         if beside is None or not self.weight:
             return loss
         teacher = beside.float()
-        own = F.adaptive_avg_pool2d(F.normalize(output[:, :-1], dim=1), teacher.shape[-2:])
+        rows, columns = teacher.shape[-2:]
+        own = F.adaptive_avg_pool2d(F.normalize(output[:, :-1], dim=1), (rows, columns))
         return loss + self.weight * apart(own, teacher).sum() / (self.batch * teacher[0, 0].numel())
 
 
 def apart(own: Tensor, teacher: Tensor) -> Tensor:
     """Return how far a student's features are from the teacher's, (b, D, g, g) both -> (cells,); cells of zeros teach
-    nothing. That is how differently the two look at a few of the batch's other features, which is learnt as quickly as
-    names are; and one minus their cosine, without which they might all lie elsewhere.
+    nothing. That is how differently the two look at a few of the batch's other features; and one minus their cosine,
+    without which they might all lie elsewhere.
     """
     own, teacher = own.permute(0, 2, 3, 1).flatten(0, 2), teacher.permute(0, 2, 3, 1).flatten(0, 2)
     own, teacher = (each[teacher.any(dim=1)] for each in (own, teacher))
     anchors = teacher[:: max(1, len(teacher) // ANCHORS)].T / ANCHOR_TEMPERATURE
-    looks = F.kl_div((own @ anchors).log_softmax(dim=1), (teacher @ anchors).softmax(dim=1), reduction="none").sum(
-        dim=1
-    )
+    ours, theirs = (own @ anchors).log_softmax(dim=1), (teacher @ anchors).softmax(dim=1)
+    looks = F.kl_div(ours, theirs, reduction="none").sum(dim=1)
     return looks + DISTANCE * (1 - (own * teacher).sum(dim=1))
 
 
