@@ -37,7 +37,7 @@ from wordmask_world.training.data import VALIDATION_SEED
 
 MEASURED = ("single", "multi", "all")
 CONSOLE = OnStderr()
-CLOSER = {"start": "world:kinds", "network": {"zoom": 2}, "learn_at": "cells", "crowds": 0.4, "crowd_sides": [2, 3]}
+CLOSER = {"start": "world:kinds", "network": {"zoom": 2}, "learn_at": "cells", "crowds": 0.2, "crowd_sides": [2, 3]}
 ROWS: dict[str, dict[str, Any]] = {
     "DeepLab, all of it learns": CLOSER,
     "DeepLab, frozen backbone": {**CLOSER, "backbone_rate": 0},

@@ -38,10 +38,11 @@ LEARNING: dict[str, Any] = {
     "network": {"zoom": 2},
     "backbone_rate": 0,
     "learn_at": "cells",
-    "crowds": 0.4,
+    "crowds": 0.2,
     "crowd_sides": (2, 3),
 }
-"""What the network sees it has learnt before anyone said a name; in minutes it learns what that is called."""
+"""What the network sees it has learnt before anyone said a name; in minutes it learns what that is called. Of crowds of
+0, 0.2, 0.4 and 0.6 the best on 60 validation pictures of each split, from the seed 5,000,000 on, after 250 steps."""
 SPLITS = ("single", "multi", "all")
 SHOWN = ("single", "pairs", "multi", "clutter")
 """A held-out picture of each kind; the first there is, not the best."""
