@@ -107,6 +107,7 @@ class Demo:
             "CLIP-DINOiser": {"method": "clip-dinoiser"},
             "SelfMask + CLIP": {"method": "selfmask-clip"},
             "NamedMask, this student": {"method": "namedmask", "weights": student},
+            "the same, edges by PAMR": {"method": "namedmask", "weights": student, "refine": "pamr"},
             "NamedMask, as it ships": {"method": "namedmask"},
         }
         for title, load in loads.items():
