@@ -17,7 +17,7 @@ from wordmask_world.training.clip_teacher import train_clip_teacher
 from wordmask_world.training.dino import train_dino
 from wordmask_world.training.ship import ship_clip, ship_dino
 
-MOST_BYTES = 30_000_000
+MOST_BYTES = 32_000_000
 
 
 @pytest.fixture(scope="module")
