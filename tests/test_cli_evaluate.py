@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from support.data_sets import own_folder, voc_folder
-from wordmask import saliency, segmenters
-from wordmask.methods import METHODS, presets_by_name, settings_of
+from wordmask import segmenters
 
 
 def test_data_can_be_checked_before_anything_is_loaded(wordmask, tmp_path):
@@ -22,21 +21,11 @@ def test_data_can_be_checked_before_anything_is_loaded(wordmask, tmp_path):
     assert (status, "2007_000042.png" in err) == (1, True)
 
 
-def test_a_folder_of_ones_own_is_evaluated_and_kept(command, tmp_path):
+def test_a_folder_of_ones_own_is_evaluated_and_kept(wordmask, tmp_path):
     own_folder(tmp_path / "mine")
-    arguments = [
-        "evaluate",
-        "--method",
-        "maskclip",
-        "--preset",
-        "world",
-        "--benchmark",
-        "folder",
-        "--root",
-        tmp_path / "mine",
-    ]
+    arguments = ["evaluate", "--method", "maskclip", "--benchmark", "folder", "--root", tmp_path / "mine"]
     arguments += ["--out", tmp_path / "run", "--json"]
-    status, out, err = command(*arguments)
+    status, out, err = wordmask(*arguments)
     assert status == 0
     told = json.loads(out)
     keys = {"method", "preset", "benchmark", "split", "images", "miou", "pixel_accuracy", "per_class", "seconds"}
@@ -44,7 +33,7 @@ def test_a_folder_of_ones_own_is_evaluated_and_kept(command, tmp_path):
     assert (told["images"], set(told["per_class"])) == (1, {"dog", "cat"})
     assert "written" in err
     assert json.loads((tmp_path / "run" / "result.json").read_text())["miou"] == told["miou"]
-    assert json.loads(command(*arguments)[1]) == told, "it was done already"
+    assert json.loads(wordmask(*arguments)[1]) == told, "it was done already"
 
 
 def test_a_mask_of_another_size_is_an_error_in_one_line(wordmask, tmp_path):
@@ -59,51 +48,6 @@ def test_somebody_s_folder_is_refused_before_networks_are_loaded(wordmask, tmp_p
     monkeypatch.setattr(segmenters, "load", lambda **asked: pytest.fail("networks were loaded"))
     status, _, err = wordmask("evaluate", "--out", tmp_path)
     assert (status, "letter.txt is there already, and not by `wordmask evaluate`" in err) == (1, True)
-
-
-@pytest.mark.parametrize(
-    ("method", "more", "message"),
-    [
-        ("maskclip", ("--batch-size", 3), "made with batch_size 8, not 3"),
-        ("maskclip", ("--set", "window=32"), "made with settings.window"),
-        ("maskclip", ("--precision", "bf16"), "made with precision 'fp32', not 'bf16'"),
-        ("maskclip", ("--boundary",), "made with boundary False, not True"),
-        ("found", ("--method", "selfmask"), "made with saliency 'found', not 'selfmask'"),
-        ("found", ("--set", "zoom=5"), "made with settings.zoom"),
-    ],
-)
-def test_an_evaluation_that_was_begun_otherwise_is_refused_before_networks_are_loaded(
-    command, tmp_path, monkeypatch, method, more, message
-):
-    own_folder(tmp_path / "mine", "background\ndog\n")
-    line = [
-        "evaluate",
-        "--preset",
-        "world",
-        "--benchmark",
-        "folder",
-        "--root",
-        tmp_path / "mine",
-        "--out",
-        tmp_path / "run",
-    ]
-    status, _, err = command(*line, "--method", method)
-    assert status == 0, err
-    assert command(*line, "--method", method)[0] == 0
-    for module in (segmenters, saliency):
-        monkeypatch.setattr(module, "load", lambda **asked: pytest.fail("networks were loaded"))
-    status, _, err = command(*line, "--method", method, *more)
-    assert (status, message in err) == (1, True), err
-
-
-@pytest.mark.parametrize(("kind", "load"), [("segmenter", segmenters.load), ("saliency", saliency.load)])
-def test_a_method_has_the_settings_that_are_known_before_it_is_loaded(kind, load):
-    for method in (own.name for own in METHODS if own.kind == kind):
-        if "world" not in presets_by_name(kind, method) or method == "reco":  # which wants an archive
-            continue
-        told, loaded = settings_of(kind, method, "world"), load(method, preset="world", precision="fp32")
-        assert (loaded.method, loaded.preset, loaded.precision) == (method, "world", "fp32")
-        assert loaded.settings == told
 
 
 def test_several_devices_need_a_folder(wordmask):

@@ -310,4 +310,4 @@ def test_nothing_asks_past_the_correction():
     """`look_many` is what a segmenter does; `see` is what is called."""
     source = Path(wordmask.__file__).parent
     past = {path.name for path in source.rglob("*.py") if "segmenter.look_many(" in path.read_text()}
-    assert past == {"experts.py"}  # an expert refines pseudo-masks, and is loaded without a correction
+    assert past == {"redrawing.py"}  # an expert refines pseudo-masks, and is loaded without a correction

@@ -116,6 +116,7 @@ OF_HOURS = {
     "demo": "demo --pictures 4",
     "world train-clip": "world train-clip --out clip --machine cpu",
     "world train-dino": "world train-dino --out dino --machine cpu",
+    "world train-kinds": "world train-kinds --out kinds",
 }
 """Are not run where nothing stops them."""
 LATER: dict[str, dict[str, str]] = {

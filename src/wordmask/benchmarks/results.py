@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,25 +42,18 @@ class ResultFolder:
     @contextmanager
     def claimed(self) -> Iterator[None]:
         """Hold the folder for one evaluation at a time, what a killed one left mended."""
-        self.check()  # one that is refused is left as it is
-        with claimed(self.path, VERB, was_ours=is_evaluation, error=BenchmarkError):
-            keep_settings(self.path / PLAN, self.configuration, **self._rules)
-            self._mend()
-            yield
-
-    def check(self, unknown: Collection[str] = ()) -> None:
-        """Raise, if the folder is none of this configuration's. unknown: what of it is not known yet."""
-        check_out(self.path)
-        check_kept(self.path / PLAN, self.configuration, free=unknown, **self._rules)
-
-    @property
-    def _rules(self) -> dict[str, Any]:
-        return {
+        rules: dict[str, Any] = {
             "holds": f"{self.path} holds an evaluation",
             "error": BenchmarkError,
             "explain": _explained,
             "before": _before(self.configuration),
         }
+        check_out(self.path)
+        check_kept(self.path / PLAN, self.configuration, **rules)  # one that is refused is left as it is
+        with claimed(self.path, VERB, was_ours=is_evaluation, error=BenchmarkError):
+            keep_settings(self.path / PLAN, self.configuration, **rules)
+            self._mend()
+            yield
 
     def _mend(self) -> None:
         """Remove the line that a killed process did not finish, and lines that are damaged, whose pictures are measured

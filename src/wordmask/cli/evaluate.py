@@ -11,7 +11,7 @@ from wordmask.benchmarks import default_benchmark, list_benchmarks, named_settin
 from wordmask.cli import crews, options
 from wordmask.console import complain, say, show
 from wordmask.console.progress import progress_bar
-from wordmask.methods import Kind, methods_of
+from wordmask.methods import methods_of
 from wordmask.segmenters import DEFAULT_METHOD
 from wordmask.text_files import counted
 
@@ -92,26 +92,18 @@ def evaluate(
     from wordmask.benchmarks.datasets import BenchmarkError
     from wordmask.benchmarks.protocols import settings_under
     from wordmask.benchmarks.results import check_out
-    from wordmask.benchmarks.saliency import evaluate_saliency, saliency_configuration
-    from wordmask.benchmarks.unloaded import check_begun
     from wordmask.benchmarks.wordings import find_wording
 
     if out is not None:
         check_out(out)  # before networks are loaded, which may take long
     opened = benchmarks.open_benchmark(**opening)
-    kind: Kind = "saliency" if method in methods_of("saliency") else "segmenter"
+    kind = "saliency" if method in methods_of("saliency") else "segmenter"
     if kind == "segmenter":
         load["method"] = method = options.method(method, preset, weights)
     load = settings_under(protocol, method, opened.name, preset=preset, kind=kind) | load
     if unsure := find_wording(vocabulary).unsure_on(opened.name):
         complain(f"note: of the words of {vocabulary} for {opened.name} it is not known {unsure}")
     asked = {"weights": weights}
-    counting: dict[str, Any] = {"batch_size": batch_size, "boundary": boundary, "single": single}
-    if out is not None and kind == "saliency":
-        check_begun(out, kind, load, lambda own: saliency_configuration(own, opened, batch_size, asked))
-    elif out is not None:
-        told = {**counting, "asked": asked, "protocol": protocol}
-        check_begun(out, kind, load, lambda own: evaluation.configuration(own, opened, **told))
     with progress_bar("evaluating", len(opened)) as progress:
         report: Any
         if kind == "saliency":
@@ -119,14 +111,18 @@ def evaluate(
                 raise BenchmarkError(
                     "saliency is evaluated on one device, and without --boundary, --single or --workers"
                 )
+            from wordmask.benchmarks.saliency import evaluate_saliency
+
             report = evaluate_saliency(
                 saliency.load(**load), opened, batch_size=batch_size, out=out, asked=asked, on_progress=progress
             )
         else:
             crew = None if len(devices) > 1 else crews.crew(workers, cluster, time_limit, device)
             how: dict[str, Any] = {
-                **counting,
                 "out": out,
+                "batch_size": batch_size,
+                "boundary": boundary,
+                "single": single,
                 "asked": asked,
                 "protocol": protocol,
                 "on_progress": progress,
