@@ -125,7 +125,7 @@ class Demo:
 
     def write_page(self, rows: list[list[Any]], drawn: dict[str, list[Any]]) -> None:
         """Pictures first, then what was learnt from, then figures."""
-        page = Page("Every method on held-out pictures of the world")
+        page = Page("Methods on held-out pictures of the world")
         for kind in SHOWN:
             sheet = draw_sheet(shrunk(held_out(kind)), drawn[kind], NAMES, colours_of(NAMES))
             page.picture(sheet, f"The first held-out picture of kind “{kind}”.")
