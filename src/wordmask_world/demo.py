@@ -1,4 +1,4 @@
-"""From names and unlabelled pictures to a segmenter of one's own, and how it does beside every other method.
+"""From names and unlabelled pictures to a segmenter of one's own, and how it does beside other methods.
 
 Draws pictures of the world, and distils a student from them and the names of its things: CLIP finds pictures for every
 name, SelfMask says what stands out in them, one network learns it all. Then it and others are measured on held-out
@@ -32,7 +32,8 @@ from wordmask_world.drawing.scenes import draw_scene
 from wordmask_world.files.writing import write_folder
 
 SEED = 21
-"""Of the unlabelled pictures: none of those that the world's models have learnt from, or are measured on."""
+"""Of the unlabelled pictures: none of those that anything is measured on, or that the world's encoders and the kinds
+have learnt from. The student that ships has learnt from these as well."""
 LEARNING: dict[str, Any] = {
     "start": "world:kinds",
     "network": {"zoom": 2},
