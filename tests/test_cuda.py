@@ -61,8 +61,9 @@ def share(one, other):
 @pytest.mark.parametrize("method", ["clip-dinoiser", "clip-diy"])
 def test_segmenters_answer_as_on_the_processor(method):
     own, image = segmenter(method), picture(75, 120)
-    expected = labels(own, image)
-    assert share(labels(own.to(DEVICE), image), expected) > 0.999
+    there, here = (own.to(device).segment(image, ["dog", "cat", "background"]) for device in (DEVICE, "cpu"))
+    np.testing.assert_allclose(there.scores, here.scores, atol=5e-4)
+    assert share(there.labels, here.labels) > 0.99  # random networks are hardly surer of one name than of the next
 
 
 def test_students_answer_as_on_the_processor_and_in_bf16_nearly_so():

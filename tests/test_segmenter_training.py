@@ -1,6 +1,7 @@
 """What experts and students learn from, and a loop that survives being killed."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -71,14 +72,30 @@ def test_a_picture_depends_on_seed_and_place_alone(masks):
     assert not torch.equal(whole.images, samples(masks, seed=4).at(range(8)).images)
 
 
+@pytest.mark.parametrize("processes", [False, True])
 @pytest.mark.parametrize("workers", [1, 3])
-def test_threads_change_nothing(masks, workers):
+def test_threads_and_processes_change_nothing(masks, workers, processes):
     steps = [range(start, start + 4) for start in range(0, 32, 4)]
-    alone, together = (list(stream(samples(masks), steps, count)) for count in (0, workers))
+    alone, together = (list(stream(samples(masks), steps, count, processes=processes)) for count in (0, workers))
     assert len(alone) == 8
     for one, other in zip(alone, together, strict=True):
         assert torch.equal(one.images, other.images)
         assert torch.equal(one.labels, other.labels)
+
+
+def test_what_goes_wrong_in_a_process_is_told_as_it_would_be_here(masks, monkeypatch):
+    own = samples(masks)
+
+    def ends(place):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def fails(place):
+        raise DistillationError(f"place {place}")
+
+    for one, told in ((fails, "place 0"), (ends, "workers=4")):
+        monkeypatch.setattr(own, "one", one)
+        with pytest.raises(DistillationError, match=told):
+            list(stream(own, [range(2)], 1, processes=True))
 
 
 def test_threads_leave_torch_its_own(masks):

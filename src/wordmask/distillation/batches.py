@@ -5,9 +5,14 @@ shared among threads and processes, or on what came before.
 """
 
 import logging
+import multiprocessing
+import pickle
+import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -21,6 +26,7 @@ from wordmask.distillation.copy_paste import paste
 from wordmask.distillation.records import DistillationError, MaskRecord, MaskTable
 from wordmask.fingerprints import short_digest_of
 from wordmask.pictures.image_files import ImageReadError
+from wordmask.runs.processes import end_with_parent
 from wordmask.training.order import seen_at_one
 
 logger = logging.getLogger(__name__)
@@ -169,27 +175,29 @@ class Samples:
         return self.together([self.one(place) for place in places])
 
 
-def stream(samples: Source, batches: Iterable[range], workers: int) -> Generator[Batch, None, None]:
-    """One batch after the other; with `workers`, so many threads make the next ones in the meantime."""
+def stream(
+    samples: Source, batches: Iterable[range], workers: int, *, processes: bool = False
+) -> Generator[Batch, None, None]:
+    """One batch after the other; with `workers`, so many threads, or processes, make the next ones in the meantime."""
     if workers == 0:
         for places in batches:
             yield samples.at(places)
         return
-    with closing(_Ahead(samples, workers)) as ahead:
+    with closing(_InProcesses(samples, workers) if processes else _InThreads(samples, workers)) as ahead:
+        waiting: deque[Any] = deque()
         for places in batches:
-            ahead.start(places)
-            if len(ahead) > AHEAD:
-                yield ahead.take()
-        while len(ahead):
-            yield ahead.take()
+            waiting.append(ahead.start(places))
+            if len(waiting) > ahead.most:
+                yield ahead.take(waiting.popleft())
+        while waiting:
+            yield ahead.take(waiting.popleft())
 
 
-def _alone(ready: threading.Barrier) -> None:
-    torch.set_num_threads(1)
-    ready.wait()
+class _InThreads:
+    """Which share a batch's pictures. Python lets one of them work at a time, but for what torch and Pillow do."""
 
+    most = AHEAD
 
-class _Ahead:
     def __init__(self, samples: Source, workers: int):
         self._samples = samples
         # Pictures are shared among threads; that torch shares the work on one among more would only get in the way.
@@ -200,16 +208,61 @@ class _Ahead:
             self._pool.submit(int)
         ready.wait()
         torch.set_num_threads(own)
-        self._waiting: list[list[Future[Any]]] = []
 
-    def __len__(self) -> int:
-        return len(self._waiting)
+    def start(self, places: range) -> list[Future[Any]]:
+        return [self._pool.submit(self._samples.one, place) for place in places]
 
-    def start(self, places: range) -> None:
-        self._waiting.append([self._pool.submit(self._samples.one, place) for place in places])
-
-    def take(self) -> Batch:
-        return self._samples.together([future.result() for future in self._waiting.pop(0)])
+    def take(self, started: list[Future[Any]]) -> Batch:
+        return self._samples.together([future.result() for future in started])
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _alone(ready: threading.Barrier) -> None:
+    torch.set_num_threads(1)
+    ready.wait()
+
+
+class _InProcesses:
+    """Each of which makes whole batches. They are forked, as those of PyTorch's own loaders: a script needs no guard
+    around what it does, and nothing of theirs is on an accelerator.
+    """
+
+    def __init__(self, samples: Source, workers: int):
+        self.most = workers + AHEAD
+        self._pool = ProcessPoolExecutor(
+            workers, multiprocessing.get_context("fork"), initializer=_begin_process, initargs=(samples,)
+        )
+
+    def start(self, places: range) -> Future[bytes]:
+        return self._pool.submit(_made, places)
+
+    def take(self, started: Future[bytes]) -> Batch:
+        try:
+            made: Batch = pickle.loads(started.result())
+        except BrokenProcessPool as error:
+            raise DistillationError(
+                "a process that prepares pictures was ended, perhaps for want of memory: take fewer of them (workers=4)"
+            ) from error
+        return made
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+_samples: Source
+"""Of a process that makes batches."""
+
+
+def _begin_process(samples: Source) -> None:
+    global _samples
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is sent to all, and only the first is to act on it
+    torch.set_num_threads(1)
+    _samples = samples
+
+
+def _made(places: range) -> bytes:
+    """Pickled plainly: torch's own way goes through shared memory, of which a container has little."""
+    return pickle.dumps(_samples.at(places))

@@ -6,8 +6,9 @@ its number and the state before it, and on nothing else.
 
 import contextlib
 import logging
+import multiprocessing
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
@@ -72,8 +73,8 @@ class Training:
     less memory. The gradient is that of the whole batch but for batch norm, whose statistics are those of a part (of
     all processes on CUDA, of one alone on the CPU) and move on with each. most_pasted: the paper's n_max, 1 for none.
     power, floor: of the poly schedule.
-    precision: bf16 halves the memory on an accelerator. workers: threads that prepare pictures; None for none beside a
-    CPU and up to 16 beside an accelerator. threads: of torch; None for its own choice.
+    precision: bf16 halves the memory on an accelerator. workers: that prepare pictures; None for none beside a CPU
+    and up to 16 processes beside an accelerator. threads: of torch; None for its own choice.
     save_every, log_every, check_every: steps between checkpoints, lines of the log, and figures on a validation set.
     """
 
@@ -207,7 +208,7 @@ def train(
     devices = [team.device] if team.device.type == "cuda" else []
     with (
         torch.random.fork_rng(devices=devices),
-        contextlib.closing(stream(samples, places, _workers(settings, team))) as batches,
+        contextlib.closing(_stream(samples, places, settings, team)) as batches,
     ):
         if done and _is_checked(done, settings, check):  # a kill may have come while they were taken
             look(done)
@@ -333,10 +334,13 @@ def _groups(network: nn.Module, settings: Training) -> list[dict[str, Any]]:
     return [{"params": list(part.parameters()), "lr": rate, "base": rate} for part, rate in rates]
 
 
-def _workers(settings: Training, team: Team) -> int:
-    if settings.workers is not None:
-        return settings.workers
-    return 0 if team.device.type == "cpu" else min(MOST_WORKERS, max(1, (os.cpu_count() or 1) // team.count))
+def _stream(samples: Source, places: Iterable[range], settings: Training, team: Team) -> Generator[Batch, None, None]:
+    """Yield the batches. An accelerator waits for nothing but pictures, so that processes make them."""
+    workers = settings.workers
+    if workers is None:
+        workers = min(MOST_WORKERS, max(1, (os.cpu_count() or 1) // team.count)) if team.device.type != "cpu" else 0
+    can_fork = "fork" in multiprocessing.get_all_start_methods() and team.device.type == "cuda"
+    return stream(samples, places, workers, processes=can_fork and isinstance(samples, Samples))
 
 
 def _check_shares(settings: Training, team: Team) -> None:

@@ -99,6 +99,10 @@ def train_kinds(
     pictures: Annotated[int, typer.Option(min=2, help="Unlabelled pictures to find kinds in.")] = 12_000,
     kinds: Annotated[int, typer.Option(min=2, help="How many kinds there are at most.")] = 512,
     steps: Annotated[int, typer.Option(min=1, help="Of the last round.")] = 4_500,
+    batch: Annotated[int, typer.Option(min=2, help="Samples a step.")] = 16,
+    start: Annotated[
+        str | None, typer.Option(help="A network of kinds to go on from, by its address: one round, by what it sees.")
+    ] = None,
     precision: Annotated[str, typer.Option(help="Of the training: fp32, or bf16 where it is faster.")] = "fp32",
     device: Device = "auto",
     seed: Seed = 0,
@@ -119,7 +123,8 @@ def train_kinds(
     from wordmask_world.training.kinds import KindsSettings, train_kinds
 
     with claimed(out, VERB, was_ours=_was_ours):
-        told = {"pictures": pictures, "kinds": kinds, "steps": steps, "precision": precision}
+        told: dict[str, Any] = {"pictures": pictures, "kinds": kinds, "steps": steps, "batch": batch}
+        told |= {"precision": precision} | ({"start": start} if start else {})
         settings = TypeAdapter(KindsSettings).validate_python({**told, "out": out, "seed": seed, "device": device})
         network = train_kinds(settings, OnStderr())
         command = " ".join(f"--{key} {value}" for key, value in {**told, "seed": seed}.items())

@@ -145,7 +145,7 @@ def crop_places(
 
 def crop(images: Tensor, where: Tensor, size: int) -> Tensor:
     """(B, 3, H, W) -> (B, 3, size, size)."""
-    grid = F.affine_grid(where, [len(images), 3, size, size], align_corners=False).to(images.device)
+    grid = F.affine_grid(where.to(images.device), [len(images), 3, size, size], align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 

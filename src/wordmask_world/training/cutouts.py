@@ -41,7 +41,8 @@ def cut_out(images: Tensor, size: int) -> Cutouts:
     cover = torch.zeros(count, 1, size, size, device=images.device)
     for number in range(MOST_SHAPES):
         present = torch.rand(count) < (1.0 if number == 0 else LATER_SHAPES)
-        shapes = (_shapes(count, size, first=number == 0) * present[:, None, None])[:, None].to(images.device)
+        shapes = _shapes(count, size, first=number == 0, device=images.device)
+        shapes = (shapes * present.to(images.device)[:, None, None])[:, None]
         others = images[torch.randperm(count).to(images.device)]
         pieces = crop(others, crop_places(PIECE, torch.rand(count) < 0.5), size)
         colours = colours + shapes * (pieces - colours)
@@ -49,13 +50,13 @@ def cut_out(images: Tensor, size: int) -> Cutouts:
     return Cutouts(colours, cover)
 
 
-def _shapes(count: int, size: int, *, first: bool) -> Tensor:
+def _shapes(count: int, size: int, *, first: bool, device: torch.device) -> Tensor:
     """(B, S, S) in [0, 1]: ellipses, boxes and what lies between, wavy, of any proportion, turned."""
 
     def drawn(low: float, high: float) -> Tensor:
-        return torch.empty(count, 1, 1).uniform_(low, high)
+        return torch.empty(count, 1, 1).uniform_(low, high).to(device)
 
-    axis = torch.linspace(-1, 1, size)
+    axis = torch.linspace(-1, 1, size, device=device)
     aside = 0.15 if first else 0.6
     x, y = axis[None, None] - drawn(-aside, aside), axis[None, :, None] - drawn(-aside, aside)
     angle = drawn(0, math.pi)
@@ -82,7 +83,7 @@ def paste(grounds: Tensor, cutouts: Cutouts, sides: tuple[float, float]) -> tupl
     to_cutout[:, 0, 0], to_cutout[:, 0, 1] = mirror * angle.cos() / side, mirror * angle.sin() / side
     to_cutout[:, 1, 0], to_cutout[:, 1, 1] = -angle.sin() / side, angle.cos() / side
     to_cutout[:, :, 2] = -torch.einsum("bij,bj->bi", to_cutout[:, :, :2], centre)
-    grid = F.affine_grid(to_cutout, [count, 3, size, size], align_corners=False).to(grounds.device)
+    grid = F.affine_grid(to_cutout.to(grounds.device), [count, 3, size, size], align_corners=False)
     put = F.grid_sample(torch.cat(cutouts, dim=1), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     colours, cover = put[:, :3], put[:, 3:]
     return grounds + cover * (colours - grounds), cover

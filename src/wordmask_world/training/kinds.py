@@ -27,13 +27,15 @@ from wordmask.distillation.records import MaskRecord, MaskTable, write_masks
 from wordmask.distillation.student import StudentSettings, train_student
 from wordmask.extras import need
 from wordmask.pictures.images import to_tensor
+from wordmask.runs.crew import Processes
 from wordmask.runs.parts import Parts, write_part
 from wordmask.segmenters.deeplab import DeepLabV3Plus
 from wordmask.segmenters.saliency_clip import view_of
 from wordmask.segmenters.student_file import read_student
+from wordmask.weights.addresses import find
 from wordmask_world.distilling import SMALL
 from wordmask_world.files.writing import write_folder
-from wordmask_world.models import world_clip
+from wordmask_world.models import KINDS, world_clip
 from wordmask_world.training.loop import choose_device
 from wordmask_world.training.plans import MIXTURE
 
@@ -51,7 +53,9 @@ Look = Callable[[Sequence[Picture]], Tensor]
 @dataclass(frozen=True)
 class KindsSettings:
     """pictures: without labels, to find kinds in. kinds: how many there are at most. kept: the share of all masks that
-    is learnt from, those nearest to the middle of their kind. steps: of the last round.
+    is learnt from, those nearest to the middle of their kind. steps: of the last round, of `batch` samples each.
+
+    start: a network that has learnt kinds before, by its address; then there is the last round alone, of this network.
     """
 
     out: Path
@@ -59,6 +63,8 @@ class KindsSettings:
     kinds: int = 512
     kept: float = 0.6
     steps: int = 4_500
+    batch: int = 16
+    start: str | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     seed: int = 0
     device: str = "auto"
@@ -69,16 +75,17 @@ class KindsSettings:
         student that ships, whose crowds these are.
         """
         sooner = StudentSettings(
-            **SMALL,
+            **SMALL | {"save_every": 50 if choose_device(self.device).type == "cpu" else 1000},
             steps=max(1, self.steps * 2 // 3),
+            batch=self.batch,
             precision=self.precision,
             learn_at="cells",
             crowds=0.5,
             crowd_sides=(2, 3, 4),
             most_pasted=3,
         )
-        closer = replace(sooner.network, zoom=2)
-        return sooner, sooner, replace(sooner, network=closer, steps=self.steps, far_steps=self.steps // 6)
+        last = replace(sooner, network=replace(sooner.network, zoom=2), steps=self.steps)
+        return (last,) if self.start else (sooner, sooner, replace(last, far_steps=self.steps // 6))
 
 
 def train_kinds(settings: KindsSettings, console: OnStderr) -> Path:
@@ -89,8 +96,8 @@ def train_kinds(settings: KindsSettings, console: OnStderr) -> Path:
     """
     need("sklearn", "pyarrow")
     pictures = settings.out / "pictures"
+    workers = os.cpu_count() or 1
     with console.progress("drawing pictures") as report:
-        workers = os.cpu_count() or 1
         write_folder(pictures, settings.pictures, kinds=MIXTURE, size=SIDE, workers=workers, progress=report)
     with console.progress("masks") as report:
         masks = make_masks(
@@ -99,9 +106,10 @@ def train_kinds(settings: KindsSettings, console: OnStderr) -> Path:
             settings.out / "masks",
             MaskSettings(side=SIDE, batch=16),
             progress=report,
+            crew=Processes(workers, threads=1) if workers > 1 else None,
         )
-    look: Look = by_clip(settings)
-    start: str = SMALL["start"]
+    start: str = settings.start or SMALL["start"]
+    look = by_network(start, settings) if settings.start else by_clip(settings)
     for number, learning in enumerate(settings.rounds, start=1):
         own = settings.out / f"round-{number}"
         with console.progress(f"round {number}: looking at masks") as report:
@@ -161,10 +169,10 @@ def by_clip(settings: KindsSettings) -> Look:
     return look
 
 
-def by_network(path: str, settings: KindsSettings) -> Look:
+def by_network(address: str, settings: KindsSettings) -> Look:
     """Means of a network's own features within masks: (n, 1, D)."""
     device = choose_device(settings.device)
-    network = cast(DeepLabV3Plus, read_student(path).network.to(device))
+    network = cast(DeepLabV3Plus, read_student(find(address, KINDS).path).network.to(device))
 
     def look(pictures: Sequence[Picture]) -> Tensor:
         images = torch.stack([to_tensor(image) for image, _ in pictures]).to(device)

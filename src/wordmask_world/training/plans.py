@@ -5,7 +5,7 @@ A plan is a set of changes to a recipe's settings: `ClipSettings(pictures=..., o
 
 from typing import Any, Literal
 
-from wordmask_world.drawing.scenes import KINDS, Kind
+from wordmask_world.drawing.scenes import Kind
 from wordmask_world.training.batches import Stage
 from wordmask_world.training.clip_teacher import ClipArchitecture
 
@@ -14,7 +14,7 @@ Model = Literal["clip-teacher", "clip", "dino", "resnet"]
 
 MIXTURE: dict[Kind, float] = {"single": 0.45, "multi": 0.2, "clutter": 0.1, "pairs": 0.2, "empty": 0.05}
 """Of the training pictures: more with one thing alone than in the world at large; they are learnt from first."""
-PICTURES: dict[Machine, int] = {"cpu": 48_000, "accelerator": 200_000}
+PICTURES: dict[Machine, int] = {"cpu": 48_000, "accelerator": 60_000}
 SPARSE: tuple[Kind, ...] = ("single", "pairs", "empty")
 """Pictures whose captions say little that could be elsewhere."""
 LARGER = ClipArchitecture(blocks=8)
@@ -51,8 +51,8 @@ PLANS: dict[Model, dict[Machine, dict[str, Any]]] = {
         },
         "accelerator": {
             "stages": (
-                Stage(pictures=500_000, size=64, batch=512, kinds=SPARSE, least_crop=0.6),
-                Stage(pictures=3_000_000, size=128, batch=512),
+                Stage(pictures=300_000, size=64, batch=256, kinds=SPARSE, least_crop=0.6),
+                Stage(pictures=400_000, size=128, batch=256),
             ),
             "learning_rate": 2e-3,
             "average": 0.999,
@@ -71,8 +71,8 @@ PLANS: dict[Model, dict[Machine, dict[str, Any]]] = {
         },
         "accelerator": {
             "stages": (
-                Stage(pictures=1_000_000, size=64, batch=512, least_crop=0.4),
-                Stage(pictures=3_000_000, size=128, batch=512, least_crop=0.4),
+                Stage(pictures=400_000, size=64, batch=256, least_crop=0.4),
+                Stage(pictures=600_000, size=128, batch=256, least_crop=0.4),
             ),
             "average": 0.999,
             "teacher_channels": (64, 128, 256, 384),
@@ -91,7 +91,7 @@ PLANS: dict[Model, dict[Machine, dict[str, Any]]] = {
         },
         "accelerator": {
             **SMALL_DINO,
-            "stages": (Stage(pictures=2_000_000, size=96, batch=512, kinds=KINDS),),
+            "stages": (Stage(pictures=800_000, size=96, batch=256),),
             "prototypes": 1024,
             "place_prototypes": 4096,
             "local_crops": 6,
@@ -106,7 +106,7 @@ PLANS: dict[Model, dict[Machine, dict[str, Any]]] = {
         "accelerator": {
             **SMALL_DINO,
             "network": "resnet",
-            "stages": (Stage(pictures=2_000_000, size=96, batch=512),),
+            "stages": (Stage(pictures=800_000, size=96, batch=256),),
             "prototypes": 1024,
             "place_prototypes": 4096,
             "local_crops": 6,
