@@ -2,8 +2,8 @@
 
     python benchmarks/samples_speed.py RUN [--workers N] [--batch 16] [--batches 40]
 
-RUN is a run of `wordmask distill --preset world` (as `wordmask demo` leaves it). Samples are those of its students, with
-crowds. Beside an accelerator, which waits for nothing else, processes make them.
+RUN is a run of `wordmask distill --preset world` (as `wordmask demo` leaves it). Samples are those of its students,
+with crowds. Beside an accelerator, which waits for nothing else, processes make them.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """DeepLabV3+: the published layout number by number, other backbones, and students as files."""
 
 import json
+import zlib
 from dataclasses import replace
 
 import pytest
@@ -155,6 +156,19 @@ def test_a_halved_student_is_half_as_large_and_nearly_the_same_and_equal_student
     assert {value.dtype for value in again.network.parameters()} == {torch.float32}
     for name, value in network.named_parameters():
         torch.testing.assert_close(again.network.get_parameter(name), value, atol=1e-3, rtol=1e-3)
+
+
+def test_a_halved_student_of_short_fractions_is_that_near_and_packs_better(tmp_path):
+    torch.manual_seed(0)
+    network, whole = DeepLabV3Plus(2, TINY).eval(), tmp_path / "whole.safetensors"
+    write_student(whole, network, Vocabulary.of(["background", "dog"]), {})
+    sizes = []
+    for fraction in (None, 4):
+        halve_student(whole, path := tmp_path / f"{fraction}.safetensors", {}, fraction=fraction)
+        sizes.append(len(zlib.compress(path.read_bytes())))
+    assert sizes[1] < 0.75 * sizes[0]
+    for name, value in network.named_parameters():
+        torch.testing.assert_close(read_student(path).network.get_parameter(name), value, atol=1e-6, rtol=2**-5)
 
 
 def test_other_safetensors_are_no_students_and_a_damaged_list_of_names_is_an_error(tmp_path):

@@ -120,7 +120,7 @@ def train_kinds(
     from wordmask.runs.claim import claimed
     from wordmask.segmenters.student_file import halve_student
     from wordmask_world.models import KINDS
-    from wordmask_world.training.kinds import KindsSettings, train_kinds
+    from wordmask_world.training.kinds import FRACTION, KindsSettings, train_kinds
 
     with claimed(out, VERB, was_ours=_was_ours):
         told: dict[str, Any] = {"pictures": pictures, "kinds": kinds, "steps": steps, "batch": batch}
@@ -129,7 +129,7 @@ def train_kinds(
         network = train_kinds(settings, OnStderr())
         command = " ".join(f"--{key} {value}" for key, value in {**told, "seed": seed}.items())
         how = {"command": f"wordmask world train-kinds {command}"}
-        halve_student(network, out / "weights" / f"{KINDS}.safetensors", how)
+        halve_student(network, out / "weights" / f"{KINDS}.safetensors", how, fraction=FRACTION)
         show(out / "weights")
 
 
