@@ -79,8 +79,8 @@ def write_student(
 def halve_student(
     source: str | Path, path: str | Path, metadata: Mapping[str, str], *, fraction: int | None = None
 ) -> None:
-    """Write the same student in half the bytes, as it ships: it is single again once it is read. fraction: how many bits
-    of each weight's fraction are kept, if not all ten of a half float; with fewer, the file packs better.
+    """Write the same student in half the bytes, as it ships: it is single again once it is read. fraction: how many
+    bits of each weight's fraction are kept, if not all ten of a half float; with fewer, the file packs better.
     """
     student = read_student(source)
     _write(path, student.network, student.vocabulary, {**student.metadata, **metadata}, half=True, fraction=fraction)
