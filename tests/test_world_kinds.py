@@ -92,3 +92,20 @@ def test_a_killed_training_of_kinds_goes_on_and_others_begin_with_it(tmp_path, m
     fill_backbone(begun, str(path))
     state = told.network.state_dict()
     assert torch.equal(begun.classifier.aspp.project[0].weight, state["classifier.aspp.project.0.weight"])
+
+
+@pytest.mark.slow
+def test_a_network_of_kinds_goes_on_for_one_round_by_what_it_sees_itself(tmp_path):
+    settings = KindsSettings(tmp_path / "run", pictures=24, kinds=3, steps=2, batch=4, start="world:kinds")
+    path = train_kinds(settings, OnStderr())
+    assert path.parent.parent.name == "round-1"
+    looks = np.load(settings.out / "round-1" / "looks" / "00000000.npy")
+    masks = MaskTable(settings.out / "masks")
+    record = masks[int(masks.rows(ANYTHING)[0])]
+    begun = read_student(find(KINDS).path).network
+    with torch.inference_mode():
+        image = torch.from_numpy(masks.open_image(record.image)).permute(2, 0, 1)[None] / 255
+        seen = begun.features(begun.statistics.normalise(image))
+    mask = torch.from_numpy(record.mask())[None].float()
+    np.testing.assert_allclose(looks[0, 0], means_within(seen, mask)[0].numpy(), atol=1e-4)
+    assert read_student(path).network.settings.zoom == 2

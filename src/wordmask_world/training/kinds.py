@@ -43,8 +43,8 @@ ANYTHING = "anything"
 """The one name of all masks before they are sorted into kinds."""
 SIDE, BATCH = 128, 32
 FRACTION = 4
-"""Bits of the weights' fractions in what ships: as many pictures are told by their nearest as with all ten, and the file
-packs to two thirds."""
+"""Bits of the weights' fractions in what ships: as many pictures are told by their nearest as with all ten, and the
+file packs to two thirds."""
 BLOCK = 512
 """Masks that are looked at between two saves."""
 Picture = tuple[np.ndarray, np.ndarray]
