@@ -44,6 +44,12 @@ def test_open_students_learn_from_crowds_of_archives_alone():
         make_run(TOLD, crowded, setting("masks.teacher=maskclip"))
 
 
+def test_a_preset_without_a_student_of_a_kind_gets_none_in_silence(monkeypatch):
+    monkeypatch.setitem(configuration.PRESETS, "mine", configuration.PRESETS["paper"])
+    with pytest.raises(ConfigError, match="preset 'mine' has no student of the kind 'head'"):
+        make_run(TOLD, {"preset": "mine", "student": {"kind": "head"}})
+
+
 @pytest.mark.parametrize("pair", ["archive", "=3", "a b=3", "archive..size=3"])
 def test_what_is_no_pair_is_refused(pair):
     with pytest.raises(ConfigError, match="KEY=VALUE"):

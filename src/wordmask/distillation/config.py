@@ -165,7 +165,12 @@ def _student_of(preset: str, kind: Any) -> AnyStudentSettings:
     kinds = {"deeplab": student.PRESETS, "head": presets_of(HEADS, student.HEADS)}
     if not isinstance(kind, str) or kind not in kinds:
         raise ConfigError(f"student.kind={shown(kind)} is no kind of student: choose one of {', '.join(kinds)}")
-    return kinds[kind].get(preset, kinds[kind]["paper"])
+    if preset not in kinds[kind]:
+        raise ConfigError(
+            f"preset {preset!r} has no student of the kind {kind!r}: leave student.kind out, or take preset paper and "
+            "say what it is to be"
+        )
+    return kinds[kind][preset]
 
 
 def read_config(path: Path) -> dict[str, Any]:
