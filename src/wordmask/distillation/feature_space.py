@@ -15,7 +15,10 @@ from torch import Tensor
 from wordmask.distillation.batches import Batch
 from wordmask.distillation.records import DistillationError
 from wordmask.distillation.target_examples import TargetExamples
+from wordmask.distillation.training import at_cells
+from wordmask.names.text_embeddings import TextEmbeddings
 from wordmask.segmenters.open_deeplab import OpenDeepLab, on_grid_of
+from wordmask.segmenters.open_student import open_logits
 
 SURVEYED = 4096
 """Pictures, at most, that the space is measured on, and the last layer fitted."""
@@ -25,7 +28,16 @@ LEAST_VARIANCE = 1e-6
 """Of features of length 1; less is noise."""
 RIDGE = 1e-6
 """Added to the correlations of what the last layer reads with itself."""
-LEARNT_BY = f"features in {SURVEYED} pictures' directions {EVENNESS} {LEAST_VARIANCE}, last layer by ridge {RIDGE}"
+RESTORED, LEAST_FOUND = 1.5, 0.05
+"""What is found of a direction is shorter than what is there, so that names which are far out in it would never win. It
+is divided by the share of the variance that is found, or by the second of these if that is more, to the power of the
+first: at 1, a student says in the mean what its teacher does. Of 0 to 2.5 the best for all names, and much better than
+0 for those that were held out, on 100 drawn validation pictures."""
+SETTLED = 512
+"""Pictures, at most, by which background is settled."""
+FARTHEST, HALVINGS = 1000.0, 60
+"""Of a bisection over logits."""
+LEARNT_BY = f"{SURVEYED} pictures {EVENNESS} {LEAST_VARIANCE}, last layer {RIDGE} {RESTORED} {LEAST_FOUND}"
 """What a run is known by, beside its settings."""
 
 
@@ -67,6 +79,14 @@ class FeatureSpace:
             last.bias[:-1] = self.directions.to(last.bias) @ last.bias[:-1] + self.mean.to(last.bias)
         return network
 
+    def restored(self, found: Tensor) -> Tensor:
+        """Return what makes features as long as they ought to be, (D, D). found (D, D): their covariance."""
+        directions = self.directions.to(found)
+        variances = directions.square().sum(dim=0)
+        unit = directions / variances.sqrt()
+        shares = torch.einsum("dk,de,ek->k", unit, found, unit) / variances
+        return unit * shares.clamp(LEAST_FOUND, 1) ** -RESTORED @ unit.T
+
 
 def survey(examples: TargetExamples) -> FeatureSpace:
     """Measure a teacher's features on pictures that are spread over all."""
@@ -94,9 +114,9 @@ def in_cells(own: Tensor, teacher: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def fit_last_layer(network: OpenDeepLab, batches: Iterable[Batch]) -> None:
-    """Let a network's last layer say the teacher's features (`beside`) as nearly as it can from what it reads, in the
-    least squares; what it says of background stays.
+def fit_last_layer(network: OpenDeepLab, space: FeatureSpace, batches: Iterable[Batch]) -> None:
+    """Let a network's last layer say the teacher's features (`beside`) by what it reads: the least squares, and each
+    direction of the space as long again as it ought to be. What it says of background stays.
     """
     network.eval()
     weights, where = network.last.weights, network.last.weight.device
@@ -119,7 +139,34 @@ def fit_last_layer(network: OpenDeepLab, batches: Iterable[Batch]) -> None:
     scale = covariance.diagonal()[:read].clamp(min=torch.finfo(torch.float32).tiny).sqrt()
     correlations = covariance[:read, :read] / torch.outer(scale, scale) + RIDGE * torch.eye(read, dtype=torch.float64)
     fitted = torch.linalg.solve(correlations, covariance[:read, read:] / scale[:, None]).T / scale  # (D, read)
+    fitted = space.restored(fitted @ covariance[:read, :read] @ fitted.T) @ fitted
     assert network.last.bias is not None
     network.last.bias[:-1] = mean[read:] - fitted @ mean[:read]
     for weight, own in zip(weights, fitted.split([weight.shape[1] for weight in weights], dim=1), strict=True):
         weight[:-1] = own[..., None, None]
+
+
+@torch.no_grad()
+def settle_ground(
+    network: OpenDeepLab, text: TextEmbeddings, temperature: float, batches: Iterable[Batch], *, ignore: int
+) -> None:
+    """Let background be as probable, in the mean, as it is frequent: what it raced against has changed. Where there is
+    none, nothing is changed.
+    """
+    ahead, is_ground = [], []
+    for batch in batches:
+        images = network.statistics.normalise(batch.images.to(network.last.weight.device))
+        logits = open_logits(network(images.contiguous(memory_format=torch.channels_last)), text, temperature)
+        labels = at_cells(batch.labels, logits.shape[-2:])
+        teaches = labels != ignore
+        ahead.append((logits[:, 0] - logits[:, 1:].logsumexp(dim=1)).cpu()[teaches])
+        is_ground.append(labels[teaches] == 0)
+    margins, share = torch.cat(ahead).double(), torch.cat(is_ground).double().mean()
+    if not 0 < share < 1:
+        return
+    least, most = -FARTHEST, FARTHEST
+    for _ in range(HALVINGS):
+        middle = (least + most) / 2
+        least, most = (middle, most) if (margins + middle).sigmoid().mean() < share else (least, middle)
+    assert network.last.bias is not None
+    network.last.bias[-1] += middle * temperature**0.5

@@ -17,7 +17,16 @@ from wordmask.console.progress import Progress
 from wordmask.distillation.augmentations import View, coloured, draw_colours, draw_view, see
 from wordmask.distillation.batches import Batch, Examples, Samples
 from wordmask.distillation.copy_paste import paste
-from wordmask.distillation.feature_space import LEARNT_BY, SURVEYED, FeatureSpace, fit_last_layer, in_cells, survey
+from wordmask.distillation.feature_space import (
+    LEARNT_BY,
+    SETTLED,
+    SURVEYED,
+    FeatureSpace,
+    fit_last_layer,
+    in_cells,
+    settle_ground,
+    survey,
+)
 from wordmask.distillation.student import (
     STUDENT_FILE,
     StudentSettings,
@@ -181,8 +190,10 @@ def train_open_student(
         return OpenStudentFile(network, vocabulary, loss.text.vectors, texts.tower, settings.temperature, told)
 
     def finish(network: OpenDeepLab, run: str) -> None:
-        if teacher is not None:
-            fit_last_layer(network, plain_batches(teacher, settings, seed))
+        if teacher is not None and space is not None:
+            views = partial(plain_batches, teacher, settings, seed)
+            fit_last_layer(network, space, views(SURVEYED))
+            settle_ground(network, loss.text, settings.temperature, views(SETTLED), ignore=teacher.ignore)
         write_open_student(path, student_of(network, told_of(settings, run, preset, note)), write=write_part)
 
     def segmenter_of(network: OpenDeepLab, device: torch.device) -> OpenStudent:
@@ -212,11 +223,11 @@ def has_features(examples: Examples) -> TypeGuard[TargetExamples]:
     return isinstance(examples, TargetExamples) and examples.targets[0].features is not None
 
 
-def plain_batches(examples: TargetExamples, settings: StudentSettings, seed: int) -> Iterator[Batch]:
+def plain_batches(examples: TargetExamples, settings: StudentSettings, seed: int, most: int) -> Iterator[Batch]:
     """Yield views of pictures in their own colours, which are part of what a teacher's features say."""
     quiet = replace(settings.augmentation, jitter=0.0, grey=0.0, blur=0.0)
     samples = FeatureSamples(examples, quiet, most_pasted=1, seed=seed, ignore=examples.ignore, grid=grid_of(settings))
-    count = min(len(examples), SURVEYED)
+    count = min(len(examples), most)
     for start in range(0, count, settings.batch):
         yield samples.at(range(start, min(start + settings.batch, count)))
 
