@@ -52,7 +52,7 @@ from wordmask.segmenters.open_student import (
     write_open_student,
 )
 from wordmask.segmenters.student_file import write_student
-from wordmask.weights.loading import WeightsError
+from wordmask.weights.loading import WeightsError, read_state_dict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -433,6 +433,24 @@ def test_a_file_holds_all_of_it_and_a_damaged_one_says_so(path, tmp_path):
         read_open_student(again)
     with pytest.raises(WeightsError, match="is no student"):
         wordmask.segmenters.student_file.read_student(path)
+
+
+def test_a_file_of_before_whose_last_layer_reads_the_decoder_alone_is_read_as_it_was(tmp_path):
+    torch.manual_seed(4)
+    network = OpenDeepLab(4, TINY, is_deep=False).eval()
+    write_open_student(tmp_path / "before", replace(student_file(), network=network))
+    state = read_state_dict(tmp_path / "before")
+    assert not any("depths" in name for name in state)
+    kept = read_open_student(tmp_path / "before").network
+    images = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        told = F.conv2d(
+            DeepLabV3Plus.features(network, images),
+            state["classifier.classifier.3.weight"],
+            state["classifier.classifier.3.bias"],
+        )
+        assert torch.allclose(kept(images), told, atol=1e-5)
+    assert kept.features(images).shape[1] == kept.width == TINY.width
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
