@@ -37,7 +37,7 @@ SETTLED = 512
 """Pictures, at most, by which background is settled."""
 FARTHEST, HALVINGS = 1000.0, 60
 """Of a bisection over logits."""
-LEARNT_BY = f"{SURVEYED} pictures {EVENNESS} {LEAST_VARIANCE}, last layer {RIDGE} {RESTORED} {LEAST_FOUND}"
+LEARNT_BY = f"{SURVEYED} whole pictures {EVENNESS} {LEAST_VARIANCE}, last layer {RIDGE} {RESTORED} {LEAST_FOUND}"
 """What a run is known by, beside its settings."""
 
 

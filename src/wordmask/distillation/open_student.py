@@ -59,6 +59,9 @@ if TYPE_CHECKING:
 NAMES_ALONE = "names alone"
 """What a run is known by where a teacher has no features, or they are not to be learnt."""
 
+MEASURED, WHOLE = 64, 640
+"""Pictures whose longest side is that of the views that the last layer is fitted on, and the most of it."""
+
 
 class Texts(NamedTuple):
     """What reads names, and where it is."""
@@ -224,9 +227,14 @@ def has_features(examples: Examples) -> TypeGuard[TargetExamples]:
 
 
 def plain_batches(examples: TargetExamples, settings: StudentSettings, seed: int, most: int) -> Iterator[Batch]:
-    """Yield views of pictures in their own colours, which are part of what a teacher's features say."""
-    quiet = replace(settings.augmentation, jitter=0.0, grey=0.0, blur=0.0)
-    samples = FeatureSamples(examples, quiet, most_pasted=1, seed=seed, ignore=examples.ignore, grid=grid_of(settings))
+    """Yield pictures as a student will see them: whole up to a side of `WHOLE`, at their own size, and in their own
+    colours, which are part of what a teacher's features say.
+    """
+    sides = [max(examples.targets[index].labels.shape) for index in range(min(len(examples), MEASURED))]
+    side = max(settings.augmentation.crop, min(WHOLE, max(sides)))
+    plain = replace(settings.augmentation, crop=side, scale=(1.0, 1.0), jitter=0.0, grey=0.0, blur=0.0)
+    grid = grid_of(replace(settings, augmentation=plain))
+    samples = FeatureSamples(examples, plain, most_pasted=1, seed=seed, ignore=examples.ignore, grid=grid)
     count = min(len(examples), most)
     for start in range(0, count, settings.batch):
         yield samples.at(range(start, min(start + settings.batch, count)))
