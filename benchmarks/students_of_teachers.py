@@ -109,7 +109,7 @@ def students(teacher: str) -> dict[str, dict[str, Any]]:
         "open": {
             "names": [name for name in NAMES if name not in HELD_OUT],
             "masks": taught,
-            "student": {"vocabulary": "open"},
+            "student": {"vocabulary": "open", "most_pasted": 1},  # what is pasted over has no features of the teacher's
         },
         "things": {
             "names": list(NAMES),

@@ -33,7 +33,8 @@ from wordmask.refinement.lposs import Lposs, LpossParameters
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.corrclip import CorrClip, CorrClipSettings
 from wordmask.segmenters.lposs import LpossSegmenter, LpossSettings
-from wordmask.segmenters.open_student import OpenStudent, OpenStudentFile, TextTower, new_open_network
+from wordmask.segmenters.open_deeplab import new_open_network
+from wordmask.segmenters.open_student import OpenStudent, OpenStudentFile, TextTower
 from wordmask.segmenters.saliency_clip import SaliencyClip, SaliencyClipSettings
 from wordmask.segmenters.sclip import Sclip
 

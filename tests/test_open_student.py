@@ -15,14 +15,19 @@ from support.tiny_collection import COLOURS, ColourClip, embedder, encoded, pict
 from support.tiny_teacher import ColourTeacher
 from wordmask.benchmarks.datasets import Sample
 from wordmask.collection.piles import open_pile
+from wordmask.distillation.batches import Batch
+from wordmask.distillation.feature_space import (
+    LEAST_FOUND,
+    RESTORED,
+    FeatureSpace,
+    fit_last_layer,
+    settle_ground,
+    survey,
+)
 from wordmask.distillation.open_student import (
-    ANCHOR_TEMPERATURE,
-    ANCHORS,
-    DISTANCE,
     FeatureSamples,
     OpenLoss,
     Texts,
-    apart,
     train_open_student,
 )
 from wordmask.distillation.records import DistillationError
@@ -37,17 +42,17 @@ from wordmask.segmenters import open_student
 from wordmask.segmenters.base import SegmenterError
 from wordmask.segmenters.deeplab import DeepLabV3Plus
 from wordmask.segmenters.onnx_file import ExportError
+from wordmask.segmenters.open_deeplab import OpenDeepLab, new_open_network
 from wordmask.segmenters.open_student import (
     OpenStudent,
     OpenStudentFile,
     TextTower,
-    new_open_network,
     open_logits,
     read_open_student,
     write_open_student,
 )
 from wordmask.segmenters.student_file import write_student
-from wordmask.weights.loading import WeightsError
+from wordmask.weights.loading import WeightsError, read_state_dict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -89,77 +94,174 @@ def test_logits_are_background_and_cosines_by_temperature():
         assert found[at[0], :, at[1], at[2]].tolist() == pytest.approx(expected, abs=1e-4)
 
 
-def divergence(own, cell, anchors):
-    """Return how differently two features look at anchors, by the second one's softmax, and how far apart they lie."""
-    theirs, ours = (np.array([float(f @ a) / ANCHOR_TEMPERATURE for a in anchors]) for f in (cell, own))
-    chances = np.exp(theirs - theirs.max()) / np.exp(theirs - theirs.max()).sum()
-    log_own = ours - ours.max() - np.log(np.exp(ours - ours.max()).sum())
-    return float((chances * (np.log(chances) - log_own)).sum()) + DISTANCE * (1 - float(own @ cell))
+def space_of(dimensions=3, seed=7):
+    """Return a space whose directions are at right angles, as those of a survey are."""
+    dice = torch.Generator().manual_seed(seed)
+    turned = torch.linalg.qr(torch.randn(dimensions, dimensions, generator=dice))[0]
+    deviations, weights = torch.rand(2, dimensions, generator=dice) + 0.1
+    return FeatureSpace(torch.randn(dimensions, generator=dice), turned * deviations, weights / weights.sum())
 
 
-def test_the_loss_is_cross_entropy_and_how_differently_features_look_at_those_of_the_batch():
+def test_without_a_teachers_features_the_loss_is_cross_entropy():
     dice = torch.Generator().manual_seed(1)
-    output, teacher = (
-        torch.randn(2, 4, 2, 3, generator=dice),
-        F.normalize(torch.randn(2, 3, 2, 3, generator=dice), dim=1),
-    )
-    teacher[:, :, 0, 1] = 0  # nothing to be learnt there
-    labels = torch.randint(0, 4, (2, 4, 6), generator=dice)
+    output, labels = torch.randn(2, 4, 2, 3, generator=dice), torch.randint(0, 4, (2, 4, 6), generator=dice)
     labels[0, :2] = 255
-    settings = replace(OPEN, batch=4, features_weight=0.7)
-    loss = OpenLoss(TEXTS, Vocabulary.of(COLOUR_NAMES), settings)
-    counted = torch.tensor(40)
-    found = loss(output, labels, teacher, ignore=255, counted=counted)
+    loss = OpenLoss(TEXTS, Vocabulary.of(COLOUR_NAMES), OPEN)
+    found = loss(output, labels, None, ignore=255, counted=torch.tensor(40))
     logits = F.interpolate(open_logits(output, texts_of(COLOUR_NAMES), 0.1), size=(4, 6), mode="bilinear")
     chances = logits.softmax(dim=1)
-    expected = (
-        sum(
-            -float(chances[b, labels[b, y, x], y, x].log())
-            for b in range(2)
-            for y in range(4)
-            for x in range(6)
-            if labels[b, y, x] != 255
-        )
-        / 40
+    told = [place for place in np.ndindex(2, 4, 6) if labels[place] != 255]
+    expected = sum(-float(chances[b, labels[b, y, x], y, x].log()) for b, y, x in told) / 40
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
+def test_with_them_it_is_how_far_coordinates_are_apart_and_cross_entropy_moves_background_alone():
+    dice = torch.Generator().manual_seed(1)
+    output, teacher = torch.randn(2, 4, 2, 3, generator=dice), torch.randn(2, 3, 2, 3, generator=dice)
+    teacher[:, :, 0, 1] = 0  # nothing to be learnt there
+    labels, counted = torch.randint(0, 4, (2, 4, 6), generator=dice), torch.tensor(48)
+    space, settings = space_of(), replace(OPEN, batch=4, features_weight=0.7)
+    found = OpenLoss(TEXTS, Vocabulary.of(COLOUR_NAMES), settings, space)(
+        output.requires_grad_(), labels, teacher, ignore=255, counted=counted
     )
-    cells = [(b, y, x) for b in range(2) for y in range(2) for x in range(3) if (y, x) != (0, 1)]
-    anchors = [teacher[b, :, y, x] for b, y, x in cells]
-    own = F.normalize(output[:, :3], dim=1)
-    distance = sum(divergence(own[b, :, y, x], teacher[b, :, y, x], anchors) for b, y, x in cells)
-    assert float(found) == pytest.approx(expected + 0.7 * distance / (4 * 6), rel=1e-4)
-    alone = loss(output, labels, None, ignore=255, counted=counted)
-    assert float(alone) == pytest.approx(expected, rel=1e-4)
+    apart = 0.0
+    for b, y, x in np.ndindex(2, 2, 3):
+        if (y, x) != (0, 1):
+            own = torch.linalg.solve(space.directions.double(), (teacher[b, :, y, x] - space.mean).double())
+            apart += float((space.weights * (output[b, :3, y, x].detach() - own) ** 2).sum())
+    features = torch.einsum("dk,bkhw->bdhw", space.directions, output[:, :3]) + space.mean[:, None, None]
+    plain = OpenLoss(TEXTS, Vocabulary.of(COLOUR_NAMES), settings)
+    names = plain(torch.cat([features, output[:, 3:]], dim=1), labels, None, ignore=255, counted=counted)
+    assert found.item() == pytest.approx(names.item() + 0.7 * apart / (4 * 6), rel=1e-4)
+    (moved,) = torch.autograd.grad(found, output)
+    (by_names,) = torch.autograd.grad(names, output)
+    assert torch.allclose(moved[:, 3], by_names[:, 3])
+    assert (moved[:, :3, 0, 1] == 0).all()
+    assert by_names[:, :3, 0, 1].abs().max() > 0
 
 
 def test_finer_features_are_held_against_the_teachers_in_the_mean_of_a_place(targets, tmp_path):
     dice = torch.Generator().manual_seed(4)
     output, teacher = torch.randn(2, 4, 4, 4, generator=dice), torch.randn(2, 3, 2, 2, generator=dice)
-    teacher = F.normalize(teacher, dim=1)
     nothing, counted = torch.full((2, 8, 8), 255), torch.tensor(1)
-    loss = OpenLoss(TEXTS, Vocabulary.of(COLOUR_NAMES), replace(OPEN, batch=2, features_weight=1.0))
+    loss = OpenLoss(TEXTS, Vocabulary.of(COLOUR_NAMES), replace(OPEN, batch=2, features_weight=1.0), space_of())
     found = loss(output, nothing, teacher, ignore=255, counted=counted)
-    anchors = [teacher[b, :, y, x] for b, y, x in np.ndindex(2, 2, 2)]
-    distance = 0.0
-    for b, y, x in np.ndindex(2, 2, 2):
-        cells = [output[b, :3, 2 * y + i, 2 * x + j] for i in (0, 1) for j in (0, 1)]
-        distance += divergence(sum(cell / cell.norm() for cell in cells) / 4, teacher[b, :, y, x], anchors)
-    assert float(found) == pytest.approx(distance / 8, rel=1e-4)
+    mean = output.reshape(2, 4, 2, 2, 2, 2).mean(dim=(3, 5))
+    assert float(found) == pytest.approx(float(loss(mean, nothing, teacher, ignore=255, counted=counted)), rel=1e-4)
     zoomed = replace(OPEN, network=replace(TINY, zoom=2.0), steps=3, far_steps=2)
     network = read_open_student(learn(TargetExamples(targets), tmp_path / "zoomed", zoomed)).network
     assert network(torch.zeros(1, 3, 32, 32)).shape[-2:] == (16, 16)
 
 
-def test_anchors_are_spread_over_the_batch_and_the_teacher_itself_is_not_apart_from_itself():
-    teacher = F.normalize(torch.randn(3, 5, 24, 24, generator=torch.Generator().manual_seed(6)), dim=1)
-    teacher[1] = 0
-    assert apart(teacher, teacher).shape == (2 * 24 * 24,)
-    assert apart(teacher, teacher).abs().max() < 1e-5
-    other = teacher.clone()
-    other[0, :, 3, 4] = -other[0, :, 3, 4]
-    found = apart(other, teacher)
-    assert found.argmax() == 3 * 24 + 4
-    anchors = teacher[[0, 2]].permute(0, 2, 3, 1).reshape(-1, 5)[:: 2 * 24 * 24 // ANCHORS]
-    assert float(found.max()) == pytest.approx(divergence(other[0, :, 3, 4], teacher[0, :, 3, 4], anchors), rel=1e-3)
+def test_a_survey_measures_directions_and_there_and_back_is_the_same(targets):
+    space = survey(TargetExamples(targets))
+    told = np.concatenate([target.features.reshape(3, -1).T for target in targets]).astype(np.float64)
+    assert space.mean.numpy() == pytest.approx(told.mean(axis=0), abs=1e-5)
+    directions = space.directions.double().numpy()
+    assert directions @ directions.T == pytest.approx(np.cov(told.T, bias=True), abs=2e-6)
+    inner = directions.T @ directions
+    assert inner - np.diag(np.diag(inner)) == pytest.approx(np.zeros((3, 3)), abs=1e-6)
+    assert space.weights.numpy() == pytest.approx(np.sqrt(np.diag(inner)) / np.sqrt(np.diag(inner)).sum(), abs=1e-5)
+    features = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(space.features(space.coordinates(features)), features, atol=1e-3)
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_a_network_of_coordinates_becomes_one_of_features(deep):
+    torch.manual_seed(3)
+    network, space = OpenDeepLab(4, TINY, is_deep=deep).eval(), space_of()
+    images = torch.randn(2, 3, 32, 40)
+    with torch.no_grad():
+        before = network(images)
+        after = space.unfold(network)(images)
+    assert torch.allclose(after[:, :3], space.features(before[:, :3]), atol=1e-4)
+    assert torch.equal(after[:, 3], before[:, 3])
+
+
+def test_the_last_layer_is_the_least_squares_whose_directions_are_as_long_again_as_they_ought_to_be():
+    torch.manual_seed(5)
+    network = OpenDeepLab(4, TINY).eval()
+    ground = [weight[-1].clone() for weight in network.last.weights]
+    dice = torch.Generator().manual_seed(8)
+    batches, rows, told = [], [], []
+    for number in range(3):
+        images = torch.rand(3, 3, 64, 64, generator=dice)
+        with torch.no_grad():
+            maps = network.depths(network.statistics.normalise(images))
+        own = torch.cat([F.interpolate(each, (16, 16), mode="bilinear") for each in maps], dim=1)
+        mixing = torch.randn(3, own.shape[1], generator=torch.Generator().manual_seed(9)) / 9
+        teacher = torch.einsum("dc,bchw->bdhw", mixing, own)
+        teacher = teacher + torch.tensor([0.2, 1.0, 4.0])[:, None, None] * torch.randn(teacher.shape, generator=dice)
+        if number == 1:
+            teacher[:, :, 2:9] = 0
+        batches.append(Batch(images, torch.zeros(0), teacher))
+        rows.append(own.movedim(1, -1)[teacher.any(dim=1)])
+        told.append(teacher.movedim(1, -1)[teacher.any(dim=1)])
+    space = space_of()
+    fit_last_layer(network, space, batches)
+    assert all(torch.equal(weight[-1], own) for weight, own in zip(network.last.weights, ground, strict=True))
+    rows, told = torch.cat(rows).double().numpy(), torch.cat(told).double().numpy()
+    left = np.column_stack([rows, np.ones(len(rows))])
+    nearest = left @ np.linalg.lstsq(left, told, rcond=1e-9)[0]
+    expected = told.mean(axis=0) + np.zeros_like(told)
+    for direction in space.directions.double().numpy().T:
+        unit = direction / np.linalg.norm(direction)
+        along = (nearest - told.mean(axis=0)) @ unit
+        share = np.clip(along.var() / np.linalg.norm(direction) ** 2, LEAST_FOUND, 1)
+        expected += np.outer(along * share**-RESTORED, unit)
+    with torch.no_grad():
+        said = (
+            torch.cat(
+                [
+                    network(network.statistics.normalise(batch.images))[:, :3].movedim(1, -1)[batch.beside.any(dim=1)]
+                    for batch in batches
+                ]
+            )
+            .double()
+            .numpy()
+        )
+    assert np.abs(said - expected).max() < 0.05 * expected.std()
+    assert np.abs(said - expected).mean() < 0.005 * expected.std()
+
+
+@pytest.mark.parametrize("grounds", [True, False])
+def test_background_is_settled_so_that_there_is_as_much_of_it_as_there_was(grounds):
+    torch.manual_seed(6)
+    network = OpenDeepLab(4, TINY).eval()
+    before = network.last.bias.clone()
+    dice = torch.Generator().manual_seed(3)
+    batches = []
+    for _ in range(2):
+        labels = torch.randint(0 if grounds else 1, 4, (3, 32, 32), generator=dice)
+        labels[0, :9] = 255
+        batches.append(Batch(torch.rand(3, 3, 32, 32, generator=dice), labels))
+    settle_ground(network, texts_of(COLOUR_NAMES), 0.1, batches, ignore=255)
+    assert torch.equal(network.last.bias[:-1], before[:-1])
+    if not grounds:
+        assert torch.equal(network.last.bias, before)
+        return
+    chances, there = [], []
+    for batch in batches:
+        with torch.no_grad():
+            output = network(network.statistics.normalise(batch.images))
+        labels = batch.labels[:, 2::4, 2::4]
+        chances.append(open_logits(output, texts_of(COLOUR_NAMES), 0.1).softmax(dim=1)[:, 0][labels != 255])
+        there.append(labels[labels != 255] == 0)
+    assert float(torch.cat(chances).mean()) == pytest.approx(float(torch.cat(there).float().mean()), abs=1e-4)
+
+
+def test_the_last_layer_reads_every_depth_where_it_lies():
+    torch.manual_seed(2)
+    network = OpenDeepLab(4, TINY).eval()
+    images = torch.randn(1, 3, 48, 64)
+    with torch.no_grad():
+        decoder, *maps = network.depths(images)
+        expected = F.conv2d(decoder, network.last.weight, network.last.bias)
+        for own, weight in zip(maps, network.last.weights[1:], strict=True):
+            larger = F.interpolate(own, decoder.shape[-2:], mode="bilinear", align_corners=False)
+            expected = expected + torch.einsum("dc,bchw->bdhw", weight[..., 0, 0], larger)
+        assert torch.allclose(network(images), expected, atol=1e-4)
+    assert len(maps) == 5  # the pyramid, and the backbone from the decoder's own grid on
 
 
 def test_at_cells_each_is_held_against_the_label_in_its_middle():
@@ -331,6 +433,24 @@ def test_a_file_holds_all_of_it_and_a_damaged_one_says_so(path, tmp_path):
         read_open_student(again)
     with pytest.raises(WeightsError, match="is no student"):
         wordmask.segmenters.student_file.read_student(path)
+
+
+def test_a_file_of_before_whose_last_layer_reads_the_decoder_alone_is_read_as_it_was(tmp_path):
+    torch.manual_seed(4)
+    network = OpenDeepLab(4, TINY, is_deep=False).eval()
+    write_open_student(tmp_path / "before", replace(student_file(), network=network))
+    state = read_state_dict(tmp_path / "before")
+    assert not any("depths" in name for name in state)
+    kept = read_open_student(tmp_path / "before").network
+    images = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        told = F.conv2d(
+            DeepLabV3Plus.features(network, images),
+            state["classifier.classifier.3.weight"],
+            state["classifier.classifier.3.bias"],
+        )
+        assert torch.allclose(kept(images), told, atol=1e-5)
+    assert kept.features(images).shape[1] == kept.width == TINY.width
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])

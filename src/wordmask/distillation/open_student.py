@@ -1,12 +1,12 @@
-"""The training of an open student: its features learn to be nearest to the text of what is there, and to be the
-teacher's own.
+"""The training of an open student: its features learn to be the teacher's own, or, where that has none, to be nearest
+to the text of what is there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 import numpy as np
 import torch
@@ -15,8 +15,18 @@ from torch import Tensor
 
 from wordmask.console.progress import Progress
 from wordmask.distillation.augmentations import View, coloured, draw_colours, draw_view, see
-from wordmask.distillation.batches import Examples, Samples
+from wordmask.distillation.batches import Batch, Examples, Samples
 from wordmask.distillation.copy_paste import paste
+from wordmask.distillation.feature_space import (
+    LEARNT_BY,
+    SETTLED,
+    SURVEYED,
+    FeatureSpace,
+    fit_last_layer,
+    in_cells,
+    settle_ground,
+    survey,
+)
 from wordmask.distillation.student import (
     STUDENT_FILE,
     StudentSettings,
@@ -33,12 +43,11 @@ from wordmask.names.vocabulary import Vocabulary
 from wordmask.runs.parts import Say, warn, write_part
 from wordmask.segmenters.base import Names
 from wordmask.segmenters.deeplab import DeepLabV3Plus, fill_backbone
+from wordmask.segmenters.open_deeplab import OpenDeepLab, new_open_network
 from wordmask.segmenters.open_student import (
-    OpenDeepLab,
     OpenStudent,
     OpenStudentFile,
     TextTower,
-    new_open_network,
     open_logits,
     write_open_student,
 )
@@ -47,9 +56,11 @@ if TYPE_CHECKING:
     from wordmask.benchmarks.datasets import Benchmark
 
 
-ANCHORS, ANCHOR_TEMPERATURE, DISTANCE = 256, 0.05, 10.0
-"""How many features of a batch the others are held against, what their cosines are divided by, and how much one minus
-the cosine counts beside that."""
+NAMES_ALONE = "names alone"
+"""What a run is known by where a teacher has no features, or they are not to be learnt."""
+
+MEASURED, WHOLE = 64, 640
+"""Pictures whose longest side is that of the views that the last layer is fitted on, and the most of it."""
 
 
 class Texts(NamedTuple):
@@ -60,13 +71,16 @@ class Texts(NamedTuple):
 
 
 class OpenLoss:
-    """Cross-entropy over background and the cosines with the names' texts, and how far features are from the teacher's
-    (`apart`), in the mean over cells, times `weight`. Where a zoom has made the student's cells finer than the
+    """Cross-entropy over background and the cosines with the names' texts.
+
+    With a teacher's features (`space`), a network gives coordinates, and it learns how far they are from the teacher's,
+    times `weight`. Cross-entropy then teaches background alone: what has no name among those that it is distilled for
+    bears another's, which its features are not to follow. Where a zoom has made the student's cells finer than the
     teacher's features are asked for, those of a place are held against them in the mean.
     """
 
-    def __init__(self, texts: Texts, names: Vocabulary, settings: StudentSettings):
-        self.text = texts.embed(names)
+    def __init__(self, texts: Texts, names: Vocabulary, settings: StudentSettings, space: FeatureSpace | None = None):
+        self.text, self.space = texts.embed(names), space
         self.temperature, self.weight, self.batch = settings.temperature, settings.features_weight, settings.batch
         self.at_cells = settings.learn_at == "cells"
 
@@ -75,29 +89,20 @@ class OpenLoss:
     ) -> Tensor:
         """output (b, D + 1, h, w), labels (b, S, S), beside (b, D, g, g): zeros where nothing is to be learnt of it."""
         output = output.float()
+        if self.space is None:
+            return self._names(output, labels, ignore, counted)
+        assert beside is not None
+        own, teacher = output[:, :-1], beside.float()
+        features = self.space.features(own.detach())
+        ground = self._names(torch.cat([features, output[:, -1:]], dim=1), labels, ignore, counted)
+        distance = self.space.apart(in_cells(own, teacher), teacher)
+        return ground + self.weight * distance.sum() / (self.batch * teacher[0, 0].numel())
+
+    def _names(self, output: Tensor, labels: Tensor, ignore: int, counted: Tensor) -> Tensor:
         logits = open_logits(output, self.text, self.temperature)
         if not self.at_cells:
             logits = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
-        loss = cross_entropy(logits, labels, None, ignore=ignore, counted=counted)
-        if beside is None or not self.weight:
-            return loss
-        teacher = beside.float()
-        rows, columns = teacher.shape[-2:]
-        own = F.adaptive_avg_pool2d(F.normalize(output[:, :-1], dim=1), (rows, columns))
-        return loss + self.weight * apart(own, teacher).sum() / (self.batch * teacher[0, 0].numel())
-
-
-def apart(own: Tensor, teacher: Tensor) -> Tensor:
-    """Return how far a student's features are from the teacher's, (b, D, g, g) both -> (cells,); cells of zeros teach
-    nothing. That is how differently the two look at a few of the batch's other features; and one minus their cosine,
-    without which they might all lie elsewhere.
-    """
-    own, teacher = own.permute(0, 2, 3, 1).flatten(0, 2), teacher.permute(0, 2, 3, 1).flatten(0, 2)
-    own, teacher = (each[teacher.any(dim=1)] for each in (own, teacher))
-    anchors = teacher[:: max(1, len(teacher) // ANCHORS)].T / ANCHOR_TEMPERATURE
-    ours, theirs = (own @ anchors).log_softmax(dim=1), (teacher @ anchors).softmax(dim=1)
-    looks = F.kl_div(ours, theirs, reduction="none").sum(dim=1)
-    return looks + DISTANCE * (1 - (own * teacher).sum(dim=1))
+        return cross_entropy(logits, labels, None, ignore=ignore, counted=counted)
 
 
 class FeatureSamples(Samples):
@@ -166,14 +171,18 @@ def train_open_student(
     vocabulary = with_background(names)
     own = vocabulary.without_background()
     path = out / STUDENT_FILE
-    identity = f"{settings.identity(seed, examples)} of {texts.tower}"
+    teacher = examples if settings.features_weight and has_features(examples) else None
+    identity = (
+        f"{settings.identity(seed, examples)} of {texts.tower} by {NAMES_ALONE if teacher is None else LEARNT_BY}"
+    )
     if is_done(path, identity, say):
         return path
-    loss = OpenLoss(texts, own, settings)
+    space = None if teacher is None else survey(teacher)
+    loss = OpenLoss(texts, own, settings, space)
 
     def make() -> OpenDeepLab:
         vectors = loss.text.vectors
-        first = F.normalize(vectors.mean(dim=0), dim=0)
+        first = F.normalize(vectors.mean(dim=0), dim=0) if space is None else torch.zeros(vectors.shape[1])
         network = seeded(seed, lambda: new_open_network(vectors.shape[1], settings.network, first))
         if settings.start is not None:
             fill_backbone(network, settings.start)
@@ -183,13 +192,17 @@ def train_open_student(
         assert isinstance(network, OpenDeepLab)
         return OpenStudentFile(network, vocabulary, loss.text.vectors, texts.tower, settings.temperature, told)
 
-    def finish(network: DeepLabV3Plus, run: str) -> None:
+    def finish(network: OpenDeepLab, run: str) -> None:
+        if teacher is not None and space is not None:
+            views = partial(plain_batches, teacher, settings, seed)
+            fit_last_layer(network, space, views(SURVEYED))
+            settle_ground(network, loss.text, settings.temperature, views(SETTLED), ignore=teacher.ignore)
         write_open_student(path, student_of(network, told_of(settings, run, preset, note)), write=write_part)
 
-    def segmenter_of(network: DeepLabV3Plus, device: torch.device) -> OpenStudent:
-        return OpenStudent(student_of(network, {}), device=device, precision="fp32")
+    def segmenter_of(network: OpenDeepLab, device: torch.device) -> OpenStudent:
+        told = network if space is None else space.unfold(network)
+        return OpenStudent(student_of(told, {}), device=device, precision="fp32")
 
-    has_features = isinstance(examples, TargetExamples) and examples.targets[0].features is not None
     train(
         len(vocabulary),
         examples,
@@ -203,10 +216,28 @@ def train_open_student(
         say=say,
         run=identity,
         make=make,
-        sampler=partial(FeatureSamples, grid=grid_of(settings)) if has_features else sampler_of(settings),
+        sampler=sampler_of(settings) if teacher is None else partial(FeatureSamples, grid=grid_of(settings)),
         loss=loss,
     )
     return path
+
+
+def has_features(examples: Examples) -> TypeGuard[TargetExamples]:
+    return isinstance(examples, TargetExamples) and examples.targets[0].features is not None
+
+
+def plain_batches(examples: TargetExamples, settings: StudentSettings, seed: int, most: int) -> Iterator[Batch]:
+    """Yield pictures as a student will see them: whole up to a side of `WHOLE`, at their own size, and in their own
+    colours, which are part of what a teacher's features say.
+    """
+    sides = [max(examples.targets[index].labels.shape) for index in range(min(len(examples), MEASURED))]
+    side = max(settings.augmentation.crop, min(WHOLE, max(sides)))
+    plain = replace(settings.augmentation, crop=side, scale=(1.0, 1.0), jitter=0.0, grey=0.0, blur=0.0)
+    grid = grid_of(replace(settings, augmentation=plain))
+    samples = FeatureSamples(examples, plain, most_pasted=1, seed=seed, ignore=examples.ignore, grid=grid)
+    count = min(len(examples), most)
+    for start in range(0, count, settings.batch):
+        yield samples.at(range(start, min(start + settings.batch, count)))
 
 
 def grid_of(settings: StudentSettings) -> int:

@@ -33,8 +33,7 @@ RUN = "run"
 
 
 FEATURES_WEIGHT = 30.0
-"""Of 2 and 30 the better one for names that were held out and for the others, on 120 drawn validation pictures, after
-500 steps (`benchmarks/students_of_teachers.py`)."""
+"""Much, as background is easily learnt; where every pixel bears a name, there is nothing beside it."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -43,7 +42,8 @@ class StudentSettings(SegmenterTraining):
 
     kind: what the student is; a head on frozen encoders has other settings, `HeadStudentSettings`.
     vocabulary: "open" for a student that answers to any names, by CLIP's texts; `open_student`. temperature: by which
-    it divides cosines, CLIP's own. features_weight: how much it is to have its teacher's features, beside the labels.
+    it divides cosines, CLIP's own. features_weight: how much its teacher's features count, beside what is
+    background; 0 for labels alone.
     crowds: the share of samples that are made of small pictures, and of pasted things that are small; without any,
     samples are the paper's. crowd_sides: how many of them lie along each side, one of these by lot.
     """

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
@@ -266,10 +266,15 @@ def cross_entropy(output: Tensor, labels: Tensor, beside: Tensor | None, *, igno
     """
     pixels, cells = labels.shape[-2:], output.shape[-2:]
     if cells != pixels:
-        rows, columns = (middles(count, length) for count, length in zip(cells, pixels, strict=True))
-        labels = labels[:, rows[:, None], columns]
+        labels = at_cells(labels, cells)
         counted = counted * (cells.numel() / pixels.numel())
     return F.cross_entropy(output.float(), labels, ignore_index=ignore, reduction="sum") / counted
+
+
+def at_cells(labels: Tensor, cells: Sequence[int]) -> Tensor:
+    """(b, H, W) -> (b, h, w): the labels in the middles of so many cells."""
+    rows, columns = (middles(count, length) for count, length in zip(cells, labels.shape[-2:], strict=True))
+    return labels[:, rows[:, None], columns]
 
 
 def middles(count: int, length: int) -> Tensor:

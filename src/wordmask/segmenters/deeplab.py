@@ -130,7 +130,10 @@ class Head(nn.Module):
 
     def features(self, low: Tensor, high: Tensor) -> Tensor:
         """(B, width, h, w) on the low-level features' grid: all but the last layer."""
-        pyramid = F.interpolate(self.aspp(high), size=low.shape[-2:], mode="bilinear", align_corners=False)
+        return self.decoded(low, self.aspp(high))
+
+    def decoded(self, low: Tensor, pyramid: Tensor) -> Tensor:
+        pyramid = F.interpolate(pyramid, size=low.shape[-2:], mode="bilinear", align_corners=False)
         out: Tensor = self.classifier[:-1](torch.cat([self.project(low), pyramid], dim=1))
         return out
 
@@ -178,11 +181,16 @@ class DeepLabV3Plus(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """(B, width, h, w): what the last layer reads, once for any number of names."""
+        maps = self.maps(images)
+        return self.classifier.features(maps[self._low], maps[-1])
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Return what the backbone says of pictures, the finest grid first."""
         if self.settings.zoom != 1 and not (self.training and self.learns_from_afar):
             size = [_times(length, self.settings.zoom) for length in images.shape[-2:]]
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
-        maps = self.backbone(images)
-        return self.classifier.features(maps[self._low], maps[-1])
+        maps: list[Tensor] = self.backbone(images)
+        return maps
 
     def classify(self, features: Tensor) -> Tensor:
         """(B, width, h, w) -> logits (B, classes, h, w)."""

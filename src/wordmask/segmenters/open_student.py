@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import TypeAdapter
-from torch import Tensor, nn
+from torch import Tensor
 
 from wordmask.compute import PLAIN, Compute
 from wordmask.encoders.clip_building import clip_at
@@ -28,8 +28,9 @@ from wordmask.names.text_embeddings import TextEmbedder, TextEmbeddings, TextEnc
 from wordmask.names.vocabulary import Rivals, Vocabulary
 from wordmask.pictures.reduced import Picture
 from wordmask.segmenters.base import MissingWeightsError, Seen, SegmenterError
-from wordmask.segmenters.deeplab import TEXTS, DeepLabSettings, DeepLabV3Plus, told_of
+from wordmask.segmenters.deeplab import TEXTS, DeepLabSettings, told_of
 from wordmask.segmenters.namedmask import PRESET, NamedMask, NamedMaskSettings, SeenByStudent
+from wordmask.segmenters.open_deeplab import OpenDeepLab, is_deep
 from wordmask.segmenters.student_file import OPEN_FORMAT, Student, read_names, reading, write_names
 from wordmask.weights.addresses import resolve
 from wordmask.weights.building import built_from, check_numbers
@@ -39,28 +40,6 @@ VECTORS = f"{TEXTS}vectors"
 """The texts of the names that it was distilled for, (P, D), among the network's tensors."""
 OWN = ("format", "names", "network", "tower", "temperature")
 _SETTINGS = TypeAdapter(DeepLabSettings)
-
-
-class OpenDeepLab(DeepLabV3Plus):
-    """Pictures (B, 3, H, W), normalised -> (B, D + 1, h, w) on the grid of the low-level features."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.classify(self.features(images))
-
-
-def new_open_network(dimensions: int, settings: DeepLabSettings, first: Tensor | None = None) -> OpenDeepLab:
-    """Return one that knows nothing, least of all what is background. first (D,): the feature that it has everywhere;
-    what random weights would add to it in directions that nothing is ever told apart by would stay for long.
-    """
-    network = OpenDeepLab(dimensions + 1, settings)
-    last = network.classifier.classifier[-1]
-    assert isinstance(last, nn.Conv2d)
-    assert last.bias is not None
-    with torch.no_grad():
-        last.weight[-1], last.bias[-1] = 0, 0
-        if first is not None:
-            last.weight[:], last.bias[:-1] = 0, first
-    return network
 
 
 def ground_logits(output: Tensor, temperature: float) -> Tensor:
@@ -132,7 +111,7 @@ def read_open_student(path: str | Path) -> OpenStudentFile:
             raise ValueError("its texts are not those of its names")
     what = f"student {path}"
     check_numbers(settings.backbone_options, state, what)
-    network = built_from(lambda: OpenDeepLab(dimensions + 1, settings), state, what=what)
+    network = built_from(lambda: OpenDeepLab(dimensions + 1, settings, is_deep=is_deep(state)), state, what=what)
     beside = {key: value for key, value in metadata.items() if key not in OWN}
     return OpenStudentFile(network.eval(), vocabulary, vectors.float(), tower, temperature, beside)
 
@@ -238,7 +217,7 @@ class OpenStudent(NamedMask):
 
 
 class SeenByOpenStudent(SeenByStudent):
-    """A picture's features before the last layer, (width, h, w) on the network's own grid."""
+    """A picture as the network has it before names come, (width, h, w) on its own grid."""
 
     _segmenter: OpenStudent
 
