@@ -11,8 +11,8 @@ def demo(
         "demo"
     ),
     pictures: Annotated[int, typer.Option(min=1, help="Unlabelled pictures to find things in.")] = 3000,
-    archive: Annotated[int, typer.Option(min=1, help="Pictures for each name.")] = 40,
-    steps: Annotated[int, typer.Option(min=1, help="Of the student.")] = 750,
+    archive: Annotated[int, typer.Option(min=1, help="Pictures for each name.")] = 30,
+    steps: Annotated[int, typer.Option(min=1, help="Of the student.")] = 500,
     measured: Annotated[int, typer.Option(min=1, help="Held-out pictures of each split.")] = 30,
 ) -> None:
     """Distil a segmenter from names and drawn pictures without labels, and measure it beside other methods: minutes on
