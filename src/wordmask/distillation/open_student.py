@@ -172,9 +172,8 @@ def train_open_student(
     own = vocabulary.without_background()
     path = out / STUDENT_FILE
     teacher = examples if settings.features_weight and has_features(examples) else None
-    identity = (
-        f"{settings.identity(seed, examples)} of {texts.tower} by {NAMES_ALONE if teacher is None else LEARNT_BY}"
-    )
+    how = NAMES_ALONE if teacher is None else f"{LEARNT_BY} up to {WHOLE}, background by {SETTLED}"
+    identity = f"{settings.identity(seed, examples)} of {texts.tower} by {how}"
     if is_done(path, identity, say):
         return path
     space = None if teacher is None else survey(teacher)
