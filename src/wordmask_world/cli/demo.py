@@ -10,9 +10,9 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write: new, or one of `demo`.")] = Path(
         "demo"
     ),
-    pictures: Annotated[int, typer.Option(min=1, help="Unlabelled pictures to find things in.")] = 3000,
-    archive: Annotated[int, typer.Option(min=1, help="Pictures for each name.")] = 30,
-    steps: Annotated[int, typer.Option(min=1, help="Of the student.")] = 500,
+    pictures: Annotated[int, typer.Option(min=1, help="Unlabelled pictures to find things in.")] = 2000,
+    archive: Annotated[int, typer.Option(min=1, help="Pictures for each name.")] = 24,
+    steps: Annotated[int, typer.Option(min=1, help="Of the student.")] = 450,
     measured: Annotated[int, typer.Option(min=1, help="Held-out pictures of each split.")] = 30,
 ) -> None:
     """Distil a segmenter from names and drawn pictures without labels, and measure it beside other methods: minutes on
