@@ -104,7 +104,7 @@ class Demo:
         student = self.run_folder / "student" / "student.safetensors"
         loads: dict[str, dict[str, Any]] = {
             "MaskCLIP": {"method": "maskclip", "residual": True},
-            "ReCo": {"method": "reco", "archive": self.run_folder, "pictures": 20},
+            "ReCo": {"method": "reco", "archive": self.run_folder, "pictures": 8},
             "CLIP-DINOiser": {"method": "clip-dinoiser"},
             "SelfMask + CLIP": {"method": "selfmask-clip"},
             "NamedMask, this student": {"method": "namedmask", "weights": student},
@@ -144,7 +144,7 @@ class Demo:
         page.heading("Figures")
         page.text(
             f"{self.measured} pictures of each split. This student took {self.steps:,} steps: its network had learnt "
-            "from 12,000 other pictures to tell things apart, before anyone said what they are called (world:kinds). "
+            "from 20,000 other pictures to tell things apart, before anyone said what they are called (world:kinds). "
             "The student that ships took 16,500 steps, and 12,000 pictures to search in. More of the run: "
             "run/report/report.html."
         )
