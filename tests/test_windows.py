@@ -299,7 +299,8 @@ def test_names_that_cannot_win_in_a_tile_are_left_out_there_and_nothing_changes(
     monkeypatch.setattr(windows, "_HOPELESS", 1.0)  # none is left out
     all_labels, all_scores = merge_argmax(plan, maps, 8, (900, 1300))
     assert torch.equal(labels.long(), all_labels)
-    assert torch.equal(scores, all_scores)
+    # Some processors round products of fewer names differently.
+    torch.testing.assert_close(scores, all_scores, atol=KERNELS_APART, rtol=KERNELS_APART)
 
 
 @settings(max_examples=40, deadline=None)
