@@ -26,6 +26,7 @@ from wordmask.distillation.pseudo_masks import MaskSettings, make_masks
 from wordmask.distillation.records import MaskRecord, MaskTable, write_masks
 from wordmask.distillation.student import StudentSettings, train_student
 from wordmask.extras import need
+from wordmask.fingerprints import short_digest_of
 from wordmask.pictures.images import to_tensor
 from wordmask.runs.crew import Processes
 from wordmask.runs.parts import Parts, write_part
@@ -111,10 +112,11 @@ def train_kinds(settings: KindsSettings, console: OnStderr) -> Path:
             progress=report,
             crew=Processes(workers, threads=1) if workers > 1 else None,
         )
+    begun_with = f"-of-{short_digest_of(settings.start)}" if settings.start else ""
     start: str = settings.start or SMALL["start"]
     look = by_network(start, settings) if settings.start else by_clip(settings)
     for number, learning in enumerate(settings.rounds, start=1):
-        own = settings.out / f"round-{number}"
+        own = settings.out / f"round-{number}{begun_with}"
         with console.progress(f"round {number}: looking at masks") as report:
             looks = np.concatenate(list(looks_of(masks, look, own / "looks", report)))
         table = write_kinds(masks, *clusters(looks, settings.kinds, settings.seed), settings.kept, own / "kinds")
