@@ -8,9 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import wordmask
+from wordmask.console.progress import OnStderr
+from wordmask.encoders.int8_blocks import NoInt8Error
+from wordmask.encoders.precision import Measurement
 from wordmask.names.prompts import templates
+from wordmask_world import demo
 from wordmask_world.baselines import BestName
 from wordmask_world.benchmark import World
 from wordmask_world.models import world_clip, world_weights
@@ -60,6 +65,22 @@ def test_the_report_prints_its_tables_and_writes_its_page(tmp_path):
     assert "naming, pictures of one thing" in out
     assert out.count("MaskCLIP, residual and MLP") == 8  # two tables for each of four ways to ask
     assert "data:image/jpeg;base64," in (tmp_path / "report.html").read_text()
+
+
+def test_the_demo_goes_on_in_the_precision_that_it_has_begun_in(tmp_path, monkeypatch):
+    measured = []
+
+    def timed(sample):
+        measured.append(sample)
+        return Measurement(sample.what, {"fp32": 2.0, "bf16": 1.0}, "here", "", "")
+
+    monkeypatch.setattr(demo.MEASURED, "of", timed)
+    begun, again = (demo.Demo(tmp_path, 1, 1, 1, 1, OnStderr()) for _ in range(2))
+    assert begun.precision == again.precision == "bf16"
+    assert len(measured) == 1
+    assert [measured[0].call(each)().dtype for each in ("fp32", "bf16")] == [torch.float32, torch.bfloat16]
+    with pytest.raises(NoInt8Error):
+        measured[0].call("int8")
 
 
 @pytest.mark.slow
