@@ -147,6 +147,10 @@ class Demo:
     def write_page(self, rows: list[list[Any]], drawn: dict[str, list[Any]]) -> None:
         """Pictures first, then what was learnt from, then figures."""
         page = Page("Methods on held-out pictures of the world")
+        page.text(
+            f"All were asked for the same {len(THINGS)} names. Nobody drew a mask for any of them; what is not coloured "
+            "was taken for background."
+        )
         for kind in SHOWN:
             sheet = draw_sheet(shrunk(held_out(kind)), drawn[kind], NAMES, colours_of(NAMES))
             page.picture(sheet, f"The first held-out picture of kind “{kind}”.")
