@@ -148,7 +148,7 @@ class Demo:
         """Pictures first, then what was learnt from, then figures."""
         page = Page("Methods on held-out pictures of the world")
         page.text(
-            f"All were asked for the same {len(THINGS)} names. Nobody drew a mask for any of them; what is not coloured "
+            f"All were asked for the same {len(THINGS)} names. Nobody drew a mask for any of them; what has no colour "
             "was taken for background."
         )
         for kind in SHOWN:
