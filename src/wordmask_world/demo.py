@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 import wordmask
+from wordmask.benchmarks.evaluation import evaluate
 from wordmask.compute import Precision
 from wordmask.console.progress import OnStderr
 from wordmask.distillation.pipeline import distill
@@ -141,7 +142,7 @@ class Demo:
             with self.console.progress(f"{title} on {split}") as report:
                 own = folder / f"{title.replace(' ', '-')}-{split}-{self.measured}"
                 benchmark = World(split, pictures=self.measured)
-                found.append(wordmask.evaluate(segmenter, benchmark, out=own, on_progress=report).miou)
+                found.append(evaluate(segmenter, benchmark, out=own, page=False, on_progress=report).miou)
         return found
 
     def write_page(self, rows: list[list[Any]], drawn: dict[str, list[Any]]) -> None:

@@ -16,9 +16,9 @@ KERNEL_WIDTH = 0.1
 """A difference of so many local deviations divides a weight by e; from the published code."""
 TINY = 1e-8
 """Keeps a difference over no deviation finite: the published code's."""
-STRIP_NUMBERS = {"cpu": 2**14, "other": 2**20}
-"""Numbers of a map that are worked on together: on a CPU as many as stay in its second-level cache with their
-neighbours and weights (measured), elsewhere enough to keep many cores busy."""
+STRIP_NUMBERS = {"cpu": 2**17, "other": 2**20}
+"""Numbers of a map that are worked on together: on a CPU as many as stay in its second-level cache and are more work
+than it is to ask for them (measured), elsewhere enough to keep many cores busy."""
 
 
 @dataclass(frozen=True)
