@@ -69,8 +69,9 @@ class Target:
         if self.confidence.shape == self.labels.shape:
             return self.confidence.astype(np.float32) / STEPS
         grid = torch.from_numpy(self.confidence.astype(np.float32))[None, None] / STEPS
-        found: np.ndarray = F.interpolate(grid, self.labels.shape, mode="bilinear", align_corners=False)[0, 0].numpy()
-        return found
+        found = F.interpolate(grid, self.labels.shape, mode="bilinear", align_corners=False)[0, 0]
+        sure: np.ndarray = found.clamp(max=1).numpy()  # in floats, the mean of ones may be more
+        return sure
 
     def ignored(self, least: float, share: float) -> np.ndarray:
         """Return what a student is not to learn, (H, W) bool: what is not known, what is less sure than `least`, and of
