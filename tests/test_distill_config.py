@@ -153,6 +153,20 @@ def test_paths_in_a_file_are_relative_to_it_and_others_to_where_one_stands(tmp_p
     assert flat(make_run(read_config(tmp_path / "again.yaml"))) == expected
 
 
+def test_networks_that_lie_beside_a_file_are_known_by_their_whole_paths(tmp_path, monkeypatch):
+    there = tmp_path / "there"
+    (there / "ViT-B-16" / "mine").mkdir(parents=True)
+    (there / "ViT-B-16" / "mine" / "open_clip_config.json").write_text("{}")
+    (there / "student.safetensors").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    published = ["world:dino", "ViT-B-16/openai", "vit_small_patch14_dinov2.lvd142m"]
+    told = {"clip": "ViT-B-16/mine", "student": {"kind": "head", "backbones": ["student.safetensors", *published]}}
+    (there / "run.yaml").write_text(yaml.safe_dump(TOLD | told))
+    config = make_run(read_config(there / "run.yaml")).config
+    assert config.clip == str(there / "ViT-B-16" / "mine")
+    assert config.student.backbones == (str(there / "student.safetensors"), *published)
+
+
 @pytest.mark.parametrize("key", ["images", "out", "image_root"])
 def test_an_address_is_no_folder_of_a_distillation(tmp_path, key):
     (tmp_path / "run.yaml").write_text(f"{key}: s3://pile/tars\n")
