@@ -108,6 +108,8 @@ class Pipeline(TaughtSources):
         if self.config.archive.filters.faces is not None:
             need("cv2")  # the stages that come before the filters take hours
         self.check_teacher()
+        if not self.config.teaches_all:
+            self.saliency_settings  # noqa: B018  # likewise
         check_backbones(self.config.student, self.out / "student")
         self.corrections  # noqa: B018  # likewise: what is wrong with the file is said now
         if self.stages.leads:
