@@ -115,6 +115,20 @@ def test_files_that_a_method_is_given_are_known_by_their_content(tmp_path):
     assert len(seen) == 4
 
 
+def test_a_detector_of_faces_is_known_by_its_content(tmp_path, monkeypatch):
+    write_pictures(tmp_path / "pictures", 3)
+    model, seen = tmp_path / "yunet.onnx", []
+    for content in (b"one", b"two"):
+        model.write_bytes(content)
+        told = {"archive": {"filters": {"faces": str(model)}}}
+        own = pipeline_with(tmp_path / "pictures", tmp_path / "run", told)
+        monkeypatch.setattr(own.stages, "run_stage", lambda stage: seen.append((stage.name, stage.inputs)) or "")
+        own._archive_stages()
+    assert [name for name, _ in seen] == ["embeddings", "archive"] * 2
+    assert seen[0] == seen[2]
+    assert seen[1] != seen[3]
+
+
 def test_a_picture_that_gets_into_no_archive_spares_all_that_follows(run):
     pictures, out = run
     more = shutil.copytree(pictures, out.parent / "more")

@@ -26,7 +26,9 @@ from wordmask.distillation.archive import build_archive
 from wordmask.distillation.config import ConfigError, Run, as_dict, make_run, read_config
 from wordmask.distillation.corrected_targets import put_truths_in_targets
 from wordmask.distillation.corrections import USED, Used, put_truths, rejecting, seen_pictures, tell
+from wordmask.distillation.filters import OPENCV
 from wordmask.distillation.head_student import FEATURES, check_backbones
+from wordmask.distillation.identities import weights_identity
 from wordmask.distillation.pseudo_masks import check_none_empty, make_masks
 from wordmask.distillation.records import DistillationError, MaskTable
 from wordmask.distillation.report import write_report
@@ -195,6 +197,8 @@ class Pipeline(TaughtSources):
             "the CLIP": self._clip_identity,
             "names": self._phrases,
         }
+        if (faces := chosen.filters.faces) not in (None, OPENCV):
+            inputs["the face detector"] = weights_identity(faces)
         if without:
             inputs["the rejected pictures"] = digest_of_lines(sorted(without))
         return self.stages.run_stage(Stage("archive", path.parent, inputs, ("archive.parquet",), search))
