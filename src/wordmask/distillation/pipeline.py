@@ -42,6 +42,7 @@ from wordmask.fingerprints import digest_of_lines, file_digest, listing_digest
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.runs.claim import STATE, claimed, locked
 from wordmask.runs.crew import Crew, TrainingCrew
+from wordmask.runs.parts import Parts
 from wordmask.runs.stages import Console, Silent, Stage, Stages, earlier
 from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
 from wordmask.text_files import counted, read_yaml
@@ -304,24 +305,19 @@ class Pipeline(TaughtSources):
             experts.train_experts(self._pseudo_masks, self.groups, self._experts, folder, **how)
 
         def take() -> None:
+            parts = Parts(self.say)
             others = [
                 place.parent
                 for where, made_from in earlier(self.out, "experts")
                 if made_alike(made_from)
                 for place in where.glob(f"*/{experts.EXPERT_FILE}")
+                if parts.whole(place)
             ]
             if others:
                 table = self._pseudo_masks
+                seed = self.config.seed
                 taken = [
-                    experts.take_expert(
-                        others,
-                        table,
-                        group,
-                        self._experts,
-                        folder / f"{number:03d}",
-                        seed=self.config.seed,
-                        say=self.say,
-                    )
+                    experts.take_expert(others, table, group, self._experts, folder / f"{number:03d}", seed=seed)
                     for number, group in enumerate(self.groups)
                 ]
                 self.say(f"experts: {sum(taken)} of {len(taken)} are kept, as nothing has changed for them")
