@@ -8,6 +8,7 @@ import yaml
 import wordmask
 from wordmask.distillation import config as configuration
 from wordmask.distillation.config import ConfigError, as_dict, list_presets, make_run, read_config, setting
+from wordmask.distillation.records import DistillationError
 
 TOLD = {"names": ["dog"], "images": "pictures", "out": "run", "preset": "world"}
 
@@ -35,6 +36,14 @@ TOLD = {"names": ["dog"], "images": "pictures", "out": "run", "preset": "world"}
 def test_a_mistake_names_its_key(pair, message):
     with pytest.raises(ConfigError, match=message):
         make_run(TOLD, setting(pair))
+
+
+@pytest.mark.parametrize("kind", ["deeplab", "head"])
+def test_crowds_too_many_for_a_crop_are_told_before_a_run_begins(kind):
+    small = {"student": {"kind": kind, "crowds": 0.5, "crowd_sides": [2, 4], "augmentation": {"crop": 48}}}
+    with pytest.raises(DistillationError, match="crowd_sides of 4 leave a crop of 48 pixels parts of fewer than 16"):
+        make_run(TOLD, small)
+    assert make_run(TOLD, small, setting("student.crowds=0.0")).config.student.augmentation.crop == 48
 
 
 def test_open_students_learn_from_crowds_of_archives_alone():

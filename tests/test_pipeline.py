@@ -215,16 +215,18 @@ def test_what_was_told_is_kept_as_a_file_that_says_the_same(finished):
 @pytest.mark.parametrize(
     ("told", "message"),
     [
-        ({"saliency": "spectrall"}, "no saliency method is called 'spectrall'"),
-        ({"settings": {"zom": 2}}, "spectral has no setting 'zom'"),
-        ({"settings": {"device": "cpu"}}, "spectral has no setting 'device'"),
-        ({"settings": {"precision": "auto"}}, "precision=auto makes other masks"),
+        ({"masks": {"saliency": "spectrall"}}, "no saliency method is called 'spectrall'"),
+        ({"masks": {"settings": {"zom": 2}}}, "spectral has no setting 'zom'"),
+        ({"masks": {"settings": {"device": "cpu"}}}, "spectral has no setting 'device'"),
+        ({"masks": {"settings": {"precision": "auto"}}}, "precision=auto makes other masks"),
+        ({"experts": {"network": {"backbone": "resnet5O"}}}, "no network of timm's is called 'resnet5O'"),
+        ({"student": {"network": {"backbone_options": {"layrs": 2}}}}, "resnet10t cannot be built as a backbone"),
     ],
 )
-def test_mistakes_about_saliency_are_told_before_anything_is_made(tmp_path, told, message):
+def test_mistakes_about_networks_are_told_before_anything_is_made(tmp_path, told, message):
     write_pictures(tmp_path / "pictures", 3)
     with pytest.raises(wordmask.WordmaskError, match=message):
-        pipeline_with(tmp_path / "pictures", tmp_path / "run", {"masks": told}).run_all()
+        pipeline_with(tmp_path / "pictures", tmp_path / "run", told).run_all()
     assert not (tmp_path / "run").exists()
 
 

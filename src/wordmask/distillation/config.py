@@ -17,6 +17,7 @@ from wordmask.collection.stores import is_in_store
 from wordmask.distillation import experts, student
 from wordmask.distillation.archive import ArchiveSettings
 from wordmask.distillation.corrections import CorrectionSettings
+from wordmask.distillation.crowds import check_sides
 from wordmask.distillation.experts import ExpertSettings
 from wordmask.distillation.filters import FilterSettings
 from wordmask.distillation.pseudo_masks import MaskSettings
@@ -228,6 +229,8 @@ def make_run(*layers: Mapping[str, Any]) -> Run:
     is_taught = config.masks.teacher is not None
     if isinstance(own, StudentSettings) and own.vocabulary == "open" and own.crowds and is_taught:
         raise ConfigError("student.crowds is not for open students that have a teacher: leave it at 0.0")
+    if own.crowds:
+        check_sides(own.crowd_sides, own.augmentation.crop)
     for name, training in (("experts", config.experts), ("student", config.student)):
         if not isinstance(training, SegmenterTraining) or not training.far_steps:
             continue

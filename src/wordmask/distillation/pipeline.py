@@ -36,6 +36,7 @@ from wordmask.distillation.sources import start_of
 from wordmask.distillation.targets import TargetTable
 from wordmask.distillation.taught_report import write_taught_report
 from wordmask.distillation.taught_stages import OUTPUTS, TaughtSources
+from wordmask.distillation.training import check_network
 from wordmask.extras import need
 from wordmask.files import atomic_write
 from wordmask.fingerprints import digest_of_lines, file_digest, listing_digest
@@ -113,6 +114,8 @@ class Pipeline(TaughtSources):
         self.check_teacher()
         if not self.config.teaches_all:
             self.saliency_settings  # noqa: B018  # likewise
+            check_network(self.config.experts)
+        check_network(self.config.student)
         check_backbones(self.config.student, self.out / "student")
         self.corrections  # noqa: B018  # likewise: what is wrong with the file is said now
         if self.stages.leads:
