@@ -166,6 +166,16 @@ def test_masks_set_aside_that_are_damaged_are_made_anew(pictures, run, tmp_path)
     assert any(".seen is damaged" in text for text in listener.said)
 
 
+def test_an_expert_set_aside_that_is_damaged_is_trained_anew(pictures, run, tmp_path):
+    changed(run / "experts" / "001" / "expert.safetensors", 10, 128)  # in its header
+    listener = Listener()
+    for out in (run, tmp_path / "new"):
+        pipeline_with(pictures, out, {"names": ["green", "blue"]}, console=listener).run_all()
+    assert contents(run) == contents(tmp_path / "new")
+    assert any("expert.safetensors is damaged" in text for text in listener.said)
+    assert "experts: 1 of 2 are kept, as nothing has changed for them" in listener.said
+
+
 def test_a_line_of_the_log_that_is_damaged_costs_itself(gone_on_with, stopped, tmp_path, caplog):
     log = shutil.copytree(stopped("student"), tmp_path / "run") / "student" / "log.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)

@@ -8,6 +8,7 @@ import yaml
 import wordmask
 from wordmask.distillation import config as configuration
 from wordmask.distillation.config import ConfigError, as_dict, list_presets, make_run, read_config, setting
+from wordmask.distillation.records import DistillationError
 
 TOLD = {"names": ["dog"], "images": "pictures", "out": "run", "preset": "world"}
 
@@ -35,6 +36,14 @@ TOLD = {"names": ["dog"], "images": "pictures", "out": "run", "preset": "world"}
 def test_a_mistake_names_its_key(pair, message):
     with pytest.raises(ConfigError, match=message):
         make_run(TOLD, setting(pair))
+
+
+@pytest.mark.parametrize("kind", ["deeplab", "head"])
+def test_crowds_too_many_for_a_crop_are_told_before_a_run_begins(kind):
+    small = {"student": {"kind": kind, "crowds": 0.5, "crowd_sides": [2, 4], "augmentation": {"crop": 48}}}
+    with pytest.raises(DistillationError, match="crowd_sides of 4 leave a crop of 48 pixels parts of fewer than 16"):
+        make_run(TOLD, small)
+    assert make_run(TOLD, small, setting("student.crowds=0.0")).config.student.augmentation.crop == 48
 
 
 def test_open_students_learn_from_crowds_of_archives_alone():
@@ -151,6 +160,20 @@ def test_paths_in_a_file_are_relative_to_it_and_others_to_where_one_stands(tmp_p
     assert flat(make_run(TOLD, nested(PLACES)))["image_root"] == str(tmp_path / "pictures")
     (tmp_path / "again.yaml").write_text(yaml.safe_dump(TOLD | as_dict(told.config)))
     assert flat(make_run(read_config(tmp_path / "again.yaml"))) == expected
+
+
+def test_networks_that_lie_beside_a_file_are_known_by_their_whole_paths(tmp_path, monkeypatch):
+    there = tmp_path / "there"
+    (there / "ViT-B-16" / "mine").mkdir(parents=True)
+    (there / "ViT-B-16" / "mine" / "open_clip_config.json").write_text("{}")
+    (there / "student.safetensors").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    published = ["world:dino", "ViT-B-16/openai", "vit_small_patch14_dinov2.lvd142m"]
+    told = {"clip": "ViT-B-16/mine", "student": {"kind": "head", "backbones": ["student.safetensors", *published]}}
+    (there / "run.yaml").write_text(yaml.safe_dump(TOLD | told))
+    config = make_run(read_config(there / "run.yaml")).config
+    assert config.clip == str(there / "ViT-B-16" / "mine")
+    assert config.student.backbones == (str(there / "student.safetensors"), *published)
 
 
 @pytest.mark.parametrize("key", ["images", "out", "image_root"])

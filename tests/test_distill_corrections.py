@@ -166,6 +166,16 @@ def test_what_a_teacher_said_gives_way_to_a_person():
     assert (made.sure()[said == 2] < 0.4).all()
 
 
+def test_what_a_teacher_was_sure_of_stays_so_beside_a_person_s_mask():
+    size = (12, 12)  # of which one pixel is a float above 1, as floats are interpolated
+    target = Target(ImageRef("a.png"), np.ones(size, np.uint8), np.full((1, 1), 255, np.uint8), digest="0" * 64)
+    mask = np.zeros(size, bool)
+    mask[0, 0] = True
+    judged = MaskVerdict("green", encoded_mask(mask)["counts"], ACCEPTED)
+    made, _ = corrected(target, Correction("a.png", "0" * 64, size, None, (judged,)), ("red", "green"))
+    np.testing.assert_array_equal(made.sure(), 1)
+
+
 def test_targets_without_rejected_pictures_and_with_corrected_ones_by_their_weight(tmp_path):
     digests = [letter * 64 for letter in "abc"]
     targets = [

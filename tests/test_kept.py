@@ -101,7 +101,7 @@ def test_nothing_is_said_of_a_setting_that_came_later_and_changes_nothing(runs):
         assert "experts.keep" not in (runs / "two" / "stages" / f"{stage}.json").read_text()
 
 
-@pytest.mark.parametrize("changed", [{"masks": {"side": 12}}, {"masks": {"settings": {"bins": 3}}}, "weights"])
+@pytest.mark.parametrize("changed", [{"masks": {"side": 12}}, {"masks": {"settings": {"seed": 3}}}, "weights"])
 def test_masks_of_another_saliency_are_all_made_anew(runs, two, tmp_path, changed):
     if changed == "weights":
         (tmp_path / "weights").write_bytes(b"one")
@@ -139,7 +139,6 @@ def test_a_mask_is_known_by_what_its_picture_holds(runs, tmp_path):
     digest = known_masks.picture_digest(place, runs / "pictures")
     found = known.of({ImageRef("another name.png"): digest, place: "0" * 64, ImageRef("gone.png"): None})
     assert list(found) == [ImageRef("another name.png")]
-    assert known.taken == 1
 
 
 def test_other_weights_under_the_name_that_trainings_start_from_are_noticed(runs, two, tmp_path):

@@ -100,6 +100,35 @@ def test_a_changed_setting_makes_anew_what_follows_from_it_and_nothing_else(run)
     assert listener.of("report") == "report: made anew, as the student changed"
 
 
+def test_files_that_a_method_is_given_are_known_by_their_content(tmp_path):
+    head, onnx = tmp_path / "head.pth", tmp_path / "teacher.onnx"
+    told = {"saliency": "found", "settings": {"head": str(head)}}
+    taught = {"teacher": "maskclip", "teacher_settings": {"onnx": str(onnx)}, "race": True}
+    seen = set()
+    for changed in (head, onnx):
+        for content in (b"one", b"two"):
+            head.write_bytes(b"")
+            onnx.write_bytes(b"")
+            changed.write_bytes(content)
+            own = pipeline_with(tmp_path, tmp_path / "run", {"masks": told | taught})
+            seen.add((own.saliency_identity, own.teacher_identity))
+    assert len(seen) == 4
+
+
+def test_a_detector_of_faces_is_known_by_its_content(tmp_path, monkeypatch):
+    write_pictures(tmp_path / "pictures", 3)
+    model, seen = tmp_path / "yunet.onnx", []
+    for content in (b"one", b"two"):
+        model.write_bytes(content)
+        told = {"archive": {"filters": {"faces": str(model)}}}
+        own = pipeline_with(tmp_path / "pictures", tmp_path / "run", told)
+        monkeypatch.setattr(own.stages, "run_stage", lambda stage: seen.append((stage.name, stage.inputs)) or "")
+        own._archive_stages()
+    assert [name for name, _ in seen] == ["embeddings", "archive"] * 2
+    assert seen[0] == seen[2]
+    assert seen[1] != seen[3]
+
+
 def test_a_picture_that_gets_into_no_archive_spares_all_that_follows(run):
     pictures, out = run
     more = shutil.copytree(pictures, out.parent / "more")
@@ -181,6 +210,24 @@ def test_what_was_told_is_kept_as_a_file_that_says_the_same(finished):
     place, _ = finished
     again = make_run(read_config(place / "run" / "config.yaml"))
     assert again == pipeline_with(place / "pictures", place / "run").run
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"masks": {"saliency": "spectrall"}}, "no saliency method is called 'spectrall'"),
+        ({"masks": {"settings": {"zom": 2}}}, "spectral has no setting 'zom'"),
+        ({"masks": {"settings": {"device": "cpu"}}}, "spectral has no setting 'device'"),
+        ({"masks": {"settings": {"precision": "auto"}}}, "precision=auto makes other masks"),
+        ({"experts": {"network": {"backbone": "resnet5O"}}}, "no network of timm's is called 'resnet5O'"),
+        ({"student": {"network": {"backbone_options": {"layrs": 2}}}}, "resnet10t cannot be built as a backbone"),
+    ],
+)
+def test_mistakes_about_networks_are_told_before_anything_is_made(tmp_path, told, message):
+    write_pictures(tmp_path / "pictures", 3)
+    with pytest.raises(wordmask.WordmaskError, match=message):
+        pipeline_with(tmp_path / "pictures", tmp_path / "run", told).run_all()
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_command_line_asks_for_what_is_missing_and_explains_mistakes(tmp_path):

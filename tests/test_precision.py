@@ -324,4 +324,4 @@ def test_pseudo_masks_are_never_left_to_the_machine():
     config = SimpleNamespace(masks=MaskSettings(settings={"precision": "auto"}), device="cpu")
     run = SimpleNamespace(config=config, run=SimpleNamespace(preset="world"))
     with pytest.raises(WordmaskError, match="precision=auto makes other masks on other machines"):
-        sources.Sources.saliency.func(run)
+        sources.Sources.saliency_settings.func(run)

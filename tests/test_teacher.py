@@ -108,6 +108,14 @@ def test_a_damaged_file_of_targets_is_an_error_that_names_it(tmp_path):
         TargetTable(tmp_path)
 
 
+def test_targets_that_are_cut_while_a_table_is_open_are_an_error_that_names_them(tmp_path):
+    write_targets(tmp_path / "a.arrow", [target(0)[0]], first=0, root=tmp_path, names=NAMES)
+    table = TargetTable(tmp_path)
+    (tmp_path / "a.arrow").write_bytes((tmp_path / "a.arrow").read_bytes()[:200])
+    with pytest.raises(DistillationError, match=r"a\.arrow is no file of masks"):
+        _ = table[0]
+
+
 # What the teacher says
 
 

@@ -13,6 +13,7 @@ from wordmask.distillation.records import MaskRecord, MaskTable, encode_mask, wr
 from wordmask.segmenters.deeplab import DeepLabV3Plus, fill_backbone
 from wordmask.segmenters.student_file import read_student
 from wordmask_world.distilling import RUN
+from wordmask_world.drawing.scenes import WorldError
 from wordmask_world.models import KINDS, find
 from wordmask_world.report import naming_by_kinds
 from wordmask_world.training import figures, kinds
@@ -58,6 +59,18 @@ def test_those_nearest_to_the_middle_of_their_kind_are_learnt_from(tmp_path):
     assert found.names == ("kind 2", "kind 7")  # nothing of kind 4 is near its middle
     told = [(record.name, record.rank, record.image.path) for record in found]
     assert told == [("kind 2", 0, "1.jpg"), ("kind 2", 1, "4.jpg"), ("kind 7", 0, "2.jpg"), ("kind 7", 1, "0.jpg")]
+
+
+def test_masks_and_looks_of_one_precision_are_not_gone_on_with_in_another(tmp_path, monkeypatch):
+    def dies(*given, **options):
+        raise Killed
+
+    monkeypatch.setattr(kinds, "write_folder", dies)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            train_kinds(KindsSettings(tmp_path), OnStderr())
+    with pytest.raises(WorldError, match="holds kinds made with precision 'fp32', not 'bf16'"):
+        train_kinds(KindsSettings(tmp_path, precision="bf16"), OnStderr())
 
 
 def test_what_ships_tells_things_apart_that_nobody_named(monkeypatch):

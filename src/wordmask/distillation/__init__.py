@@ -11,7 +11,8 @@ deleted and made again:
     experts.py                    -> RUN/experts/NNN/expert.safetensors, and RUN/refined/*.arrow
     teacher.py, targets.py        -> RUN/taught/*: what a teacher says of whole pictures, where there is one
     merging.py                    -> RUN/targets/*: that with masks of things on top
-    student.py, open_student.py   -> RUN/student/student.safetensors
+    student.py, head_student.py, open_student.py
+                                  -> RUN/student/student.safetensors; of a head, RUN/features/* before that
     report.py                     -> RUN/report/report.html
 
 Masks, salient and refined, are read alike (`records.py`):
@@ -24,21 +25,24 @@ Masks, salient and refined, are read alike (`records.py`):
     record.mask()                          # (H, W) bool
     write_masks(path, records, root=masks.root, names=masks.names)   # one shard, atomic
 
-The pipeline calls the stages that train through these, and through nothing else. `out` is a folder that is the call's
-own. All of them may be killed at any moment and called again with the same arguments: they go on where they stopped
-and end with the same files, bit for bit on the CPU. Where the result is there already they return at once. `progress`
-is called with (steps done, steps in all). Figures go to `out/log.jsonl`, {"step", "loss", ...} a line, for the report's
-curves; lines with "pictures": "held-out" hold figures on a validation set.
+What trains and what redraws are functions of masks and settings. `out` is a folder that is the call's own. All of them
+may be killed at any moment and called again with the same arguments: they go on where they stopped and end with the
+same files, bit for bit on the CPU. Where the result is there already they return at once. `progress` is called with
+(steps done, steps in all). Figures go to `out/log.jsonl`, {"step", "loss", ...} a line, for the report's curves; lines
+with "pictures": "held-out" hold figures on a validation set.
 
     experts.group_names(names, vectors, groups, seed) -> list[list[str]]           # vectors (K, D): text embeddings
     experts.train_expert(masks, names, settings, out, seed=, device=, progress=) -> Path    # out/expert.safetensors
+    experts.train_experts(masks, groups, settings, out, seed=, device=, progress=, crew=)   # out/NNN, one for a group
     redrawing.refine(expert, masks, names, settings, stem, device=, progress=) -> list[Path]  # STEM_NNNNN.arrow
     student.train_student(masks, names, settings, out, seed=, device=, progress=, validation=None) -> Path
+    open_student.train_open_student(examples, names, settings, out, texts=, ...) -> Path    # which answers to any names
     segmenters.load("namedmask", weights=out/"student.safetensors")                # a segmenter; names in the file
 
-`settings` are `experts.ExpertSettings` and `student.StudentSettings`: frozen pydantic dataclasses with
-`ConfigDict(extra="forbid")`, whose fields appear under `experts:` and `student:` in a run's YAML, and
-`experts.PRESETS` and `student.PRESETS` hold the paper's. `validation` is a `wordmask.benchmarks.datasets` data set.
+`settings` are `experts.ExpertSettings`, and `student.StudentSettings` or `head_student.HeadStudentSettings`: frozen
+pydantic dataclasses with `ConfigDict(extra="forbid")`, whose fields appear under `experts:` and `student:` in a run's
+YAML. `experts.PRESETS` and `student.PRESETS` hold the paper's. `validation` is a `wordmask.benchmarks.datasets` data
+set.
 """
 
 from wordmask.extras import need

@@ -17,18 +17,21 @@ from wordmask.collection.stores import is_in_store
 from wordmask.distillation import experts, student
 from wordmask.distillation.archive import ArchiveSettings
 from wordmask.distillation.corrections import CorrectionSettings
+from wordmask.distillation.crowds import check_sides
 from wordmask.distillation.experts import ExpertSettings
 from wordmask.distillation.filters import FilterSettings
 from wordmask.distillation.pseudo_masks import MaskSettings
 from wordmask.distillation.records import DistillationError
 from wordmask.distillation.student import AnyStudentSettings, StudentSettings
 from wordmask.distillation.training import SegmenterTraining
+from wordmask.encoders.clip_building import CONFIG as CLIP_CONFIG
+from wordmask.encoders.timm_building import is_timm_folder
 from wordmask.names.lists import read_names
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.plugins import presets_of, where_from
 from wordmask.text_files import TextFileError, parse_yaml, read_yaml, shown
 from wordmask.weights import catalogue
-from wordmask.weights.addresses import is_brought
+from wordmask.weights.addresses import file_at, is_brought
 from wordmask.weights.catalogue import CatalogueError
 
 MOST_LETTERS = 60
@@ -48,7 +51,9 @@ TAUGHT, TARGETS = "taught", "targets"
 """Folders of a run: what a teacher says, and that with masks of things on top."""
 PATHS = ("image_root", "archive.published", "archive.filters.faces", "corrections.file", "validation.root")
 WEIGHTS = ("clip_weights", "masks.weights", "masks.teacher_weights", "experts.start", "student.start")
-"""Paths, or else names of what is published: see `wordmask.weights.loading.resolve`."""
+"""Paths, or else names of what is published: see `wordmask.weights.addresses.find`."""
+NETWORKS = ("clip", "student.backbones")
+"""Paths of whole networks that are there, or else names of what is published, many of which look like paths."""
 NO_PATHS = ("opencv", "timm")
 
 
@@ -224,6 +229,8 @@ def make_run(*layers: Mapping[str, Any]) -> Run:
     is_taught = config.masks.teacher is not None
     if isinstance(own, StudentSettings) and own.vocabulary == "open" and own.crowds and is_taught:
         raise ConfigError("student.crowds is not for open students that have a teacher: leave it at 0.0")
+    if own.crowds:
+        check_sides(own.crowd_sides, own.augmentation.crop)
     for name, training in (("experts", config.experts), ("student", config.student)):
         if not isinstance(training, SegmenterTraining) or not training.far_steps:
             continue
@@ -321,11 +328,30 @@ def _with_absolute_paths(told: Mapping[str, Any], base: Path, at: str = "") -> d
         name = f"{at}{key}"
         if isinstance(value, Mapping):
             absolute[key] = _with_absolute_paths(value, base, f"{name}.")
-        elif isinstance(value, str) and value not in NO_PATHS and (name in PATHS or name in WEIGHTS):
-            path = base / (_place(name, value) if name in PATHS else Path(value).expanduser())
-            if name in PATHS or _is_path(value, path):
-                absolute[key] = str(path)
+        elif isinstance(value, list | tuple) and name in NETWORKS:
+            absolute[key] = [_absolute(each, base, name) for each in value]
+        else:
+            absolute[key] = _absolute(value, base, name)
     return absolute
+
+
+def _absolute(value: Any, base: Path, name: str) -> Any:
+    """Return the value of a setting, as a path below `base` where it is one."""
+    if not isinstance(value, str) or value in NO_PATHS:
+        return value
+    if name in PATHS:
+        return str(base / _place(name, value))
+    if name not in (*WEIGHTS, *NETWORKS):
+        return value
+    path = base / Path(value).expanduser()
+    return str(path) if (_is_path if name in WEIGHTS else _is_network)(value, path) else value
+
+
+def _is_network(address: str, path: Path) -> bool:
+    """Take what is there and holds a network before what is published."""
+    if catalogue.is_url(address) or is_brought(address):
+        return False
+    return file_at(path) is not None or (path / CLIP_CONFIG).is_file() or is_timm_folder(path)
 
 
 def _is_path(weights: str, path: Path) -> bool:

@@ -23,6 +23,15 @@ SIDES = (2,)
 """Small pictures along each side of a crowd."""
 
 
+def check_sides(sides: Sequence[int], crop: int) -> None:
+    """Raise, if so many small pictures along each side of a crop would be too small."""
+    if crop // max(sides) < LEAST_CROP:
+        raise DistillationError(
+            f"crowd_sides of {max(sides)} leave a crop of {crop} pixels parts of fewer than {LEAST_CROP}: take fewer "
+            "along each side, or a larger augmentation.crop"
+        )
+
+
 class Crowds(Samples):
     """As `Samples`, but that a share of the pictures are made of small ones: two times two, each about half as large,
     or as many along each side as `sides` has it, one of them by lot.
@@ -41,11 +50,7 @@ class Crowds(Samples):
     ):
         super().__init__(examples, augmentation, most_pasted=most_pasted, seed=seed, ignore=ignore)
         self.crowds, self.sides = crowds, tuple(sides)
-        if augmentation.crop // max(self.sides) < LEAST_CROP:
-            raise DistillationError(
-                f"crowd_sides of {max(self.sides)} leave a crop of {augmentation.crop} pixels parts of fewer than "
-                f"{LEAST_CROP}: take fewer along each side, or a larger augmentation.crop"
-            )
+        check_sides(self.sides, augmentation.crop)
         low, high = augmentation.scale
         self._small = {
             side: replace(augmentation, crop=augmentation.crop // side, scale=(low / side, high / side))

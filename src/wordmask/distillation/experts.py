@@ -23,7 +23,7 @@ from wordmask.distillation.training import SegmenterTraining, train
 from wordmask.names.vocabulary import BACKGROUND, MAX_NAME_LENGTH, Vocabulary
 from wordmask.refinement.by_name import NameRefinement
 from wordmask.runs.crew import Crew
-from wordmask.runs.parts import Parts, Say, warn, write_part
+from wordmask.runs.parts import Say, warn, write_part
 from wordmask.runs.shards import run_shards
 from wordmask.segmenters.deeplab import DeepLabV3Plus
 from wordmask.segmenters.student_file import write_student
@@ -186,14 +186,15 @@ def take_expert(
     out: Path,
     *,
     seed: int,
-    say: Say = warn,
 ) -> bool:
-    """Move the expert that `train_expert` would end with, if one of these folders is its, to `out`."""
+    """Move the expert that `train_expert` would end with, if one of these folders is its, to `out`. folders: of experts
+    that are whole.
+    """
     if (out / EXPERT_FILE).exists():
         return False
     identity = settings.identity(seed, Examples(masks, dict.fromkeys(names, 1)))
     own = next((folder for folder in folders if _identity_of(folder / EXPERT_FILE) == identity), None)
-    if own is None or not Parts(say).whole(own / EXPERT_FILE):
+    if own is None:
         return False
     shutil.rmtree(out, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)

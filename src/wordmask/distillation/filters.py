@@ -20,6 +20,8 @@ LAION_UNSAFE = 0.5
 """Of `punsafe`, above which LAION's safe mode hides a picture."""
 LAION_SAFE_WORDS = ("UNLIKELY",)
 """Of the older column NSFW, whose other values are UNSURE, NSFW and, where it was not told, nothing."""
+OPENCV = "opencv"
+"""In place of a model of faces: the detector that comes with opencv-python."""
 FACE_SCORE = 0.7
 """Of YuNet, above which a face is one: half-way between what it thinks possible (0.5) and OpenCV's own, strict 0.9."""
 FACE_SIDE = 640
@@ -184,7 +186,7 @@ def face_detector(detector: str) -> Callable[[np.ndarray], int]:
     need("cv2")
     import cv2
 
-    if detector == "opencv":
+    if detector == OPENCV:
         return _haar(cv2)
     path = Path(detector).expanduser()
     if path.suffix != ".onnx" or not path.is_file():

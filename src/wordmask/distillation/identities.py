@@ -1,5 +1,6 @@
 """What a run's networks are known by: files by their content, what is published by its name."""
 
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
@@ -31,15 +32,21 @@ def start_identity(start: str | None) -> str | None:
     return f"{start} {told}" if is_brought(start) else told
 
 
-def brought_identity(settings: Any) -> str:
-    """Return that of all that plug-ins bring among the networks of a method's settings."""
+def brought_identity(settings: Any, own: Collection[str] = ()) -> str:
+    """Return that of all that plug-ins bring among the networks of a method's settings, and of what lies on this
+    machine under those that are a user's `own`.
+    """
     found: dict[str, None] = {}
     for name, value in vars(settings).items():
         addresses = value if isinstance(value, tuple) else (value,)
         for address in addresses:
-            if isinstance(address, str) and is_brought(address):
+            if isinstance(address, str) and (is_brought(address) or (name in own and _is_here(address))):
                 found[fingerprint_of(address, ROLES.get(name, name))] = None
     return "".join(found)
+
+
+def _is_here(address: str) -> bool:
+    return file_at(address) is not None or folder_at(address) is not None
 
 
 def settings_identity(settings: Any) -> str:
@@ -52,7 +59,7 @@ def settings_identity(settings: Any) -> str:
 
 
 def _content_of(name: str, value: str) -> str:
-    if file_at(value) or folder_at(value):
+    if _is_here(value):
         return fingerprint_of(value)
     if is_brought(value):
         for role in (name, "dino", "clip"):  # a preset, which is called as a scheme, is none of these

@@ -40,7 +40,6 @@ class KnownMasks:
     """
 
     def __init__(self, folders: Iterable[Path] = (), *, say: Say = warn):
-        self.taken = 0
         self._known: dict[str, tuple[MaskTable, int]] = {}
         parts = Parts(say)
         for folder in folders:
@@ -63,7 +62,6 @@ class KnownMasks:
             if digest is not None and (place := self._known.get(digest)) is not None:
                 table, row = place
                 found[ref] = table[row]
-        self.taken += len(found)
         return found
 
 

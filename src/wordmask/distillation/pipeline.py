@@ -26,7 +26,9 @@ from wordmask.distillation.archive import build_archive
 from wordmask.distillation.config import ConfigError, Run, as_dict, make_run, read_config
 from wordmask.distillation.corrected_targets import put_truths_in_targets
 from wordmask.distillation.corrections import USED, Used, put_truths, rejecting, seen_pictures, tell
+from wordmask.distillation.filters import OPENCV
 from wordmask.distillation.head_student import FEATURES, check_backbones
+from wordmask.distillation.identities import weights_identity
 from wordmask.distillation.pseudo_masks import check_none_empty, make_masks
 from wordmask.distillation.records import DistillationError, MaskTable
 from wordmask.distillation.report import write_report
@@ -34,12 +36,14 @@ from wordmask.distillation.sources import start_of
 from wordmask.distillation.targets import TargetTable
 from wordmask.distillation.taught_report import write_taught_report
 from wordmask.distillation.taught_stages import OUTPUTS, TaughtSources
+from wordmask.distillation.training import check_network
 from wordmask.extras import need
 from wordmask.files import atomic_write
 from wordmask.fingerprints import digest_of_lines, file_digest, listing_digest
 from wordmask.names.vocabulary import Vocabulary
 from wordmask.runs.claim import STATE, claimed, locked
 from wordmask.runs.crew import Crew, TrainingCrew
+from wordmask.runs.parts import Parts
 from wordmask.runs.stages import Console, Silent, Stage, Stages, earlier
 from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
 from wordmask.text_files import counted, read_yaml
@@ -108,6 +112,10 @@ class Pipeline(TaughtSources):
         if self.config.archive.filters.faces is not None:
             need("cv2")  # the stages that come before the filters take hours
         self.check_teacher()
+        if not self.config.teaches_all:
+            self.saliency_settings  # noqa: B018  # likewise
+            check_network(self.config.experts)
+        check_network(self.config.student)
         check_backbones(self.config.student, self.out / "student")
         self.corrections  # noqa: B018  # likewise: what is wrong with the file is said now
         if self.stages.leads:
@@ -193,6 +201,8 @@ class Pipeline(TaughtSources):
             "the CLIP": self._clip_identity,
             "names": self._phrases,
         }
+        if (faces := chosen.filters.faces) not in (None, OPENCV):
+            inputs["the face detector"] = weights_identity(faces)
         if without:
             inputs["the rejected pictures"] = digest_of_lines(sorted(without))
         return self.stages.run_stage(Stage("archive", path.parent, inputs, ("archive.parquet",), search))
@@ -298,24 +308,19 @@ class Pipeline(TaughtSources):
             experts.train_experts(self._pseudo_masks, self.groups, self._experts, folder, **how)
 
         def take() -> None:
+            parts = Parts(self.say)
             others = [
                 place.parent
                 for where, made_from in earlier(self.out, "experts")
                 if made_alike(made_from)
                 for place in where.glob(f"*/{experts.EXPERT_FILE}")
+                if parts.whole(place)
             ]
             if others:
                 table = self._pseudo_masks
+                seed = self.config.seed
                 taken = [
-                    experts.take_expert(
-                        others,
-                        table,
-                        group,
-                        self._experts,
-                        folder / f"{number:03d}",
-                        seed=self.config.seed,
-                        say=self.say,
-                    )
+                    experts.take_expert(others, table, group, self._experts, folder / f"{number:03d}", seed=seed)
                     for number, group in enumerate(self.groups)
                 ]
                 self.say(f"experts: {sum(taken)} of {len(taken)} are kept, as nothing has changed for them")

@@ -117,7 +117,7 @@ class MaskTable(Sequence[MaskRecord]):
         self._paths = sorted(self.folder.glob("*.arrow")) if shards is None else list(shards)
         if not self._paths:
             raise DistillationError(f"{self.folder} holds no masks (*.arrow): run the stage that makes them")
-        told = _read(self._paths[0], ("name",)).schema.metadata
+        told = read_shard(self._paths[0], ("name",)).schema.metadata
         self.names: tuple[str, ...] = tuple(told[NAMES_KEY].decode().split("\n"))
         self.root = Path(root) if root is not None else Path(os.fsdecode(told[ROOT_KEY]))
         self._shard = lru_cache(SHARDS_KEPT)(self._read_shard)
@@ -181,14 +181,14 @@ class MaskTable(Sequence[MaskRecord]):
             yield from found
 
     def _read_shard(self, number: int) -> pa.Table:
-        return _read(self._paths[number])
+        return read_shard(self._paths[number])
 
     def _read_index(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """For every record in order: shard and row in it (N, 2), its name's label, whether it is usable."""
         label_of = {name: label for label, name in enumerate(self.names)}
         places, labels, ranks, usable = [], [], [], []
         for number, path in enumerate(self._paths):
-            shard = _read(path, ("name", "rank", "usable"))
+            shard = read_shard(path, ("name", "rank", "usable"))
             own = [label_of.get(name) for name in shard["name"].to_pylist()]
             if None in own:
                 raise DistillationError(
@@ -207,8 +207,8 @@ def _open_table(folder: Path, root: Path, shards: Sequence[Path]) -> MaskTable:
     return MaskTable(folder, root=root, shards=shards)
 
 
-def _read(path: Path, columns: Sequence[str] = MASK_SCHEMA.names) -> pa.Table:
-    """Columns of a shard, in memory; whatever is in the file, no reader trips over it afterwards."""
+def read_shard(path: Path, columns: Sequence[str] = MASK_SCHEMA.names) -> pa.Table:
+    """Return columns of a shard, in memory; whatever is in the file, no reader trips over it afterwards."""
     places = [MASK_SCHEMA.get_field_index(column) for column in columns]
     # Threads would take longer to start than to read.
     options = pa.ipc.IpcReadOptions(included_fields=places, use_threads=False)

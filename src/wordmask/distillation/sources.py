@@ -56,10 +56,18 @@ class Sources:
         return TextEmbedder(self.clip, templates(self.config.templates))
 
     @cached_property
-    def saliency(self) -> Saliency:
+    def saliency_settings(self) -> Any:
+        """Return what the saliency's settings come to, or say what is wrong with the run's."""
         chosen = self.config.masks
         if chosen.settings.get("precision") == AUTO:
             raise SaliencyError("masks.settings: precision=auto makes other masks on other machines: say fp32 or bf16")
+        changes = {key: value for key, value in chosen.settings.items() if key != "precision"}
+        preset = preset_of("saliency", chosen.saliency, self.run.preset)
+        return settings_of("saliency", chosen.saliency, preset, **changes)
+
+    @cached_property
+    def saliency(self) -> Saliency:
+        chosen = self.config.masks
         return saliency.load(
             chosen.saliency,
             preset=preset_of("saliency", chosen.saliency, self.run.preset),
@@ -151,9 +159,8 @@ class Sources:
 
     @cached_property
     def saliency_identity(self) -> str:
-        method = self.config.masks.saliency
-        settings = settings_of("saliency", method, preset_of("saliency", method, self.run.preset))
-        return brought_identity(settings) + weights_identity(self.config.masks.weights)
+        chosen = self.config.masks
+        return brought_identity(self.saliency_settings, chosen.settings) + weights_identity(chosen.weights)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from wordmask.collection.references import ImageRef
-from wordmask.distillation.records import DistillationError, MaskRecord, MaskTable, write_masks
+from wordmask.distillation.records import DistillationError, MaskRecord, MaskTable, read_shard, write_masks
 from wordmask.fingerprints import digest_of_files
 from wordmask.masks.run_lengths import encoded_labels, encoded_mask, mean_scores
 from wordmask.masks.segmentation import label_type
@@ -69,8 +69,9 @@ class Target:
         if self.confidence.shape == self.labels.shape:
             return self.confidence.astype(np.float32) / STEPS
         grid = torch.from_numpy(self.confidence.astype(np.float32))[None, None] / STEPS
-        found: np.ndarray = F.interpolate(grid, self.labels.shape, mode="bilinear", align_corners=False)[0, 0].numpy()
-        return found
+        found = F.interpolate(grid, self.labels.shape, mode="bilinear", align_corners=False)[0, 0]
+        sure: np.ndarray = found.clamp(max=1).numpy()  # in floats, the mean of ones may be more
+        return sure
 
     def ignored(self, least: float, share: float) -> np.ndarray:
         """Return what a student is not to learn, (H, W) bool: what is not known, what is less sure than `least`, and of
@@ -237,9 +238,7 @@ class TargetTable:
 
     def _read_shard(self, number: int) -> tuple[pa.Table, pa.Table]:
         path = self._paths[number]
-        with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
-            masks = reader.read_all().select(["name", "counts"])
-        return masks, _read(path.with_suffix(SURE), SURE_SCHEMA.names)
+        return read_shard(path, ("name", "counts")), _read(path.with_suffix(SURE), SURE_SCHEMA.names)
 
 
 def _decoded(counts: bytes, size: tuple[int, int]) -> np.ndarray:

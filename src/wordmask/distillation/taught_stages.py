@@ -69,8 +69,9 @@ class TaughtSources(Sources):
 
     @cached_property
     def teacher_identity(self) -> str:
-        identity = settings_identity(self._teacher_settings) + weights_identity(self.config.masks.teacher_weights)
-        return f"{self._teachers[1]} {identity}"
+        _, preset, told = self._teachers
+        files = (self.config.masks.teacher_weights, told.get("onnx"))
+        return f"{preset} {settings_identity(self._teacher_settings)}{''.join(map(weights_identity, files))}"
 
     @cached_property
     def learns_features(self) -> bool:

@@ -134,16 +134,16 @@ class TeachTask(PicturesTask):
         return *files_of(self.shard), self.bad
 
     def make(self, tools: "Tools[Segmenter, KnownTargets]", progress: Progress) -> int:
-        known, before, digests = tools.known, tools.known.taken, self.digests()
+        known, digests = tools.known, self.digests()
         found = {ref: target for ref, digest in digests.items() if (target := known.of(ref, digest)) is not None}
-        bad, rest = list(self.early), [ref for ref in self.refs if ref not in found]
+        taken, bad, rest = len(found), list(self.early), [ref for ref in self.refs if ref not in found]
         for ref, target in _answers(rest, self.root, tools.network, self.lesson, bad):
             found[ref] = replace(target, digest=digests[ref])
         self.write_bad(bad)
         names = self.lesson.names.without_background().names
         targets = [found[ref] for ref in self.refs if ref in found]
         write_targets(self.shard, targets, first=self.first, root=self.root, names=names)
-        return known.taken - before
+        return taken
 
 
 def _answers(
@@ -164,7 +164,6 @@ class KnownTargets:
     """Answers of some folders by the content of their pictures; what is damaged there is not used."""
 
     def __init__(self, folders: Iterable[Path], say: Say = warn):
-        self.taken = 0
         self._known: dict[str, tuple[TargetTable, int]] = {}
         parts = Parts(say)
         for folder in folders:
@@ -179,5 +178,4 @@ class KnownTargets:
         if digest is None or digest not in self._known:
             return None
         table, index = self._known[digest]
-        self.taken += 1
         return replace(table[index], image=ref)

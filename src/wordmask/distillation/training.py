@@ -149,6 +149,13 @@ def new_network(settings: SegmenterTraining, classes: int, seed: int) -> DeepLab
     return network
 
 
+def check_network(settings: Training | None) -> None:
+    """Find out whether a network can be built, before stages that take hours."""
+    if isinstance(settings, SegmenterTraining):
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):  # without its numbers
+            DeepLabV3Plus(2, settings.network)
+
+
 def train(
     classes: int,
     examples: Examples,

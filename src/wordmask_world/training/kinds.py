@@ -30,11 +30,13 @@ from wordmask.fingerprints import short_digest_of
 from wordmask.pictures.images import to_tensor
 from wordmask.runs.crew import Processes
 from wordmask.runs.parts import Parts, write_part
+from wordmask.runs.records import keep_settings
 from wordmask.segmenters.deeplab import DeepLabV3Plus
 from wordmask.segmenters.saliency_clip import view_of
 from wordmask.segmenters.student_file import read_student
 from wordmask.weights.addresses import find
 from wordmask_world.distilling import SMALL
+from wordmask_world.drawing.scenes import WorldError
 from wordmask_world.files.writing import write_folder
 from wordmask_world.models import KINDS, world_clip
 from wordmask_world.training.loop import choose_device
@@ -99,6 +101,9 @@ def train_kinds(settings: KindsSettings, console: OnStderr) -> Path:
     anew by its own features, and learnt by a network that begins with it.
     """
     need("sklearn", "pyarrow")
+    # Of all else the pictures, or else the students, say themselves what they were made with.
+    told, holds = {"precision": settings.precision}, f"{settings.out} holds kinds"
+    keep_settings(settings.out / "settings.json", told, holds=holds, error=WorldError)
     pictures = settings.out / "pictures"
     workers = os.cpu_count() or 1
     with console.progress("drawing pictures") as report:
