@@ -256,6 +256,15 @@ def test_samples_have_the_teachers_labels_and_255_where_it_is_unsure(tmp_path, p
     assert np.array_equal(labels[sure >= 0.9], table[0].labels[sure >= 0.9])
 
 
+def test_a_teacher_that_is_hardly_sure_of_anything_is_told_before_a_student_learns_nothing(tmp_path, pile):
+    table = ask(pile, tmp_path / "taught")
+    sure = np.concatenate([table[index].sure().ravel() for index in range(len(table))])
+    TargetExamples(table).check()
+    TargetExamples(table, least=float(np.quantile(sure, 0.9))).check()
+    with pytest.raises(DistillationError, match=r"least_confidence 1\.5: .* 0\.0% .* surer than 0\.\d+.*ignore_share"):
+        TargetExamples(table, least=1.5).check()
+
+
 def test_things_are_pasted_and_stuff_is_not(tmp_path):
     write_targets(tmp_path / "a.arrow", [target(0)[0]], first=0, root=tmp_path, names=NAMES)
     examples = TargetExamples(TargetTable(tmp_path), stuff=["blue"])

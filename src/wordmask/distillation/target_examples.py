@@ -16,6 +16,11 @@ from wordmask.pictures.image_files import ImageReadError
 
 logger = logging.getLogger(__name__)
 
+LOOKED_AT = 64
+"""Targets, at most, by which it is known how sure a teacher is."""
+TOO_LITTLE = 0.01
+"""Of their pixels; a student of fewer would learn next to nothing, hours later."""
+
 
 class TargetExamples(Examples):
     """Pictures with a map of labels each; `Samples` takes it for the mask of a label 1.
@@ -32,6 +37,19 @@ class TargetExamples(Examples):
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def check(self) -> None:
+        """Refuse what is so unsure that nothing would be learnt of it."""
+        if not self.least:
+            return
+        some = [self.targets[index] for index in np.linspace(0, len(self) - 1, min(len(self), LOOKED_AT)).astype(int)]
+        sure = np.concatenate([target.sure().ravel() for target in some])
+        if (taught := (sure >= self.least).mean()) < TOO_LITTLE:
+            raise DistillationError(
+                f"masks.least_confidence {self.least:g}: the teacher is as sure of {taught:.1%} of the pixels, too few "
+                f"to learn from. Of half of them it is surer than {np.median(sure):.2g}: take less, or leave it at 0 "
+                "and let masks.ignore_share leave out the least sure of each picture"
+            )
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray, int]:
         image, labels, _ = self.read_target(index)

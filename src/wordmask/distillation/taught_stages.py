@@ -181,7 +181,11 @@ class TaughtSources(Sources):
         for name in targets.names:
             if name not in found:
                 self.say(f"student: no pixel of any picture is {name!r}: it will not be learnt")
-        return TargetExamples(targets, least=masks.least_confidence, share=masks.ignore_share, stuff=self.config.stuff)
+        examples = TargetExamples(
+            targets, least=masks.least_confidence, share=masks.ignore_share, stuff=self.config.stuff
+        )
+        examples.check()
+        return examples
 
     def student_inputs(self) -> dict[str, str]:
         """Return what of a teacher's settings a student follows from."""
