@@ -117,7 +117,8 @@ def _instead(kind: Kind, name: str, known: Iterable[str]) -> str:
     for other in LOADED_BY:
         if other != kind and name in methods_of(other):
             return f": it is a {other} method, which `{LOADED_BY[other]}({name!r})` loads"
-    return ""
+    near = difflib.get_close_matches(str(name)[:MOST_LETTERS], list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def table_to_choose_by(methods: Iterable[Method]) -> str:
