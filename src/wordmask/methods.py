@@ -238,9 +238,10 @@ def settings_of(kind: Kind, name: str, preset: str = DEFAULT_PRESET, **changes: 
         return chosen.Settings(**{**told, **changes})
     except ValidationError as error:
         first = error.errors()[0]
-        raise MethodError(
-            f"{name}: {first['loc'][0]}={shown(first['input'])} cannot be used: {first['msg'].lower()}"
-        ) from error
+        key, value, why = first["loc"][0], shown(first["input"]), first["msg"].lower()
+        if first["type"] == "tuple_type":
+            why = f"a list is wanted, such as {key}=[{value}]"
+        raise MethodError(f"{name}: {key}={value} cannot be used: {why}") from error
 
 
 def load_method(
