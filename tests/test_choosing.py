@@ -73,7 +73,9 @@ def test_of_a_preset_of_a_plugin_the_plugin_says(monkeypatch):
     monkeypatch.setattr(choosing, "installed", lambda: (plugin,))
     monkeypatch.setattr(choosing, "list_methods", lambda kind: methods)
     assert choosing.choose("small") == choosing.Choice("clip-diy", "the best with the preset small by theirs")
-    with pytest.raises(MethodError, match="nothing says which method is best with the preset 'large'"):
+    with pytest.raises(
+        MethodError, match="nothing says which method is best with the preset 'large': take a preset of paper, "
+    ):
         choosing.choose("large")
 
 

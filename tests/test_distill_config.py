@@ -22,6 +22,7 @@ TOLD = {"names": ["dog"], "images": "pictures", "out": "run", "preset": "world"}
         ("masks.refine=magic", r"masks\.refine='magic' cannot be used: .*'solver'"),
         ("student.steps=many", r"student\.steps='many' cannot be used"),
         ("student.network.backbon=x", r"\.backbon is no setting; did you mean student\.network\.backbone"),
+        ("groups=3", r"groups is no setting; did you mean experts\.groups\?"),
         ("zeal=1", r"zeal is no setting; a run has clip,"),
         ("seed=-1", r"seed=-1 cannot be used"),
         ("archive=7", r"archive=7 cannot be used"),

@@ -164,6 +164,7 @@ def test_a_name_of_several_phrases_scores_as_the_best_of_them(clip):
         ("maskclip", {"preset": "papr"}, "no preset 'papr'; choose one of paper, world"),
         ("maskclip", {"windw": 3}, "no setting 'windw'; did you mean window"),
         ("maskclip", {"stride": 0}, "stride=0 cannot be used: input should be greater than 0"),
+        ("clip-diy", {"windows": 128}, r"windows=128 cannot be used: a list is wanted, such as windows=\[128\]"),
         ("maskclip", {"background_threshold": 1.5}, "background_threshold=1.5 cannot be used"),
         ("maskclip", {"device": "tpu9"}, "device 'tpu9' cannot be used.*try cpu"),
     ],

@@ -83,7 +83,7 @@ def test_every_method_declares_its_networks_and_moves_them_all(kind, name):
     weights = [weight for network in method.networks.values() for weight in network.parameters()]
     assert {weight.device.type for weight in weights} == ({"meta"} if has_networks else set())
     assert method.device == torch.device("meta" if has_networks else "cpu")
-    with pytest.raises(wordmask.WordmaskError, match="'tpu9' cannot be used"):
+    with pytest.raises(wordmask.WordmaskError, match=r"'tpu9' cannot be used: there is none of this name \(auto, cpu,"):
         method.to("tpu9")
 
 
@@ -276,6 +276,7 @@ def test_a_method_without_build_says_so():
         (saliency.load, "maskclip", r"it is a segmenter method, which `wordmask\.load\('maskclip'\)` loads"),
         (wordmask.load, "MaskCLIP", "no method is called 'MaskCLIP', but maskclip is; choose one of"),
         (wordmask.load, "clip_dinoiser", "but clip-dinoiser is"),
+        (wordmask.load, "clip-dyi", r"\(did you mean clip-diy\?\); choose one of"),
         (wordmask.load, "nothing", "no method is called 'nothing'; choose one of maskclip"),
     ],
 )

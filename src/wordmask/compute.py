@@ -109,6 +109,8 @@ def pick_device(device: str) -> str:
         except (RuntimeError, AssertionError, NotImplementedError) as error:  # each backend has its own way to say no
             # The first sentence: behind it torch may list every device and every build that there is.
             reason = str(error).splitlines()[0].partition(". ")[0]
+            if reason.startswith(("Expected one of", "Invalid device string")):
+                reason = "there is none of this name (auto, cpu, cuda, cuda:1, mps)"
             raise DeviceError(f"device {device!r} cannot be used: {reason}; try cpu") from error
         if device.startswith("cuda"):
             set_tf32(os.environ.get(TF32, ""))

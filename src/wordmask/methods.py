@@ -117,7 +117,8 @@ def _instead(kind: Kind, name: str, known: Iterable[str]) -> str:
     for other in LOADED_BY:
         if other != kind and name in methods_of(other):
             return f": it is a {other} method, which `{LOADED_BY[other]}({name!r})` loads"
-    return ""
+    near = difflib.get_close_matches(str(name)[:MOST_LETTERS], list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def table_to_choose_by(methods: Iterable[Method]) -> str:
@@ -237,9 +238,10 @@ def settings_of(kind: Kind, name: str, preset: str = DEFAULT_PRESET, **changes: 
         return chosen.Settings(**{**told, **changes})
     except ValidationError as error:
         first = error.errors()[0]
-        raise MethodError(
-            f"{name}: {first['loc'][0]}={shown(first['input'])} cannot be used: {first['msg'].lower()}"
-        ) from error
+        key, value, why = first["loc"][0], shown(first["input"]), first["msg"].lower()
+        if first["type"] == "tuple_type":
+            why = f"a list is wanted, such as {key}=[{value}]"
+        raise MethodError(f"{name}: {key}={value} cannot be used: {why}") from error
 
 
 def load_method(

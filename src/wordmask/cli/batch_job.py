@@ -13,7 +13,7 @@ from wordmask.errors import WordmaskError
 from wordmask.files import is_special
 from wordmask.masks.segmentation import NAMES_KEY
 from wordmask.names.vocabulary import ROOM, Vocabulary
-from wordmask.pictures.image_files import ImageReadError, opened
+from wordmask.pictures.image_files import ONE_THAT_HOLDS_SOME, ImageReadError, opened
 from wordmask.pictures.left_out import keep_left_out
 from wordmask.runs.marks import Source, source_of
 
@@ -124,7 +124,7 @@ class BatchJob:
             listed = f"listed in {where}" if where is not None else "named above"
             raise self._error(f"{self.failed} of {self.done + self.failed} could not be {self._what}: {listed}")
         if not self.done and not self.skipped:
-            raise self._error(f"no pictures found in {', '.join(map(str, self.places.images))}")
+            raise self._error(f"no pictures found in {', '.join(map(str, self.places.images))}: {ONE_THAT_HOLDS_SOME}")
 
 
 class MasksJob(BatchJob):

@@ -111,9 +111,20 @@ def one_folder(argument: str | None, from_list: str | None, *, null: bool) -> tu
     elif argument is not None and (root := root_of_pattern(argument)) is not None:
         listed, folder = matching(argument), root
     else:
-        return options.paths([str(argument)])[0], None
+        return _at(options.paths([str(argument)])[0]), None
     below = {Path(os.path.relpath(path, folder)) for path in listed}
     return folder, tuple(path.as_posix() for path in sorted(below, key=lambda path: (path.parent, path.name)))
+
+
+def _at(place: Path) -> Path:
+    """Return a folder, or a film, that is there: what is not is said before networks are loaded."""
+    from wordmask.pictures.image_files import EXTENSIONS
+
+    if not place.exists():
+        raise InputError(f"there is no {place}: give a folder of pictures, or a pattern such as 'photos/**/*.jpg'")
+    if place.suffix.lower() in EXTENSIONS and place.is_file():
+        raise InputError(f"{place} is one picture: give its folder; `wordmask segment` takes single pictures")
+    return place
 
 
 def to_stdout(file: Path) -> None:

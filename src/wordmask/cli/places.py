@@ -11,7 +11,7 @@ import typer
 
 from wordmask.console import complain
 from wordmask.errors import WordmaskError
-from wordmask.pictures.image_files import ImageReadError, find_images, image_size, names_of_pictures
+from wordmask.pictures.image_files import EXTENSIONS, ImageReadError, find_images, image_size, names_of_pictures
 from wordmask.pictures.left_out import JPEG, LEFT_OUT, OVERLAY_ENDING
 from wordmask.runs.claim import Marker, first_file, mark, note_results, read_marker
 from wordmask.runs.marks import OVERLAY, check_output, is_same, made, source_of
@@ -63,6 +63,8 @@ class Places:
         if not self.as_file and out.exists() and not out.is_dir():
             kinds = " or ".join(file_suffixes)
             raise PlaceError(f"--out {out} is a file that is there already: give a folder, or a new {kinds} file")
+        if not self.as_file and out.suffix.lower() in EXTENSIONS and not out.is_dir():
+            raise PlaceError(f"--out {out}: one file is {' or '.join(file_suffixes)}, anything else is a folder's name")
         self._below = {folder: _name_below(folder) if len(images) > 1 else "" for folder in folders}
         self._check_folders(folders)
         self._single = self._targets_of([given for given in images if not given.is_dir()])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wordmask.collection.embedding_folder import EmbeddingFolder
+    from wordmask.collection.piles import Pile
     from wordmask.collection.references import ImageRef
     from wordmask.collection.search import Best
     from wordmask.collection.search_shards import Searched
@@ -90,6 +91,7 @@ def search(
     from wordmask.names.vocabulary import Vocabulary
 
     vocabulary = options.names(names) if names is not None else Vocabulary.of(phrases or ())
+    from wordmask.collection.piles import Pile
     from wordmask.collection.references import CollectionError
     from wordmask.collection.search import queries_of
     from wordmask.collection.search import search as find_best
@@ -109,8 +111,9 @@ def search(
         page.check(sheet, option="--sheet")
     crew = crews.crew(workers, cluster, time_limit, "cpu")
     model = clip or settings.clip
+    pile = _opened(collection, image_root)  # what is not there is said before a network is fetched
     encoder = clip_at(model, None, Compute(device, "fp32"))
-    folder = _embeddings(collection, encoder, model, image_root, prune=prune)
+    folder = _embedded(pile, collection, encoder, model, image_root, prune=prune) if isinstance(pile, Pile) else pile
     embedder = TextEmbedder(encoder, templates(settings.templates))
     searched = Searched(folder, queries_of(vocabulary, embedder, folder), top)
     if chosen is not None:
@@ -201,19 +204,25 @@ def _curated(
     return Best(searched.most, rows, tuple(np.array([entry.similarity for entry in entries]) for entries, _ in found))
 
 
-def _embeddings(
-    collection: Path, encoder: Any, clip: str, root: Path | None, *, prune: bool = False
-) -> "EmbeddingFolder":
-    """Those of the collection; or of its pictures, kept in the cache for the next question."""
-    from wordmask.collection.embedding import VanishedError, embed
-    from wordmask.collection.embedding_folder import ABOUT, EmbeddingFolder, is_embedding_folder
+def _opened(collection: Path, root: Path | None) -> "EmbeddingFolder | Pile":
+    """Return the embeddings of a collection, or its pictures where it has none."""
+    from wordmask.collection.embedding_folder import EmbeddingFolder, is_embedding_folder
     from wordmask.collection.piles import open_pile
-    from wordmask.weights.cache import cache_dir
 
     for folder in (collection, collection / "embeddings"):
         if is_embedding_folder(folder):
             return EmbeddingFolder(folder, root=root)
-    pile = open_pile(collection, root=root)
+    return open_pile(collection, root=root)
+
+
+def _embedded(
+    pile: "Pile", collection: Path, encoder: Any, clip: str, root: Path | None, *, prune: bool
+) -> "EmbeddingFolder":
+    """Return the embeddings of pictures, kept in the cache for the next question."""
+    from wordmask.collection.embedding import VanishedError, embed
+    from wordmask.collection.embedding_folder import ABOUT, EmbeddingFolder
+    from wordmask.weights.cache import cache_dir
+
     mark = digest_of(f"{collection.resolve()} {root} {clip}")[:16]
     kept = cache_dir() / "collections" / mark
     try:

@@ -378,12 +378,14 @@ def _check_keys(told: Mapping[str, Any], base: Mapping[str, Any], at: str = "") 
     for key, value in told.items():
         if key not in base:
             name = key if isinstance(key, str) else shown(key)
-            near = difflib.get_close_matches(name[:MOST_LETTERS], list(base), n=1)
-            known = f"did you mean {at}{near[0]}?" if near else f"{at.rstrip('.') or 'a run'} has {', '.join(base)}"
+            below = [f"{part}.{name}" for part, keys in base.items() if isinstance(keys, Mapping) and name in keys]
+            near = below or difflib.get_close_matches(name[:MOST_LETTERS], list(base), n=1)
+            meant = " or ".join(f"{at}{other}" for other in near)
+            known = f"did you mean {meant}?" if near else f"{at.rstrip('.') or 'a run'} has {', '.join(base)}"
             raise ConfigError(f"{at}{name if len(name) <= MOST_LETTERS else shown(name)} is no setting; {known}")
-        below = VALIDATION_KEYS if f"{at}{key}" == "validation" else base[key]
-        if isinstance(value, Mapping) and isinstance(below, Mapping) and f"{at}{key}" not in FREE_FORM:
-            _check_keys(value, below, f"{at}{key}.")
+        own = VALIDATION_KEYS if f"{at}{key}" == "validation" else base[key]
+        if isinstance(value, Mapping) and isinstance(own, Mapping) and f"{at}{key}" not in FREE_FORM:
+            _check_keys(value, own, f"{at}{key}.")
 
 
 def _explained(error: ValidationError) -> str:

@@ -34,7 +34,7 @@ from wordmask.labelling.settings import LabelError
 from wordmask.labelling.walk import Walk, pictures_found, tell_of_bad
 from wordmask.labelling.worker import Job, Writer
 from wordmask.methods import check_method
-from wordmask.pictures.image_files import ImageReadError, warn_left_out
+from wordmask.pictures.image_files import ONE_THAT_HOLDS_SOME, ImageReadError, warn_left_out
 from wordmask.pictures.left_out import LEFT_OUT, write_left_out
 from wordmask.runs.claim import STATE, check_claim, claimed
 from wordmask.runs.crew import Crew
@@ -160,7 +160,7 @@ def label_folder(
         raise LabelError(
             f"no picture in {job.folder} could be read ({left_out} tried); {out / 'left-out.txt'} says why"
             if left_out
-            else f"no pictures found in {job.folder}"
+            else f"no pictures found in {job.folder}: {ONE_THAT_HOLDS_SOME}"
         )
     if note:
         on_note(note)
@@ -235,7 +235,7 @@ def _check_method(load: dict[str, Any]) -> None:
 def _first_picture(job: Job) -> Path:
     first = next(pictures_found(job), None)
     if first is None:
-        raise LabelError(f"no pictures found in {job.folder}")
+        raise LabelError(f"no pictures found in {job.folder}: {ONE_THAT_HOLDS_SOME}")
     return first
 
 

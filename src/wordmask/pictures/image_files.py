@@ -42,6 +42,8 @@ EXTENSIONS = frozenset(
     | {".avif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".qoi"}
     | (HEIC if HAS_HEIC else frozenset())
 )
+ONE_THAT_HOLDS_SOME = "give a folder that holds some, told by their endings (.jpg, .png, ...)"
+"""Behind "no pictures found": the way out."""
 SIDEWAYS = frozenset({5, 6, 7, 8})
 """The EXIF orientations that swap height and width."""
 

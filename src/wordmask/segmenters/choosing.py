@@ -12,7 +12,7 @@ from pathlib import Path
 from wordmask.cards import Card, rank
 from wordmask.console import say
 from wordmask.methods import DEFAULT_PRESET, MethodError, list_methods
-from wordmask.plugins import installed
+from wordmask.plugins import installed, preset_words
 from wordmask.text_files import shown
 from wordmask.weights import catalogue
 from wordmask.weights.cache import why_offline
@@ -54,7 +54,8 @@ def _best_of_plugin(preset: str) -> Choice:
             if name in known and preset in plugin.presets.get(name, {}):
                 return Choice(name, f"the best with the preset {preset} by {plugin.package or 'its package'}")
     raise MethodError(
-        f"nothing says which method is best with the preset {shown(preset)}: name one (`wordmask methods`)"
+        f"nothing says which method is best with the preset {shown(preset)}: take a preset of "
+        f"{', '.join([DEFAULT_PRESET, *preset_words()])}, or name a method that has it (`wordmask methods`)"
     )
 
 
