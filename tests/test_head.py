@@ -433,7 +433,7 @@ def test_one_word_chooses_the_kind_with_settings_of_its_own():
     assert told(kind="head", steps=7, head={"zoom": 2}).head.zoom == 2
     assert isinstance(told(kind="deeplab", start=None), StudentSettings)
     world = make_run({"names": ["dog"], "images": "p", "out": "r", "preset": "world"}, {"student": {"kind": "head"}})
-    assert world.config.student.backbones == ("world:clip", "world:dino")
+    assert world.config.student.backbones == ("world:kinds",)
 
 
 @pytest.mark.parametrize(
