@@ -181,9 +181,11 @@ class EnoughError(Exception):
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """The precision that a verb asks for; no verb gets further."""
+def asked(monkeypatch, tmp_path):
+    """The precision that a verb asks for; no verb gets further. There is a folder `photos`."""
     seen = []
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
 
     def segmenter(method, preset, weights, device, precision, settings):
         seen.append(precision)
