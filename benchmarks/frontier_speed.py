@@ -1,11 +1,12 @@
-"""What each method of the frontier costs beside MaskCLIP, at full size, on one picture.
+"""What each method of the frontier costs beside MaskCLIP, at full size, on one picture; and what a student of any does.
 
     python benchmarks/frontier_speed.py [--rounds 3] [--threads 2] [--precision fp32] [--only sclip]
 
 Networks have the sizes of the preset "paper" and random weights (speed does not depend on them), the picture 640 x 480
 pixels, the list 21 names with background. Every method looks at the picture as its own preset does, so windows differ;
 `--protocol clip-dinoiser` has all that can look at it alike. The methods take turns in several rounds of one process,
-and the best round counts: what else a machine does can only make a method slower. What is not here is said.
+and the best round counts: what else a machine does can only make a method slower. What is not here is said. Students
+look at the whole picture as it is.
 """
 
 import argparse
@@ -43,6 +44,12 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "MaskCLIP, edges by PAMR": ("maskclip", {"refine": "pamr"}),
 }
 """Label -> method, and what differs from its preset."""
+STUDENTS: dict[str, dict[str, Any]] = {
+    "student, ResNet-50 as the paper's": {},
+    "student, MobileNetV3": {"backbone": "mobilenetv3_large_100"},
+    "student, small ResNet": {"backbone": "resnet10t"},
+}
+"""Label -> its network."""
 
 
 def main() -> None:
@@ -62,7 +69,9 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     asked = arguments.only or []
-    chosen = {label: own for label, own in METHODS.items() if label == BASE or is_asked(label, METHODS, asked)}
+    known = (*METHODS, *STUDENTS)
+    chosen = {label: own for label, own in METHODS.items() if label == BASE or is_asked(label, known, asked)}
+    taught = {label: own for label, own in STUDENTS.items() if is_asked(label, known, asked)}
     print(
         f"{processor()}, {arguments.threads} threads, {arguments.precision}, one picture of {WIDTH} x {HEIGHT}, "
         f"{len(NAMES)} names, protocol {arguments.protocol}",
@@ -70,6 +79,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder, random_networks():
         segmenters = dict(built(chosen, Path(folder), arguments))
+        segmenters |= {label: student(network, arguments.precision) for label, network in taught.items()}
         seconds = measured(segmenters, arguments.rounds)
     width = max(map(len, seconds))
     print(f"{'':{width}}  s/picture  times {BASE}")
@@ -104,6 +114,17 @@ def built(
         size = segmenter.embed.encoder.embedding_size
         segmenter.embed._seen = {word: F.normalize(torch.randn(size), dim=0) for word in words}
         yield label, segmenter
+
+
+def student(network: dict[str, Any], precision: Any) -> Any:
+    from wordmask.names.vocabulary import Vocabulary
+    from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
+    from wordmask.segmenters.namedmask import NamedMask
+    from wordmask.segmenters.student_file import Student
+
+    names = Vocabulary.of(NAMES)
+    made = DeepLabV3Plus(len(names), DeepLabSettings(**network)).eval()
+    return NamedMask(Student(made, names, {}), device="cpu", precision=precision)
 
 
 def measured(segmenters: dict[str, Any], rounds: int) -> dict[str, float]:
