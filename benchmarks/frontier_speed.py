@@ -6,7 +6,7 @@ Networks have the sizes of the preset "paper" and random weights (speed does not
 pixels, the list 21 names with background. Every method looks at the picture as its own preset does, so windows differ;
 `--protocol clip-dinoiser` has all that can look at it alike. The methods take turns in several rounds of one process,
 and the best round counts: what else a machine does can only make a method slower. What is not here is said. Students
-look at the whole picture as it is.
+look at the whole picture, as it is or smaller.
 """
 
 import argparse
@@ -44,12 +44,21 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "MaskCLIP, edges by PAMR": ("maskclip", {"refine": "pamr"}),
 }
 """Label -> method, and what differs from its preset."""
-STUDENTS: dict[str, dict[str, Any]] = {
-    "student, ResNet-50 as the paper's": {},
-    "student, MobileNetV3": {"backbone": "mobilenetv3_large_100"},
-    "student, small ResNet": {"backbone": "resnet10t"},
+SMALL = {  # as the world's students have it
+    "backbone": "resnet10t",
+    "backbone_options": {"channels": (48, 96, 192, 256), "layers": (1, 1, 1, 1), "stem_width": 24},
+    "output_stride": 16,
+    "rates": (2, 4),
+    "width": 96,
+    "low_width": 32,
 }
-"""Label -> its network."""
+STUDENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "student, ResNet-50 as the paper's": ({}, {}),
+    "student, MobileNetV3": ({"backbone": "mobilenetv3_large_100"}, {}),
+    "student, small ResNet": (SMALL, {}),
+    "the same, at 427 x 320": (SMALL, {"shorter_side": 320}),
+}
+"""Label -> its network, and how it looks at pictures."""
 
 
 def main() -> None:
@@ -79,7 +88,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder, random_networks():
         segmenters = dict(built(chosen, Path(folder), arguments))
-        segmenters |= {label: student(network, arguments.precision) for label, network in taught.items()}
+        segmenters |= {label: student(*own, arguments.precision) for label, own in taught.items()}
         seconds = measured(segmenters, arguments.rounds)
     width = max(map(len, seconds))
     print(f"{'':{width}}  s/picture  times {BASE}")
@@ -116,15 +125,15 @@ def built(
         yield label, segmenter
 
 
-def student(network: dict[str, Any], precision: Any) -> Any:
+def student(network: dict[str, Any], settings: dict[str, Any], precision: Any) -> Any:
     from wordmask.names.vocabulary import Vocabulary
     from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
-    from wordmask.segmenters.namedmask import NamedMask
+    from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
     from wordmask.segmenters.student_file import Student
 
     names = Vocabulary.of(NAMES)
     made = DeepLabV3Plus(len(names), DeepLabSettings(**network)).eval()
-    return NamedMask(Student(made, names, {}), device="cpu", precision=precision)
+    return NamedMask(Student(made, names, {}), NamedMaskSettings(**settings), device="cpu", precision=precision)
 
 
 def measured(segmenters: dict[str, Any], rounds: int) -> dict[str, float]:
