@@ -44,21 +44,13 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "MaskCLIP, edges by PAMR": ("maskclip", {"refine": "pamr"}),
 }
 """Label -> method, and what differs from its preset."""
-SMALL = {  # as the world's students have it
-    "backbone": "resnet10t",
-    "backbone_options": {"channels": (48, 96, 192, 256), "layers": (1, 1, 1, 1), "stem_width": 24},
-    "output_stride": 16,
-    "rates": (2, 4),
-    "width": 96,
-    "low_width": 32,
-}
-STUDENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+STUDENTS: dict[str, tuple[dict[str, Any] | None, dict[str, Any]]] = {
     "student, ResNet-50 as the paper's": ({}, {}),
     "student, MobileNetV3": ({"backbone": "mobilenetv3_large_100"}, {}),
-    "student, small ResNet": (SMALL, {}),
-    "the same, at 427 x 320": (SMALL, {"shorter_side": 320}),
+    "student, small ResNet": (None, {}),
+    "the same, at 427 x 320": (None, {"shorter_side": 320}),
 }
-"""Label -> its network, and how it looks at pictures."""
+"""Label -> its network (None: the one that the world's students have), and how it looks at pictures."""
 
 
 def main() -> None:
@@ -125,14 +117,15 @@ def built(
         yield label, segmenter
 
 
-def student(network: dict[str, Any], settings: dict[str, Any], precision: Any) -> Any:
+def student(network: dict[str, Any] | None, settings: dict[str, Any], precision: Any) -> Any:
     from wordmask.names.vocabulary import Vocabulary
-    from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus
+    from wordmask.segmenters.deeplab import DeepLabSettings, DeepLabV3Plus, small_resnet_settings
     from wordmask.segmenters.namedmask import NamedMask, NamedMaskSettings
     from wordmask.segmenters.student_file import Student
 
     names = Vocabulary.of(NAMES)
-    made = DeepLabV3Plus(len(names), DeepLabSettings(**network)).eval()
+    shape = small_resnet_settings() if network is None else DeepLabSettings(**network)
+    made = DeepLabV3Plus(len(names), shape).eval()
     return NamedMask(Student(made, names, {}), NamedMaskSettings(**settings), device="cpu", precision=precision)
 
 

@@ -1,6 +1,6 @@
 """Students of other methods on the built-in world: what they keep of their teachers, and what of names they never saw.
 
-    python benchmarks/students_of_teachers.py --out FOLDER [--teachers clip-dinoiser,clip-diy=300] [--pictures 1500]
+    python benchmarks/students_of_teachers.py --out FOLDER [--teachers clip-dinoiser,lposs=300] [--pictures 1500]
         [--steps 600] [--only closed,open,things] [--set student.start=world-clip] [--measured 200] [--held-out]
 
 Every teacher labels drawn pictures (`--pictures`, or as many as stand behind its name) with things and stuff; a student
