@@ -18,7 +18,7 @@ from wordmask.benchmarks.tables.run import Run, RunError
 from wordmask.distillation.config import ConfigError
 from wordmask.distillation.pipeline import _claimed
 from wordmask.errors import WordmaskError
-from wordmask.runs.claim import ClaimError, Marker, check_claim, claimed, mark, read_marker
+from wordmask.runs.claim import ClaimError, Marker, check_claim, claimed, is_claimed, mark, read_marker
 from wordmask.saliency.base import SaliencyError
 from wordmask.text_files import TextFileError
 from wordmask.training.claim import claimed_run
@@ -223,3 +223,13 @@ def test_a_damaged_training_file_is_named(tmp_path):
     (tmp_path / "train.json").write_text("{")
     with pytest.raises(WordmaskError, match=r"train.json: is damaged"):
         write_array(tmp_path / "train.npy", 2, size=16)
+
+
+def test_whether_a_folder_is_claimed_can_be_seen_without_claiming_it(tmp_path):
+    out = tmp_path / "out"
+    assert not is_claimed(out)
+    with claimed(out, "embed"):
+        assert is_claimed(out)
+        (out / "part").write_text("")
+    assert not is_claimed(out)
+    assert not is_claimed(tmp_path)

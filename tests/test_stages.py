@@ -1,6 +1,7 @@
 """Stages: done once, made anew when stale, and they say why."""
 
 import errno
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import Mock
@@ -8,6 +9,8 @@ from unittest.mock import Mock
 import pytest
 
 from support.tiny_run import Listener
+from wordmask.runs import stages
+from wordmask.runs.claim import claimed
 from wordmask.runs.stages import Stage, StageError, Stages, earlier
 
 
@@ -124,3 +127,41 @@ def test_other_processes_of_a_launcher_wait_for_the_first_and_work_where_all_do(
             first = Stages(tmp_path, Listener()).run_stage(stage("first", together))
             assert waiting.result(timeout=30) == first
         assert sorted(made) == (["first", "second"] if together else ["first"])
+
+
+def a_stage(folder, make=lambda report: None):
+    return Stage("bread", folder / "bread", {"flour": "1"}, ("*.txt",), make)
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    monkeypatch.setattr(stages, "CALLS_EVERY", 0.05)
+    monkeypatch.setattr(stages, "PATIENCE", 1.0)
+
+
+def test_without_a_first_process_the_others_do_not_wait_for_ever(tmp_path, soon):
+    with pytest.raises(StageError, match=r"bread: no first process \(RANK 0\) has worked in .* Start the same command"):
+        Stages(tmp_path, Listener(), leads=False).run_stage(a_stage(tmp_path))
+
+
+def test_while_there_is_one_they_wait(tmp_path, soon):
+    with ThreadPoolExecutor(1) as pool:
+        with claimed(tmp_path, "distill"):
+            waiting = pool.submit(Stages(tmp_path, Listener(), leads=False).run_stage, a_stage(tmp_path))
+            time.sleep(2)  # twice their patience
+            assert not waiting.done()
+            done = Stages(tmp_path, Listener()).run_stage(a_stage(tmp_path))
+        assert waiting.result(timeout=30) == done
+
+
+@pytest.mark.parametrize("change", ["sliced", "bread"])
+def test_others_wait_for_the_first_to_see_what_was_changed_by_hand(kitchen, change):
+    kitchen.bake(flour=1)
+    kitchen.loaf.write_text(change)  # or touched
+    os.utime(kitchen.loaf, (1, 1))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(Stages(kitchen.run, Listener(), leads=False).run_stage, a_stage(kitchen.run))
+        time.sleep(1)
+        assert not waiting.done()
+        assert kitchen.bake(flour=1) == waiting.result(timeout=30)
+    assert kitchen.made == ["bread"]

@@ -24,6 +24,8 @@ JOINED = "joined"
 """The folder of that one in which each of several who work side by side has a lock."""
 PATIENCE = 10.0
 """Seconds: those who join hold the folder's own lock for a moment only."""
+MOMENT = 1.0
+"""Seconds: so do those who look whether somebody has it."""
 SETTINGS_OF_LABELS = "settings.json"
 """What `label` kept in that folder before there were markers."""
 _held: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
@@ -72,7 +74,8 @@ def claimed(
     new = [folder for folder in (out, *out.parents) if not folder.exists()]
     state = out / STATE
     state.mkdir(parents=True, exist_ok=True)
-    with locked(state / LOCK, error(f"{out} is being written by another run: wait for it, or choose another --out")):
+    busy = error(f"{out} is being written by another run: wait for it, or choose another --out")
+    with locked(state / LOCK, busy, patience=MOMENT):
         try:
             check_claim(out, verb, was_ours=was_ours, error=error)  # again: another may have come first
             if read_marker(out, shared=False) is None:
@@ -86,6 +89,18 @@ def claimed(
                 _held.reset(token)
         finally:
             _leave_nothing(out, new)
+
+
+def is_claimed(out: Path) -> bool:
+    """Whether some process holds this folder for a command now."""
+    lock = out / STATE / LOCK
+    if not lock.exists():
+        return False
+    try:
+        with locked(lock, ClaimError(f"{out} is being written")):
+            return False
+    except ClaimError:
+        return True
 
 
 @contextmanager

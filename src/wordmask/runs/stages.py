@@ -19,6 +19,7 @@ from wordmask.console.progress import Progress
 from wordmask.errors import WordmaskError
 from wordmask.files import NO_ROOM, atomic_write
 from wordmask.fingerprints import digest_of, file_digest
+from wordmask.runs.claim import is_claimed
 from wordmask.runs.parts import vouch_for, warn
 from wordmask.runs.records import differences
 
@@ -29,6 +30,8 @@ EARLIER, MADE_FROM = "earlier", "made_from.json"
 REASONS_TOLD, MOST_SHOWN = 3, 40
 LOOKS_EVERY = 0.2
 """Seconds between two looks of a process that waits for the first one."""
+CALLS_EVERY, PATIENCE = 2.0, 120.0
+"""Seconds between two looks whether there is a first one at all, and those after which it has ended, or never came."""
 
 
 class StageError(WordmaskError):
@@ -76,6 +79,28 @@ class Stage:
     prepare: Callable[[], None] = lambda: None
 
 
+class _First:
+    """A launcher's first process, which holds the run's folder while it is at work."""
+
+    def __init__(self, run: Path):
+        self.run = run
+        self._heard = self._called = time.monotonic()
+
+    def call(self, stage: str) -> None:
+        """Raise, if it has been gone for long."""
+        now = time.monotonic()
+        if now - self._called < CALLS_EVERY:
+            return
+        self._called = now
+        if is_claimed(self.run):
+            self._heard = now
+        elif now - self._heard > PATIENCE:
+            raise StageError(
+                f"{stage}: no first process (RANK 0) has worked in {self.run} for {PATIENCE:.0f} seconds; what it said "
+                "last tells why. Start the same command again, which goes on where it stopped"
+            )
+
+
 Output = tuple[int, int, str]
 """A file's size, time of change and hash."""
 
@@ -101,16 +126,16 @@ class Stages:
 
     def _follow(self, stage: Stage) -> str:
         """Do what another process than the first does: keep no records, and join in where all work together."""
-        joined = False
+        joined, first = False, _First(self.run)
         while True:
             record = read_record(self.run, stage.name)
             if record is not None and record.inputs == dict(stage.inputs):
-                whole = all((stage.folder / name).exists() for name in record.outputs)
-                if record.done and whole:
+                if record.done and _are_as_recorded(stage.folder, record.outputs):
                     return record.digest
                 if not record.done and stage.together and not joined:
                     stage.make(lambda done, total: None)
-                    joined = True
+                    joined, first = True, _First(self.run)
+            first.call(stage.name)
             time.sleep(LOOKS_EVERY)
 
     def _lead(self, stage: Stage) -> str:
@@ -166,6 +191,9 @@ class Stages:
             return record, f"made anew in part, as {stage.folder / gone[0]} is gone"
         outputs = _contents(stage, record.outputs)
         if (digest := _digest(outputs)) == record.digest:
+            if outputs != record.outputs:  # touched, or copied with its run
+                record.outputs = outputs
+                self._write(stage, record)
             return record, ""
         others = [n for n in outputs if outputs[n][2] != record.outputs.get(n, (0, 0, ""))[2]]
         for name in others:
@@ -232,6 +260,18 @@ def _contents(stage: Stage, known: Mapping[str, Output]) -> dict[str, Output]:
         else:
             found[name] = (size, changed, file_digest(path) if stage.by_content else f"{size} {changed}")
     return found
+
+
+def _are_as_recorded(folder: Path, outputs: Mapping[str, Output]) -> bool:
+    """Whether they are there, and have not been changed since: else the first process is about to say so."""
+    for name, (size, changed, _) in outputs.items():
+        try:
+            status = (folder / name).stat()
+        except FileNotFoundError:
+            return False
+        if (status.st_size, status.st_mtime_ns) != (size, changed):
+            return False
+    return True
 
 
 def _digest(outputs: Mapping[str, Output]) -> str:
