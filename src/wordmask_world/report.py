@@ -33,6 +33,7 @@ from wordmask_world.drawing.names import NAMES, STUFF, THINGS
 from wordmask_world.drawing.scenes import WORLD_VERSION, draw_scene
 from wordmask_world.models import DINO, KINDS, RESNET, find, world_clip, world_dino, world_resnet, world_weights
 from wordmask_world.probes import cls_features, linear_probe, patch_neighbours
+from wordmask_world.training.data import HELD_OUT_SEED
 from wordmask_world.training.dino_network import IMAGENET
 from wordmask_world.training.figures import naming, neighbour_naming, recall_at_1
 
@@ -163,15 +164,6 @@ def tell_of_resnet(tell: PrintedPage, resnet: nn.Module) -> None:
         "Pictures of one thing: does the nearest other one, by pooled features, show the same thing?",
     )
 
-    def naming_by_neighbours(network: nn.Module) -> float:
-        device = next(network.parameters()).device
-
-        @torch.no_grad()
-        def pooled(images: torch.Tensor) -> torch.Tensor:
-            return network(IMAGENET.normalise(images.to(device))).cpu()
-
-        return neighbour_naming(pooled)
-
     untrained = copy.deepcopy(resnet)
     torch.manual_seed(0)
     for module in untrained.modules():
@@ -180,8 +172,18 @@ def tell_of_resnet(tell: PrintedPage, resnet: nn.Module) -> None:
     untrained.init_weights()  # type: ignore[operator]
     tell.table(
         ["", "trained", "untrained"],
-        [["the same thing (%)", naming_by_neighbours(resnet), naming_by_neighbours(untrained)]],
+        [["the same thing (%)", naming_by_resnet(resnet), naming_by_resnet(untrained)]],
     )
+
+
+def naming_by_resnet(network: nn.Module, first_seed: int = HELD_OUT_SEED) -> float:
+    device = next(network.parameters()).device
+
+    @torch.no_grad()
+    def pooled(images: torch.Tensor) -> torch.Tensor:
+        return network(IMAGENET.normalise(images.to(device))).cpu()
+
+    return neighbour_naming(pooled, first_seed=first_seed)
 
 
 def tell_of_kinds(tell: PrintedPage, network: Any) -> None:
@@ -230,12 +232,12 @@ def untrained_copy(encoder: DinoEncoder) -> DinoEncoder:
     return DinoEncoder(model, name=f"{encoder.name}, untrained", device=encoder.device)
 
 
-def probe_cls(encoder: DinoEncoder) -> float:
-    def features(first_seed: int) -> tuple[np.ndarray, np.ndarray]:
-        scenes = list(islice(_singles(first_seed), PROBE_PICTURES))
+def probe_cls(encoder: DinoEncoder, first_seed: int = FIRST_SEED) -> float:
+    def features(seed: int) -> tuple[np.ndarray, np.ndarray]:
+        scenes = list(islice(_singles(seed), PROBE_PICTURES))
         return cls_features(encoder, (image for image, _ in scenes)), np.array([label for _, label in scenes])
 
-    return linear_probe(features(PROBE_SEED), features(FIRST_SEED))
+    return linear_probe(features(PROBE_SEED), features(first_seed))
 
 
 def _singles(first_seed: int) -> Iterator[tuple[np.ndarray, int]]:
@@ -247,13 +249,13 @@ def _singles(first_seed: int) -> Iterator[tuple[np.ndarray, int]]:
             yield scene.image, THINGS.index(scene.things[0])
 
 
-def probe_patches(encoder: DinoEncoder) -> float:
-    def samples(first_seed: int) -> Iterator[Sample]:
+def probe_patches(encoder: DinoEncoder, first_seed: int = FIRST_SEED) -> float:
+    def samples(seed: int) -> Iterator[Sample]:
         for index in range(NEIGHBOUR_PICTURES):
-            scene = draw_scene(first_seed + index, World().size)
+            scene = draw_scene(seed + index, World().size)
             yield Sample(scene.image, scene.labels, str(index))
 
-    return patch_neighbours(encoder, samples(PROBE_SEED), samples(FIRST_SEED), list(NAMES))
+    return patch_neighbours(encoder, samples(PROBE_SEED), samples(first_seed), list(NAMES))
 
 
 def dino_pictures(encoder: DinoEncoder, zoom: int = 2) -> Image.Image:
