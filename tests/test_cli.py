@@ -384,3 +384,13 @@ def test_who_stops_a_verb_hears_how_to_go_on(line, hint):
 def test_the_package_runs_as_a_module():
     ended = subprocess.run([sys.executable, "-m", "wordmask", "--version"], capture_output=True, text=True, timeout=100)
     assert (ended.returncode, ended.stdout) == (0, f"wordmask {package.__version__}\n"), ended.stderr
+
+
+@pytest.mark.parametrize("verb", [("segment", "--names", "dog"), ("saliency",)])
+def test_a_folder_without_pictures_is_told_of_before_a_network_is_loaded(command, tmp_path, verb):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "read me.txt").write_text("no picture")
+    status, _, err = command(*verb, tmp_path / "notes", "-o", tmp_path / "out")  # the published weights are not here
+    assert status == 1
+    assert "no pictures found" in err
+    assert not (tmp_path / "out").exists()

@@ -44,6 +44,8 @@ class BatchJob:
         self.done = self.skipped = self.failed = 0
         self._error, self._what, self._called = error, done, called or {}
         self._listed: list[tuple[str, str]] = []
+        if self._has_nothing():
+            raise self._none_found()
         self._named = LeftOut("name a folder as --out to have them listed")
         if places.left_out is not None:
             self._named.where = f"{places.left_out} lists them"
@@ -111,6 +113,17 @@ class BatchJob:
     def _all(self) -> Iterator[Path]:
         return self.places.pictures(lambda _: None)
 
+    def _has_nothing(self) -> bool:
+        """Whether no picture lies here, nor anything that would be named or listed as none: said before a network is
+        loaded.
+        """
+        others: list[ImageReadError] = []
+        return next(self.places.pictures(others.append, others.append), None) is None and not others
+
+    def _none_found(self) -> WordmaskError:
+        where = ", ".join(map(str, self.places.images))
+        return self._error(f"no pictures found in {where}: {ONE_THAT_HOLDS_SOME}")
+
     def finish(self) -> None:
         """Raise the error to end with, where there is one."""
         where = self.places.left_out
@@ -124,7 +137,7 @@ class BatchJob:
             listed = f"listed in {where}" if where is not None else "named above"
             raise self._error(f"{self.failed} of {self.done + self.failed} could not be {self._what}: {listed}")
         if not self.done and not self.skipped:
-            raise self._error(f"no pictures found in {', '.join(map(str, self.places.images))}: {ONE_THAT_HOLDS_SOME}")
+            raise self._none_found()
 
 
 class MasksJob(BatchJob):

@@ -19,7 +19,9 @@ def looks_like_coco(data: Any) -> bool:
 def from_coco(path: Path, data: Any, images: Path) -> Corrections:
     """Return the masks of every picture that has some. data: what the file holds. images: where the pictures are."""
     if not looks_like_coco(data):
-        raise CorrectionsError(f"{path}: is no COCO file: it lacks images, annotations or categories")
+        raise CorrectionsError(
+            f"{path}: is no COCO file: it lacks images, annotations or categories; export it as COCO instances"
+        )
     try:
         names = {each["id"]: str(each["name"]) for each in data["categories"]}
         told = {each["id"]: (str(each["file_name"]), (each["height"], each["width"])) for each in data["images"]}
@@ -27,11 +29,13 @@ def from_coco(path: Path, data: Any, images: Path) -> Corrections:
         for each in data["annotations"]:
             own.setdefault(each["image_id"], []).append(each)
     except (KeyError, TypeError, AttributeError) as error:
-        raise CorrectionsError(f"{path}: its images, categories or annotations lack {error}") from error
+        raise CorrectionsError(f"{path}: its images, categories or annotations lack {error}: export it anew") from error
     pictures, found, missing = Pictures(images), [], 0
     for number, annotations in own.items():
         if number not in told:
-            raise CorrectionsError(f"{path}: an annotation is of image {shown(number)}, which is not in it")
+            raise CorrectionsError(
+                f"{path}: an annotation is of image {shown(number)}, which is not in it: take it out, or export it anew"
+            )
         name, size = told[number]
         known = pictures.find(name)
         if known is None:
@@ -51,7 +55,7 @@ def _mask(path: Path, annotation: Any, names: dict[Any, str], known: Known) -> t
         return name, _filled(annotation["segmentation"], known.size)
     except (KeyError, ValueError, TypeError) as error:
         why = f"{error} is missing or unknown" if isinstance(error, KeyError) else error
-        raise CorrectionsError(f"{path}: a mask of {shown(known.path)}: {why}") from error
+        raise CorrectionsError(f"{path}: a mask of {shown(known.path)}: {why}; mend it or take it out") from error
 
 
 def _filled(segmentation: Any, size: tuple[int, int]) -> np.ndarray:

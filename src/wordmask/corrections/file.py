@@ -186,7 +186,7 @@ def parse_corrections(path: Path, data: Any) -> Corrections:
             f"{path}: is of version {shown(data.get('version'))}, and this wordmask reads {VERSION}: save it anew"
         )
     if not isinstance(data.get("pictures"), list):
-        raise CorrectionsError(f"{path}: pictures is no list")
+        raise CorrectionsError(f"{path}: pictures is no list: save it anew, or mend it by hand")
     found = []
     for number, told in enumerate(data["pictures"]):
         try:
@@ -194,7 +194,9 @@ def parse_corrections(path: Path, data: Any) -> Corrections:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             where = shown(told.get("picture")) if isinstance(told, dict) else "no object"
             why = f"{error} is missing" if isinstance(error, KeyError) else error
-            raise CorrectionsError(f"{path}: pictures[{number}] ({where}): {why}") from error
+            raise CorrectionsError(
+                f"{path}: pictures[{number}] ({where}): {why}; mend it or take it out of the list"
+            ) from error
     return Corrections(tuple(found))
 
 

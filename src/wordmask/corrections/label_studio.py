@@ -45,7 +45,9 @@ def from_label_studio(path: Path, data: Any, images: Path) -> Corrections:
                 own = list(_masks(path, result, known))
             except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
                 why = f"{error} is missing" if isinstance(error, KeyError) else error
-                raise CorrectionsError(f"{path}: a mask of {shown(known.path)}: {why}") from error
+                raise CorrectionsError(
+                    f"{path}: a mask of {shown(known.path)}: {why}; mend it there and export again"
+                ) from error
             others += not own
             masks += own
         found.append(known.corrected(masks))
@@ -61,7 +63,7 @@ def _masks(path: Path, result: Any, known: Known) -> Iterator[tuple[str, np.ndar
         return
     known.check_size(path, (result["original_height"], result["original_width"]))
     if result.get("image_rotation"):
-        raise ValueError("it was turned in Label Studio: turn it back there")
+        raise ValueError("it was turned in Label Studio: turn it back")
     if kind == "brushlabels":
         mask = decode_brush(value["rle"], known.size)
     else:

@@ -89,7 +89,9 @@ class Pictures:
         except ImageReadError as error:
             raise CorrectionsError(str(error)) from error
         if size[0] * size[1] > (most := pixel_limit(None)):
-            raise CorrectionsError(f"{file}: has {size[0] * size[1]:,} pixels, more than {most:,}")
+            raise CorrectionsError(
+                f"{file}: has {size[0] * size[1]:,} pixels, more than {most:,}: shrink it and its masks"
+            )
         return Known(path, file, size)
 
     @cached_property

@@ -26,7 +26,7 @@ def from_png(folder: Path, images: Path, names_file: Path | None = None) -> Corr
     names = None if names_file is None else _read_names(names_file)
     maps = sorted(folder.rglob("*.png"))
     if not maps:
-        raise CorrectionsError(f"{folder} holds no label maps (*.png)")
+        raise CorrectionsError(f"{folder} holds no label maps (*.png): name the folder that does")
     pictures, found, missing = Pictures(images), [], 0
     for path in maps:
         known = pictures.find_stem(path.relative_to(folder).with_suffix("").as_posix())
@@ -50,15 +50,19 @@ def _read_map(path: Path, known: Known, names: dict[int, str] | None) -> Correct
         with opened(path, str(path)) as image:
             known.check_size(path, (image.height, image.width))
             if image.format != "PNG" or image.mode not in ("P", "L", "I;16", "1"):
-                raise CorrectionsError(f"{path}: is no label map: a PNG of one channel is asked for, not {image.mode}")
+                raise CorrectionsError(
+                    f"{path}: is {image.mode}, no label map: save it as a PNG of one channel, grey or with a palette"
+                )
             numbers = np.array(image).astype(np.int64)
     except ImageReadError as error:
         raise CorrectionsError(str(error)) from error
     except OSError as error:
-        raise CorrectionsError(f"{path}: is corrupt or cut short ({error})") from error
+        raise CorrectionsError(f"{path}: is corrupt or cut short ({error}): write it again, or take it out") from error
     unknown = set(np.unique(numbers).tolist()) - names.keys()
     if unknown:
-        raise CorrectionsError(f"{path}: holds the number {min(unknown)}, for which the names' file has no name")
+        raise CorrectionsError(
+            f"{path}: holds the number {min(unknown)}, for which the names' file has no name: add it there"
+        )
     by_name: dict[str, np.ndarray] = {}
     for number, name in names.items():
         if name in _named([name]):
@@ -79,5 +83,5 @@ def _read_names(path: Path) -> dict[int, str]:
     if lines and all(numbered):
         return {int(found[1]): found[2] for found in numbered if found}
     if not lines:
-        raise CorrectionsError(f"{shown(str(path))}: holds no names")
+        raise CorrectionsError(f"{shown(str(path))}: holds no names: write one a line")
     return dict(enumerate(lines))

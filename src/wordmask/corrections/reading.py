@@ -25,9 +25,11 @@ def corrections_from(
     if path.is_dir() and format in (None, "png"):
         return _some(path, images, from_png(path, images, names_file))
     if format == "png":
-        raise CorrectionsError(f"{path} is no folder of label maps")
+        raise CorrectionsError(
+            f"{path} is no folder of label maps, which png is: leave out --format, or name the folder"
+        )
     if names_file is not None:
-        raise CorrectionsError(f"--names-file {names_file} is for label maps (png)")
+        raise CorrectionsError(f"--names-file {names_file} is for label maps (png): leave it out")
     try:
         data = read_json(path, most_bytes=MOST_BYTES, way_out="save or export it again")
     except TextFileError as error:
@@ -42,5 +44,5 @@ def corrections_from(
 def _some(path: Path, images: Path, found: Corrections) -> Corrections:
     if not len(found):
         why = f" ({'; '.join(found.notes)})" if found.notes else ""
-        raise CorrectionsError(f"{path} says nothing of any picture in {images}{why}")
+        raise CorrectionsError(f"{path} says nothing of any picture in {images}{why}: name the folder of its pictures")
     return found

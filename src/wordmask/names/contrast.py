@@ -158,9 +158,11 @@ def is_file_of_concepts(path: Path) -> bool:
 def _concepts(told: Any, where: str) -> Concepts:
     words = told.get("concepts") if isinstance(told, dict) and told.get("format") == FORMAT else None
     if not isinstance(words, dict) or not all(isinstance(own, list) for own in words.values()):
-        raise ContrastError(f"{where} is no file of `wordmask contrast build`: it has no {FORMAT!r} with concepts")
+        raise ContrastError(
+            f"{where} is no file of `wordmask contrast build`: it has no {FORMAT!r} with concepts; build one"
+        )
     if not all(isinstance(word, str) for own in words.values() for word in own):
-        raise ContrastError(f"{where}: concepts are lists of words")
+        raise ContrastError(f"{where}: its concepts are not lists of words: build it anew")
     same = {name: other for name, other in told.get("same", {}).items() if other in words}
     return Concepts(
         {name: tuple(own) for name, own in words.items()}, same, bool(told.get("nearest")), str(told.get("about", ""))

@@ -124,5 +124,6 @@ def _reason(error: Exception) -> str:
     where = ".".join(str(part)[:60] for part in first["loc"][:4] if part != Method.__name__)
     if first["type"] == "extra_forbidden":
         near = get_close_matches(str(first["loc"][-1]), ServeConfig.model_fields, 1)
-        return f"{where}: is no setting{f'; did you mean {near[0]}?' if near else ''}"
+        way_out = f"did you mean {near[0]}?" if near else f"there are {', '.join(ServeConfig.model_fields)}"
+        return f"{where}: is no setting; {way_out}"
     return f"{where}: {first['msg'][:1].lower()}{first['msg'][1:200]}"
