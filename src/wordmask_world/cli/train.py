@@ -20,9 +20,12 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="The folder of the run: p
 Plan = Annotated[str | None, typer.Option("--machine", help="cpu or accelerator; by default what there is.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the training.")]
+Precision = Annotated[str, typer.Option(help="Of the training: auto (which is tried first), fp32, bf16.")]
 
 
-def train_clip(out: Out, machine: Plan = None, device: Device = "auto", seed: Seed = 0) -> None:
+def train_clip(
+    out: Out, machine: Plan = None, device: Device = "auto", precision: Precision = "auto", seed: Seed = 0
+) -> None:
     """Train the world's small CLIP from captions alone: hours on two cores. A killed run goes on when started again.
 
     Example: `wordmask world train-clip --out runs/clip`
@@ -35,9 +38,9 @@ def train_clip(out: Out, machine: Plan = None, device: Device = "auto", seed: Se
     from wordmask_world.training.plans import PLANS
     from wordmask_world.training.ship import ship_clip, ship_clip_teacher
 
-    chosen = _machine(machine)
+    chosen, precision = _machine(machine), _one_of(("auto", "fp32", "bf16"), precision)
     with claimed(out, VERB, was_ours=_was_ours):
-        plan, common = _begin(out, chosen, device, seed)
+        plan, common = _begin(out, chosen, device, precision, seed)
         teaching = TypeAdapter(clip_teacher.ClipTeacherSettings).validate_python(
             {**common, "out": out / "teacher", **PLANS["clip-teacher"][plan]}
         )
@@ -58,6 +61,7 @@ def train_dino(
     network: Annotated[str, typer.Option(help="vit, or resnet for segmenters' backbones.")] = "vit",
     machine: Plan = None,
     device: Device = "auto",
+    precision: Precision = "auto",
     seed: Seed = 0,
 ) -> None:
     """Train the world's small DINO from pictures alone: hours on two cores. A killed run goes on when started again.
@@ -74,9 +78,9 @@ def train_dino(
     from wordmask_world.training.plans import PLANS
     from wordmask_world.training.ship import ship_dino
 
-    chosen = _machine(machine)
+    chosen, precision = _machine(machine), _one_of(("auto", "fp32", "bf16"), precision)
     with claimed(out, VERB, was_ours=_was_ours):
-        plan, common = _begin(out, chosen, device, seed)
+        plan, common = _begin(out, chosen, device, precision, seed)
         settings = TypeAdapter(dino.DinoSettings).validate_python(
             {**common, "out": out / RESNET, **PLANS["resnet"][plan]}
         )
@@ -112,8 +116,7 @@ def train_kinds(
 
     Example: `wordmask world train-kinds --out runs/kinds`
     """
-    if precision not in ("fp32", "bf16"):
-        raise typer.BadParameter(f"--precision is fp32 or bf16, not {precision!r}")
+    precision = _one_of(("fp32", "bf16"), precision)
     from pydantic import TypeAdapter
 
     from wordmask.console.progress import OnStderr
@@ -139,13 +142,21 @@ def _machine(name: str | None) -> "Machine | None":
     raise typer.BadParameter(f"--machine is cpu or accelerator, not {name!r}")
 
 
+def _one_of(known: tuple[str, ...], precision: str) -> str:
+    if precision in known:
+        return precision
+    raise typer.BadParameter(f"--precision is {' or '.join(known)}, not {precision!r}")
+
+
 def _was_ours(out: Path) -> bool:
     from wordmask_world.files.marks import is_world
 
     return is_world(out / DRAWN)
 
 
-def _begin(out: Path, machine: "Machine | None", device: str, seed: int) -> "tuple[Machine, dict[str, Any]]":
+def _begin(
+    out: Path, machine: "Machine | None", device: str, precision: str, seed: int
+) -> "tuple[Machine, dict[str, Any]]":
     """The plan to follow, and what all of its trainings share; the pictures are drawn here, once."""
     from wordmask_world.files.training_file import write_array
     from wordmask_world.training.loop import choose_device
@@ -157,7 +168,7 @@ def _begin(out: Path, machine: "Machine | None", device: str, seed: int) -> "tup
     count = PICTURES[machine]
     with progress_bar("drawing", count) as progress:
         write_array(pictures, count, seed=0, kinds=MIXTURE, workers=os.cpu_count() or 1, progress=progress)
-    return machine, {"pictures": pictures, "device": device, "seed": seed}
+    return machine, {"pictures": pictures, "device": device, "precision": precision, "seed": seed}
 
 
 def _command(verb: str, machine: "Machine", seed: int) -> str:

@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from wordmask.compute import AUTO
 from wordmask.console.progress import Progress
 from wordmask.training.allocation import keep_freed_memory
 from wordmask.training.checkpoints import (
@@ -29,6 +30,7 @@ from wordmask.training.logs import RunLog
 from wordmask_world.training.batches import Batch, Batches, Stage
 from wordmask_world.training.data import HELD_OUT_SEED, VALIDATION_SEED, TrainingPictures
 from wordmask_world.training.optimisers import Optimisers
+from wordmask_world.training.precision import Precision, fastest_precision
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ LARGEST_GRADIENT = 1.0
 """Longer gradients are shortened to this norm."""
 
 
-_FREE = ("device", "threads", "check_every", "save_every", "log_every")
+_FREE = ("device", "threads", "precision", "check_every", "save_every", "log_every")
 """Settings that may change while a run goes on; so may all paths."""
 
 
@@ -48,7 +50,8 @@ class TrainingSettings:
 
     average: decay of the running average of the weights, per step. check_every: steps between figures on validation
     pictures; save_every: steps between checkpoints. threads: of the processor, None for torch's own choice.
-    start: a run of the same kind of model, with whose averaged weights this one begins.
+    start: a run of the same kind of model, with whose averaged weights this one begins. precision: "auto" is what steps
+    are faster in where a run begins, which it goes on in.
     """
 
     pictures: Path
@@ -57,7 +60,7 @@ class TrainingSettings:
     start: Path | None = None
     seed: int = 0
     device: str = "auto"
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
     threads: Annotated[int, Field(ge=1)] | None = None
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
@@ -133,17 +136,30 @@ def train(recipe: Recipe, settings: TrainingSettings, progress: Progress | None 
     averaged = copy.deepcopy(recipe).requires_grad_(False)
     optimiser = Optimisers(recipe, weight_decay=settings.weight_decay)
     identity = settings.identity(pictures)
-    done = 0
+    done, precision = 0, None if settings.precision == AUTO else settings.precision
     if state := load_checkpoint(settings.out, run=identity):
         recipe.load_state_dict(state["recipe"])
         averaged.load_state_dict(state["averaged"])
         optimiser.load_state_dict(state["optimiser"])
-        done = state["step"]
+        done, precision = state["step"], precision or state["precision"]
         logger.info("going on at step %d of %d", done, settings.steps)
     elif settings.start is not None:
         start_from(recipe, settings.start)
         start_from(averaged, settings.start)
     log = RunLog(settings.out, resume_at=done)
+
+    def losses(recipe: Recipe, number: int, stage: Stage, step: int, precision: Precision) -> dict[str, Tensor]:
+        torch.manual_seed(settings.seed * 1_000_003 + number)
+        batch = batches.at(stage, step, number, captioned=recipe.captioned, least_size=recipe.least_size)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            return dict(recipe.losses(batch, number / settings.steps))
+
+    def first_loss(recipe: Recipe, precision: Precision) -> Tensor:
+        return _total(losses(recipe, 0, settings.stages[0], 0, precision))
+
+    if precision is None:
+        precision = fastest_precision(recipe, first_loss, device)
+    logger.info("steps are taken in %s", precision)
 
     def save() -> None:
         save_checkpoint(
@@ -152,6 +168,7 @@ def train(recipe: Recipe, settings: TrainingSettings, progress: Progress | None 
                 "run": identity,
                 "pictures": pictures.settings,
                 "step": done,
+                "precision": precision,
                 "recipe": recipe.state_dict(),
                 "averaged": averaged.state_dict(),
                 "optimiser": optimiser.state_dict(),
@@ -165,19 +182,15 @@ def train(recipe: Recipe, settings: TrainingSettings, progress: Progress | None 
     for number, stage, step in _remaining(settings.stages, done):
         share = number / settings.steps
         optimiser.set_learning_rate(learning_rate_at(number, settings))
-        torch.manual_seed(settings.seed * 1_000_003 + number)
-        batch = batches.at(stage, step, number, captioned=recipe.captioned, least_size=recipe.least_size)
         recipe.train()
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            parts = recipe.losses(batch, share)
-        loss = torch.stack(list(parts.values())).sum()
+        parts = losses(recipe, number, stage, step, precision)
         optimiser.zero_grad()
-        loss.backward()
+        _total(parts).backward()
         norm = torch.nn.utils.clip_grad_norm_((p for p in recipe.parameters() if p.requires_grad), LARGEST_GRADIENT)
         if not torch.isfinite(norm):
             raise TrainingError(
                 f"{settings.out}: the gradient at step {number + 1} is not finite; go on from its checkpoint with "
-                "precision fp32, or start anew with a lower learning rate"
+                "--precision fp32, or start anew with a lower learning rate"
             )
         optimiser.step()
         recipe.after_step(share)
@@ -215,6 +228,10 @@ def _remaining(stages: tuple[Stage, ...], done: int) -> Iterator[tuple[int, Stag
             if number >= done:
                 yield number, stage, step
             number += 1
+
+
+def _total(parts: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack(list(parts.values())).sum()
 
 
 @torch.no_grad()
