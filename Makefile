@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SIDE_BY_SIDE := --numprocesses auto --dist loadfile
 
 .PHONY: demo test test-slow lint format docs docs-serve clean
 
@@ -10,7 +11,7 @@ demo: $(READY)
 	$(BIN)/wordmask demo --out out/demo
 
 test: $(READY) lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"  # small models are fastest on one thread
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE)  # small models are fastest on one thread
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

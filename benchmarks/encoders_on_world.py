@@ -62,6 +62,9 @@ def main() -> None:
     parser.add_argument("--runs", nargs="+", type=Path, required=True, help="Their --out.")
     parser.add_argument("--held-out", action="store_true")
     asked = parser.parse_args()
+    for run in asked.runs:
+        if not (run / "weights").is_dir():
+            parser.error(f"{run} holds no weights: train them first, as said above")
     print(f"{'held-out' if asked.held_out else 'validation'} pictures")
     for name, measure in MEASURES.items():
         trained = [run / "weights" / name for run in asked.runs if (run / "weights" / name).exists()]

@@ -1,10 +1,25 @@
 import os
 import sys
+import tempfile
 
+import hypothesis
 import pytest
 
 os.environ["WORDMASK_PRECISION"] = "fp32"
 """No test hangs on what is faster on the machine; those of the choice take it away again."""
+os.environ |= {"WORDMASK_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
+_CACHE = tempfile.TemporaryDirectory(prefix="wordmask-cache-")
+os.environ["WORDMASK_CACHE"] = _CACHE.name
+"""Of fixtures that are made for a whole file; each test has one of its own."""
+hypothesis.settings.register_profile("unhurried", deadline=None)  # a busy machine is no mistake
+hypothesis.settings.load_profile("unhurried")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """As many as this process may use cores, and memory is sure to do for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 8)
 
 
 @pytest.fixture(autouse=True)

@@ -386,7 +386,9 @@ def test_the_package_runs_as_a_module():
     assert (ended.returncode, ended.stdout) == (0, f"wordmask {package.__version__}\n"), ended.stderr
 
 
-@pytest.mark.parametrize("verb", [("segment", "--names", "dog"), ("saliency",)])
+@pytest.mark.parametrize(
+    "verb", [("segment", "--names", "dog"), ("segment", "--names", "dog", "--compare"), ("saliency",)]
+)
 def test_a_folder_without_pictures_is_told_of_before_a_network_is_loaded(command, tmp_path, verb):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "read me.txt").write_text("no picture")

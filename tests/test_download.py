@@ -392,7 +392,7 @@ def test_a_server_that_takes_no_connection_is_left_soon(target, monkeypatch):
         start = time.monotonic()
         url = f"http://127.0.0.1:{full.getsockname()[1]}/weights.pt"
         refused(url, target, "does not answer within", UnreachableError)
-    assert time.monotonic() - start < 1.5
+    assert time.monotonic() - start < 5
 
 
 def test_a_name_that_nobody_resolves_is_left_soon(target, monkeypatch):
@@ -406,7 +406,7 @@ def test_a_name_that_nobody_resolves_is_left_soon(target, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", slow_resolver)
     start = time.monotonic()
     refused("https://nowhere.example/w.pt", target, r"nowhere\.example does not answer", UnreachableError)
-    assert time.monotonic() - start < 1.5
+    assert time.monotonic() - start < 5
     over.set()
 
 

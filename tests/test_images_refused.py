@@ -39,10 +39,11 @@ from wordmask.pictures.images import (
 
 def test_a_header_that_declares_a_giant_fails_at_once():
     giant = png_of(100_000, 90_000, 8, 2, b"\0" * 100)
-    start = time.perf_counter()
+    read_image(encoded(PICTURE, "PNG"))  # so that Pillow's plugins are there
+    start = time.process_time()
     with pytest.raises(ImageReadError) as raised:
         read_image(giant)
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
     for said in ("100000 x 90000 pixels", str(images.DEFAULT_MAX_PIXELS), "max_pixels", "WORDMASK_MAX_PIXELS"):
         assert said in raised.value.reason
     assert image_size(giant) == (90_000, 100_000)

@@ -36,7 +36,9 @@ def test_a_file_says_all_and_what_is_typed_goes_before_it(file):
     ("text", "says"),
     [
         ("hosts: a", "hosts: is no setting; did you mean host?"),
-        ("methods: [{method: maskclip, colour: red}]", "colour: is no setting"),
+        ("methods: [{method: maskclip, colour: red}]", "0.colour: is no setting; there are method, preset, weights,"),
+        ("methods: [{method: maskclip, weight: red}]", "0.weight: is no setting; did you mean weights?"),
+        ("label_studio: {port: 3}", "label_studio.port: is no setting; there are host, files, method"),
         ("port: 70000", "port"),
         ("limits: {max_nams: 3}", "no limit 'max_nams'"),
         ("limits: {max_names: 0}", "max_names"),

@@ -83,10 +83,10 @@ def test_a_body_that_stands_still_or_trickles_is_sent_away(sent):
 
 def test_a_body_that_keeps_pace_is_waited_for():
     sent = request_of(png(200, 200, noise=True))
-    with live(stall_seconds=0.3, slowest_rate=1000) as service:
+    with live(stall_seconds=1, slowest_rate=1000) as service:
         line = service.line()
-        for start in range(0, len(sent), len(sent) // 8):
-            line.sendall(sent[start : start + len(sent) // 8])
+        for start in range(0, len(sent), len(sent) // 14):
+            line.sendall(sent[start : start + len(sent) // 14])
             time.sleep(0.1)  # more than the stall in all
         assert line.recv(100).startswith(OK)
 

@@ -139,9 +139,16 @@ def soon(monkeypatch):
     monkeypatch.setattr(stages, "PATIENCE", 1.0)
 
 
-def test_without_a_first_process_the_others_do_not_wait_for_ever(tmp_path, soon):
-    with pytest.raises(StageError, match=r"bread: no first process \(RANK 0\) has worked in .* Start the same command"):
-        Stages(tmp_path, Listener(), leads=False).run_stage(a_stage(tmp_path))
+def test_where_the_first_process_has_ended_the_others_do_not_wait_for_ever(tmp_path, soon):
+    with ThreadPoolExecutor(1) as pool:
+        with claimed(tmp_path, "distill"):
+            waiting = pool.submit(Stages(tmp_path, Listener(), leads=False).run_stage, a_stage(tmp_path))
+            (tmp_path / "config.yaml").write_text("")
+            time.sleep(1)
+        with pytest.raises(
+            StageError, match=r"bread: the first process \(RANK 0\) has not worked in .* Start the same"
+        ):
+            waiting.result(timeout=30)
 
 
 def test_while_there_is_one_they_wait(tmp_path, soon):
@@ -154,14 +161,22 @@ def test_while_there_is_one_they_wait(tmp_path, soon):
         assert waiting.result(timeout=30) == done
 
 
-@pytest.mark.parametrize("change", ["sliced", "bread"])
-def test_others_wait_for_the_first_to_see_what_was_changed_by_hand(kitchen, change):
+@pytest.mark.parametrize(("name", "text"), [("loaf.txt", "sliced"), ("loaf.txt", "bread"), ("more.txt", "bread")])
+def test_others_wait_for_the_first_to_see_what_was_changed_by_hand(kitchen, name, text):
     kitchen.bake(flour=1)
-    kitchen.loaf.write_text(change)  # or touched
-    os.utime(kitchen.loaf, (1, 1))
+    changed = kitchen.loaf.with_name(name)  # or touched, or added
+    changed.write_text(text)
+    os.utime(changed, (1, 1))
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(Stages(kitchen.run, Listener(), leads=False).run_stage, a_stage(kitchen.run))
         time.sleep(1)
         assert not waiting.done()
         assert kitchen.bake(flour=1) == waiting.result(timeout=30)
     assert kitchen.made == ["bread"]
+
+
+def test_but_not_for_long(kitchen, monkeypatch):
+    monkeypatch.setattr(stages, "SETTLES", 1.0)
+    digest = kitchen.bake(flour=1)
+    os.utime(kitchen.loaf, (1, 1))  # after the first has passed, or on a disk that tells another time here
+    assert Stages(kitchen.run, Listener(), leads=False).run_stage(a_stage(kitchen.run)) == digest

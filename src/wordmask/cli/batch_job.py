@@ -4,6 +4,7 @@ import errno
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 from wordmask.cli.places import PlaceError, Places
@@ -38,20 +39,27 @@ class BatchJob:
         called: Mapping[str, str] | None = None,
     ):
         missing = [image for image in places.images if not image.exists()]
-        if len(missing) == len(places.images):
+        if missing and len(missing) == len(places.images):
             raise error(f"there is no {' and no '.join(map(str, missing))}")
         self.places, self.skip_done = places, skip_done
         self.done = self.skipped = self.failed = 0
         self._error, self._what, self._called = error, done, called or {}
         self._listed: list[tuple[str, str]] = []
-        if self._has_nothing():
-            raise self._none_found()
+        self._coming = places.pictures(self.leave_out, self._pass_over)
         self._named = LeftOut("name a folder as --out to have them listed")
         if places.left_out is not None:
             self._named.where = f"{places.left_out} lists them"
 
+    def need_some(self) -> None:
+        """End, where there is no picture at all. To be called before networks are loaded, as that takes a while."""
+        first = next(self._coming, None)
+        if first is None:
+            self.finish()
+        else:
+            self._coming = chain([first], self._coming)
+
     def pictures(self) -> Iterator[Path]:
-        for picture in self.places.pictures(self.leave_out, self._pass_over):
+        for picture in self._coming:
             try:
                 done = self.is_done(self.places.target(picture))
             except PlaceError as error:
@@ -113,17 +121,6 @@ class BatchJob:
     def _all(self) -> Iterator[Path]:
         return self.places.pictures(lambda _: None)
 
-    def _has_nothing(self) -> bool:
-        """Whether no picture lies here, nor anything that would be named or listed as none: said before a network is
-        loaded.
-        """
-        others: list[ImageReadError] = []
-        return next(self.places.pictures(others.append, others.append), None) is None and not others
-
-    def _none_found(self) -> WordmaskError:
-        where = ", ".join(map(str, self.places.images))
-        return self._error(f"no pictures found in {where}: {ONE_THAT_HOLDS_SOME}")
-
     def finish(self) -> None:
         """Raise the error to end with, where there is one."""
         where = self.places.left_out
@@ -137,7 +134,7 @@ class BatchJob:
             listed = f"listed in {where}" if where is not None else "named above"
             raise self._error(f"{self.failed} of {self.done + self.failed} could not be {self._what}: {listed}")
         if not self.done and not self.skipped:
-            raise self._none_found()
+            raise self._error(f"no pictures found in {', '.join(map(str, self.places.images))}: {ONE_THAT_HOLDS_SOME}")
 
 
 class MasksJob(BatchJob):

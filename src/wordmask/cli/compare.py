@@ -43,6 +43,7 @@ def compare_methods(
     loads: for every title on the sheet, the arguments of `wordmask.load`. asked: what all methods are asked besides the
     names. reading: how pictures are read.
     """
+    job.need_some()
     methods = {title: segmenters.load(**load) for title, load in loads.items()}
     tell_of_room(vocabulary)
     with job.progress("comparing"):

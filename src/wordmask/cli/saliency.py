@@ -58,6 +58,7 @@ def saliency(
     with inputs.given_pictures(images, from_list, null=null) as given:
         places = Places(given.paths, out, "png", verb="saliency", kind=SALIENCY, overlays=overlay, roots=given.roots)
         job = BatchJob(places, skip_done=skip_done, error=SaliencyError, done="done", called=given.called)
+        job.need_some()
         looking = methods.load(**load, refine=refine)
         with job.progress(f"looking in {looking.precision}"):
             stream = looking.look_many(

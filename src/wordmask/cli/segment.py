@@ -132,6 +132,7 @@ def segment(
             segmenter = segmenters.load(**load)
             vocabulary = segmenter.vocabulary  # type: ignore[attr-defined]
         job = MasksJob(places, vocabulary, skip_done=skip_done, called=given.called)
+        job.need_some()
         segmenter = segmenter or segmenters.load(**load)
         tell_of_room(vocabulary)
         with job.progress(f"segmenting in {segmenter.precision}"):

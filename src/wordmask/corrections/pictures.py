@@ -13,7 +13,7 @@ from wordmask.corrections.file import ACCEPTED, Correction, CorrectionsError, Ma
 from wordmask.fingerprints import file_digest
 from wordmask.masks.run_lengths import encoded_mask
 from wordmask.pictures.image_files import ImageReadError, find_images, image_size
-from wordmask.pictures.images import pixel_limit
+from wordmask.pictures.images import MAX_PIXELS_VARIABLE, pixel_limit
 from wordmask.text_files import shown
 
 _UPLOADED = re.compile("[0-9a-f]{8}-")
@@ -90,7 +90,8 @@ class Pictures:
             raise CorrectionsError(str(error)) from error
         if size[0] * size[1] > (most := pixel_limit(None)):
             raise CorrectionsError(
-                f"{file}: has {size[0] * size[1]:,} pixels, more than {most:,}: shrink it and its masks"
+                f"{file}: has {size[0] * size[1]:,} pixels, above the limit of {most:,}; "
+                f"to read it, set {MAX_PIXELS_VARIABLE}"
             )
         return Known(path, file, size)
 

@@ -51,7 +51,7 @@ def _read_map(path: Path, known: Known, names: dict[int, str] | None) -> Correct
             known.check_size(path, (image.height, image.width))
             if image.format != "PNG" or image.mode not in ("P", "L", "I;16", "1"):
                 raise CorrectionsError(
-                    f"{path}: is {image.mode}, no label map: save it as a PNG of one channel, grey or with a palette"
+                    f"{path}: is {image.format} in mode {image.mode}: save label maps as PNG, in grey or with a palette"
                 )
             numbers = np.array(image).astype(np.int64)
     except ImageReadError as error:

@@ -25,9 +25,7 @@ def corrections_from(
     if path.is_dir() and format in (None, "png"):
         return _some(path, images, from_png(path, images, names_file))
     if format == "png":
-        raise CorrectionsError(
-            f"{path} is no folder of label maps, which png is: leave out --format, or name the folder"
-        )
+        raise CorrectionsError(f"{path} is no folder of label maps: name the folder, or another format")
     if names_file is not None:
         raise CorrectionsError(f"--names-file {names_file} is for label maps (png): leave it out")
     try:
@@ -44,5 +42,7 @@ def corrections_from(
 def _some(path: Path, images: Path, found: Corrections) -> Corrections:
     if not len(found):
         why = f" ({'; '.join(found.notes)})" if found.notes else ""
-        raise CorrectionsError(f"{path} says nothing of any picture in {images}{why}: name the folder of its pictures")
+        raise CorrectionsError(
+            f"{path} says nothing of any picture in {images}{why}: name another file, or their folder"
+        )
     return found

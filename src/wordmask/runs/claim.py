@@ -24,8 +24,8 @@ JOINED = "joined"
 """The folder of that one in which each of several who work side by side has a lock."""
 PATIENCE = 10.0
 """Seconds: those who join hold the folder's own lock for a moment only."""
-MOMENT = 1.0
-"""Seconds: so do those who look whether somebody has it."""
+MOMENT, LONGER = 1.0, 0.2
+"""Seconds: those who only look whether somebody has it hold it for less than the second, and who has it for more."""
 SETTINGS_OF_LABELS = "settings.json"
 """What `label` kept in that folder before there were markers."""
 _held: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
@@ -97,7 +97,7 @@ def is_claimed(out: Path) -> bool:
     if not lock.exists():
         return False
     try:
-        with locked(lock, ClaimError(f"{out} is being written")):
+        with locked(lock, ClaimError(f"{out} is being written"), patience=LONGER):
             return False
     except ClaimError:
         return True

@@ -5,11 +5,12 @@ the inputs it was made from, and the contents of its outputs by their hashes.
 """
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -31,7 +32,9 @@ REASONS_TOLD, MOST_SHOWN = 3, 40
 LOOKS_EVERY = 0.2
 """Seconds between two looks of a process that waits for the first one."""
 CALLS_EVERY, PATIENCE = 2.0, 120.0
-"""Seconds between two looks whether there is a first one at all, and those after which it has ended, or never came."""
+"""Seconds between two looks whether the first one is still at work, and those after which it has ended."""
+SETTLES = 30.0
+"""Seconds in which the first one says what has become of outputs that are not as its record has them."""
 
 
 class StageError(WordmaskError):
@@ -80,11 +83,14 @@ class Stage:
 
 
 class _First:
-    """A launcher's first process, which holds the run's folder while it is at work."""
+    """A launcher's first process, which holds the run's folder while it is at work. Where it was never seen to, locks
+    may not be told between these machines, and nothing is made of it.
+    """
 
     def __init__(self, run: Path):
         self.run = run
-        self._heard = self._called = time.monotonic()
+        self._seen: float | None = None
+        self._called = -math.inf
 
     def call(self, stage: str) -> None:
         """Raise, if it has been gone for long."""
@@ -93,11 +99,11 @@ class _First:
             return
         self._called = now
         if is_claimed(self.run):
-            self._heard = now
-        elif now - self._heard > PATIENCE:
+            self._seen = now
+        elif self._seen is not None and now - self._seen > PATIENCE:
             raise StageError(
-                f"{stage}: no first process (RANK 0) has worked in {self.run} for {PATIENCE:.0f} seconds; what it said "
-                "last tells why. Start the same command again, which goes on where it stopped"
+                f"{stage}: the first process (RANK 0) has not worked in {self.run} for {PATIENCE:.0f} seconds; what it "
+                "said last tells why. Start the same command again, which goes on where it stopped"
             )
 
 
@@ -126,13 +132,15 @@ class Stages:
 
     def _follow(self, stage: Stage) -> str:
         """Do what another process than the first does: keep no records, and join in where all work together."""
-        joined, first = False, _First(self.run)
+        joined, first, changed = False, _First(self.run), None
         while True:
             record = read_record(self.run, stage.name)
             if record is not None and record.inputs == dict(stage.inputs):
-                if record.done and _are_as_recorded(stage.folder, record.outputs):
-                    return record.digest
-                if not record.done and stage.together and not joined:
+                if record.done and all((stage.folder / name).exists() for name in record.outputs):
+                    changed = changed or time.monotonic()
+                    if _are_as_recorded(stage, record) or time.monotonic() - changed > SETTLES:
+                        return record.digest
+                elif not record.done and stage.together and not joined:
                     stage.make(lambda done, total: None)
                     joined, first = True, _First(self.run)
             first.call(stage.name)
@@ -262,16 +270,13 @@ def _contents(stage: Stage, known: Mapping[str, Output]) -> dict[str, Output]:
     return found
 
 
-def _are_as_recorded(folder: Path, outputs: Mapping[str, Output]) -> bool:
-    """Whether they are there, and have not been changed since: else the first process is about to say so."""
-    for name, (size, changed, _) in outputs.items():
-        try:
-            status = (folder / name).stat()
-        except FileNotFoundError:
-            return False
-        if (status.st_size, status.st_mtime_ns) != (size, changed):
-            return False
-    return True
+def _are_as_recorded(stage: Stage, record: Record) -> bool:
+    """Whether its outputs have not been changed since: else the first process is about to say so."""
+    try:
+        found = _contents(replace(stage, by_content=False), {})
+    except OSError:  # one went while it was looked at
+        return False
+    return {name: own[:2] for name, own in found.items()} == {name: own[:2] for name, own in record.outputs.items()}
 
 
 def _digest(outputs: Mapping[str, Output]) -> str:

@@ -82,6 +82,13 @@ class ServeConfig(BaseModel):
         return {**self.model_dump(mode="json"), "limits": limits}
 
 
+NESTED = {
+    Method.__name__: tuple(Method.model_fields),
+    "label_studio": tuple(field.name for field in fields(LabelStudio)),
+}
+"""Settings of settings, by what stands in the place of a mistake in them."""
+
+
 def read_config(path: Path | None, given: Mapping[str, Any], limits: Mapping[str, Any]) -> ServeConfig:
     """Return what a file says, and what was given in its place: that goes before the file.
 
@@ -122,8 +129,9 @@ def _reason(error: Exception) -> str:
         return str(error)
     first = max(error.errors(), key=lambda own: len(own["loc"]))  # of what may be two things, what it is meant to be
     where = ".".join(str(part)[:60] for part in first["loc"][:4] if part != Method.__name__)
-    if first["type"] == "extra_forbidden":
-        near = get_close_matches(str(first["loc"][-1]), ServeConfig.model_fields, 1)
-        way_out = f"did you mean {near[0]}?" if near else f"there are {', '.join(ServeConfig.model_fields)}"
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = next((own for key, own in NESTED.items() if key in first["loc"]), tuple(ServeConfig.model_fields))
+        near = get_close_matches(str(first["loc"][-1]), known, 1)
+        way_out = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
         return f"{where}: is no setting; {way_out}"
     return f"{where}: {first['msg'][:1].lower()}{first['msg'][1:200]}"

@@ -20,7 +20,9 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="The folder of the run: p
 Plan = Annotated[str | None, typer.Option("--machine", help="cpu or accelerator; by default what there is.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the training.")]
-Precision = Annotated[str, typer.Option(help="Of the training: auto (which is tried first), fp32, bf16.")]
+Precision = Annotated[
+    str, typer.Option(help="fp32, bf16, or auto: whichever steps are faster in, which is tried first.")
+]
 
 
 def train_clip(

@@ -157,10 +157,6 @@ def train(recipe: Recipe, settings: TrainingSettings, progress: Progress | None 
     def first_loss(recipe: Recipe, precision: Precision) -> Tensor:
         return _total(losses(recipe, 0, settings.stages[0], 0, precision))
 
-    if precision is None:
-        precision = fastest_precision(recipe, first_loss, device)
-    logger.info("steps are taken in %s", precision)
-
     def save() -> None:
         save_checkpoint(
             settings.out,
@@ -176,6 +172,10 @@ def train(recipe: Recipe, settings: TrainingSettings, progress: Progress | None 
             last=done == settings.steps,
         )
 
+    if precision is None:
+        precision = fastest_precision(recipe, first_loss, device)
+        save()  # a run that is killed before its first steps are kept goes on in the same
+    logger.info("steps are taken in %s", precision)
     started, seen = time.monotonic(), 0
     if progress:
         progress(done, settings.steps)
@@ -189,8 +189,9 @@ def train(recipe: Recipe, settings: TrainingSettings, progress: Progress | None 
         norm = torch.nn.utils.clip_grad_norm_((p for p in recipe.parameters() if p.requires_grad), LARGEST_GRADIENT)
         if not torch.isfinite(norm):
             raise TrainingError(
-                f"{settings.out}: the gradient at step {number + 1} is not finite; go on from its checkpoint with "
-                "--precision fp32, or start anew with a lower learning rate"
+                f"{settings.out}: the gradient at step {number + 1} is not finite; "
+                + ("go on from its checkpoint with --precision fp32, or " if precision == "bf16" else "")
+                + "start anew with a lower learning rate"
             )
         optimiser.step()
         recipe.after_step(share)

@@ -83,6 +83,7 @@ def _origin(run: Path, command: str) -> dict[str, str]:
     return {
         "command": command,
         "settings": checkpoint["run"],
+        "precision": checkpoint["precision"],
         "steps": str(checkpoint["step"]),
         "world_version": str(json.loads(checkpoint["pictures"])["version"]),
         "figures": json.dumps(last_figures(run)),
