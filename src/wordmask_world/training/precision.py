@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from wordmask.compute import AUTO, has_bf16, pick_precision
+from wordmask.encoders.precision import MARGIN
 
 Precision = Literal["bf16", "fp32"]
 Learning = TypeVar("Learning", bound=nn.Module)
 
 ROUNDS = 2
 """Of a step in each precision, by turns, after one that warms up; the faster one of them counts."""
-MARGIN = 0.05
-"""bf16 must be faster by more than this share: a tie is fp32's."""
 
 
 def fastest_precision(
